@@ -1,0 +1,1 @@
+"""Files, resampling, features, spectrogram images."""

@@ -1,0 +1,1 @@
+"""Arms, budget matching, seeds, statistics, the HTML report."""

@@ -1,0 +1,308 @@
+"""Typed configuration: dataclasses are the schema, ConfigDicts the values.
+
+Every configurable thing is a dataclass (a Linen module is one too). Its fields,
+with their annotations and defaults, are the only description of what may be
+configured. Config files call `defaults` to get a complete `ConfigDict`; the
+program calls `build` to turn a (possibly overridden) `ConfigDict` back into the
+dataclass. Both check, and name the key, the value and what is allowed.
+
+Field annotations understood: `int`, `float`, `bool`, `str`, `Literal[...]`,
+`X | None`, `tuple[X, ...]`, another dataclass, `Annotated[X, Range(...)]`, and
+`Annotated[Any, Kind(lambda: TABLE)]` for a choice between dataclasses, where
+`TABLE` maps a `kind` name to a class. `Named(X)` maps free names to X.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+
+class ConfigError(ValueError):
+  """A configuration that cannot be used; the message names the key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """Inclusive bounds of a number (or of each number of a tuple)."""
+
+  min: float | None = None
+  max: float | None = None
+
+  def describe(self) -> str:
+    if self.min is not None and self.max is not None:
+      return f'in [{self.min:g}, {self.max:g}]'
+    if self.min is not None:
+      return f'>= {self.min:g}'
+    return f'<= {self.max:g}'
+
+  def holds(self, value) -> bool:
+    return (self.min is None or value >= self.min) and (
+        self.max is None or value <= self.max
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """A choice between dataclasses; `table()` maps `kind` names to classes."""
+
+  table: Callable[[], Mapping[str, type]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+  """Free names, each mapping to a value of the annotation `value`."""
+
+  value: Any
+
+
+def defaults(cls: type, /, **overrides) -> ml_collections.ConfigDict:
+  """The complete `ConfigDict` of dataclass `cls`, with `overrides` applied.
+
+  Args:
+    cls: a dataclass or Linen module class.
+    **overrides: field values; nested ones as dicts or ConfigDicts. A field
+      without a default must be given.
+
+  Raises:
+    ConfigError: naming the key, for an unknown or ill-typed override.
+  """
+  return to_config(build(cls, overrides, path=cls.__name__))
+
+
+def kind(table: Mapping[str, type], name: str, /, **overrides):
+  """`defaults(table[name])` with its `kind` entry, for a `Kind` field."""
+  cls = _choose(table, name, 'kind')
+  config = defaults(cls, **overrides)
+  with config.unlocked():
+    config.kind = name
+  return config
+
+
+def build(cls: type, config: Mapping[str, Any], path: str = 'config'):
+  """Builds the dataclass `cls` from `config`, checking every field.
+
+  Raises:
+    ConfigError: for an unknown key (with the nearest known one), a missing key,
+      a wrong type or a value out of range; the message names the key's path.
+  """
+  values = _as_dict(config, path)
+  fields = schema(cls)
+  for key in values:
+    if key not in fields:
+      raise ConfigError(unknown_key(f'{path}.{key}', key, fields))
+  arguments = {}
+  for name, (field, annotation) in fields.items():
+    if name in values:
+      arguments[name] = _check(annotation, values[name], f'{path}.{name}')
+    elif (
+        field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ):
+      raise ConfigError(
+          f'{path}.{name} is missing: give {_describe(annotation)}.'
+      )
+  return cls(**arguments)
+
+
+def build_kind(table: Mapping[str, type], config, path: str = 'config'):
+  """Builds the class that `config['kind']` names in `table`."""
+  values = _as_dict(config, path)
+  if 'kind' not in values:
+    raise ConfigError(f'{path}.kind is missing: give one of {sorted(table)}.')
+  cls = _choose(table, values.pop('kind'), f'{path}.kind')
+  return build(cls, values, path)
+
+
+def to_config(instance) -> ml_collections.ConfigDict:
+  """The `ConfigDict` that `build` would turn into `instance`."""
+  result = ml_collections.ConfigDict()
+  for name, (_, annotation) in schema(type(instance)).items():
+    _set(result, name, annotation, getattr(instance, name))
+  return result
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+  """`config` as indented JSON with sorted keys (tuples become lists)."""
+  return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def difference(old: Mapping, new: Mapping, path: str = 'config') -> list[str]:
+  """Lines 'config.key: old -> new' for every leaf in which two configs differ.
+
+  Tuples and lists with the same elements are equal, as JSON has no tuples.
+  """
+  lines = []
+  for key in sorted({*old, *new}):
+    name = f'{path}.{key}'
+    if key not in old:
+      lines.append(f'{name}: (absent) -> {new[key]!r}')
+    elif key not in new:
+      lines.append(f'{name}: {old[key]!r} -> (absent)')
+    elif isinstance(old[key], Mapping) and isinstance(new[key], Mapping):
+      lines += difference(old[key], new[key], name)
+    elif _plain(old[key]) != _plain(new[key]):
+      lines.append(f'{name}: {old[key]!r} -> {new[key]!r}')
+  return lines
+
+
+def unknown_key(path: str, key: str, known) -> str:
+  """The message for an unknown key: the nearest known one, or all of them."""
+  near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
+  if near:
+    parent = path.rpartition('.')[0]
+    return f'{path} is not a known key. Did you mean {parent}.{near[0]}?'
+  return f'{path} is not a known key. Known: {", ".join(sorted(known))}.'
+
+
+def schema(cls: type) -> dict[str, tuple[dataclasses.Field, Any]]:
+  """The configurable fields of a dataclass: name -> (field, annotation)."""
+  annotations = typing.get_type_hints(cls, include_extras=True)
+  return {
+      field.name: (field, annotations[field.name])
+      for field in dataclasses.fields(cls)
+      # A Linen module also has the fields `parent` and `name`.
+      if field.init and field.name not in ('parent', 'name')
+  }
+
+
+def _choose(table, name, path):
+  if name not in table:
+    near = difflib.get_close_matches(str(name), list(table), n=1)
+    hint = f' Did you mean {near[0]!r}?' if near else ''
+    raise ConfigError(
+        f'{path} = {name!r}: expected one of {sorted(table)}.{hint}'
+    )
+  return table[name]
+
+
+def _as_dict(config, path) -> dict[str, Any]:
+  if isinstance(config, ml_collections.ConfigDict):
+    return {key: config[key] for key in config}
+  if isinstance(config, Mapping):
+    return dict(config)
+  raise ConfigError(f'{path} = {config!r}: expected a group of keys.')
+
+
+def _plain(value):
+  return (
+      [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+  )
+
+
+def _unwrap(annotation):
+  """Splits Annotated[X, metadata...] into (X, metadata)."""
+  if typing.get_origin(annotation) is typing.Annotated:
+    base, *metadata = typing.get_args(annotation)
+    return base, metadata
+  return annotation, []
+
+
+def _optional(annotation):
+  """For X | None returns (X, True), else (annotation, False)."""
+  if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    rest = [a for a in typing.get_args(annotation) if a is not type(None)]
+    if len(rest) == 1:
+      return rest[0], True
+  return annotation, False
+
+
+def _describe(annotation) -> str:
+  base, metadata = _unwrap(annotation)
+  base, optional = _optional(base)
+  base, more = _unwrap(base)
+  metadata = metadata + more
+  for item in metadata:
+    if isinstance(item, Kind):
+      return f'a group with kind in {sorted(item.table())}'
+    if isinstance(item, Named):
+      return f'a group whose every entry is {_describe(item.value)}'
+  if typing.get_origin(base) is typing.Literal:
+    text = f'one of {list(typing.get_args(base))}'
+  elif typing.get_origin(base) is tuple:
+    text = f'a tuple, each entry {_describe(typing.get_args(base)[0])}'
+  else:
+    text = getattr(base, '__name__', str(base))
+  for item in metadata:
+    if isinstance(item, Range):
+      text += f' {item.describe()}'
+  return text + (' or None' if optional else '')
+
+
+def _check(annotation, value, path):
+  """Returns `value` as the annotation's type, or raises ConfigError."""
+  base, metadata = _unwrap(annotation)
+  base, optional = _optional(base)
+  if optional and value is None:
+    return None
+  base, more = _unwrap(base)
+  for item in metadata + more:
+    if isinstance(item, Kind):
+      table = item.table()
+      if type(value) in table.values():
+        return value
+      return build_kind(table, value, path)
+    if isinstance(item, Named):
+      return {
+          key: _check(item.value, entry, f'{path}.{key}')
+          for key, entry in _as_dict(value, path).items()
+      }
+  wrong = ConfigError(
+      f'{path} = {value!r} ({type(value).__name__}):'
+      f' expected {_describe(annotation)}.'
+  )
+  if dataclasses.is_dataclass(base):
+    return value if isinstance(value, base) else build(base, value, path)
+  if typing.get_origin(base) is typing.Literal:
+    if value not in typing.get_args(base):
+      raise wrong
+    return value
+  if typing.get_origin(base) is tuple:
+    if not isinstance(value, (tuple, list)):
+      raise wrong
+    element = typing.get_args(base)[0]
+    value = tuple(
+        _check(element, entry, f'{path}[{i}]') for i, entry in enumerate(value)
+    )
+    numbers = value
+  else:
+    if base is float and type(value) is int:
+      value = float(value)
+    if base is not Any and type(value) is not base:
+      raise wrong
+    numbers = (value,)
+  for item in metadata + more:
+    if isinstance(item, Range) and not all(map(item.holds, numbers)):
+      raise wrong
+  return value
+
+
+def _set(result, name, annotation, value):
+  """Stores a field's value in a ConfigDict in the form `build` accepts."""
+  base, metadata = _unwrap(annotation)
+  base, optional = _optional(base)
+  base, more = _unwrap(base)
+  for item in metadata + more:
+    if isinstance(item, Kind) and value is not None:
+      (found,) = [k for k, c in item.table().items() if c is type(value)]
+      result[name] = to_config(value)
+      result[name].kind = found
+      return
+    if isinstance(item, Named):
+      result[name] = ml_collections.ConfigDict()
+      for key, entry in value.items():
+        _set(result[name], key, item.value, entry)
+      return
+  if dataclasses.is_dataclass(value):
+    result[name] = to_config(value)
+  elif value is None and base in (int, float, str, bool):
+    # A placeholder keeps the type, so that a flag can set it later.
+    result[name] = config_dict.placeholder(base)
+  else:
+    result[name] = value

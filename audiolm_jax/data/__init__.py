@@ -1,0 +1,1 @@
+"""Corpora, pipelines and the token cache."""

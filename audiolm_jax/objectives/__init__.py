@@ -1,0 +1,1 @@
+"""Losses: terms, statistics, metrics."""

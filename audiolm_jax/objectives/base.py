@@ -1,0 +1,72 @@
+"""The Objective seam: what is trained, on what, towards what."""
+
+import abc
+from typing import Any
+
+import flax
+from jaxtyping import Array, Float
+
+Batch = dict[str, Array]
+Variables = dict[str, dict[str, Any]]  # {model: {'params': ..., 'state': ...}}
+
+
+class Output(flax.struct.PyTreeNode):
+  """What an objective says of one (micro)batch.
+
+  All three are sums over examples, so that microbatches, devices and hosts add
+  exactly; nothing is divided before everything has been added.
+
+  Attributes:
+    terms: name -> (sum, weight). The loss is the sum over terms of
+      `loss_weights[name] * sum / weight`, formed after accumulation. Weights
+      (counts of scored positions, mostly) are constants to the gradient.
+    statistics: what `finish` needs (codebook counts and sums); added.
+    metrics: name -> (sum, weight), reported as sum / weight, not optimised.
+  """
+
+  terms: dict[str, tuple[Float[Array, ''], Float[Array, '']]]
+  statistics: Any = flax.struct.field(default_factory=dict)
+  metrics: dict[str, tuple[Float[Array, ''], Float[Array, '']]] = (
+      flax.struct.field(default_factory=dict)
+  )
+
+
+class Objective(abc.ABC):
+  """A training problem over one or several named models.
+
+  Attributes:
+    loss_weights: term -> its factor in the loss.
+    additive: False if some term does not add over microbatches; the loop then
+      refuses gradient accumulation.
+  """
+
+  loss_weights: dict[str, float]
+  additive: bool = True
+
+  @abc.abstractmethod
+  def init(self, rng: Array) -> Variables:
+    """Fresh variables of every model; params may be boxed with axis names."""
+
+  @abc.abstractmethod
+  def example_batch(self, batch_size: int) -> Batch:
+    """A batch of zeros with training's shapes and dtypes (costs, compiling)."""
+
+  @abc.abstractmethod
+  def __call__(self, variables: Variables, batch: Batch, rng: Array) -> Output:
+    """Terms, statistics and metrics of one microbatch."""
+
+  def finish(
+      self, states: dict[str, Any], statistics: Any, rng: Array
+  ) -> dict[str, Any]:
+    """New model states after an optimizer step ({model: state})."""
+    del statistics, rng
+    return states
+
+  @abc.abstractmethod
+  def bind(self, variables: Variables) -> Any:
+    """The model for people: what `audiolm_jax.load(workdir)` returns."""
+
+  def audio_seconds(self, batch: Batch) -> float:
+    """Seconds of audio that a host batch stands for, for throughput."""
+    del batch
+    return 0.0

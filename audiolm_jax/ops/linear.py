@@ -1,0 +1,179 @@
+"""Every multiplication by a weight: `einsum`, `conv`, `take`, `ragged_dot`.
+
+Each takes a plain array, a `LoraTensor` or a `PackedTensor` (ops/weights.py).
+The low-rank path multiplies by the factors one after the other, so that neither
+w + ab nor its gradient is ever formed.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from audiolm_jax.ops import weights
+
+
+def einsum(subscripts: str, x: Array, w: weights.Weight) -> Array:
+  """`jnp.einsum(subscripts, x, w)` in x's dtype for any kind of weight.
+
+  Args:
+    subscripts: 'x,w->out'. A low-rank weight needs its batch letters first; its
+      last letter may be an output ('btd,df->btf') or contracted, as when
+      embeddings are tied ('btd,vd->btv').
+    x: activations.
+    w: the weight.
+  """
+  if not isinstance(w, weights.LoraTensor):
+    return jnp.einsum(subscripts, x, weights.materialize(w, x.dtype))
+  inputs, out = subscripts.split('->')
+  left, right = inputs.split(',')
+  last = right[-1]
+  rank = next(c for c in 'rzyxwq' if c not in subscripts)
+  batch = right[: w.b.ndim - 2]
+  a, b = f'{right[:-1]}{rank}', f'{batch}{rank}{last}'
+  if last in out:
+    first, second, middle = a, b, out.replace(last, rank)
+    factors = (w.a, w.b)
+  else:
+    first, second = b, a
+    kept = [c for c in left if c in out]
+    middle = ''.join(kept) + rank
+    factors = (w.b, w.a)
+  low = jnp.einsum(f'{left},{first}->{middle}', x, factors[0].astype(x.dtype))
+  update = jnp.einsum(
+      f'{middle},{second}->{out}', low, factors[1].astype(x.dtype)
+  )
+  return einsum(subscripts, x, w.w) + w.scale * update
+
+
+def conv(
+    x: Float[Array, 'B T C'],
+    w: weights.Weight,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    dilation: int = 1,
+    groups: int = 1,
+) -> Float[Array, 'B S D']:
+  """Channels-last 1-D convolution (cross-correlation) with zero padding.
+
+  Args:
+    x: input.
+    w: kernel [width, C / groups, D].
+    stride: in samples.
+    padding: zeros before and after.
+    dilation: spacing of the kernel's taps.
+    groups: feature groups; use `depthwise_conv` where groups == C.
+  """
+  if isinstance(w, weights.LoraTensor) and groups == 1:
+    low = conv(x, w.a, stride, padding, dilation)
+    update = jnp.einsum('btr,rd->btd', low, w.b.astype(x.dtype))
+    return conv(x, w.w, stride, padding, dilation) + w.scale * update
+  return jax.lax.conv_general_dilated(
+      x,
+      weights.materialize(w, x.dtype),
+      window_strides=(stride,),
+      padding=(padding,),
+      rhs_dilation=(dilation,),
+      dimension_numbers=('NWC', 'WIO', 'NWC'),
+      feature_group_count=groups,
+  )
+
+
+def depthwise_conv(
+    x: Float[Array, 'B T C'],
+    w: weights.Weight,
+    padding: tuple[int, int] = (0, 0),
+    dilation: int = 1,
+) -> Float[Array, 'B S C']:
+  """One filter a channel, kernel [width, C], stride 1.
+
+  Shifted multiply-adds: 50x faster forward and 15x in the gradient than XLA's
+  grouped convolution on CPUs, and fused by every backend.
+  """
+  kernel = weights.materialize(w, x.dtype)
+  x = jnp.pad(x, ((0, 0), padding, (0, 0)))
+  size = x.shape[1] - dilation * (kernel.shape[0] - 1)
+  return sum(
+      jax.lax.slice_in_dim(x, i * dilation, i * dilation + size, axis=1)
+      * kernel[i]
+      for i in range(kernel.shape[0])
+  )
+
+
+def conv_transpose(
+    x: Float[Array, 'B T C'], w: weights.Weight, stride: int
+) -> Float[Array, 'B S D']:
+  """Transposed 1-D convolution: matmul, then overlap-add.
+
+  The gradient of this form is 4x faster on CPUs than that of a convolution with
+  dilated input.
+
+  Args:
+    x: input.
+    w: kernel [width, C, D], with width >= stride.
+    stride: output samples for each input one.
+
+  Returns:
+    [B, (T - 1) * stride + width, D], nothing trimmed.
+  """
+  width = w.shape[0]
+  if width < stride:
+    raise ValueError(f'width {width} < stride {stride} would leave gaps')
+  blocks = -(-width // stride)
+  if isinstance(w, weights.LoraTensor):
+    low = jnp.einsum('btc,wcr->btwr', x, w.a.astype(x.dtype))
+    update = jnp.einsum('btwr,rd->btwd', low, w.b.astype(x.dtype))
+    base = jnp.einsum('btc,wcd->btwd', x, weights.materialize(w.w, x.dtype))
+    frames = base + w.scale * update
+  else:
+    kernel = weights.materialize(w, x.dtype)
+    frames = jnp.einsum('btc,wcd->btwd', x, kernel)
+  batch, time, _, features = frames.shape
+  if time == 0:
+    return jnp.zeros((batch, 0, features), x.dtype)
+  extra = blocks * stride - width
+  frames = jnp.pad(frames, ((0, 0), (0, 0), (0, extra), (0, 0)))
+  frames = frames.reshape(batch, time, blocks, stride, features)
+  y = sum(
+      jnp.pad(frames[:, :, i], ((0, 0), (i, blocks - 1 - i), (0, 0), (0, 0)))
+      for i in range(blocks)
+  )
+  y = y.reshape(batch, (time + blocks - 1) * stride, features)
+  return y[:, : (time - 1) * stride + width]
+
+
+def take(
+    w: weights.Weight, ids: Int[Array, '*n'], dtype: jnp.dtype | None = None
+) -> Float[Array, '*n D']:
+  """Rows of an embedding [V, D], in `dtype` (default: the weight's)."""
+  if isinstance(w, weights.LoraTensor):
+    update = take(w.a, ids, dtype)
+    update = update @ w.b.astype(update.dtype)
+    return take(w.w, ids, dtype) + w.scale * update
+  if isinstance(w, weights.PackedTensor):
+    # The scale is shared by all rows, so rows are gathered packed.
+    w = weights.PackedTensor(jnp.take(w.packed, ids, axis=0), w.scale[0])
+  else:
+    w = jnp.take(w, ids, axis=0)
+  return weights.materialize(w, dtype)
+
+
+def ragged_dot(
+    x: Float[Array, 'N D'],
+    w: weights.Weight,
+    group_sizes: Int[Array, 'E'],
+) -> Float[Array, 'N F']:
+  """Rows of x, sorted by group, times their group's matrix w[e] [E, D, F]."""
+  if isinstance(w, weights.LoraTensor):
+    low = ragged_dot(x, w.a, group_sizes)
+    update = ragged_dot(low, w.b, group_sizes)
+    return ragged_dot(x, w.w, group_sizes) + w.scale * update
+  kernel = weights.materialize(w, x.dtype)
+  return jax.lax.ragged_dot(x, kernel, group_sizes)
+
+
+def weight_norm(v: weights.Weight, g: Float[Array, 'out']) -> Array:
+  """g v / |v| over all axes but the last (Salimans & Kingma 2016, eq. 2)."""
+  v = weights.materialize(v)
+  axes = tuple(range(v.ndim - 1))
+  norm = jnp.sqrt(jnp.sum(jnp.square(v), axis=axes, keepdims=True))
+  return g * v / jnp.maximum(norm, 1e-12)

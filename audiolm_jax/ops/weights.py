@@ -1,0 +1,159 @@
+"""Weights as leaves: plain arrays, low-rank updates and packed integers.
+
+Modules create and fetch every weight with `weight`, and multiply by it only
+through `ops.linear`. A parameter transform can therefore replace any leaf of a
+parameter tree by another *kind* of leaf without touching a model.
+"""
+
+from collections.abc import Callable
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+# Leading logical axes over which a weight is a batch of matrices. All other axes
+# but the last are inputs, the last is the output.
+BATCH_AXES = ('layers', 'experts', 'slots')
+
+
+class LoraTensor(flax.struct.PyTreeNode):
+  """w + scale * a b, never materialised by `ops.linear` (Hu et al. 2021, eq. 3).
+
+  Attributes:
+    w: the base weight, batch axes + inputs + (out,); an array or PackedTensor.
+    a: batch axes + inputs + (rank,).
+    b: batch axes + (rank, out). Zero at the start: the base model exactly.
+    scale: alpha / rank, static so that scans over layers do not see it.
+  """
+
+  w: 'Weight'
+  a: Float[Array, '*inputs r']
+  b: Float[Array, '*batch r out']
+  scale: float = flax.struct.field(pytree_node=False, default=1.0)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.w.shape
+
+  @property
+  def ndim(self) -> int:
+    return len(self.shape)
+
+
+class PackedTensor(flax.struct.PyTreeNode):
+  """A 4-bit weight: two values a byte, one scale for each output.
+
+  The value is (nibble - 8) * scale. Low nibbles hold the first half of the last
+  axis, high nibbles the second.
+
+  Attributes:
+    packed: [..., in, out / 2] uint8.
+    scale: [..., 1, out] float32, of the same rank as the weight.
+  """
+
+  packed: UInt8[Array, '*inputs half']
+  scale: Float[Array, '*ones out']
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return (*self.packed.shape[:-1], 2 * self.packed.shape[-1])
+
+  @property
+  def ndim(self) -> int:
+    return self.packed.ndim
+
+
+Weight = Array | LoraTensor | PackedTensor
+
+
+def is_weight(x) -> bool:
+  """True for a leaf that stands for one whole weight."""
+  return isinstance(x, (LoraTensor, PackedTensor))
+
+
+def pack(w: Float[Array, '*inputs out']) -> PackedTensor:
+  """Rounds a weight to 4 bits, symmetric, one scale per output and batch entry.
+
+  Raises:
+    ValueError: if the last axis is odd, or the weight has fewer than two axes.
+  """
+  if w.ndim < 2 or w.shape[-1] % 2:
+    raise ValueError(
+        f'pack needs >= 2 axes and an even last one, got {w.shape}'
+    )
+  largest = jnp.max(jnp.abs(w), axis=-2, keepdims=True)
+  scale = jnp.where(largest > 0, largest / 7, 1.0)
+  nibbles = (jnp.clip(jnp.round(w / scale), -8, 7) + 8).astype(jnp.uint8)
+  low, high = jnp.split(nibbles, 2, axis=-1)
+  return PackedTensor(packed=low | (high << 4), scale=scale)
+
+
+def unpack(w: PackedTensor) -> Float[Array, '*inputs out']:
+  nibbles = jnp.concatenate([w.packed & 0xF, w.packed >> 4], axis=-1)
+  return (nibbles.astype(jnp.float32) - 8) * w.scale
+
+
+def materialize(w: Weight, dtype: jnp.dtype | None = None) -> Array:
+  """The dense array that a leaf stands for.
+
+  For the few uses that need all of it at once (weight norm, small depthwise
+  kernels, export); everything else goes through `ops.linear`.
+  """
+  if isinstance(w, LoraTensor):
+    base = materialize(w.w)
+    if w.b.ndim == 2:
+      update = w.a @ w.b
+    else:
+      batch = w.b.ndim - 2
+      flat = w.a.reshape(*w.a.shape[:batch], -1, w.a.shape[-1])
+      update = (flat @ w.b).reshape(base.shape)
+    w = base + w.scale * update
+  elif isinstance(w, PackedTensor):
+    w = unpack(w)
+  return w if dtype is None else w.astype(dtype)
+
+
+def weight(
+    module: nn.Module,
+    name: str,
+    init: Callable[..., Array],
+    shape: tuple[int, ...],
+    axes: tuple[str | None, ...],
+    dtype: jnp.dtype = jnp.float32,
+) -> Weight:
+  """Creates (in init) or fetches (in apply) the weight `name` of `module`.
+
+  Linen's `self.param` compares only the first leaf of a stored pytree with the
+  initial one, which is wrong for our leaves; here their logical shape is
+  compared. Call it inside a compact method.
+
+  Args:
+    module: the module that owns the weight.
+    name: its name in the parameter tree.
+    init: `init(rng, shape, dtype)`, as in `nn.initializers`.
+    shape: logical shape.
+    axes: one logical axis name (or None) for each dimension; `training.mesh`
+      maps them to mesh axes, `BATCH_AXES` lead. `nn.scan` adds 'layers'.
+    dtype: the dtype to create it in; arrays of another stored dtype are kept.
+
+  Raises:
+    ValueError: if the stored leaf has another logical shape.
+  """
+  if len(axes) != len(shape):
+    raise ValueError(f'{name}: {len(axes)} axis names for shape {shape}')
+  if module.has_variable('params', name) and not module.is_initializing():
+    value = module.get_variable('params', name)
+    value = nn.meta.unbox(value)
+    if tuple(value.shape) != tuple(shape):
+      where = '/'.join((*module.path, name))
+      raise ValueError(f'{where} has shape {value.shape}, expected {shape}')
+    return value
+  boxed = nn.with_logical_partitioning(init, axes)
+  return module.param(name, boxed, shape, dtype)
+
+
+def map_weights(function, tree, *rest):
+  """`jax.tree.map` that treats LoraTensor and PackedTensor as leaves."""
+  return jax.tree.map(function, tree, *rest, is_leaf=is_weight)

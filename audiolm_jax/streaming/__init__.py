@@ -1,0 +1,1 @@
+"""Layers that run on a whole sequence or step by step, with the same result."""

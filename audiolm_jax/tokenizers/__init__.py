@@ -1,0 +1,1 @@
+"""Audio <-> tokens, discrete or continuous."""

@@ -1,0 +1,165 @@
+"""The Tokenizer seam: audio in, `Tokens` out, and back."""
+
+import abc
+import dataclasses
+import math
+from typing import Any, Literal
+
+import flax
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+Variables = dict[str, Any]  # {'params': ..., 'state': ...}
+
+
+class Tokens(flax.struct.PyTreeNode):
+  """A batch of tokenised audio; exactly one of `codes` and `latents` is set.
+
+  Attributes:
+    lengths: [B] valid *audio samples* of each row before tokenisation, so that
+      decode returns the lengths that encode was given. `spec.frames(lengths)`
+      gives the valid frames.
+    codes: [B, F, K] int32, for discrete tokens.
+    latents: [B, F, D] float32, for continuous ones.
+    durations: [B, F] int32 frames each token lasts, where the rate varies.
+  """
+
+  lengths: Int[Array, 'B']
+  codes: Int[Array, 'B F K'] | None = None
+  latents: Float[Array, 'B F D'] | None = None
+  durations: Int[Array, 'B F'] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+  """One of the K codes of a frame.
+
+  Attributes:
+    codebook: which codebook it indexes.
+    vocabulary: how many values it takes.
+    offset: its time in the frame, as a fraction of the hop in [0, 1).
+    source: which source (speaker, stem) it describes.
+    channel: which audio channel.
+    role: 'predict' if a decoder is to produce it, 'observe' if it is given.
+  """
+
+  codebook: int
+  vocabulary: int
+  offset: float = 0.0
+  source: int = 0
+  channel: int = 0
+  role: Literal['predict', 'observe'] = 'predict'
+
+
+@dataclasses.dataclass(frozen=True)
+class Dates:
+  """The taxonomy of Discrete Audio Tokens (2506.10274, section 2)."""
+
+  architecture: str  # of encoder and decoder: CNN, RNN, CNN+RNN, CNN+T, T
+  representation: str  # time or time-frequency
+  quantiser: str  # RVQ, GVQ, SVQ, MSRVQ, CSRVQ, PQ, FSQ, k-means
+  bitrate: str  # fixed or adaptive
+  objective: tuple[str, ...]  # of GAN, Diff, MP, Feat, Rec, VQ
+  auxiliary: tuple[str, ...]  # disentanglement, semantic distillation, ...
+  domain: tuple[str, ...]  # speech, music, audio
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What a tokenizer's tokens are.
+
+  Attributes:
+    sample_rate: of the audio, in Hz.
+    hop: samples a frame (the coarsest hop where codebooks differ in rate).
+    slots: the codes of a frame; empty for continuous tokens.
+    dimension: latent width for continuous tokens, else None.
+    channels: audio channels.
+    causal: whether frame f depends on samples before (f + 1) hop + latency only.
+    latency: samples of delay from input to output that streaming needs, encoder
+      and decoder together, beyond the frame itself.
+    dates: taxonomy, for cards and reports.
+  """
+
+  sample_rate: int
+  hop: int
+  slots: tuple[Slot, ...]
+  causal: bool
+  latency: int
+  dates: Dates
+  dimension: int | None = None
+  channels: int = 1
+
+  @property
+  def frame_rate(self) -> float:
+    """Frames a second."""
+    return self.sample_rate / self.hop
+
+  @property
+  def bits_per_second(self) -> float:
+    """Of codes stored at log2 V each, before any entropy coding."""
+    return self.frame_rate * sum(math.log2(s.vocabulary) for s in self.slots)
+
+  @property
+  def vocabularies(self) -> tuple[int, ...]:
+    return tuple(slot.vocabulary for slot in self.slots)
+
+  def frames(self, lengths):
+    """Frames that hold `lengths` samples: ceil(lengths / hop)."""
+    return -(-lengths // self.hop)
+
+  def to_dict(self) -> dict[str, Any]:
+    """Plain values, for JSON; `from_dict` inverts it."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_dict(cls, values: dict[str, Any]) -> 'Spec':
+    values = dict(values)
+    values['slots'] = tuple(Slot(**slot) for slot in values['slots'])
+    dates = {
+        key: tuple(v) if isinstance(v, list) else v
+        for key, v in values['dates'].items()
+    }
+    values['dates'] = Dates(**dates)
+    return cls(**values)
+
+
+class Tokenizer(abc.ABC):
+  """Audio <-> tokens as pure functions of explicit variables.
+
+  `variables` is {'params': ..., 'state': ...}: what gradients train, and what
+  statistics train (codebooks). Rows are independent: a padded batch equals its
+  rows one by one, and whatever stands past a row's length changes nothing.
+  """
+
+  spec: Spec
+
+  @abc.abstractmethod
+  def init(self, rng: Array) -> Variables:
+    """Fresh variables; params may be boxed with logical axis names."""
+
+  @abc.abstractmethod
+  def encode(
+      self,
+      variables: Variables,
+      audio: Float[Array, 'B T C'],
+      lengths: Int[Array, 'B'],
+      rng: Array | None = None,
+  ) -> Tokens:
+    """Tokenises; frames past `spec.frames(lengths)` hold code 0 (latent 0)."""
+
+  @abc.abstractmethod
+  def decode(
+      self, variables: Variables, tokens: Tokens
+  ) -> tuple[Float[Array, 'B T C'], Int[Array, 'B']]:
+    """Audio [B, F * hop, C], zero past each row's length, and the lengths."""
+
+
+def numpy_tokens(tokens: Tokens) -> Tokens:
+  """The same tokens on the host."""
+  return Tokens(
+      **{
+          field.name: None if value is None else np.asarray(value)
+          for field in dataclasses.fields(tokens)
+          for value in [getattr(tokens, field.name)]
+      }
+  )

@@ -1,0 +1,1 @@
+"""Mesh and sharding rules, train state, step, optimizers, checkpoints, writers, costs."""
