@@ -133,11 +133,13 @@ def to_json(config: ml_collections.ConfigDict) -> str:
   return json.dumps(config.to_dict(), indent=2, sort_keys=True)
 
 
-def difference(old: Mapping, new: Mapping, path: str = 'config') -> list[str]:
+def difference(old, new, path: str = 'config') -> list[str]:
   """Lines 'config.key: old -> new' for every leaf in which two configs differ.
 
-  Tuples and lists with the same elements are equal, as JSON has no tuples.
+  Takes ConfigDicts or mappings. Tuples and lists with the same elements are
+  equal, as JSON has no tuples.
   """
+  old, new = _as_dict(old, path), _as_dict(new, path)
   lines = []
   for key in sorted({*old, *new}):
     name = f'{path}.{key}'
@@ -145,7 +147,7 @@ def difference(old: Mapping, new: Mapping, path: str = 'config') -> list[str]:
       lines.append(f'{name}: (absent) -> {new[key]!r}')
     elif key not in new:
       lines.append(f'{name}: {old[key]!r} -> (absent)')
-    elif isinstance(old[key], Mapping) and isinstance(new[key], Mapping):
+    elif _is_group(old[key]) and _is_group(new[key]):
       lines += difference(old[key], new[key], name)
     elif _plain(old[key]) != _plain(new[key]):
       lines.append(f'{name}: {old[key]!r} -> {new[key]!r}')
@@ -180,6 +182,10 @@ def _choose(table, name, path):
         f'{path} = {name!r}: expected one of {sorted(table)}.{hint}'
     )
   return table[name]
+
+
+def _is_group(value) -> bool:
+  return isinstance(value, (Mapping, ml_collections.ConfigDict))
 
 
 def _as_dict(config, path) -> dict[str, Any]:

@@ -1,0 +1,29 @@
+"""Whole weights that train or do not: `Full` and `Frozen`."""
+
+import dataclasses
+
+from audiolm_jax.param_transforms import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Full(base.ParamTransform):
+  """Everything trains."""
+
+  def split(self, params):
+    return base.split_by(params, lambda path: True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(base.ParamTransform):
+  """What matches a pattern keeps its value; the rest trains.
+
+  Attributes:
+    patterns: regular expressions, found anywhere in a path such as
+      'backbone/layers/attention/query'. The default freezes all.
+  """
+
+  patterns: tuple[str, ...] = ('',)
+
+  def split(self, params):
+    frozen = base.matching(params, self.patterns)
+    return base.split_by(params, lambda path: path not in frozen)

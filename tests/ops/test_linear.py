@@ -1,0 +1,210 @@
+"""ops.linear: every operation, with every kind of weight, against dense maths."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from audiolm_jax import ops
+
+
+def _random(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), 'float32')
+
+
+def _lora(w, batch=0, rank=3, packed=False):
+  """A low-rank leaf with a non-zero update over `batch` leading axes."""
+  a = _random(*w.shape[:-1], rank, seed=1)
+  b = _random(*w.shape[:batch], rank, w.shape[-1], seed=2)
+  return ops.LoraTensor(ops.pack(w) if packed else w, a, b, 0.5)
+
+
+def _kinds(w, batch=0):
+  return {
+      'array': w,
+      'packed': ops.pack(w),
+      'lora': _lora(w, batch),
+      'lora over packed': _lora(w, batch, packed=True),
+  }
+
+
+def _dense(w):
+  """Independent of `materialize`: numpy, factor by factor."""
+  if isinstance(w, ops.LoraTensor):
+    base = _dense(w.w)
+    if w.b.ndim == 2:
+      return base + w.scale * np.einsum('...r,ro->...o', w.a, w.b)
+    return base + w.scale * np.einsum('e...r,ero->e...o', w.a, w.b)
+  if isinstance(w, ops.PackedTensor):
+    packed = np.asarray(w.packed).astype(int)
+    nibbles = np.concatenate([packed % 16, packed // 16], axis=-1)
+    return (nibbles - 8) * np.asarray(w.scale)
+  return np.asarray(w)
+
+
+def _close(x, y):
+  np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    'kind', ['array', 'packed', 'lora', 'lora over packed']
+)
+@pytest.mark.parametrize(
+    'subscripts, x, w, batch',
+    [
+        ('btd,df->btf', (2, 5, 4), (4, 6), 0),
+        ('btd,vd->btv', (2, 5, 4), (6, 4), 0),  # tied embeddings
+        ('btkd,kdv->btkv', (2, 5, 3, 4), (3, 4, 6), 1),  # slots
+    ],
+)
+def test_einsum(kind, subscripts, x, w, batch):
+  x, w = _random(*x, seed=3), _kinds(_random(*w), batch)[kind]
+  want = np.einsum(subscripts, np.asarray(x), _dense(w))
+  _close(ops.einsum(subscripts, x, w), want)
+
+
+@pytest.mark.parametrize(
+    'kind', ['array', 'packed', 'lora', 'lora over packed']
+)
+@pytest.mark.parametrize('stride, dilation', [(1, 1), (2, 1), (1, 3)])
+def test_conv_matches_scipy(kind, stride, dilation):
+  x, w = _random(2, 20, 3), _kinds(_random(4, 3, 6, seed=4))[kind]
+  dense = _dense(w)
+  spread = np.zeros((3 * dilation + 1, 3, 6))
+  spread[::dilation] = dense
+  padded = np.pad(x, ((0, 0), (5, 2), (0, 0)))
+  want = np.stack(
+      [
+          sum(
+              scipy.signal.correlate(padded[b, :, i], spread[:, i, o], 'valid')
+              for i in range(3)
+          )
+          for b in range(2)
+          for o in range(6)
+      ]
+  )
+  want = want.reshape(2, 6, -1).transpose(0, 2, 1)[:, ::stride]
+  _close(ops.conv(x, w, stride, (5, 2), dilation), want)
+
+
+@pytest.mark.parametrize('kind', ['array', 'packed', 'lora'])
+def test_depthwise_conv_equals_grouped_conv(kind):
+  x, w = _random(2, 11, 4), _kinds(_random(3, 4, seed=5))[kind]
+  want = ops.conv(
+      x, jnp.asarray(_dense(w), 'float32')[:, None], 1, (4, 0), 2, groups=4
+  )
+  _close(ops.depthwise_conv(x, w, (4, 0), 2), want)
+
+
+@pytest.mark.parametrize(
+    'kind', ['array', 'packed', 'lora', 'lora over packed']
+)
+@pytest.mark.parametrize('width, stride', [(4, 2), (5, 2), (3, 3), (7, 3)])
+def test_conv_transpose_is_the_adjoint_of_conv(kind, width, stride):
+  w = _kinds(_random(width, 3, 6, seed=6))[kind]
+  x = _random(2, 5, 3)
+  y = ops.conv_transpose(x, w, stride)
+  assert y.shape == (2, 4 * stride + width, 6)
+  forward = jnp.asarray(_dense(w), 'float32').transpose(0, 2, 1)
+  probe = _random(*y.shape, seed=7)
+  back = ops.conv(probe, forward, stride)
+  _close(jnp.sum(y * probe), jnp.sum(x * back))
+
+
+@pytest.mark.parametrize(
+    'kind', ['array', 'packed', 'lora', 'lora over packed']
+)
+def test_take(kind):
+  w = _kinds(_random(7, 4))[kind]
+  ids = jnp.array([[0, 6], [3, 3]])
+  _close(ops.take(w, ids), _dense(w)[np.asarray(ids)])
+
+
+@pytest.mark.parametrize(
+    'kind', ['array', 'packed', 'lora', 'lora over packed']
+)
+def test_ragged_dot(kind):
+  x, w = _random(6, 4), _kinds(_random(3, 4, 8), batch=1)[kind]
+  groups = np.array([2, 0, 4])
+  dense = _dense(w)
+  owner = np.repeat(np.arange(3), groups)
+  want = np.stack([x[i] @ dense[e] for i, e in enumerate(owner)])
+  _close(ops.ragged_dot(x, w, jnp.asarray(groups)), want)
+
+
+def test_lora_gradient_reaches_the_factors_of_every_operation():
+  w = _lora(_random(4, 6))
+
+  def loss(w):
+    return jnp.sum(jnp.square(ops.einsum('td,df->tf', _random(5, 4), w)))
+
+  def dense_loss(a, b):
+    return jnp.sum(jnp.square(_random(5, 4) @ (w.w + w.scale * a @ b)))
+
+  got = jax.grad(loss)(w)
+  want = jax.grad(dense_loss, (0, 1))(w.a, w.b)
+  _close(got.a, want[0])
+  _close(got.b, want[1])
+
+
+def test_weight_norm_of_a_low_rank_weight_norms_their_sum():
+  w, g = _lora(_random(3, 2, 4)), jnp.arange(1.0, 5.0)
+  normed = ops.weight_norm(w, g)
+  _close(jnp.sqrt(jnp.sum(jnp.square(normed), axis=(0, 1))), g)
+  direction = _dense(w)[..., 0].ravel()
+  _close(normed[..., 0].ravel(), direction / np.linalg.norm(direction))
+
+
+def test_pack_rounds_to_half_a_step_and_refuses_odd_widths():
+  w = _random(5, 6)
+  step = jnp.max(jnp.abs(w), axis=0) / 7
+  packed = ops.pack(w)
+  assert packed.packed.dtype == jnp.uint8 and packed.packed.shape == (5, 3)
+  error = jnp.abs(ops.materialize(packed) - w)
+  assert bool(jnp.all(error <= step / 2 + 1e-6)) and float(error.max()) > 0
+  with pytest.raises(ValueError, match='even'):
+    ops.pack(_random(5, 3))
+
+
+class _Layer(nn.Module):
+
+  @nn.compact
+  def __call__(self, x, _):
+    w = ops.weight(self, 'w', nn.initializers.normal(), (4, 4), ('in', 'out'))
+    return x + ops.einsum('bd,de->be', x, w), None
+
+
+class _Stack(nn.Module):
+
+  @nn.compact
+  def __call__(self, x):
+    layers = nn.scan(
+        nn.remat(_Layer),
+        variable_axes={'params': 0},
+        split_rngs={'params': True},
+        length=3,
+        metadata_params={nn.PARTITION_NAME: 'layers'},
+    )
+    return layers(name='layers')(x, None)[0]
+
+
+@pytest.mark.parametrize('kind', ['packed', 'lora', 'lora over packed'])
+def test_weight_passes_any_leaf_through_scan_and_remat(kind):
+  x = _random(2, 4)
+  boxed = _Stack().init(jax.random.key(0), x)
+  assert boxed['params']['layers']['w'].names == ('layers', 'in', 'out')
+  w = nn.meta.unbox(boxed)['params']['layers']['w'] * 50
+  leaf = _kinds(w, batch=1)[kind]
+  got = _Stack().apply({'params': {'layers': {'w': leaf}}}, x)
+  want = np.asarray(x)
+  for layer in _dense(leaf):
+    want = want + want @ layer
+  _close(got, want)
+
+
+def test_weight_refuses_another_logical_shape():
+  leaf = _lora(_random(3, 4, 5), batch=1)
+  with pytest.raises(ValueError, match=r'layers/w has shape \(4, 5\)'):
+    _Stack().apply({'params': {'layers': {'w': leaf}}}, _random(2, 4))

@@ -1,0 +1,112 @@
+"""config: what is accepted, and what the refusals say."""
+
+import dataclasses
+import json
+from typing import Annotated, Any, Literal
+
+import ml_collections
+import pytest
+
+from audiolm_jax import config as config_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Sgd:
+  rate: Annotated[float, config_lib.Range(min=0)] = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam:
+  rate: float = 0.1
+  beta: Annotated[float, config_lib.Range(min=0, max=1)] = 0.9
+
+
+TABLE = {'sgd': Sgd, 'adam': Adam}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+  width: Annotated[int, config_lib.Range(min=1)] = 8
+  sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+  steps: int
+  optimizer: Annotated[Any, config_lib.Kind(lambda: TABLE)] = Sgd()
+  inner: Inner = Inner()
+  mode: Literal['fast', 'slow'] = 'fast'
+  limit: int | None = None
+  named: Annotated[
+      dict[str, Any],
+      config_lib.Named(Annotated[Any, config_lib.Kind(lambda: TABLE)]),
+  ] = dataclasses.field(default_factory=dict)
+
+
+def test_defaults_round_trip():
+  config = config_lib.defaults(
+      Outer,
+      steps=3,
+      optimizer=config_lib.kind(TABLE, 'adam', beta=0.5),
+      named={'x': config_lib.kind(TABLE, 'sgd')},
+  )
+  assert config.inner.width == 8 and config.optimizer.kind == 'adam'
+  built = config_lib.build(Outer, config)
+  assert built == Outer(3, Adam(beta=0.5), named={'x': Sgd()})
+  # Through JSON, where tuples become lists.
+  loaded = ml_collections.ConfigDict(json.loads(config_lib.to_json(config)))
+  assert config_lib.build(Outer, loaded) == built
+  assert config_lib.difference(loaded, config) == []
+
+
+def test_an_optional_field_can_be_set_later_but_not_to_another_type():
+  config = config_lib.defaults(Outer, steps=1)
+  config.limit = 5
+  assert config_lib.build(Outer, config).limit == 5
+  with pytest.raises(TypeError):
+    config.limit = 'five'
+
+
+@pytest.mark.parametrize(
+    'values, words',
+    [
+        ({}, ['config.steps', 'missing', 'int']),
+        ({'steps': 1, 'stepz': 2}, ['config.stepz', 'config.steps']),
+        ({'steps': 'a'}, ['config.steps', "'a'", 'str', 'int']),
+        ({'steps': True}, ['config.steps', 'True', 'bool', 'int']),
+        ({'steps': 1, 'inner': {'width': 0}}, ['config.inner.width', '>= 1']),
+        ({'steps': 1, 'inner': 4}, ['config.inner', '4', 'group']),
+        (
+            {'steps': 1, 'inner': {'sizes': (1, 'b')}},
+            ['config.inner.sizes[1]', "'b'"],
+        ),
+        ({'steps': 1, 'mode': 'fest'}, ['config.mode', 'fast', 'slow']),
+        (
+            {'steps': 1, 'optimizer': {'kind': 'adan'}},
+            ['config.optimizer.kind', "'adan'", "Did you mean 'adam'"],
+        ),
+        (
+            {'steps': 1, 'optimizer': {'kind': 'adam', 'beta': 1.5}},
+            ['config.optimizer.beta', '1.5', '[0, 1]'],
+        ),
+        (
+            {'steps': 1, 'named': {'x': {'kind': 'sgd', 'rat': 1}}},
+            ['config.named.x.rat', 'config.named.x.rate'],
+        ),
+    ],
+)
+def test_a_refusal_names_key_value_and_what_is_allowed(values, words):
+  with pytest.raises(config_lib.ConfigError) as error:
+    config_lib.build(Outer, values)
+  for word in words:
+    assert word in str(error.value)
+
+
+def test_difference_names_every_leaf():
+  old = {'a': 1, 'b': {'c': (1, 2), 'd': 4}}
+  new = {'a': 1, 'b': {'c': [1, 3], 'e': 5}}
+  assert config_lib.difference(old, new) == [
+      'config.b.c: (1, 2) -> [1, 3]',
+      'config.b.d: 4 -> (absent)',
+      'config.b.e: (absent) -> 5',
+  ]
