@@ -1,0 +1,196 @@
+"""Autoregressive language modelling of token frames."""
+
+import dataclasses
+import functools
+import math
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import decoders
+from audiolm_jax import generation
+from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.objectives import base
+
+
+@functools.partial(jax.jit, static_argnames='decoder')
+def score(
+    decoder: decoder_lib.Decoder,
+    params: Any,
+    codes: Int[Array, 'B F K'],
+    lengths: Int[Array, 'B'],
+) -> decoder_lib.Scores:
+  """`decoder.score` compiled, without dropout."""
+  return decoder.apply({'params': params}, codes, lengths, method='score')
+
+
+@dataclasses.dataclass(frozen=True)
+class LM(base.Objective):
+  """Negative log-likelihood of every code of every valid frame.
+
+  One model, 'lm'. Batches hold `codes` [B, F, K] and `lengths` [B] in frames.
+
+  Attributes:
+    decoder: the model.
+    frames: F of training's crops.
+    frame_rate: frames a second, for throughput and durations.
+  """
+
+  decoder: Annotated[Any, config.Kind(lambda: decoders.DECODERS)]
+  frames: Annotated[int, config.Range(min=1)] = 256
+  frame_rate: Annotated[float, config.Range(min=0)] = 50.0
+
+  loss_weights = {'nll': 1.0}
+
+  def init(self, rng: Array) -> base.Variables:
+    batch = self.example_batch(1)
+    variables = self.decoder.init(
+        rng, batch['codes'], batch['lengths'], method='score'
+    )
+    return {'lm': {'params': variables['params'], 'state': {}}}
+
+  def example_batch(self, batch_size: int) -> base.Batch:
+    slots = len(self.decoder.vocabularies)
+    return {
+        'codes': np.zeros((batch_size, self.frames, slots), np.int32),
+        'lengths': np.zeros(batch_size, np.int32),
+        'id': np.zeros(batch_size, np.int32),
+    }
+
+  def __call__(
+      self, variables: base.Variables, batch: base.Batch, rng: Array
+  ) -> base.Output:
+    scores = self.decoder.apply(
+        {'params': variables['lm']['params']},
+        batch['codes'],
+        batch['lengths'],
+        deterministic=False,
+        rngs={'dropout': rng},
+        method='score',
+    )
+    bits = -scores.log_prob / math.log(2)
+    frames = jnp.sum(batch['lengths']).astype(jnp.float32)
+    metrics = {'bits_per_frame': (jnp.sum(bits), frames)}
+    for slot in range(bits.shape[-1]):
+      name = f'bits_per_frame_codebook_{slot}'
+      metrics[name] = (jnp.sum(bits[..., slot]), frames)
+    count = jnp.sum(scores.mask).astype(jnp.float32)
+    return base.Output(
+        terms={'nll': (-jnp.sum(scores.log_prob), count)}, metrics=metrics
+    )
+
+  def bind(self, variables: base.Variables) -> 'BoundLM':
+    params = nn.meta.unbox(variables['lm']['params'])
+    return BoundLM(self.decoder, params, self.frame_rate)
+
+  def audio_seconds(self, batch: base.Batch) -> float:
+    return float(np.sum(batch['lengths'])) / self.frame_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundLM:
+  """A token LM with its parameters: what `audiolm_jax.load` returns.
+
+  Attributes:
+    decoder: the model.
+    params: its parameters.
+    frame_rate: frames a second.
+    tokenizer: the bound tokenizer of its tokens, if it was found.
+  """
+
+  decoder: decoder_lib.Decoder
+  params: Any
+  frame_rate: float
+  tokenizer: Any = None
+
+  def score(
+      self, codes: Int[Array, 'B F K'], lengths: Int[Array, 'B'] | None = None
+  ) -> decoder_lib.Scores:
+    """Log-probabilities of frames; compiles once for each shape."""
+    codes, lengths = self._check(codes, lengths)
+    return score(self.decoder, self.params, codes, lengths)
+
+  def bits_per_frame(
+      self, codes: Int[Array, 'B F K'], lengths: Int[Array, 'B'] | None = None
+  ) -> Float[np.ndarray, 'B']:
+    """Bits a frame of each row (NaN for an empty one)."""
+    scores = self.score(codes, lengths)
+    bits = -np.asarray(scores.log_prob).sum(axis=(1, 2)) / math.log(2)
+    frames = np.asarray(scores.mask)[:, :, 0].sum(axis=1)
+    return np.divide(
+        bits, frames, out=np.full_like(bits, np.nan), where=frames > 0
+    )
+
+  def generate(
+      self,
+      prompt: Int[Array, 'B P K'],
+      frames: int,
+      *,
+      lengths: Int[Array, 'B'] | None = None,
+      seed: int = 0,
+      temperature: float = 1.0,
+      top_k: int | None = None,
+      top_p: float = 1.0,
+  ) -> Int[np.ndarray, 'B F K']:
+    """Continues prompts.
+
+    Args:
+      prompt: the frames to continue; P = 0 for none.
+      frames: F, length of the result, prompt included; at least P.
+      lengths: frames of each row's prompt, P for all if not given.
+      seed: the same seed gives the same codes.
+      temperature: see `generation.Sampler`, as for the other two.
+      top_k: likewise.
+      top_p: likewise.
+
+    Returns:
+      Each row's prompt and its continuation, F frames in all.
+
+    Raises:
+      ValueError: if frames < P, or codes or lengths are out of range.
+    """
+    prompt, lengths = self._check(prompt, lengths)
+    rows, given_frames, _ = prompt.shape
+    if frames < given_frames:
+      raise ValueError(f'frames = {frames} < the prompt has: {given_frames}')
+    given = np.pad(prompt, ((0, 0), (0, frames - given_frames), (0, 0)))
+    given_mask = np.arange(frames)[None, :, None] < lengths[:, None, None]
+    given_mask = np.broadcast_to(given_mask, given.shape)
+    codes, _ = generation.generate(
+        self.decoder,
+        self.params,
+        given,
+        given_mask,
+        np.full(rows, frames, np.int32),
+        jax.random.key(seed),
+        generation.Sampler(temperature, top_k, top_p),
+        prompt_frames=int(lengths.min()),
+    )
+    return np.asarray(codes)
+
+  def _check(self, codes, lengths):
+    """Host arrays, checked: JAX would clip what is out of range silently."""
+    codes = np.asarray(codes, np.int32)
+    slots = len(self.decoder.vocabularies)
+    if codes.ndim != 3 or codes.shape[2] != slots:
+      raise ValueError(f'codes {codes.shape}: expected [B, F, {slots}]')
+    if lengths is None:
+      lengths = np.full(codes.shape[0], codes.shape[1])
+    lengths = np.asarray(lengths, np.int32)
+    if lengths.shape != codes.shape[:1]:
+      raise ValueError(f'lengths {lengths.shape} for codes {codes.shape}')
+    if (
+        lengths.size
+        and not 0 <= lengths.min() <= lengths.max() <= codes.shape[1]
+    ):
+      raise ValueError(f'lengths {lengths} are not within {codes.shape[1]}')
+    valid = np.arange(codes.shape[1])[None, :] < lengths[:, None]
+    wrong = (codes < 0) | (codes >= np.array(self.decoder.vocabularies))
+    if wrong[valid].any():
+      raise ValueError('codes outside of their vocabularies')
+    return codes, lengths
