@@ -1,0 +1,103 @@
+"""Text normalisation, absent packages, and the judges where installed."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from audiolm_jax.evaluation import judges
+
+
+@pytest.mark.parametrize(
+    'text, expected',
+    [
+        ("Don't press 1, press 2!", "don't press one press two"),
+        ('Écoutez: déjà-vu', 'ecoutez deja vu'),
+        (
+            'you have 21 new/old messages',
+            'you have twenty one new old messages',
+        ),
+        ('1,204 users', 'one thousand two hundred four users'),
+        ('the 3rd and 20th', 'the third and twentieth'),
+        ('extension 007', 'extension zero zero seven'),
+        ("'quoted' [a beep] (laughs) *bell* ok", 'quoted ok'),
+        ('50% off & more #', 'fifty percent off and more pound'),
+        ('  ... ', ''),
+        ('1000000', 'one zero zero zero zero zero zero'),
+        ('it’s 110', "it's one hundred ten"),
+    ],
+)
+def test_normalize(text, expected):
+  assert judges.normalize(text) == expected
+
+
+def test_normalize_is_idempotent():
+  text = "The 1,204th caller's e-mail: 50% of (what?) 12 o'clock"
+  once = judges.normalize(text)
+  assert judges.normalize(once) == once
+
+
+@pytest.mark.parametrize('name', sorted(judges.JUDGES))
+def test_an_absent_package_names_the_command(name, monkeypatch):
+  real = importlib.util.find_spec
+  absent = judges.JUDGES[name].packages
+  monkeypatch.setattr(
+      importlib.util,
+      'find_spec',
+      lambda package: None if package in absent else real(package),
+  )
+  with pytest.raises(judges.MissingJudge) as error:
+    judges.JUDGES[name]()
+  assert judges.INSTALL in str(error.value)
+  assert all(package in str(error.value) for package in absent)
+  assert judges.missing((name,)) == {name: judges.INSTALL}
+
+
+def test_the_command_installs_what_the_judges_import():
+  with open('setup.py') as file:
+    text = file.read()
+  extra = text[text.index('EVAL = [') : text.index(']', text.index('EVAL'))]
+  for judge in judges.JUDGES.values():
+    for package in judge.packages:
+      assert package.replace('_', '-') in extra
+  assert "'torch" not in extra
+
+
+def _speechlike(seconds=2.0, rate=16000):
+  """A buzz with moving formants and syllables: enough for PESQ and STOI."""
+  rng = np.random.default_rng(0)
+  time = np.arange(int(seconds * rate)) / rate
+  buzz = np.sign(np.sin(2 * np.pi * 120 * time)) + 0.1 * rng.standard_normal(
+      time.size
+  )
+  syllables = np.clip(np.sin(2 * np.pi * 2.5 * time), 0, 1)
+  return (0.3 * buzz * syllables).astype(np.float32)
+
+
+# These two need the [eval] extra.
+@pytest.mark.slow
+def test_pesq_and_stoi_prefer_the_better_reconstruction():
+  clean = _speechlike()
+  noise = np.random.default_rng(1).standard_normal(clean.size)
+  for name, best in (('pesq', 4.64), ('stoi', 1.0)):
+    judge = judges.JUDGES[name]()
+    scores = [
+        judge(judges.Clip(clean, clean + level * noise, 16000))[name][0]
+        for level in (0.0, 0.01, 0.3)
+    ]
+    assert scores[0] == pytest.approx(best, abs=0.01)
+    assert scores[0] > scores[1] > scores[2]
+    # A clip too short to be judged has no score rather than a made-up one.
+    short = judges.Clip(clean[:800], clean[:800], 16000)
+    assert judge(short) == {}
+
+
+@pytest.mark.slow
+def test_wer_counts_the_originals_errors_too():
+  judge = judges.Wer()
+  silence = np.zeros(16000, np.float32)
+  scores = judge(judges.Clip(silence, silence, 16000, 'three little words'))
+  assert set(scores) == {'wer', 'wer_original'}
+  assert scores['wer'] == scores['wer_original']
+  assert scores['wer'][1] == 3 and scores['wer'][0] >= 3
+  assert judge(judges.Clip(silence, silence, 16000, '(beep)')) == {}
