@@ -1,0 +1,166 @@
+"""What all our corpus builders share: the schema, the checks and the card.
+
+Corpora are TFDS data sets in ArrayRecord files. Audio is a bytes-encoded int16
+tensor: `features.Audio` needs TensorFlow, and unencoded integers are stored as
+64-bit varints, at twice the size and a quarter of the speed.
+"""
+
+import abc
+import collections
+from collections.abc import Iterable, Iterator, Mapping
+import dataclasses
+from typing import Any
+
+from absl import logging
+from jaxtyping import Float
+import numpy as np
+import tensorflow_datasets as tfds
+
+from audiolm_jax.audio import checks
+from audiolm_jax.audio import files
+from audiolm_jax.data import splits
+
+MIN_SECONDS = 0.2
+
+
+class RejectedClipError(Exception):
+  """A strict build met a clip that can't be used; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """Where one example comes from.
+
+  Attributes:
+    id: unique in the corpus and stable.
+    split: one of `splits.SPLITS`.
+    prompt_id: what is said; equal for all clips that say the same.
+    text: transcript, '' if there is none.
+    speaker: name of the voice, '' if unknown.
+    language: ISO 639-1 code, '' if unknown.
+    source: what `CorpusBuilder.load` needs to get the audio.
+  """
+
+  id: str
+  split: str
+  prompt_id: str
+  text: str
+  speaker: str
+  language: str
+  source: Any
+
+
+class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A TFDS builder that lists `clips` and can `load` each.
+
+  A clip that can't be used is left out, named in the log and in the card; with
+  `strict` it ends the build.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+  LICENSE: str
+  DESCRIPTION: str
+  HOMEPAGE = ''
+  strict = False
+  limit: int | None = None
+
+  @abc.abstractmethod
+  def clips(self) -> Iterable[Clip]:
+    """All clips, in an order that does not depend on the machine.
+
+    Raises:
+      debian.CorpusUnavailable: if the files can't be had.
+    """
+
+  @abc.abstractmethod
+  def load(self, clip: Clip) -> tuple[Float[np.ndarray, 'T C'], int]:
+    """A clip's samples and its sample rate.
+
+    Raises:
+      files.AudioFileError: if it can't be decoded.
+    """
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    features = tfds.features
+    return tfds.core.DatasetInfo(
+        builder=self,
+        description=self.DESCRIPTION,
+        license=self.LICENSE,
+        homepage=self.HOMEPAGE,
+        # TFDS saves it with the data, in the same atomic step.
+        metadata=tfds.core.MetadataDict(rejected=[], totals={}),
+        features=features.FeaturesDict(
+            {
+                # [T * C], channels interleaved.
+                'audio': features.Tensor(
+                    shape=(None,), dtype=np.int16, encoding='bytes'
+                ),
+                'channels': np.int32,
+                'sample_rate': np.int32,
+                'id': features.Text(),
+                'prompt_id': features.Text(),
+                'text': features.Text(),
+                'speaker': features.Text(),
+                'language': features.Text(),
+            }
+        ),
+    )
+
+  def _split_generators(self, dl_manager) -> Mapping[str, Iterator]:
+    del dl_manager
+    by_split = collections.defaultdict(list)
+    for clip in self.clips():
+      by_split[clip.split].append(clip)
+    return {
+        name: self._generate_examples(by_split[name][: self.limit])
+        for name in splits.SPLITS
+        if by_split[name]
+    }
+
+  def _generate_examples(self, clips: list[Clip]) -> Iterator:
+    metadata = self.info.metadata
+    for clip in clips:
+      try:
+        audio, rate = self.load(clip)
+        reason = checks.fault(audio, rate, MIN_SECONDS)
+      except files.AudioFileError as error:
+        reason = str(error)
+      if reason:
+        logging.warning('%s: left out %s: %s', self.name, clip.id, reason)
+        if self.strict:
+          raise RejectedClipError(f'{self.name}: {clip.id}: {reason}')
+        metadata['rejected'].append({'id': clip.id, 'reason': reason})
+        continue
+      _count(metadata['totals'], clip, len(audio) / rate)
+      yield clip.id, {
+          'audio': files.to_int16(audio).reshape(-1),
+          'channels': audio.shape[1],
+          'sample_rate': rate,
+          'id': clip.id,
+          'prompt_id': clip.prompt_id,
+          'text': clip.text,
+          'speaker': clip.speaker,
+          'language': clip.language,
+      }
+
+
+def _count(totals, clip: Clip, seconds: float) -> None:
+  """Adds a clip to {split: {clips, transcribed, seconds, speakers, ...}}."""
+  split = totals.setdefault(
+      clip.split,
+      {
+          'clips': 0,
+          'transcribed': 0,
+          'seconds': 0.0,
+          'speakers': {},
+          'languages': {},
+      },
+  )
+  split['clips'] += 1
+  split['transcribed'] += bool(clip.text)
+  split['seconds'] += seconds
+  for field, value in (
+      ('speakers', clip.speaker),
+      ('languages', clip.language),
+  ):
+    split[field][value] = split[field].get(value, 0.0) + seconds

@@ -1,0 +1,250 @@
+"""Corpora by name: build them, describe them, read them."""
+
+from collections.abc import Sequence
+import dataclasses
+import difflib
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from audiolm_jax.audio import files
+from audiolm_jax.data import asterisk_prompts
+from audiolm_jax.data import building
+from audiolm_jax.data import espeak_sentences
+from audiolm_jax.data import folder
+from audiolm_jax.data import paths
+from audiolm_jax.data import splits
+
+BUILDERS: dict[str, type[building.CorpusBuilder]] = {
+    'asterisk_prompts': asterisk_prompts.AsteriskPrompts,
+    'espeak_sentences': espeak_sentences.EspeakSentences,
+}
+
+
+class CorpusError(ValueError):
+  """A corpus that can't be opened; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """What a built corpus (or one language of it) holds.
+
+  Attributes:
+    name: 'corpus/config'.
+    licence: of the recordings.
+    totals: split -> clips, transcribed, seconds, and seconds by speaker and by
+      language.
+    rejected: id and reason of every clip that was left out.
+  """
+
+  name: str
+  licence: str
+  totals: dict[str, dict[str, Any]]
+  rejected: list[dict[str, str]]
+
+  def __str__(self) -> str:
+    lines = [self.name, f'  licence: {self.licence}']
+    for split, total in self.totals.items():
+      lines.append(
+          f"  {split:10s} {total['clips']:6d} clips"
+          f" ({total['transcribed']} transcribed),"
+          f" {total['seconds'] / 3600:.3f} h"
+      )
+    for field in ('speakers', 'languages'):
+      seconds: dict[str, float] = {}
+      for total in self.totals.values():
+        for key, value in total[field].items():
+          seconds[key] = seconds.get(key, 0.0) + value
+      listed = sorted(seconds.items(), key=lambda item: -item[1])
+      shown = ', '.join(
+          f'{key or "(unknown)"} {value / 3600:.3f} h'
+          for key, value in listed[:20]
+      )
+      more = f', and {len(listed) - 20} more' if len(listed) > 20 else ''
+      lines.append(f'  {field} ({len(listed)}): {shown}{more}')
+    lines.append(f'  left out: {len(self.rejected)}')
+    lines += [f"    {r['id']}: {r['reason']}" for r in self.rejected]
+    return '\n'.join(lines)
+
+
+def prepare(
+    name: str,
+    languages: Sequence[str] | None = None,
+    strict: bool = False,
+    limit: int | None = None,
+) -> list[Card]:
+  """Builds a corpus into the cache, unless it is there already.
+
+  Args:
+    name: a name in `BUILDERS` or a folder of audio files.
+    languages: which to build (only these are fetched); None for all.
+    strict: whether a clip that can't be used ends the build.
+    limit: at most so many clips of each split and language (for tests).
+
+  Returns:
+    The card of each language.
+
+  Raises:
+    CorpusError: for an unknown name or language.
+    debian.CorpusUnavailable: if the files can't be had.
+    building.RejectedClipError: see `strict`.
+  """
+  cards = []
+  for builder in _builders(name, languages):
+    builder.strict, builder.limit = strict, limit
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(
+            verify_ssl=True, try_download_gcs=False
+        )
+    )
+    if not builder.info.splits:
+      raise CorpusError(f'{builder.info.full_name}: no usable clip found.')
+    cards.append(_card(builder))
+  return cards
+
+
+def card(name: str, languages: Sequence[str] | None = None) -> list[Card]:
+  """The cards of a corpus that has been built, one a language."""
+  return [
+      _card(_built(builder, name)) for builder in _builders(name, languages)
+  ]
+
+
+class Corpus:
+  """Random access to the clips of one split.
+
+  `corpus[i]` is a dict of id, prompt_id, text, speaker, language (str),
+  sample_rate (int) and audio (float32 [T, C] in [-1, 1]). It pickles as a
+  description of itself, so worker processes open their own files.
+  """
+
+  def __init__(self, name: str, split: str, languages: tuple[str, ...] | None):
+    self.name = name
+    self.split = split
+    self.languages = languages
+    builders = [_built(b, name) for b in _builders(name, languages)]
+    self._parts = []
+    for builder in builders:
+      if split in builder.info.splits:
+        self._parts.append(builder.as_data_source(split))
+    if not self._parts:
+      known = sorted({s for b in builders for s in b.info.splits})
+      raise CorpusError(f'{name} has no split {split!r}, but {known}.')
+    self._starts = np.cumsum([0, *map(len, self._parts)])
+    self._index = (
+        paths.cache_dir()
+        / 'index'
+        / '+'.join(b.info.full_name.replace('/', '-') for b in builders)
+        / f'{split}-{len(self)}.json'
+    )
+
+  def __len__(self) -> int:
+    return int(self._starts[-1])
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    raw = self._raw(index)
+    audio = files.to_float(raw['audio']).reshape(-1, int(raw['channels']))
+    result = {
+        key: value.decode() if isinstance(value, bytes) else str(value)
+        for key, value in raw.items()
+        if key not in ('audio', 'channels', 'sample_rate')
+    }
+    return {
+        **result,
+        'audio': audio,
+        'sample_rate': int(raw['sample_rate']),
+    }
+
+  def __reduce__(self):
+    return Corpus, (self.name, self.split, self.languages)
+
+  def seconds(self) -> np.ndarray:
+    """[len] float64 durations; read once and kept in the cache directory."""
+    if self._index.exists():
+      return np.asarray(json.loads(self._index.read_text()))
+    durations = []
+    for i in range(len(self)):
+      raw = self._raw(i)
+      samples = raw['audio'].size // int(raw['channels'])
+      durations.append(samples / int(raw['sample_rate']))
+    self._index.parent.mkdir(parents=True, exist_ok=True)
+    temporary = self._index.with_suffix(f'.{os.getpid()}')
+    temporary.write_text(json.dumps(durations))
+    temporary.replace(self._index)
+    return np.asarray(durations)
+
+  def _raw(self, index: int) -> dict[str, Any]:
+    if not 0 <= index < len(self):
+      raise IndexError(f'{index} is not in a corpus of {len(self)} clips.')
+    part = int(np.searchsorted(self._starts, index, side='right')) - 1
+    return self._parts[part][index - int(self._starts[part])]
+
+
+def load_corpus(
+    name: str, split: str, languages: Sequence[str] | None = None
+) -> Corpus:
+  """Opens one split of a corpus that has been built.
+
+  Args:
+    name: a name in `BUILDERS`, a folder of audio files, or a TFDS data set that
+      is in the cache's data directory.
+    split: 'train', 'validation' or 'test'.
+    languages: which ones; None for all that the corpus has.
+
+  Raises:
+    CorpusError: for what is unknown or not built, with the command to build it.
+  """
+  return Corpus(name, split, tuple(languages) if languages else None)
+
+
+def _builders(name, languages) -> list[building.CorpusBuilder]:
+  """The builders of a corpus, one for each language."""
+  paths.data_dir().mkdir(parents=True, exist_ok=True)
+  options = dict(data_dir=paths.data_dir(), file_format='array_record')
+  if os.sep in name:
+    if languages:
+      raise CorpusError(f'{name}: a folder can not be filtered by language.')
+    return [folder.Folder(config=folder.Root.of(pathlib.Path(name)), **options)]
+  if name not in BUILDERS:
+    near = difflib.get_close_matches(name, BUILDERS, n=1)
+    raise CorpusError(
+        f'There is no corpus {name!r}.'
+        + (f' Did you mean {near[0]!r}?' if near else '')
+        + f' Known: {sorted(BUILDERS)}, or a folder (with a {os.sep!r}).'
+    )
+  cls = BUILDERS[name]
+  known = [config.name for config in cls.BUILDER_CONFIGS]
+  for language in languages or ():
+    if language not in known:
+      raise CorpusError(f'{name} has no language {language!r}, but {known}.')
+  return [cls(config=language, **options) for language in languages or known]
+
+
+def _built(builder, name: str):
+  """The builder, if its data are there."""
+  if not builder.is_prepared():
+    language = builder.builder_config.name
+    raise CorpusError(
+        f'{builder.info.full_name} is not built in {paths.data_dir()}. Build it'
+        f' with: python tools/prepare_data.py --corpus={name}'
+        + (f' --languages={language}' if name in BUILDERS else '')
+    )
+  return builder
+
+
+def _card(builder) -> Card:
+  metadata = builder.info.metadata
+  return Card(
+      name=builder.info.full_name,
+      licence=builder.info.redistribution_info.license,
+      totals={
+          s: metadata['totals'][s]
+          for s in splits.SPLITS
+          if s in metadata['totals']
+      },
+      rejected=list(metadata['rejected']),
+  )

@@ -1,0 +1,49 @@
+"""Builds a corpus and prints its card.
+
+  python tools/prepare_data.py --corpus=asterisk_prompts --languages=en,fr
+  python tools/prepare_data.py --corpus=/data/my_recordings
+
+Corpora go to $AUDIOLM_JAX_CACHE/data (default ~/.cache/audiolm_jax/data). What
+is there already is not built again. A clip that can't be used is left out and
+named in the card; --strict makes it an error.
+"""
+
+import sys
+import time
+
+from absl import app
+from absl import flags
+
+from audiolm_jax.data import building
+from audiolm_jax.data import corpora
+from audiolm_jax.data import debian
+
+_CORPUS = flags.DEFINE_string(
+    'corpus',
+    'asterisk_prompts',
+    f'One of {", ".join(corpora.BUILDERS)}, or a folder of audio files.',
+)
+_LANGUAGES = flags.DEFINE_list('languages', [], 'Which; empty for all.')
+_STRICT = flags.DEFINE_bool('strict', False, 'End at the first bad clip.')
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'Unknown arguments: {argv[1:]}')
+  start = time.monotonic()
+  try:
+    cards = corpora.prepare(
+        _CORPUS.value, _LANGUAGES.value or None, strict=_STRICT.value
+    )
+  except (
+      corpora.CorpusError,
+      debian.CorpusUnavailable,
+      building.RejectedClipError,
+  ) as error:
+    sys.exit(f'prepare_data: {error}')
+  print('\n'.join(map(str, cards)))
+  print(f'Ready after {time.monotonic() - start:.1f} s.')
+
+
+if __name__ == '__main__':
+  app.run(main)
