@@ -1,0 +1,344 @@
+"""From a config to the parts that train: schema, learners, sharded state."""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import ml_collections
+
+from audiolm_jax import config
+from audiolm_jax import data
+from audiolm_jax import evaluation
+from audiolm_jax import objectives
+from audiolm_jax import ops
+from audiolm_jax import param_transforms
+from audiolm_jax.objectives import base as objectives_base
+from audiolm_jax.training import checkpoints
+from audiolm_jax.training import mesh as mesh_lib
+from audiolm_jax.training import optimizers
+from audiolm_jax.training import state as state_lib
+from audiolm_jax.training import step as step_lib
+
+CONFIG_FILE = 'config.json'
+
+_Positive = Annotated[int, config.Range(min=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelTraining:
+  """How one of the objective's models trains.
+
+  Attributes:
+    optimizer: see training/optimizers.py.
+    schedule: the learning rate, likewise.
+    clip: largest global norm of the model's gradient.
+    ema: decay of the average of its parameters that evaluation uses.
+    param_transform: which parameters train, and in which form.
+    init_from: work directory whose parameters (and state) it starts from.
+  """
+
+  optimizer: Annotated[Any, config.Kind(lambda: optimizers.OPTIMIZERS)] = (
+      optimizers.AdamW()
+  )
+  schedule: Annotated[Any, config.Kind(lambda: optimizers.SCHEDULES)] = (
+      optimizers.Constant()
+  )
+  clip: Annotated[float, config.Range(min=0)] | None = None
+  ema: Annotated[float, config.Range(min=0, max=1)] | None = None
+  param_transform: Annotated[
+      Any, config.Kind(lambda: param_transforms.TRANSFORMS)
+  ] = param_transforms.Full()
+  init_from: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+  """A trace of `steps` steps from step `start` on, in workdir/profile."""
+
+  start: Annotated[int, config.Range(min=0)] = 10
+  steps: Annotated[int, config.Range(min=0)] = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A training run.
+
+  Attributes:
+    objective: what is trained.
+    data: where its batches come from.
+    models: how each of the objective's models trains.
+    evaluators: what is measured every `eval_every` steps and at the end.
+    seed: of parameters, data order and everything random.
+    steps: optimizer steps.
+    batch_size: examples a step, over all processes and microbatches.
+    accumulation: microbatches a step.
+    log_every: steps between metric records.
+    log_ids: whether to record the ids of every step's examples.
+    eval_every: steps between evaluations.
+    checkpoint: what is saved when.
+    mesh: devices along each axis.
+    profile: steps to trace.
+  """
+
+  objective: Annotated[Any, config.Kind(lambda: objectives.OBJECTIVES)]
+  data: Annotated[Any, config.Kind(lambda: data.SOURCES)]
+  models: Annotated[dict[str, ModelTraining], config.Named(ModelTraining)]
+  evaluators: Annotated[
+      dict[str, Any],
+      config.Named(Annotated[Any, config.Kind(lambda: evaluation.EVALUATORS)]),
+  ] = dataclasses.field(default_factory=dict)
+  seed: Annotated[int, config.Range(min=0)] = 0
+  steps: _Positive = 1000
+  batch_size: _Positive = 8
+  accumulation: _Positive = 1
+  log_every: _Positive = 10
+  log_ids: bool = False
+  eval_every: _Positive = 1000
+  checkpoint: checkpoints.Config = checkpoints.Config()
+  mesh: mesh_lib.Config = mesh_lib.Config()
+  profile: Profile = Profile()
+
+
+class Assembly:
+  """The parts of a run, and its state as shapes and shardings.
+
+  Attributes:
+    config: the built `Config`.
+    objective: what is trained.
+    mesh: the devices.
+    learners: {model: Learner}.
+    abstract: the train state as ShapeDtypeStructs with shardings.
+  """
+
+  def __init__(self, settings: Config, mesh: jax.sharding.Mesh | None = None):
+    """Builds everything but arrays.
+
+    Args:
+      settings: the run.
+      mesh: instead of the config's, as when a model is loaded elsewhere.
+
+    Raises:
+      config.ConfigError: if parts of the config do not fit each other.
+    """
+    self.config = settings
+    self.objective = settings.objective
+    self.mesh = settings.mesh.build() if mesh is None else mesh
+    boxed = jax.eval_shape(self.objective.init, jax.random.key(0))
+    self._check(boxed)
+    self._axes = {
+        model: mesh_lib.logical_axes(v['params']) for model, v in boxed.items()
+    }
+    self.transforms = {
+        model: settings.models[model].param_transform for model in boxed
+    }
+    self.learners = {
+        model: self._learner(model, settings.models[model]) for model in boxed
+    }
+    rng = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    shapes = jax.eval_shape(self._create, rng, {})
+    self.shardings = self._shard(shapes)
+    self.abstract = jax.tree.map(
+        lambda s, n: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=n),
+        shapes,
+        self.shardings,
+    )
+
+  def _check(self, boxed):
+    settings = self.config
+    names, given = sorted(boxed), sorted(settings.models)
+    if names != given:
+      raise config.ConfigError(
+          f'config.models has {given}: expected an entry for each model of the'
+          f' objective, {names}.'
+      )
+    shares = self.mesh.shape['data'] * self.mesh.shape['fsdp']
+    share = settings.accumulation * shares
+    if settings.batch_size % share:
+      raise config.ConfigError(
+          f'config.batch_size = {settings.batch_size}: expected a multiple of'
+          f' accumulation x data x fsdp = {share}.'
+      )
+    if settings.accumulation > 1 and not self.objective.additive:
+      raise config.ConfigError(
+          f'config.accumulation = {settings.accumulation}: expected 1, since'
+          f' {type(self.objective).__name__} has a term that does not add over'
+          ' microbatches.'
+      )
+
+  def _learner(self, model, settings):
+    axes = self.transforms[model].axes(self._axes[model])
+    schedule = settings.schedule.build(self.config.steps)
+    return step_lib.Learner(
+        transform=settings.param_transform,
+        optimizer=settings.optimizer.build(schedule, mesh_lib.flat_axes(axes)),
+        schedule=schedule,
+        clip=settings.clip,
+        ema=settings.ema,
+    )
+
+  def _create(self, rng, given):
+    """A fresh state; `given` {model: variables} replaces fresh ones."""
+    key = jax.random.wrap_key_data(rng)
+    variables = {**nn.meta.unbox(self.objective.init(key)), **given}
+    trainable, frozen, states, optimizer_state, ema = {}, {}, {}, {}, {}
+    for index, (model, learner) in enumerate(sorted(self.learners.items())):
+      params = learner.transform.init(
+          jax.random.fold_in(key, index + 1),
+          variables[model]['params'],
+          self._axes[model],
+      )
+      trainable[model], frozen[model] = learner.transform.split(params)
+      states[model] = variables[model].get('state', {})
+      optimizer_state[model] = learner.optimizer.init(trainable[model])
+      if learner.ema is not None:
+        # A copy: two leaves of a donated state must not share a buffer.
+        ema[model] = jax.tree.map(jnp.copy, trainable[model])
+    return state_lib.TrainState(
+        step=jnp.int32(0),
+        trainable=trainable,
+        frozen=frozen,
+        model_state=states,
+        optimizer_state=optimizer_state,
+        ema=ema,
+        rng=jax.random.key_data(jax.random.fold_in(key, 0)),
+    )
+
+  def _shard(self, shapes):
+    whole = NamedSharding(self.mesh, PartitionSpec())
+    axes = {
+        f'{model}.{name}': names
+        for model, transform in self.transforms.items()
+        for name, names in mesh_lib.flat_axes(
+            transform.axes(self._axes[model])
+        ).items()
+    }
+    shard = functools.partial(mesh_lib.shardings, axes=axes, mesh=self.mesh)
+    return state_lib.TrainState(
+        step=whole,
+        trainable=shard(shapes.trainable),
+        frozen=shard(shapes.frozen),
+        model_state=jax.tree.map(lambda _: whole, shapes.model_state),
+        optimizer_state={
+            model: mesh_lib.shardings(
+                tree,
+                mesh_lib.flat_axes(
+                    self.transforms[model].axes(self._axes[model])
+                ),
+                self.mesh,
+            )
+            for model, tree in shapes.optimizer_state.items()
+        },
+        ema=shard(shapes.ema),
+        rng=whole,
+    )
+
+  def create(self) -> state_lib.TrainState:
+    """The state at step 0, made in its shards."""
+    given = {
+        model: self._load_model(model, settings.init_from)
+        for model, settings in self.config.models.items()
+        if settings.init_from is not None
+    }
+    rng = jax.random.key_data(jax.random.key(self.config.seed))
+    options = {}
+    if jax.default_backend() == 'cpu':
+      # Init runs once; at full optimisation it compiles for 15 s.
+      options = {'xla_backend_optimization_level': 0}
+    create = jax.jit(
+        self._create, out_shardings=self.shardings, compiler_options=options
+    )
+    return create(rng, given)
+
+  def _load_model(self, model: str, workdir: str):
+    """Variables of `model` in another work directory, dense."""
+    where = f'config.models.{model}.init_from = {workdir!r}'
+    other, state = restore(workdir)
+    found = state.variables(other.transforms)
+    if model not in found:
+      raise config.ConfigError(
+          f'{where}: that run has the models {sorted(found)}, not {model!r}.'
+      )
+    found = {
+        # What it learnt in low rank or packed becomes plain weights.
+        'params': ops.map_weights(ops.materialize, found[model]['params']),
+        'state': found[model]['state'],
+    }
+    fresh = jax.eval_shape(self.objective.init, jax.random.key(0))[model]
+    fresh = {'state': {}, **nn.meta.unbox(fresh)}
+    problems = checkpoints.mismatches(_shapes(fresh), _shapes(found))
+    if problems:
+      raise config.ConfigError(
+          f'{where} does not fit:\n  ' + '\n  '.join(problems)
+      )
+    return jax.device_get(found)
+
+  def variables(
+      self, state: state_lib.TrainState, ema: bool = True
+  ) -> objectives_base.Variables:
+    """Variables as the objective takes them, averaged where averages exist."""
+    return state.variables(self.transforms, ema)
+
+
+def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
+  """The resolved config of a work directory.
+
+  Raises:
+    config.ConfigError: if the directory holds none.
+  """
+  path = pathlib.Path(workdir) / CONFIG_FILE
+  if not path.exists():
+    raise config.ConfigError(f'{workdir} is no work directory: no {path}.')
+  return ml_collections.ConfigDict(json.loads(path.read_text()))
+
+
+def restore(
+    workdir: str | os.PathLike, step: int | None = None
+) -> tuple[Assembly, state_lib.TrainState]:
+  """A run's parts and its state, on one device.
+
+  Args:
+    workdir: of a run that has saved a checkpoint.
+    step: which one; by default the best by `checkpoint.best`, else the last.
+
+  Raises:
+    config.ConfigError: if it is no work directory.
+    checkpoints.CheckpointError: if it has no readable checkpoint.
+  """
+  settings = config.build(Config, read(workdir))
+  auto = (jax.sharding.AxisType.Auto,) * len(mesh_lib.AXES)
+  local = jax.make_mesh(
+      (1,) * len(mesh_lib.AXES),
+      mesh_lib.AXES,
+      axis_types=auto,
+      devices=jax.local_devices()[:1],
+  )
+  assembly = Assembly(settings, mesh=local)
+  directory = pathlib.Path(workdir).absolute() / 'checkpoints'
+  if not directory.exists():
+    raise checkpoints.CheckpointError(f'{workdir} has no checkpoint yet.')
+  store = checkpoints.Checkpoints(
+      directory, settings.checkpoint, read_only=True
+  )
+  try:
+    step = store.best() if step is None else step
+    if step is None:
+      raise checkpoints.CheckpointError(f'{workdir} has no checkpoint yet.')
+    state, _ = store.restore(step, assembly.abstract)
+  finally:
+    store.close()
+  return assembly, state
+
+
+def _shapes(tree):
+  return {
+      mesh_lib.key(path): tuple(leaf.shape)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }

@@ -1,0 +1,67 @@
+"""Evaluation, within training and without it."""
+
+from collections.abc import Mapping
+import json
+import os
+import pathlib
+
+from audiolm_jax import assembly as assembly_lib
+from audiolm_jax.evaluation import base
+from audiolm_jax.objectives import base as objectives_base
+from audiolm_jax.training import launch
+from audiolm_jax.training import writers
+
+
+def evaluate(
+    workdir: str | os.PathLike, step: int | None = None
+) -> dict[str, float]:
+  """Runs the evaluators of a work directory's config on its checkpoint.
+
+  Args:
+    workdir: of a run that has saved a checkpoint.
+    step: which one; by default the best, or else the last.
+
+  Returns:
+    {'eval/<evaluator>/<metric>': value}; scores of every item are written to
+    workdir/evaluations.
+  """
+  launch.prepare()
+  assembly, state = assembly_lib.restore(workdir, step)
+  evaluators = build(assembly)
+  variables = assembly.variables(state)
+  return run(evaluators, variables, int(state.step), workdir)
+
+
+def build(assembly: assembly_lib.Assembly) -> dict[str, base.Evaluator]:
+  """The config's evaluators, by name."""
+  return {
+      name: settings.build(assembly.objective)
+      for name, settings in sorted(assembly.config.evaluators.items())
+  }
+
+
+def run(
+    evaluators: Mapping[str, base.Evaluator],
+    variables: objectives_base.Variables,
+    step: int,
+    workdir: str | os.PathLike | None,
+) -> dict[str, float]:
+  """Micro-averages of all evaluators; item scores go to a file for each.
+
+  Args:
+    evaluators: by name.
+    variables: as the objective takes them.
+    step: for the names of the files.
+    workdir: where the files go; None writes none.
+  """
+  results = {}
+  for name, evaluator in evaluators.items():
+    scores = list(evaluator.run(variables))
+    if workdir is not None:
+      path = pathlib.Path(workdir) / 'evaluations' / f'{step}_{name}.jsonl'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      lines = [json.dumps(score._asdict()) + '\n' for score in scores]
+      writers.write_atomically(path, ''.join(lines))
+    for metric, value in base.summarize(scores).items():
+      results[f'eval/{name}/{metric}'] = value
+  return results

@@ -1,0 +1,150 @@
+"""What a program costs: FLOPs by a walk over its jaxpr.
+
+`compiled.cost_analysis()` counts the body of a scan once, whatever its length;
+here it counts as often as it runs. Multiplications and additions of matrix
+products, convolutions and Fourier transforms are counted, elementwise work is
+not. Dead code is removed first, as the compiler does.
+"""
+
+import math
+from typing import Any
+
+import jax
+from jax.interpreters import partial_eval
+import numpy as np
+
+
+def flops(function, *args, while_trips: int = 1) -> float:
+  """FLOPs of `function(*args)`; args may be ShapeDtypeStructs.
+
+  Args:
+    function: anything that `jax.make_jaxpr` traces.
+    *args: its arguments.
+    while_trips: how often the body of each while loop runs.
+  """
+  return jaxpr_flops(jax.make_jaxpr(function)(*args), while_trips)
+
+
+def jaxpr_flops(closed: Any, while_trips: int = 1) -> float:
+  """FLOPs of a ClosedJaxpr."""
+  jaxpr = closed.jaxpr
+  jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+  return _count(jaxpr, while_trips)
+
+
+def _count(jaxpr, trips) -> float:
+  total = 0.0
+  for eqn in jaxpr.eqns:
+    name, params = eqn.primitive.name, eqn.params
+    if name in _COSTS:
+      total += _COSTS[name](eqn)
+    elif name == 'scan':
+      total += params['length'] * _count(params['jaxpr'].jaxpr, trips)
+    elif name == 'while':
+      body = _count(params['body_jaxpr'].jaxpr, trips)
+      total += trips * (body + _count(params['cond_jaxpr'].jaxpr, trips))
+    elif name == 'cond':
+      total += max(_count(b.jaxpr, trips) for b in params['branches'])
+    else:
+      total += sum(_count(j, trips) for j in _inner(params))
+  return total
+
+
+def _inner(params):
+  """Jaxprs that an equation calls once: pjit, remat, custom_vjp, ..."""
+  for value in params.values():
+    inner = getattr(value, 'jaxpr', value)
+    if hasattr(inner, 'eqns'):
+      yield inner
+
+
+def _dot_general(eqn) -> float:
+  (contract, _), _ = eqn.params['dimension_numbers']
+  shape = eqn.invars[0].aval.shape
+  inner = math.prod(shape[d] for d in contract)
+  return 2.0 * eqn.outvars[0].aval.size * inner
+
+
+def _ragged_dot(eqn) -> float:
+  """Every row meets one group, so groups never multiply the work."""
+  numbers = eqn.params['ragged_dot_dimension_numbers']
+  (contract, _), _ = numbers.dot_dimension_numbers
+  shape = eqn.invars[0].aval.shape
+  inner = math.prod(shape[d] for d in contract)
+  size = eqn.outvars[0].aval.size
+  if set(numbers.lhs_ragged_dimensions) & set(contract):
+    size /= eqn.outvars[0].aval.shape[0]
+  return 2.0 * size * inner
+
+
+def _conv(eqn) -> float:
+  """Only products of an input sample with a tap: no padding, no holes."""
+  params = eqn.params
+  numbers = params['dimension_numbers']
+  lhs, rhs = (v.aval.shape for v in eqn.invars)
+  out = eqn.outvars[0].aval.shape
+  pairs = 1.0
+  for i, (low, _) in enumerate(params['padding']):
+    size = lhs[numbers.lhs_spec[2 + i]]
+    taps = rhs[numbers.rhs_spec[2 + i]]
+    hole = params['lhs_dilation'][i]
+    first = (
+        np.arange(out[numbers.out_spec[2 + i]]) * params['window_strides'][i]
+    )
+    if taps > len(first):  # loop over the shorter side
+      first, step, n = (
+          np.arange(taps) * params['rhs_dilation'][i],
+          params['window_strides'][i],
+          len(first),
+      )
+    else:
+      step, n = params['rhs_dilation'][i], taps
+    hits = 0
+    for k in range(n):
+      at = first + k * step - low
+      hits += np.sum((at >= 0) & (at <= (size - 1) * hole) & (at % hole == 0))
+    pairs *= hits
+  batch, features = out[numbers.out_spec[0]], out[numbers.out_spec[1]]
+  return 2.0 * batch * features * rhs[numbers.rhs_spec[1]] * pairs
+
+
+def _fft(eqn) -> float:
+  """5 n log2 n for a complex transform, half of it for a real one."""
+  lengths = eqn.params['fft_lengths']
+  n = math.prod(lengths)
+  real = 'RFFT' in str(eqn.params['fft_type'])
+  shape = eqn.invars[0].aval.shape
+  batch = math.prod(shape[: len(shape) - len(lengths)])
+  return (2.5 if real else 5.0) * batch * n * math.log2(max(n, 2))
+
+
+_COSTS = {
+    'dot_general': _dot_general,
+    'ragged_dot_general': _ragged_dot,
+    'ragged_dot': _ragged_dot,
+    'conv_general_dilated': _conv,
+    'fft': _fft,
+}
+
+
+def memory(compiled: Any) -> dict[str, int]:
+  """Bytes a compiled program needs: arguments, outputs, temporaries, total."""
+  found = compiled.memory_analysis()
+  if found is None:
+    return {}
+  sizes = {
+      'arguments': found.argument_size_in_bytes,
+      'outputs': found.output_size_in_bytes,
+      'temporaries': found.temp_size_in_bytes,
+  }
+  shared = found.alias_size_in_bytes
+  return {**sizes, 'total': sum(sizes.values()) - shared}
+
+
+def readable(number: float, unit: str = '') -> str:
+  """1234567 -> '1.23 M'."""
+  for prefix in ('', 'k', 'M', 'G', 'T', 'P'):
+    if abs(number) < 1000 or prefix == 'P':
+      return f'{number:.3g} {prefix}{unit}'.rstrip()
+    number /= 1000
+  raise AssertionError('unreachable')

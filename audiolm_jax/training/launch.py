@@ -1,0 +1,158 @@
+"""What must be set before and around training: process, caches, config file."""
+
+import ast
+from collections.abc import Sequence
+import importlib.util
+import os
+import pathlib
+import sys
+
+from absl import flags
+from absl import logging
+import ml_collections
+
+from audiolm_jax import config
+
+# glibc's defaults return every large buffer to the kernel and fault its pages
+# in again: 42 s of system time in a 72 s run. They are read before main().
+_ALLOCATOR = {
+    'MALLOC_MMAP_MAX_': '0',
+    'MALLOC_TRIM_THRESHOLD_': '17179869184',
+    'MALLOC_TOP_PAD_': '536870912',
+    'MALLOC_ARENA_MAX': '1',
+    'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
+}
+_GUARD = 'AUDIOLM_JAX_REEXECUTED'
+_ACCELERATORS = ('/dev/nvidia0', '/dev/accel0', '/dev/vfio/0', '/dev/kfd')
+
+
+def reexecute() -> None:
+  """Restarts this process once with allocator settings fit for XLA's CPU.
+
+  Does nothing off Linux, with an accelerator, or where the user has set any of
+  the variables. Call it first thing in a script, before heavy imports.
+  """
+  on_cpu = os.environ.get('JAX_PLATFORMS', '') == 'cpu' or not any(
+      map(os.path.exists, _ACCELERATORS)
+  )
+  if not sys.platform.startswith('linux') or not on_cpu:
+    return
+  if _GUARD in os.environ or any(name in os.environ for name in _ALLOCATOR):
+    return
+  environment = {**os.environ, **_ALLOCATOR, _GUARD: '1'}
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def prepare() -> None:
+  """Compilation cache on, absl flags readable; safe to call many times."""
+  import jax  # pylint: disable=g-import-not-at-top
+
+  if jax.config.jax_compilation_cache_dir is None:
+    root = os.environ.get('AUDIOLM_JAX_CACHE', '~/.cache/audiolm_jax')
+    path = pathlib.Path(root).expanduser() / 'xla'
+    path.mkdir(parents=True, exist_ok=True)
+    jax.config.update('jax_compilation_cache_dir', str(path))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  if not flags.FLAGS.is_parsed():
+    # Grain reads flags; Colab and tests never parse any.
+    flags.FLAGS.mark_as_parsed()
+  # Orbax reports every save and load in a dozen lines.
+  logging.get_absl_logger().addFilter(_without_orbax)
+
+
+def _without_orbax(record) -> bool:
+  noisy = ('orbax', 'array_metadata', 'checkpoint')
+  return (
+      record.levelno >= logging.converter.STANDARD_WARNING
+      or not any(word in record.pathname for word in noisy)
+      or 'audiolm_jax' in record.pathname
+  )
+
+
+def read_config(path: str) -> ml_collections.ConfigDict:
+  """The config of 'FILE.py' or 'FILE.py:ARGUMENT'.
+
+  Raises:
+    config.ConfigError: if there is no such file, or it has no get_config.
+  """
+  name, _, argument = path.partition(':')
+  if not os.path.isfile(name):
+    raise config.ConfigError(
+        f'--config={path}: no file {name!r} (from {os.getcwd()}).'
+    )
+  spec = importlib.util.spec_from_file_location('config_file', name)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, 'get_config'):
+    raise config.ConfigError(f'{name} does not define get_config().')
+  return module.get_config(argument) if argument else module.get_config()
+
+
+def override(
+    schema: type,
+    values: ml_collections.ConfigDict,
+    assignments: Sequence[str],
+) -> ml_collections.ConfigDict:
+  """A copy of a config with 'config.a.b=VALUE' strings applied.
+
+  Values are Python literals, or strings where they are none. Giving a group
+  another `kind` drops its other keys, so that they take that kind's defaults.
+
+  Args:
+    schema: the config's dataclass, `train.Config`.
+    values: the config; it is left as it is.
+    assignments: such as 'config.models.lm.optimizer.kind=muon'.
+
+  Raises:
+    config.ConfigError: for an unknown key, naming the nearest; for a wrong type
+      or a value out of range, naming what is allowed.
+  """
+  values = values.copy_and_resolve_references()
+  # Kinds first, so that the order of arguments does not matter.
+  assignments = sorted(assignments, key=lambda a: not _is_kind(a))
+  reset = set()
+  for assignment in assignments:
+    path, equals, text = assignment.partition('=')
+    if not equals:
+      raise config.ConfigError(f'--{path} needs a value: --{path}=VALUE.')
+    *groups, key = path.split('.')[1:]
+    group, name = values, 'config'
+    for part in groups:
+      free = name in reset
+      name = f'{name}.{part}'
+      if part not in group:
+        if not free:
+          raise config.ConfigError(config.unknown_key(name, part, group))
+        with group.unlocked():
+          group[part] = {}
+        reset.add(name)
+      group = group[part]
+      if not isinstance(group, ml_collections.ConfigDict):
+        raise config.ConfigError(f'{name} is a value, so {path} is no key.')
+    if key not in group and name not in reset:
+      raise config.ConfigError(config.unknown_key(path, key, group))
+    wanted = group.get_type(key) if key in group else None
+    with group.unlocked(), group.ignore_type():
+      if key == 'kind' and group.kind != text:
+        for other in list(group):
+          del group[other]
+        reset.add(name)
+      group[key] = _literal(text, wanted)
+  return config.to_config(config.build(schema, values))
+
+
+def _is_kind(assignment: str) -> bool:
+  return assignment.partition('=')[0].endswith('.kind')
+
+
+def _literal(text: str, wanted: type | None):
+  if wanted is str and text != 'None':
+    return text
+  if text in ('true', 'false'):
+    return text == 'true'
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
