@@ -1,0 +1,125 @@
+"""Arms of a comparison, their budgets, and the refusal of unequal ones."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """What an arm spends; it stands in every result row.
+
+  Attributes:
+    params: parameters of the model, adapters included.
+    trainable_params: those that gradients reach.
+    training_flops: of the whole training run, forward and backward
+      (`training.costs`), learning rate sweeps not included.
+    inference_flops: for one second of audio scored, head evaluations and
+      guidance passes counted.
+    examples: training examples drawn, with repetition.
+    audio_seconds: of audio that they stand for, at most.
+    bits_per_second: of the tokens that are modelled.
+  """
+
+  params: float
+  trainable_params: float
+  training_flops: float
+  inference_flops: float
+  examples: float
+  audio_seconds: float
+  bits_per_second: float
+
+
+BUDGETS = tuple(field.name for field in dataclasses.fields(Budget))
+
+
+class UnequalBudgets(ValueError):
+  """Arms spend differently without saying that they mean to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """One side of a comparison.
+
+  Attributes:
+    name: of the arm.
+    config: of `train.train`, complete but for what `Question.configure` sets
+      (seed, learning rate, evaluators).
+    description: one line for the report.
+  """
+
+  name: str
+  config: ml_collections.ConfigDict
+  description: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One trained and evaluated arm at one seed.
+
+  Attributes:
+    arm: its name.
+    seed: of data order and new parameters.
+    settings: what the sweep chose (such as the learning rate).
+    metrics: name -> value on held-out items.
+    budget: what it spent.
+    seconds: wall time of training and evaluation, for information only.
+  """
+
+  arm: str
+  seed: int
+  settings: dict[str, Any]
+  metrics: dict[str, float]
+  budget: Budget
+  seconds: float
+
+  def to_dict(self) -> dict[str, Any]:
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_dict(cls, values: Mapping[str, Any]) -> 'Row':
+    return cls(**{**values, 'budget': Budget(**values['budget'])})
+
+
+def check_budgets(
+    budgets: Mapping[str, Budget],
+    meant: Mapping[str, str],
+    tolerance: float = 0.02,
+) -> dict[str, dict[str, float]]:
+  """Refuses arms whose budgets differ, unless each difference is declared.
+
+  Args:
+    budgets: arm -> what it spends.
+    meant: budget name -> why the arms are meant to differ in it.
+    tolerance: relative difference that still counts as equal.
+
+  Returns:
+    The declared budgets that do differ: name -> {arm: value}.
+
+  Raises:
+    UnequalBudgets: naming each undeclared budget with every arm's value.
+    ValueError: if `meant` names something that is not a budget.
+  """
+  unknown = sorted(set(meant) - set(BUDGETS))
+  if unknown:
+    raise ValueError(f'{unknown} are not budgets; known: {list(BUDGETS)}')
+  differing = {}
+  for name in BUDGETS:
+    values = {arm: getattr(budget, name) for arm, budget in budgets.items()}
+    low, high = min(values.values()), max(values.values())
+    if high - low > tolerance * abs(high):
+      differing[name] = values
+  undeclared = {k: v for k, v in differing.items() if k not in meant}
+  if undeclared:
+    lines = [
+        f'  {name}: ' + ', '.join(f'{arm} {v:.4g}' for arm, v in values.items())
+        for name, values in undeclared.items()
+    ]
+    raise UnequalBudgets(
+        'The arms do not spend the same:\n'
+        + '\n'.join(lines)
+        + '\nMatch them, or declare in `meant` why they differ.'
+    )
+  return differing
