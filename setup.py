@@ -19,6 +19,7 @@ setuptools.setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['audiolm_jax*']),
+    package_data={'audiolm_jax': ['*/*.jinja']},
     install_requires=[
         'absl-py>=2.1',
         'array-record>=0.8',

@@ -23,9 +23,10 @@ ORDER = [
     'evaluation',
     'interop',
     'comparison',
+    'assembly',
     'loading',
-    'train',
     'evaluate',
+    'train',
     'main',
 ]
 
