@@ -81,14 +81,14 @@ _GRAMMAR = {
 }
 LANGUAGES = tuple(_GRAMMAR)
 
-# Variant -> words a minute and pitch. Only variants without flutter and breath:
-# these come from clocks and noise that go on from one sentence to the next, so
-# that no clip could be made again.
+# Variant -> words a minute and pitch. Only variants (Klatt synthesis) whose
+# output does not depend on what was spoken before, so that any clip can be made
+# again alone.
 _SPEAKERS = {
-    'Denis': (150, 45),
-    'shelby': (160, 60),
-    'Storm': (170, 50),
-    'AnxiousAndy': (145, 55),
+    'adam': (150, 45),
+    'david': (160, 60),
+    'edward2': (170, 50),
+    'klatt6': (145, 55),
 }
 
 
