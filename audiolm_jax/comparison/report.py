@@ -1,0 +1,276 @@
+"""A report: one HTML file that needs nothing else, made from plain data.
+
+`Report.write('runs/x/report.html')` writes the page, and beside it
+`report.json`, from which `Report.read` gets the report back; so a later tool
+(judges that were not installed at first) can add to it and write it again.
+Nothing in the page is fetched: audio and pictures are data: URIs.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import time
+from typing import Any
+
+import jax
+import jinja2
+from jaxtyping import Float
+import numpy as np
+
+from audiolm_jax.comparison import drawing
+from audiolm_jax.comparison import statistics
+
+_TEMPLATE = pathlib.Path(__file__).parent / 'report.html.jinja'
+Cell = str | float | int | None | statistics.Interval
+
+
+class Report:
+  """A title, a summary and sections of blocks, in the order they are added.
+
+  Every `add_*` names its section; a section appears where it is first named.
+  `clear` empties a section in its place, so that it can be written anew.
+
+  Attributes:
+    data: all of it, as plain values.
+  """
+
+  def __init__(self, title: str, summary: str = ''):
+    self.data: dict[str, Any] = {
+        'title': title,
+        'summary': summary,
+        'sections': [],
+    }
+
+  @classmethod
+  def read(cls, path: str | os.PathLike) -> 'Report':
+    """The report whose page is at `path`, from the JSON beside it.
+
+    Raises:
+      FileNotFoundError: if there is none.
+    """
+    report = cls('')
+    report.data = json.loads(_data_path(path).read_text())
+    return report
+
+  def write(self, path: str | os.PathLike) -> None:
+    """Writes the page to `path` and its data beside it."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    template = environment.from_string(_TEMPLATE.read_text())
+    page = template.render(**self.data, curves=drawing.curves)
+    _replace(_data_path(path), json.dumps(self.data))
+    _replace(pathlib.Path(path), page)
+
+  def clear(self, section: str) -> None:
+    """Removes what a section holds, keeping its place."""
+    self._section(section)['blocks'].clear()
+
+  def add_text(self, section: str, text: str) -> None:
+    """A paragraph."""
+    self._add(section, kind='text', text=text)
+
+  def add_facts(self, section: str, facts: Mapping[str, Any]) -> None:
+    """Names and values, such as `provenance()`."""
+    facts = {name: _cell(value) for name, value in facts.items()}
+    self._add(section, kind='facts', facts=facts)
+
+  def add_code(self, section: str, text: str, title: str = '') -> None:
+    """Preformatted text, folded away if it has a title (a whole config)."""
+    self._add(section, kind='code', text=text, title=title)
+
+  def add_table(
+      self,
+      section: str,
+      columns: Sequence[str],
+      rows: Sequence[Sequence[Cell]],
+      caption: str = '',
+  ) -> None:
+    """A table; the first column names its rows.
+
+    Args:
+      section: its section.
+      columns: headings.
+      rows: cells; numbers are shown with 4 significant digits, Intervals with
+        their ends, None as a dash.
+      caption: what it shows: units, what is better, what the intervals span.
+
+    Raises:
+      ValueError: if a row has another number of cells than there are columns.
+    """
+    for row in rows:
+      if len(row) != len(columns):
+        raise ValueError(f'{len(row)} cells for {len(columns)} columns: {row}')
+    self._add(
+        section,
+        kind='table',
+        columns=list(columns),
+        rows=[[_cell(cell) for cell in row] for row in rows],
+        caption=caption,
+    )
+
+  def add_curves(
+      self,
+      section: str,
+      series: Mapping[str, Sequence[tuple[float, float]]],
+      caption: str = '',
+      x: str = 'step',
+      y: str = '',
+  ) -> None:
+    """A line chart; only what may be compared belongs in one chart.
+
+    Args:
+      section: its section.
+      series: name -> (x, y) points; long ones are thinned to means.
+      caption: what it shows.
+      x: name of the axis.
+      y: name of the axis, with its unit.
+    """
+    series = {name: drawing.thin(list(p)) for name, p in series.items()}
+    self._add(section, kind='curves', series=series, caption=caption, x=x, y=y)
+
+  def add_audio(
+      self,
+      section: str,
+      title: str,
+      clips: Mapping[str, Float[np.ndarray, 'T']],
+      sample_rate: int,
+      note: str = '',
+      prompt_seconds: float = 0.0,
+  ) -> None:
+    """Players side by side, each over its spectrogram.
+
+    Args:
+      section: its section.
+      title: of the group, such as an utterance's text.
+      clips: label ('original', 'reconstruction') -> audio.
+      sample_rate: in Hz.
+      note: scores of this group, or what to listen for.
+      prompt_seconds: where a continuation begins, marked in each picture.
+    """
+    self._add(
+        section,
+        kind='audio',
+        title=title,
+        note=note,
+        clips=[
+            {
+                'label': label,
+                'audio': drawing.audio_uri(audio, sample_rate),
+                'picture': drawing.spectrogram_uri(audio, sample_rate),
+                'seconds': len(audio) / sample_rate,
+                'prompt': min(
+                    1.0, prompt_seconds * sample_rate / max(len(audio), 1)
+                ),
+            }
+            for label, audio in clips.items()
+        ],
+    )
+
+  def add_missing(self, section: str, missing: Mapping[str, str]) -> None:
+    """What the report lacks -> the command that adds it."""
+    self._add(section, kind='missing', missing=dict(missing))
+
+  def _section(self, title):
+    for section in self.data['sections']:
+      if section['title'] == title:
+        return section
+    self.data['sections'].append({'title': title, 'blocks': []})
+    return self.data['sections'][-1]
+
+  def _add(self, section, **block):
+    self._section(section)['blocks'].append(block)
+
+
+def provenance(config_paths: Sequence[str] = ()) -> dict[str, str]:
+  """What was run, on what: commit, machine, versions, time."""
+  root = pathlib.Path(__file__).parents[2]
+  facts = {
+      'date': time.strftime('%Y-%m-%d %H:%M %Z'),
+      'commit': _commit(root),
+      'machine': f'{_processor()}, {os.cpu_count()} cores visible',
+      'devices': ', '.join(sorted({d.device_kind for d in jax.devices()}))
+      + f' x {jax.device_count()}',
+      'versions': f'Python {platform.python_version()}, jax {jax.__version__}',
+  }
+  if config_paths:
+    facts['configs'] = ', '.join(config_paths)
+  return facts
+
+
+def loss_curves(
+    workdir: str | os.PathLike, names: Sequence[str]
+) -> dict[str, list[tuple[float, float]]]:
+  """name -> (step, value) from a work directory's metrics.jsonl.
+
+  Names that no line has are left out.
+  """
+  found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+  with open(pathlib.Path(workdir) / 'metrics.jsonl') as file:
+    for line in file:
+      record = json.loads(line)
+      for name in names:
+        if isinstance(record.get(name), (int, float)):
+          found[name].append((record['step'], record[name]))
+  return {name: points for name, points in found.items() if points}
+
+
+def _cell(value):
+  """A cell as plain values: text, and the ends of an interval."""
+  if isinstance(value, statistics.Interval):
+    ends = value.format(3).removeprefix(f'{value.mean:.3f}').strip()
+    return {'text': f'{value.mean:.3f}', 'interval': ends}
+  if value is None:
+    return {'text': '–', 'interval': ''}
+  if isinstance(value, (bool, str)):
+    return {'text': str(value), 'interval': ''}
+  if isinstance(value, (int, np.integer)):
+    return {'text': f'{value:,}', 'interval': ''}
+  return {'text': f'{value:.4g}', 'interval': ''}
+
+
+def _data_path(path):
+  return pathlib.Path(path).with_suffix('.json')
+
+
+def _replace(path, text):
+  """Writes beside, then renames: a reader never sees half a file."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(text)
+  partial.replace(path)
+
+
+def _commit(root):
+  """Short hash of the checkout, '+' where files differ from it."""
+  git = ['git', '-C', str(root)]
+  try:
+    commit = subprocess.check_output(
+        [*git, 'rev-parse', '--short', 'HEAD'],
+        text=True,
+        stderr=subprocess.DEVNULL,
+    ).strip()
+    changed = subprocess.check_output(
+        [*git, 'status', '--porcelain', '--untracked-files=no'], text=True
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return 'not a git checkout'
+  return f'{commit} + local changes' if changed else commit
+
+
+def _processor():
+  try:
+    with open('/proc/cpuinfo') as file:
+      for line in file:
+        if line.startswith('model name'):
+          return line.partition(':')[2].strip()
+  except FileNotFoundError:
+    return platform.processor() or platform.machine()
+  return platform.machine()
