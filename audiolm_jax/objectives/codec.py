@@ -1,0 +1,168 @@
+"""Training a codec: spectral reconstruction and a codebook that follows."""
+
+import dataclasses
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import streaming
+from audiolm_jax import tokenizers
+from audiolm_jax.objectives import base
+from audiolm_jax.objectives import spectral
+from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import rvq
+
+_Positive = Annotated[int, config.Range(min=1)]
+_Share = Annotated[float, config.Range(min=0, max=1)]
+_Weight = Annotated[float, config.Range(min=0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec(base.Objective):
+  """Reconstruction of the waveform's spectra through an RVQ.
+
+  One model, 'codec'. Batches hold `audio` [B, T, C] and `lengths` [B] in
+  samples. Terms are per valid sample (spectral ones) or frame (commitment).
+
+  Attributes:
+    tokenizer: the codec.
+    samples: T of training's crops.
+    mel_weight: of the multi-scale log mel distance.
+    stft_weight: of the multi-resolution STFT distance.
+    complex_weight: of the compressed complex STFT distance.
+    commitment_weight: of the encoder's distance to its codes.
+    sizes: STFT windows, in samples.
+    mels: bands at each window.
+    complex_size: window of the complex distance, one of `sizes`.
+    quantizer_dropout: rows that use only their first n codebooks, n uniform,
+      so that prefixes of the codes decode too.
+    codebook_decay: of the codebooks' averages, a step.
+    dead_threshold: codes chosen this often, relative to the mean, are replaced.
+  """
+
+  tokenizer: Annotated[Any, config.Kind(lambda: tokenizers.TOKENIZERS)]
+  samples: _Positive = 16000
+  mel_weight: _Weight = 3.0
+  stft_weight: _Weight = 0.5
+  complex_weight: _Weight = 1.0
+  commitment_weight: _Weight = 0.25
+  sizes: Annotated[tuple[int, ...], config.Range(min=16)] = (
+      128,
+      256,
+      512,
+      1024,
+      2048,
+  )
+  mels: Annotated[tuple[int, ...], config.Range(min=1)] = (16, 32, 64, 80, 80)
+  complex_size: _Positive = 512
+  quantizer_dropout: _Share = 0.5
+  codebook_decay: _Share = 0.99
+  dead_threshold: _Weight = 0.1
+
+  def __post_init__(self):
+    if len(self.sizes) != len(self.mels):
+      raise config.ConfigError(
+          f'{len(self.sizes)} sizes, but mels for {len(self.mels)} of them'
+      )
+    if self.complex_size not in self.sizes:
+      raise config.ConfigError(
+          f'complex_size = {self.complex_size}: expected one of {self.sizes}'
+      )
+
+  @property
+  def loss_weights(self) -> dict[str, float]:
+    return {
+        'mel': self.mel_weight,
+        'stft': self.stft_weight,
+        'complex': self.complex_weight,
+        'commitment': self.commitment_weight,
+    }
+
+  def init(self, rng: Array) -> base.Variables:
+    return {'codec': self.tokenizer.init(rng)}
+
+  def example_batch(self, batch_size: int) -> base.Batch:
+    shape = (batch_size, self.samples, self.tokenizer.spec.channels)
+    return {
+        'audio': np.zeros(shape, np.float32),
+        'lengths': np.zeros(batch_size, np.int32),
+        'id': np.zeros(batch_size, np.int32),
+    }
+
+  def __call__(
+      self, variables: base.Variables, batch: base.Batch, rng: Array
+  ) -> base.Output:
+    codec = self.tokenizer
+    spec = codec.spec
+    lengths = batch['lengths']
+    size = batch['audio'].shape[1]
+    valid = streaming.length_mask(lengths, size)
+    audio = jnp.where(valid[..., None], batch['audio'], 0.0)
+    dropout_rng, statistics_rng = jax.random.split(rng)
+    levels = rvq.dropout_levels(
+        dropout_rng, audio.shape[0], len(spec.slots), self.quantizer_dropout
+    )
+    quantised = codec.quantise(variables['codec'], audio, lengths, levels)
+    estimate = codec.decode_latents(
+        variables['codec']['params'], quantised.latents, lengths
+    )
+    frames = streaming.length_mask(
+        spec.frames(lengths), quantised.codes.shape[1]
+    )
+    sums = spectral.distances(
+        estimate[:, :size, 0],
+        audio[..., 0],
+        lengths,
+        sample_rate=spec.sample_rate,
+        sizes=self.sizes,
+        mels=self.mels,
+        complex_size=self.complex_size,
+    )
+    samples = jnp.sum(lengths).astype(jnp.float32)
+    terms = {name: (value, samples) for name, value in sums.items()}
+    frame_count = jnp.sum(frames).astype(jnp.float32)
+    commitment = jnp.sum(jnp.where(frames, quantised.commitment, 0.0))
+    terms['commitment'] = (commitment, frame_count)
+    statistics = rvq.statistics(
+        jax.lax.stop_gradient(quantised),
+        frames,
+        spec.slots[0].vocabulary,
+        statistics_rng,
+    )
+    return base.Output(
+        terms=terms,
+        statistics=statistics,
+        metrics=self._metrics(variables['codec']['state']),
+    )
+
+  def finish(
+      self, states: dict[str, Any], statistics: Any, rng: Array
+  ) -> dict[str, Any]:
+    ema = rvq.Ema(self.codebook_decay, self.dead_threshold)
+    return {'codec': rvq.update(states['codec'], statistics, rng, ema)}
+
+  def bind(self, variables: base.Variables) -> bound.BoundTokenizer:
+    return bound.BoundTokenizer(self.tokenizer, variables['codec'])
+
+  def audio_seconds(self, batch: base.Batch) -> float:
+    return float(np.sum(batch['lengths'])) / self.tokenizer.spec.sample_rate
+
+  def _metrics(self, state):
+    """Usage and entropy of the codebooks' averages, first, last and mean."""
+    counts = state.counts
+    # An average below a thousandth of the mean is not in use.
+    counts = jnp.where(counts > 1e-3 * jnp.mean(counts), counts, 0.0)
+    metrics = {}
+    for name, values in rvq.usage_metrics(counts).items():
+      chosen = {
+          '': jnp.mean(values),
+          '_first': values[0],
+          '_last': values[-1],
+      }
+      for suffix, value in chosen.items():
+        metrics[f'codebook_{name}{suffix}'] = (value, jnp.ones(()))
+    return metrics

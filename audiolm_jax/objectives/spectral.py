@@ -1,0 +1,77 @@
+"""Spectral distances between waveforms, as sums that add over clips.
+
+Every distance is a mean over bins, summed over the frames whose centre is
+valid, times the hop: it is in units of samples, so that scales add up with
+equal weight and the sum divides by the number of valid samples.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from audiolm_jax.ops import mel
+from audiolm_jax.ops import stft
+
+# Log magnitudes are of magnitude + this: speech of -25 dB RMS has bands of
+# about 1 to 30, and what lies far below the quantisation noise should not count.
+FLOOR = 1e-3
+
+
+def distances(
+    estimate: Float[Array, 'B T'],
+    target: Float[Array, 'B T'],
+    lengths: Int[Array, 'B'],
+    *,
+    sample_rate: int,
+    sizes: Sequence[int],
+    mels: Sequence[int],
+    complex_size: int,
+) -> dict[str, Float[Array, '']]:
+  """Sums over valid samples of three distances.
+
+  - 'mel': L1 of log mel magnitudes, averaged over scales (Defossez et al. 2022,
+    eq. 3, without the L2 part);
+  - 'stft': L1 of log magnitudes plus L1 of magnitudes^0.5 (after Yamamoto et
+    al. 2020, without spectral convergence, which does not add over clips);
+  - 'complex': L1 of |S|^0.3 e^(i phase), real and imaginary part.
+
+  Args:
+    estimate: waveform, zero past the lengths.
+    target: waveform, zero past the lengths.
+    lengths: valid samples.
+    sample_rate: in Hz.
+    sizes: windows, in samples; hops are a quarter.
+    mels: bands at each size.
+    complex_size: the window of 'complex', one of `sizes`.
+  """
+  total = dict.fromkeys(('mel', 'stft', 'complex'), jnp.zeros(()))
+  for size, bands in zip(sizes, mels, strict=True):
+    hop = size // 4
+    x, y = (
+        stft.stft(stft.centered(signal, size, hop), size, hop)
+        for signal in (estimate, target)
+    )
+    centres = jnp.arange(x.shape[1]) * hop
+    weight = (centres < lengths[:, None]) * (hop / len(sizes))
+
+    def add(name, difference, weight=weight):
+      mean = jnp.mean(jnp.abs(difference), axis=-1)
+      total[name] += jnp.sum(jnp.where(weight > 0, mean, 0.0) * weight)
+
+    # The square root of nothing has no gradient.
+    x_abs, y_abs = (
+        jnp.sqrt(jnp.square(s.real) + jnp.square(s.imag) + 1e-10)
+        for s in (x, y)
+    )
+    x_mel, y_mel = (
+        mel.mel_spectrogram(s, sample_rate, bands) for s in (x_abs, y_abs)
+    )
+    add('mel', jnp.log(x_mel + FLOOR) - jnp.log(y_mel + FLOOR))
+    add('stft', jnp.log(x_abs + FLOOR) - jnp.log(y_abs + FLOOR))
+    add('stft', jnp.sqrt(x_abs) - jnp.sqrt(y_abs))
+    if size == complex_size:
+      x_factor, y_factor = (s**-0.7 * len(sizes) for s in (x_abs, y_abs))
+      add('complex', x.real * x_factor - y.real * y_factor)
+      add('complex', x.imag * x_factor - y.imag * y_factor)
+  return total

@@ -1,0 +1,155 @@
+"""The `Steppable` contract: a causal layer over a sequence or step by step.
+
+Whole sequences and steps run the same maths; what the contract adds is that it
+is declared (latency, block size, receptive field) and tested
+(`streaming.testing.assert_streaming_contract`).
+
+The vocabulary is that of google/sequence-layers; the code is our own.
+"""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+State = Any  # a pytree whose leaves all lead with the batch axis
+Mask = Bool[Array, 'B T']
+Context = Mapping[str, Array] | None
+# What stands at one position of a sequence: shape (without batch and time) and
+# dtype.
+PositionSpec = jax.ShapeDtypeStruct
+
+
+class Steppable(nn.Module):
+  """A causal map of sequences [B, T, ...], with an equal step form.
+
+  Invariant, for outputs and gradients alike:
+  `layer(x) == concat(step(x), step(flush))[output_latency:]`, where flush is
+  `input_latency` masked positions. Masked positions of x may hold anything, NaN
+  included; they count as zeros, and no valid output depends on them.
+
+  Subclasses write `process`, the step on an x that is already zero where
+  masked, and override what differs from the defaults here. The properties and
+  `initial_state` need no parameters, so they work on an unbound module.
+  """
+
+  @property
+  def block_size(self) -> int:
+    """T of `step` must be a multiple of this."""
+    return 1
+
+  @property
+  def output_ratio(self) -> Fraction:
+    """Output positions for each input position."""
+    return Fraction(1)
+
+  @property
+  def output_latency(self) -> int:
+    """Output positions by which `step` lags behind the whole-sequence form."""
+    return 0
+
+  @property
+  def input_latency(self) -> int:
+    """Masked input positions that flush the last output out of `step`."""
+    lag = -(-self.output_latency // self.output_ratio)
+    return -(-lag // self.block_size) * self.block_size
+
+  @property
+  def receptive_field(self) -> int | None:
+    """Input positions that one output may depend on; None if unbounded.
+
+    These end with the input block that the output belongs to, shifted by the
+    latency.
+    """
+    return 1
+
+  @nn.nowrap
+  def output_spec(self, spec: PositionSpec) -> PositionSpec:
+    """What stands at an output position, given that of the input."""
+    return spec
+
+  @nn.nowrap
+  def initial_state(self, batch: int, spec: PositionSpec) -> State:
+    """The state before the first step; every leaf leads with the batch."""
+    del batch, spec
+    return ()
+
+  @nn.nowrap
+  def reset(self, state: State, rows: Bool[Array, 'B'], spec: PositionSpec):
+    """`state`, with the chosen rows as before their first step."""
+    fresh = self.initial_state(rows.shape[0], spec)
+
+    def choose(new, old):
+      chosen = rows.reshape(-1, *([1] * (old.ndim - 1)))
+      return jnp.where(chosen, new, old)
+
+    return jax.tree.map(choose, fresh, state)
+
+  def process(
+      self, x: Array, mask: Mask, state: State, context: Context
+  ) -> tuple[Array, Mask, State]:
+    """`step` on an x that is zero where masked. Written by subclasses."""
+    raise NotImplementedError(type(self).__name__)
+
+  def step(
+      self,
+      x: Float[Array, 'B T *D'],
+      mask: Mask,
+      state: State,
+      context: Context = None,
+  ) -> tuple[Array, Mask, State]:
+    """The next T positions: (outputs, their mask, next state).
+
+    Raises:
+      ValueError: if T is not a multiple of `block_size`.
+    """
+    if x.shape[1] % self.block_size:
+      raise ValueError(
+          f'{type(self).__name__}.step takes multiples of {self.block_size}'
+          f' positions, got {x.shape[1]}'
+      )
+    return self.process(zero_masked(x, mask), mask, state, context)
+
+  def __call__(
+      self, x: Float[Array, 'B T *D'], mask: Mask, context: Context = None
+  ) -> tuple[Array, Mask]:
+    """The whole sequence at once: (outputs, their mask).
+
+    T is padded with masked positions to a multiple of `block_size`.
+    """
+    missing = -x.shape[1] % self.block_size + self.input_latency
+    x = pad_time(x, 0, missing)
+    mask = pad_time(mask, 0, missing)
+    state = self.initial_state(x.shape[0], position_spec(x))
+    y, y_mask, _ = self.step(x, mask, state, context)
+    extra = int(self.input_latency * self.output_ratio) - self.output_latency
+    end = y.shape[1] - extra
+    start = self.output_latency
+    return y[:, start:end], y_mask[:, start:end]
+
+
+def position_spec(x: Array) -> PositionSpec:
+  """The spec of one position of x [B, T, ...]."""
+  return jax.ShapeDtypeStruct(x.shape[2:], x.dtype)
+
+
+def zero_masked(x: Float[Array, 'B T *D'], mask: Mask) -> Array:
+  """x, zero where masked. A select: neither NaN nor its gradient gets past."""
+  mask = mask.reshape(*mask.shape, *([1] * (x.ndim - 2)))
+  return jnp.where(mask, x, jnp.zeros((), x.dtype))
+
+
+def pad_time(x: Array, before: int, after: int) -> Array:
+  """x [B, T, ...] with zeros (False) at its ends."""
+  if not before and not after:
+    return x
+  return jnp.pad(x, ((0, 0), (before, after), *([(0, 0)] * (x.ndim - 2))))
+
+
+def length_mask(lengths: Array, size: int) -> Mask:
+  """[B, size], True before each row's length."""
+  return jnp.arange(size) < lengths[:, None]
