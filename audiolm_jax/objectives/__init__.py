@@ -3,6 +3,7 @@
 To add one: a dataclass that implements `base.Objective`, and a line here.
 """
 
+from audiolm_jax.objectives.codec import Codec
 from audiolm_jax.objectives.toy import Toy
 
-OBJECTIVES = {'toy': Toy}
+OBJECTIVES = {'codec': Codec, 'toy': Toy}

@@ -5,7 +5,7 @@ import json
 
 import flax
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 import numpy as np
 
 from audiolm_jax import config
