@@ -4,6 +4,7 @@ To add one: a dataclass with `build(objective) -> base.Evaluator`, and a line
 here.
 """
 
+from audiolm_jax.evaluation.codec import Codec
 from audiolm_jax.evaluation.toy import ToyError
 
-EVALUATORS = {'toy': ToyError}
+EVALUATORS = {'codec': Codec, 'toy': ToyError}

@@ -1,0 +1,225 @@
+"""How well a tokenizer reconstructs held-out clips, item by item."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Annotated, Any
+
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import data
+from audiolm_jax.audio import resample
+from audiolm_jax.data import pipeline
+from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import judges as judges_lib
+from audiolm_jax.evaluation import metrics
+from audiolm_jax.tokenizers import bound as bound_lib
+
+# Frames a batch: lengths double from bucket to bucket while rows halve, so all
+# batches cost alike and few shapes are compiled.
+_BUCKETS = ((128, 16), (256, 8), (512, 4), (1024, 2), (2048, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec:
+  """Distances (and judges, if asked for) of reconstructions to originals.
+
+  Scores of every clip: 'mel', 'stft', 'si_sdr' (evaluation.metrics), and those
+  of the judges; each with the suffix '@n' where only the first n codebooks are
+  decoded. Of the whole corpus, as item 'corpus': 'usage_k' and 'entropy_k' of
+  codebook k. Clips that cannot have a score (a silent reference for SI-SDR, no
+  speech for PESQ) have none.
+
+  Attributes:
+    corpus: as `data.load_corpus` takes it.
+    split: of the corpus.
+    languages: which ones; empty for all.
+    limit: at most so many clips, evenly spaced over the split.
+    codebooks: numbers of codebooks to decode from; empty for all of them only.
+    judges: of `judges.JUDGES`; they need the [eval] extra.
+    transcribed: whether to leave out clips without a transcript.
+    min_seconds: shorter clips are left out.
+  """
+
+  corpus: str = 'asterisk_prompts'
+  split: str = 'validation'
+  languages: tuple[str, ...] = ()
+  limit: Annotated[int, config.Range(min=1)] | None = None
+  codebooks: Annotated[tuple[int, ...], config.Range(min=1)] = ()
+  judges: tuple[str, ...] = ()
+  transcribed: bool = False
+  min_seconds: Annotated[float, config.Range(min=0)] = 0.25
+
+  def build(self, objective: Any) -> 'CodecEvaluator':
+    """An evaluator of what `objective.bind` makes of variables.
+
+    Raises:
+      judges.MissingJudge: naming the command that adds it.
+      corpora.CorpusError: if the corpus is not built.
+    """
+    return CodecEvaluator(self, objective)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+  """One clip through the tokenizer.
+
+  Attributes:
+    clip: the corpus entry (id, text, language, ...), audio aside.
+    original: [T] at `sample_rate`, one channel after the other if many.
+    estimates: number of codebooks -> [T].
+    codes: [F, K] all codes, or None for continuous tokens.
+    sample_rate: in Hz.
+  """
+
+  clip: dict[str, Any]
+  original: np.ndarray
+  estimates: dict[int, np.ndarray]
+  codes: np.ndarray | None
+  sample_rate: int
+
+
+class CodecEvaluator(base.Evaluator):
+  """See `Codec`; `score` takes a bound tokenizer, as `audiolm_jax.load` gives."""
+
+  def __init__(self, settings: Codec, objective: Any = None):
+    self.settings = settings
+    self._objective = objective
+    self._bound = None
+    self._clips = None
+    self._judges = [_judge(name) for name in settings.judges]
+
+  def run(self, variables):
+    bound = self._objective.bind(variables)
+    if self._bound is None:
+      self._bound = bound
+    # The first one keeps its compiled functions through training.
+    self._bound.variables = bound.variables
+    yield from self.score(self._bound)
+
+  def score(self, bound: bound_lib.BoundTokenizer) -> Iterator[base.Score]:
+    """Scores of every clip, then of the corpus."""
+    vocabularies = bound.spec.vocabularies
+    counts = [np.zeros(v, np.int64) for v in vocabularies]
+    for item in self.reconstruct(bound):
+      yield from self._scores(item, max(item.estimates))
+      if item.codes is not None:
+        found = metrics.code_counts(
+            item.codes[None], np.array([len(item.codes)]), vocabularies
+        )
+        counts = [a + b for a, b in zip(counts, found, strict=True)]
+    for slot, of in enumerate(metrics.code_statistics(counts)):
+      yield base.Score(f'usage_{slot}', 'corpus', of.usage, 1.0)
+      yield base.Score(f'entropy_{slot}', 'corpus', of.entropy, 1.0)
+
+  def reconstruct(
+      self, bound: bound_lib.BoundTokenizer
+  ) -> Iterator[Reconstruction]:
+    """Every clip through the tokenizer, in batches of few shapes."""
+    spec = bound.spec
+    clips = self._load(spec)
+    numbers = self._codebooks(spec)
+    lengths = [len(clip['audio']) for clip in clips]
+    frames = spec.frames(np.asarray(lengths, np.int64))
+    bounds, sizes = map(list, zip(*_BUCKETS, strict=True))
+    while bounds[-1] < max(frames):
+      bounds.append(2 * bounds[-1])
+      sizes.append(1)
+    for limit, size, indices in pipeline.buckets(frames, bounds, sizes):
+      # Rows of length 0 fill the last batch of a bucket: one shape for all.
+      audio = np.zeros((size, limit * spec.hop, spec.channels), np.float32)
+      valid = np.zeros(size, np.int32)
+      for row, i in enumerate(indices):
+        audio[row, : lengths[i]] = clips[i]['audio']
+        valid[row] = lengths[i]
+      tokens = bound.encode(audio, valid)
+      decoded = {n: bound.decode(_first(tokens, n))[0] for n in numbers}
+      for row, i in enumerate(indices):
+        yield Reconstruction(
+            clip={k: v for k, v in clips[i].items() if k != 'audio'},
+            original=clips[i]['audio'].T.ravel(),
+            estimates={
+                n: whole[row, : lengths[i]].T.ravel()
+                for n, whole in decoded.items()
+            },
+            codes=None
+            if tokens.codes is None
+            else tokens.codes[row, : frames[i]],
+            sample_rate=spec.sample_rate,
+        )
+
+  def _codebooks(self, spec) -> tuple[int, ...]:
+    total = max(len(spec.slots), 1)
+    wrong = [n for n in self.settings.codebooks if n > total]
+    if wrong:
+      raise config.ConfigError(
+          f'codebooks = {self.settings.codebooks}: the tokenizer has {total}.'
+      )
+    # All of them are always decoded: their scores have the plain names.
+    return tuple(sorted({*self.settings.codebooks, total}))
+
+  def _load(self, spec) -> list[dict[str, Any]]:
+    """The clips at the tokenizer's rate; read once, there are few."""
+    if self._clips is None:
+      settings = self.settings
+      corpus = data.load_corpus(
+          settings.corpus, settings.split, settings.languages or None
+      )
+      chosen = np.arange(len(corpus))
+      if settings.transcribed or settings.min_seconds:
+        chosen = [i for i in chosen if self._wanted(corpus[i])]
+      if settings.limit is not None and settings.limit < len(chosen):
+        picks = np.linspace(0, len(chosen) - 1, settings.limit).round()
+        chosen = [chosen[int(i)] for i in picks]
+      if not len(chosen):
+        raise ValueError(f'no clip of {settings} is left to evaluate')
+      self._clips = []
+      for i in chosen:
+        clip = corpus[int(i)]
+        audio = resample.resample(
+            clip['audio'], clip['sample_rate'], spec.sample_rate
+        )
+        audio = resample.remix(audio, spec.channels)
+        self._clips.append({**clip, 'audio': audio})
+    return self._clips
+
+  def _wanted(self, clip) -> bool:
+    seconds = len(clip['audio']) / clip['sample_rate']
+    said = judges_lib.normalize(clip.get('text', ''))
+    return seconds >= self.settings.min_seconds and bool(
+        said or not self.settings.transcribed
+    )
+
+  def _scores(self, item: Reconstruction, total: int) -> Iterator[base.Score]:
+    name = item.clip['id']
+    original, rate = item.original, item.sample_rate
+    for n, estimate in item.estimates.items():
+      suffix = '' if n == total else f'@{n}'
+      values = {
+          'mel': (metrics.mel_distance(original, estimate, rate), 1.0),
+          'stft': (metrics.stft_distance(original, estimate), 1.0),
+      }
+      ratio = metrics.si_sdr(original, estimate)
+      if not np.isnan(ratio):
+        values['si_sdr'] = (ratio, 1.0)
+      text = item.clip.get('text', '')
+      clip = judges_lib.Clip(original, estimate, rate, text)
+      for judge in self._judges:
+        values |= judge(clip)
+      for metric, (total_value, weight) in values.items():
+        yield base.Score(metric + suffix, name, float(total_value), weight)
+
+
+def _first(tokens, n):
+  """The tokens of the first n codebooks; continuous ones are all."""
+  if tokens.codes is None:
+    return tokens
+  return tokens.replace(codes=tokens.codes[..., :n])
+
+
+def _judge(name):
+  if name not in judges_lib.JUDGES:
+    raise config.ConfigError(
+        f'judges = {name!r}: expected one of {sorted(judges_lib.JUDGES)}.'
+    )
+  return judges_lib.JUDGES[name]()

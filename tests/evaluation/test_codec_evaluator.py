@@ -1,0 +1,157 @@
+"""The codec evaluator on stand-ins whose scores are known."""
+
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import data
+from audiolm_jax import evaluation
+from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import codec
+from audiolm_jax.evaluation import judges
+from audiolm_jax.evaluation import metrics
+from audiolm_jax.tokenizers import base as tokenizers_base
+
+RATE, HOP, SLOTS = 8000, 80, 3
+SAMPLES = (400, 8000, 79, 12345, 801, 5000)
+DATES = tokenizers_base.Dates('CNN', 'time', 'RVQ', 'fixed', (), (), ())
+
+
+class _Corpus(list):
+  pass
+
+
+class _Bound:
+  """Codes count frames; n codebooks give the audio times n / SLOTS."""
+
+  def __init__(self, gain=1.0):
+    self.variables = gain
+    self.shapes = set()
+    self.spec = tokenizers_base.Spec(
+        sample_rate=RATE,
+        hop=HOP,
+        slots=tuple(tokenizers_base.Slot(k, 4) for k in range(SLOTS)),
+        causal=True,
+        latency=0,
+        dates=DATES,
+    )
+
+  def encode(self, audio, lengths):
+    self.shapes.add(audio.shape)
+    self._audio = audio
+    codes = np.arange(audio.shape[1] // HOP) % 2
+    codes = np.broadcast_to(
+        codes[None, :, None], (len(audio), codes.size, SLOTS)
+    )
+    return tokenizers_base.Tokens(lengths=lengths, codes=codes)
+
+  def decode(self, tokens):
+    level = tokens.codes.shape[-1] / SLOTS * self.variables
+    return level * self._audio, tokens.lengths
+
+
+class _Objective:
+
+  def bind(self, variables):
+    return _Bound(variables)
+
+
+@pytest.fixture
+def corpus(monkeypatch):
+  rng = np.random.default_rng(0)
+  clips = _Corpus(
+      {
+          'id': f'clip{i}',
+          'audio': rng.standard_normal((n, 1)).astype(np.float32),
+          'sample_rate': RATE,
+          'text': '' if i == 4 else f'number {i}',
+          'language': 'en',
+      }
+      for i, n in enumerate(SAMPLES)
+  )
+  asked = []
+
+  def load(name, split, languages):
+    asked.append((name, split, languages))
+    return clips
+
+  monkeypatch.setattr(data, 'load_corpus', load)
+  clips.asked = asked
+  return clips
+
+
+def test_scores_are_those_of_each_whole_clip_alone(corpus):
+  settings = codec.Codec(codebooks=(1,), min_seconds=0.0, languages=('en',))
+  bound = _Bound()
+  scores = list(codec.CodecEvaluator(settings).score(bound))
+  assert corpus.asked == [('asterisk_prompts', 'validation', ('en',))]
+  found = {(s.name, s.item): s.sum / s.weight for s in scores}
+  for clip in corpus:
+    name, audio = clip['id'], clip['audio'][:, 0]
+    assert found['mel', name] == found['stft', name] == 0
+    third = audio / np.float32(3)
+    expected = metrics.mel_distance(audio, third, RATE)
+    assert found['mel@1', name] == pytest.approx(expected, rel=1e-5)
+    expected = metrics.stft_distance(audio, third)
+    assert found['stft@1', name] == pytest.approx(expected, rel=1e-5)
+    assert found['si_sdr@1', name] > 90
+  # Codes 0 and 1 of 4, padding not counted.
+  assert found['usage_0', 'corpus'] == 0.5
+  frames = sum(-(-n // HOP) for n in SAMPLES)
+  odd = sum(-(-n // HOP) // 2 for n in SAMPLES) / frames
+  entropy = -odd * np.log2(odd) - (1 - odd) * np.log2(1 - odd)
+  assert found['entropy_2', 'corpus'] == pytest.approx(entropy)
+  # Few shapes, whatever the lengths.
+  assert len(bound.shapes) <= 2
+
+
+def test_limit_text_and_duration_choose_clips(corpus):
+  def items(**settings):
+    evaluator = codec.CodecEvaluator(codec.Codec(**settings))
+    scores = evaluator.score(_Bound())
+    return {s.item for s in scores} - {'corpus'}
+
+  assert items(min_seconds=0.05) == {f'clip{i}' for i in (0, 1, 3, 4, 5)}
+  assert 'clip4' not in items(min_seconds=0.0, transcribed=True)
+  assert items(min_seconds=0.0, limit=3) == {'clip0', 'clip2', 'clip5'}
+  with pytest.raises(ValueError, match='no clip'):
+    items(min_seconds=100.0)
+
+
+def test_run_binds_the_given_variables(corpus):
+  evaluator = codec.Codec(min_seconds=0.0).build(_Objective())
+  quiet = base.summarize(evaluator.run(0.1))
+  exact = base.summarize(evaluator.run(1.0))
+  assert exact['mel'] == 0 and quiet['mel'] == pytest.approx(1.0, abs=0.01)
+
+
+def test_wrong_settings_are_refused(corpus):
+  with pytest.raises(config.ConfigError, match='has 3'):
+    list(codec.CodecEvaluator(codec.Codec(codebooks=(4,))).score(_Bound()))
+  with pytest.raises(config.ConfigError, match='pesq'):
+    codec.CodecEvaluator(codec.Codec(judges=('peks',)))
+  settings = config.kind(evaluation.EVALUATORS, 'codec', limit=3)
+  built = config.build_kind(evaluation.EVALUATORS, settings)
+  assert built == codec.Codec(limit=3)
+  with pytest.raises(config.ConfigError, match='limit'):
+    config.kind(evaluation.EVALUATORS, 'codec', limit=0)
+
+
+def test_judges_scores_are_kept_with_their_weights(corpus, monkeypatch):
+  class Fake(judges.Judge):
+    name = 'fake'
+    packages = ()
+
+    def __call__(self, clip):
+      if not clip.text:
+        return {}
+      return {'fake': (float(len(clip.estimate)), 2.0)}
+
+  monkeypatch.setitem(judges.JUDGES, 'fake', Fake)
+  settings = codec.Codec(judges=('fake',), min_seconds=0.0)
+  scores = codec.CodecEvaluator(settings).score(_Bound())
+  found = {s.item: (s.sum, s.weight) for s in scores if s.name == 'fake'}
+  expected = {
+      f'clip{i}': (float(n), 2.0) for i, n in enumerate(SAMPLES) if i != 4
+  }
+  assert found == expected
