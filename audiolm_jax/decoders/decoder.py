@@ -109,9 +109,12 @@ class Decoder(nn.Module):
     exists = layout.scored(lengths)
     steps = jnp.where(exists, layout.to_steps(codes), 0)
     # The first input is a step of nothing but fill.
-    back = lambda x: jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
-    previous = np.concatenate([layout.slot[:1], layout.slot[:-1]])
-    x = self.embedding(back(steps), previous, back(exists))
+    later = ((0, 0), (1, 0), (0, 0))
+    x = self.embedding(
+        jnp.pad(steps[:, :-1], later),
+        np.concatenate([layout.slot[:1], layout.slot[:-1]]),
+        jnp.pad(exists[:, :-1], later),
+    )
     h, _ = self.backbone(x, layout.active(lengths), deterministic=deterministic)
     log_prob = self.head.log_prob(h, steps, layout.slot, self.vocabularies)
     log_prob = layout.to_frames(jnp.where(exists, log_prob, 0))

@@ -2,6 +2,7 @@
 
 from audiolm_jax.generation.generate import ENDLESS
 from audiolm_jax.generation.generate import generate
+from audiolm_jax.generation.generate import restart
 from audiolm_jax.generation.generate import start
 from audiolm_jax.generation.generate import State
 from audiolm_jax.generation.generate import step

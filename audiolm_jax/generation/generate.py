@@ -72,6 +72,25 @@ def start(
   )
 
 
+def restart(state: State, fresh: State, rows: Bool[Array, 'B']) -> State:
+  """`state` with some rows taken from `fresh`, a state of `start`.
+
+  What the cache holds of a restarted row's past is out of its sight.
+  """
+
+  def pick(new, old):
+    return jnp.where(rows.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+  position = pick(fresh.cache.position, state.cache.position)
+  return state.replace(
+      cache=state.cache.replace(position=position),
+      **{
+          name: pick(getattr(fresh, name), getattr(state, name))
+          for name in ('codes', 'slots', 'exists', 'step', 'frames')
+      },
+  )
+
+
 def step(
     decoder: decoder_lib.Decoder,
     params: Any,
@@ -169,13 +188,12 @@ def generate(
     exists = layout.scored(lengths)[:, :prompt]
     codes = jnp.where(exists, given[:, :prompt], 0)
     slots = jnp.broadcast_to(layout.slot[:prompt], codes.shape)
-    join = lambda first, rest: jnp.concatenate([first[:, None], rest], axis=1)
     _, cache = decoder.apply(
         {'params': params},
         state.cache,
-        join(state.codes, codes[:, :-1]),
-        join(state.slots, slots[:, :-1]),
-        join(state.exists, exists[:, :-1]),
+        jnp.concatenate([state.codes[:, None], codes[:, :-1]], axis=1),
+        jnp.concatenate([state.slots[:, None], slots[:, :-1]], axis=1),
+        jnp.concatenate([state.exists[:, None], exists[:, :-1]], axis=1),
         method='extend',
     )
     state = state.replace(
@@ -192,10 +210,9 @@ def generate(
     state, *outputs = step(decoder, params, sampler, state, *inputs)
     return state, outputs
 
-  swap = lambda x: jnp.swapaxes(x, 0, 1)
-  _, outputs = jax.lax.scan(
-      body, state, (swap(given[:, prompt:]), swap(given_mask[:, prompt:]))
-  )
-  codes = jnp.concatenate([codes, swap(outputs[0])], axis=1)
-  log_prob = jnp.pad(swap(outputs[1]), ((0, 0), (prompt, 0), (0, 0)))
+  rest = [jnp.swapaxes(x[:, prompt:], 0, 1) for x in (given, given_mask)]
+  _, outputs = jax.lax.scan(body, state, rest)
+  sampled, log_prob = [jnp.swapaxes(x, 0, 1) for x in outputs]
+  codes = jnp.concatenate([codes, sampled], axis=1)
+  log_prob = jnp.pad(log_prob, ((0, 0), (prompt, 0), (0, 0)))
   return layout.to_frames(codes), layout.to_frames(log_prob)

@@ -4,6 +4,7 @@ To add one: a dataclass that implements `base.Objective`, and a line here.
 """
 
 from audiolm_jax.objectives.codec import Codec
+from audiolm_jax.objectives.lm import LM
 from audiolm_jax.objectives.toy import Toy
 
-OBJECTIVES = {'codec': Codec, 'toy': Toy}
+OBJECTIVES = {'codec': Codec, 'lm': LM, 'toy': Toy}

@@ -7,7 +7,6 @@ a frame mean the same under all of them.
 
 import abc
 import dataclasses
-import functools
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Shaped
@@ -44,7 +43,6 @@ class Pattern(abc.ABC):
     is filled in the decoder's input and not scored.
     """
 
-  @functools.lru_cache(maxsize=256)  # noqa: B019: patterns are small constants.
   def layout(self, frames: int, slots: int) -> 'Layout':
     """The whole table for a sequence of `frames` frames."""
     step = np.arange(self.steps(frames, slots))

@@ -1,0 +1,114 @@
+"""Attention against a loop in numpy, and against what must not matter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax.ops import attention
+
+
+def _inputs(batch=2, queries=5, keys=5, heads=4, groups=2, size=6):
+  rng = np.random.default_rng(0)
+  q = rng.normal(size=(batch, queries, heads, size)).astype(np.float32)
+  k, v = rng.normal(size=(2, batch, keys, groups, size)).astype(np.float32)
+  return q, k, v
+
+
+def _sees(kind, window, block, query, key):
+  inside = window is None or query - key < window
+  if kind == 'causal':
+    return key <= query and inside
+  if kind == 'block_causal':
+    return key < (query // block + 1) * block and inside
+  return inside and (window is None or key - query < window)
+
+
+def _reference(q, k, v, mask, valid):
+  """One query at a time, in float64."""
+  y = np.zeros(q.shape)
+  batch, queries, heads, size = q.shape
+  repeat = heads // k.shape[2]
+  for b in range(batch):
+    for n in range(queries):
+      for h in range(heads):
+        keys = [
+            s for s in range(k.shape[1]) if valid[b, s] and _sees(*mask, n, s)
+        ]
+        if not keys:
+          continue
+        g = h // repeat
+        scores = k[b, keys, g].astype(float) @ q[b, n, h] / np.sqrt(size)
+        p = np.exp(scores - scores.max())
+        y[b, n, h] = (p / p.sum()) @ v[b, keys, g]
+  return y
+
+
+@pytest.mark.parametrize(
+    'mask',
+    [
+        ('causal', None, 1),
+        ('bidirectional', None, 1),
+        ('block_causal', None, 2),
+        ('causal', 2, 1),
+        ('bidirectional', 2, 1),
+    ],
+)
+def test_attend_equals_a_loop_and_padding_may_hold_nan(mask):
+  q, k, v = _inputs()
+  valid = np.array([[True] * 5, [True, True, True, False, False]])
+  expected = _reference(q, k, v, mask, valid)
+  k[~valid], v[~valid] = np.nan, np.inf
+  positions = jnp.arange(5)[None]
+  seen = attention.Mask(*mask)(positions, positions)
+  y = attention.attend(q, k, v, seen, valid)
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_finite_and_zero_at_invalid_keys():
+  q, k, v = _inputs()
+  valid = np.array([[True] * 5, [False] * 5])
+  k[1], v[1] = np.nan, np.nan
+  positions = jnp.arange(5)[None]
+  seen = attention.CAUSAL(positions, positions)
+
+  def loss(q, k, v):
+    return jnp.sum(attention.attend(q, k, v, seen, valid) ** 2)
+
+  for gradient in jax.grad(loss, argnums=(0, 1, 2))(q, k, v):
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient[0]).max() > 0
+    assert np.abs(gradient[1]).max() == 0
+
+
+def test_rotary_scores_depend_on_distance_only_and_keep_norms():
+  rng = np.random.default_rng(1)
+  q, k = rng.normal(size=(2, 1, 1, 1, 8)).astype(np.float32)
+
+  def score(query, key):
+    turned = [
+        attention.rotate(x, attention.rotary(jnp.array([[p]]), 8, 100.0))
+        for x, p in ((q, query), (k, key))
+    ]
+    np.testing.assert_allclose(
+        [jnp.linalg.norm(x) for x in turned],
+        [np.linalg.norm(q), np.linalg.norm(k)],
+        rtol=1e-5,
+    )
+    return float(jnp.sum(turned[0] * turned[1]))
+
+  assert score(7, 3) == pytest.approx(score(104, 100), rel=1e-4)
+  assert score(7, 3) != pytest.approx(score(8, 3), rel=1e-2)
+  assert score(0, 0) == pytest.approx(float(np.sum(q * k)), rel=1e-5)
+
+
+def test_rotary_needs_an_even_width():
+  with pytest.raises(ValueError, match='even head width: 3'):
+    attention.rotary(jnp.arange(2)[None], 3, 100.0)
+
+
+def test_write_cache_writes_each_row_at_its_position():
+  cache = jnp.zeros((2, 4, 1, 1))
+  new = jnp.array([[1.0, 2.0], [3.0, 4.0]])[..., None, None]
+  out = attention.write_cache(cache, new, jnp.array([0, 2]))
+  np.testing.assert_array_equal(out[..., 0, 0], [[1, 2, 0, 0], [0, 0, 3, 4]])
