@@ -5,6 +5,7 @@ here.
 """
 
 from audiolm_jax.evaluation.codec import Codec
+from audiolm_jax.evaluation.lm import LMBits
 from audiolm_jax.evaluation.toy import ToyError
 
-EVALUATORS = {'codec': Codec, 'toy': ToyError}
+EVALUATORS = {'codec': Codec, 'lm': LMBits, 'toy': ToyError}

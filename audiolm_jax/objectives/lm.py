@@ -100,13 +100,11 @@ class BoundLM:
     decoder: the model.
     params: its parameters.
     frame_rate: frames a second.
-    tokenizer: the bound tokenizer of its tokens, if it was found.
   """
 
   decoder: decoder_lib.Decoder
   params: Any
   frame_rate: float
-  tokenizer: Any = None
 
   def score(
       self, codes: Int[Array, 'B F K'], lengths: Int[Array, 'B'] | None = None

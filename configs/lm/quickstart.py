@@ -1,0 +1,85 @@
+"""A small speech LM over codec tokens in two minutes on two CPU cores.
+
+python -m audiolm_jax.main --config=configs/lm/quickstart.py:cpu \
+    --workdir=runs/quickstart/lm \
+    --config.data.cache=runs/quickstart/tokens \
+    --config.evaluators.lm.cache=runs/quickstart/tokens
+
+The first 4 codebooks of the codec in a delay pattern; a transformer of width
+256 with 4 layers (5.2M parameters, 2.1M of them embeddings and heads). Rows are
+single clips, cropped or padded to 128 frames (2.56 s): most clips are shorter,
+and a row that starts where a clip starts is what whole clips are scored on.
+
+Hardware: 2 CPU cores. Time: 2 minutes (`:smoke`: 10 s with compiling).
+"""
+
+from audiolm_jax import config
+from audiolm_jax import data
+from audiolm_jax import evaluation
+from audiolm_jax import objectives
+from audiolm_jax import train
+from audiolm_jax.training import optimizers
+
+CODEBOOKS = 4
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  steps = {'cpu': 300, 'smoke': 20}[arg]
+  backbone = {
+      'cpu': {'width': 256, 'layers': 4, 'heads': 4, 'mlp_width': 1024},
+      'smoke': {'width': 64, 'layers': 2, 'heads': 2, 'mlp_width': 128},
+  }[arg]
+  frames = {'cpu': 128, 'smoke': 64}[arg]
+  tokens = 'runs/quickstart/tokens'
+  return config.defaults(
+      train.Config,
+      objective=config.kind(
+          objectives.OBJECTIVES,
+          'lm',
+          frames=frames,
+          decoder={
+              'kind': 'tokens',
+              'vocabularies': (1024,) * CODEBOOKS,
+              'pattern': {'kind': 'delay'},
+              'backbone': {
+                  'kind': 'transformer',
+                  # Its gradient is 1.7x faster than SwiGLU's on CPUs.
+                  'activation': 'relu',
+                  'dropout': 0.1,
+                  **backbone,
+              },
+          },
+      ),
+      data=config.kind(
+          data.SOURCES,
+          'tokens',
+          cache=tokens,
+          codebooks=CODEBOOKS,
+          frames=frames,
+      ),
+      evaluators={
+          'lm': config.kind(
+              evaluation.EVALUATORS, 'lm', cache=tokens, baselines=True
+          )
+      },
+      models={
+          'lm': {
+              'optimizer': config.kind(
+                  optimizers.OPTIMIZERS, 'adamw', weight_decay=0.1
+              ),
+              'schedule': config.kind(
+                  optimizers.SCHEDULES,
+                  'cosine',
+                  learning_rate=2e-3,
+                  warmup_steps=steps // 10,
+              ),
+              'clip': 1.0,
+          }
+      },
+      steps=steps,
+      batch_size=16,
+      log_every=10,
+      eval_every=steps,
+      checkpoint={'every': steps // 2},
+  )

@@ -1,0 +1,131 @@
+"""LMBits on a small token cache, clip by clip against the model itself."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import evaluation
+from audiolm_jax import objectives
+from audiolm_jax.data import token_cache
+from audiolm_jax.evaluation import base
+
+V = 5
+CLIPS = {'train': 12, 'validation': 5, 'test': 4}
+
+
+def _clip(split, index):
+  rng = np.random.default_rng([len(split), index])
+  codes = rng.integers(0, V, (int(rng.integers(1, 20)), 3))
+  # Slot 0 repeats itself: the bigram has something to find.
+  codes[:, 0] = codes[0, 0]
+  return codes.astype(np.int32)
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('lm') / 'tokens'
+  spec = {'slots': [{'codebook': k, 'vocabulary': V} for k in range(3)]}
+  writer = token_cache.Writer(
+      directory,
+      token_cache.Identity('hash', 'nowhere', spec, 'made_up', (), CLIPS),
+  )
+  for split, part, indices in writer.missing():
+    writer.write(
+        split,
+        part,
+        [
+            token_cache.Example(
+                _clip(split, i),
+                samples=320,
+                factors={'id': f'{split}{i}', 'language': 'ab'[i % 2]},
+            )
+            for i in indices
+        ],
+    )
+  assert writer.finish()
+  return directory
+
+
+@pytest.fixture(scope='module')
+def objective():
+  backbone = {'width': 8, 'layers': 1, 'heads': 1, 'mlp_width': 8}
+  settings = config.kind(
+      objectives.OBJECTIVES,
+      'lm',
+      decoder={
+          'kind': 'tokens',
+          'vocabularies': (V, V),
+          'backbone': {'kind': 'transformer', **backbone},
+      },
+  )
+  return config.build_kind(objectives.OBJECTIVES, settings)
+
+
+@pytest.fixture(scope='module')
+def variables(objective):
+  init = jax.jit(
+      objective.init, compiler_options={'xla_backend_optimization_level': 0}
+  )
+  return nn.meta.unbox(init(jax.random.key(0)))
+
+
+def _build(objective, cache, **settings):
+  settings = config.kind(
+      evaluation.EVALUATORS, 'lm', cache=str(cache), **settings
+  )
+  return config.build_kind(evaluation.EVALUATORS, settings).build(objective)
+
+
+def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
+  evaluator = _build(objective, cache, split='test', baselines=True)
+  scores = list(evaluator.run(variables))
+  assert len({(s.name, s.item) for s in scores}) == len(scores) == 4 * 3 * 3
+  bound = objective.bind(variables)
+  for i in range(CLIPS['test']):
+    codes = _clip('test', i)
+    mine = {s.name: s for s in scores if s.item == f'test{i}'}
+    (bits,) = bound.bits_per_frame(codes[None, :, :2])
+    total = mine['bits_per_frame']
+    assert total.weight == len(codes)
+    assert total.sum / total.weight == pytest.approx(bits, rel=1e-5)
+    for prefix in ('', 'unigram/', 'bigram/'):
+      parts = [mine[f'{prefix}bits_per_frame_codebook_{k}'].sum for k in (0, 1)]
+      whole = mine[f'{prefix}bits_per_frame']
+      assert sum(parts) == pytest.approx(whole.sum, rel=1e-5)
+      assert whole.weight == len(codes)
+  means = base.summarize(scores)
+  name = 'bits_per_frame_codebook_0'
+  assert means[f'bigram/{name}'] < 0.7 * means[f'unigram/{name}']
+  # Evaluating again costs no second fit, and says the same.
+  assert list(evaluator.run(variables)) == scores
+
+
+def test_languages_limit_and_max_frames_select(cache, objective, variables):
+
+  def items(**settings):
+    scores = _build(objective, cache, **settings).run(variables)
+    return {s.item for s in scores}
+
+  assert items(languages=('a',)) == {
+      'validation0',
+      'validation2',
+      'validation4',
+  }
+  assert items(languages=('a',), limit=2) == {'validation0', 'validation2'}
+  cut = _build(objective, cache, max_frames=1).run(variables)
+  assert {s.weight for s in cut} == {1.0}
+
+
+def test_a_cache_that_does_not_fit_is_refused(cache, objective):
+  other = config.kind(
+      objectives.OBJECTIVES,
+      'lm',
+      decoder={'kind': 'tokens', 'vocabularies': (V, V + 1)},
+  )
+  other = config.build_kind(objectives.OBJECTIVES, other)
+  with pytest.raises(config.ConfigError, match='vocabularies'):
+    _build(other, cache)
+  with pytest.raises(token_cache.CacheError, match='another is asked for'):
+    _build(objective, cache, tokenizer_hash='another')
