@@ -1,0 +1,138 @@
+"""A parameter transform reaches every model without touching one.
+
+For each objective: every matrix becomes a LoraTensor. At zero the model is the
+base model; with a non-zero update it is the model whose weights were merged
+densely, which would fail if some weight were used past the choke points.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import decoders
+from audiolm_jax import objectives
+from audiolm_jax import ops
+from audiolm_jax import param_transforms
+from audiolm_jax import tokenizers
+from audiolm_jax.training import mesh
+
+
+def _codec():
+  tokenizer = config.kind(
+      tokenizers.TOKENIZERS,
+      'stft_codec',
+      width=16,
+      hidden=24,
+      encoder_blocks=1,
+      decoder_blocks=1,
+      window_blocks=1,
+      codebooks=2,
+      vocabulary=16,
+      dimension=8,
+  )
+  return config.kind(
+      objectives.OBJECTIVES,
+      'codec',
+      tokenizer=tokenizer,
+      samples=3200,
+      sizes=(256,),
+      mels=(20,),
+      complex_size=256,
+  )
+
+
+def _lm():
+  decoder = config.kind(
+      decoders.DECODERS,
+      'tokens',
+      vocabularies=(11, 13),
+      backbone=config.kind(
+          decoders.BACKBONES, 'transformer', width=16, layers=2
+      ),
+  )
+  return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=9)
+
+
+def _toy():
+  return config.kind(objectives.OBJECTIVES, 'toy')
+
+
+SMALL = {'toy': _toy, 'codec': _codec, 'lm': _lm}
+
+
+def test_every_objective_is_tested_here():
+  assert set(SMALL) == set(objectives.OBJECTIVES)
+
+
+def _batch(objective):
+  rng = np.random.default_rng(0)
+  batch = {}
+  for name, value in objective.example_batch(2).items():
+    if name == 'lengths':
+      longest = max(v.shape[1] for v in batch.values())
+      batch[name] = np.array([longest, longest // 2], np.int32)
+    elif value.dtype == np.int32:
+      batch[name] = rng.integers(0, 2, value.shape).astype(np.int32)
+    else:
+      batch[name] = rng.normal(size=value.shape).astype(np.float32)
+  return batch
+
+
+@pytest.mark.parametrize('name', sorted(SMALL))
+def test_low_rank_updates_reach_every_weight(name):
+  objective = config.build_kind(objectives.OBJECTIVES, SMALL[name]())
+  boxed = jax.jit(
+      objective.init, compiler_options={'xla_backend_optimization_level': 0}
+  )(jax.random.key(0))
+  variables = nn.meta.unbox(boxed)
+  (model,) = variables
+  # Codebooks of zeros would hide everything before them.
+  state = jax.tree.map(
+      lambda x: 1.0 + jax.random.normal(jax.random.key(4), x.shape),
+      variables[model].get('state', {}),
+  )
+  axes = mesh.logical_axes(boxed[model]['params'])
+  base = variables[model]['params']
+  transform = param_transforms.Lora(rank=2, alpha=4.0)
+  zero = transform.init(jax.random.key(1), base, axes)
+  wrapped = [w for w in _weights(zero) if isinstance(w, ops.LoraTensor)]
+  assert len(wrapped) == sum(w.ndim >= 2 for w in jax.tree.leaves(base)) - (
+      _stacked_vectors(axes)
+  )
+  rng = jax.random.key(2)
+  moved = ops.map_weights(
+      lambda w: (
+          w.replace(b=0.3 * jax.random.normal(rng, w.b.shape))
+          if isinstance(w, ops.LoraTensor)
+          else w
+      ),
+      zero,
+  )
+  batch = _batch(objective)
+
+  @jax.jit
+  def terms(params):
+    given = {model: {'params': params, 'state': state}}
+    return objective(given, batch, jax.random.key(3)).terms
+
+  plain, same = terms(base), terms(zero)
+  merged, low = terms(param_transforms.merge_update(moved)), terms(moved)
+  for term in plain:
+    np.testing.assert_allclose(same[term], plain[term], rtol=1e-5)
+    moved_by = abs(float(low[term][0] - plain[term][0]))
+    off_by = abs(float(low[term][0] - merged[term][0]))
+    assert moved_by > 1e-4 * abs(float(plain[term][0]))
+    assert off_by < 0.02 * moved_by
+
+
+def _weights(tree):
+  return jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, ops.LoraTensor))
+
+
+def _stacked_vectors(axes):
+  """Vectors of scanned layers: two axes, but no matrix."""
+  names = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
+  return sum(len(n) == 2 and n[0] == 'layers' for n in names)
