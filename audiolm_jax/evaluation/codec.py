@@ -117,7 +117,7 @@ class CodecEvaluator(base.Evaluator):
   ) -> Iterator[Reconstruction]:
     """Every clip through the tokenizer, in batches of few shapes."""
     spec = bound.spec
-    clips = self._load(spec)
+    clips = self.clips(spec)
     numbers = self._codebooks(spec)
     lengths = [len(clip['audio']) for clip in clips]
     frames = spec.frames(np.asarray(lengths, np.int64))
@@ -158,7 +158,7 @@ class CodecEvaluator(base.Evaluator):
     # All of them are always decoded: their scores have the plain names.
     return tuple(sorted({*self.settings.codebooks, total}))
 
-  def _load(self, spec) -> list[dict[str, Any]]:
+  def clips(self, spec) -> list[dict[str, Any]]:
     """The clips at the tokenizer's rate; read once, there are few."""
     if self._clips is None:
       settings = self.settings

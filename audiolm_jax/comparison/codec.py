@@ -1,0 +1,143 @@
+"""A codec's scores as a table of a report, and how they got there."""
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+import dataclasses
+import re
+from typing import Any
+
+from audiolm_jax.comparison import report as report_lib
+from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import judges
+from audiolm_jax.tokenizers import base as tokenizers_base
+
+SECTION = 'Codec: held-out sentences'
+COMMAND = 'python tools/evaluate_codec.py --workdir={workdir}'
+# name -> (heading, what the original itself would score).
+_METRICS = {
+    'pesq': ('PESQ-wb', '4.64'),
+    'stoi': ('STOI', '1'),
+    'wer': ('WER', None),
+    'mel': ('mel', '0'),
+    'stft': ('STFT', '0'),
+    'si_sdr': ('SI-SDR dB', '∞'),
+}
+
+
+def results(
+    scores: Iterable[base.Score],
+    spec: tokenizers_base.Spec,
+    group: str,
+    seconds: float,
+) -> dict[str, Any]:
+  """Scores of one group of clips, summed up, as plain values.
+
+  Args:
+    scores: of `evaluation.codec.CodecEvaluator`.
+    spec: of the tokenizer.
+    group: what the clips are, such as 'en'.
+    seconds: of audio.
+
+  Returns:
+    group, seconds, clips (how many each metric scored), usage and entropy of
+    each codebook, and `rows`: for each number of codebooks its bits/s and mean
+    scores.
+  """
+  scores = list(scores)
+  means = base.summarize(scores)
+  total = max(len(spec.slots), 1)
+  counted: dict[str, int] = {}
+  for score in scores:
+    counted[score.name] = counted.get(score.name, 0) + 1
+  numbers = {total} | {int(n) for n in re.findall(r'@(\d+)', ' '.join(means))}
+  rows = []
+  for n in sorted(numbers, reverse=True):
+    suffix = '' if n == total else f'@{n}'
+    share = spec.bits_per_second
+    if spec.slots:
+      share = dataclasses.replace(spec, slots=spec.slots[:n]).bits_per_second
+    row = {'codebooks': n, 'bits_per_second': share}
+    for name in (*_METRICS, 'wer_original'):
+      if name + suffix in means:
+        row[name] = means[name + suffix]
+    rows.append(row)
+  return {
+      'group': group,
+      'seconds': seconds,
+      'clips': {name: counted[name] for name in _METRICS if name in counted},
+      'rows': rows,
+      'usage': [means[f'usage_{k}'] for k in range(len(spec.slots))],
+      'entropy': [means[f'entropy_{k}'] for k in range(len(spec.slots))],
+  }
+
+
+def add_to(
+    report: report_lib.Report, groups: Sequence[dict[str, Any]], workdir: str
+) -> None:
+  """Writes the section anew: a table, code usage, and what is missing."""
+  report.clear(SECTION)
+  names = [m for m in _METRICS if any(m in g['rows'][0] for g in groups)]
+  rows = []
+  for group in groups:
+    original = ['original', None, None]
+    for name in names:
+      value = _METRICS[name][1]
+      if name == 'wer':
+        value = _percent(group['rows'][0].get('wer_original'))
+      original.append(value if name in group['rows'][0] else None)
+    rows.append([f'{group["group"]}: original', *original[1:]])
+    for row in group['rows']:
+      rows.append(
+          [
+              f'{group["group"]}: {row["codebooks"]} codebooks',
+              max(group['clips'].values()),
+              f'{row["bits_per_second"] / 1000:.2f}',
+              *[
+                  _percent(row.get(n)) if n == 'wer' else _round(row.get(n))
+                  for n in names
+              ],
+          ]
+      )
+  caption = (
+      'Means over held-out clips. Higher is better for PESQ, STOI and SI-SDR,'
+      ' lower for the rest. Mel: mean difference of log10 mel magnitudes; STFT:'
+      ' spectral convergence + log magnitude, three resolutions. SI-SDR is low'
+      ' for any codec that does not aim at the waveform.'
+  )
+  if 'wer' in names:
+    caption += (
+        ' WER: Whisper tiny.en, both texts normalised, against the transcript;'
+        ' in the original row, on the original recordings of the same clips.'
+    )
+  report.add_table(
+      SECTION,
+      ['', 'clips', 'kbit/s', *[_METRICS[n][0] for n in names]],
+      rows,
+      caption,
+  )
+  first = groups[0]
+  if first['usage']:
+    report.add_table(
+        SECTION,
+        ['codebook', 'used', 'entropy, bits'],
+        [
+            [str(k), f'{100 * used:.1f}%', f'{entropy:.2f}']
+            for k, (used, entropy) in enumerate(
+                zip(first['usage'], first['entropy'], strict=True)
+            )
+        ],
+        f'Codes that occur in {first["seconds"]:.0f} s of "{first["group"]}".',
+    )
+  absent = [n for n in judges.JUDGES if n not in names]
+  if absent:
+    headings = ', '.join(_METRICS[n][0] for n in absent)
+    command = COMMAND.format(workdir=workdir)
+    report.add_missing(SECTION, {headings: f'{judges.INSTALL} && {command}'})
+
+
+def _percent(value):
+  return None if value is None else f'{100 * value:.1f}%'
+
+
+def _round(value):
+  return None if value is None else f'{value:.3f}'

@@ -1,0 +1,58 @@
+"""The codec's table says what was measured, and what was not."""
+
+from audiolm_jax.comparison import codec
+from audiolm_jax.comparison import report
+from audiolm_jax.evaluation import base
+from audiolm_jax.tokenizers import base as tokenizers_base
+
+SPEC = tokenizers_base.Spec(
+    sample_rate=16000,
+    hop=320,
+    slots=tuple(tokenizers_base.Slot(k, 1024) for k in range(2)),
+    causal=True,
+    latency=0,
+    dates=tokenizers_base.Dates('CNN', 'time', 'RVQ', 'fixed', (), (), ()),
+)
+
+
+def _scores(judged):
+  for suffix, worse in (('', 0.0), ('@1', 0.5)):
+    for item in ('a', 'b'):
+      yield base.Score('mel' + suffix, item, 0.2 + worse, 1.0)
+      if judged:
+        yield base.Score('wer' + suffix, item, 1 + 2 * worse, 10.0)
+        yield base.Score('wer_original' + suffix, item, 0.5, 10.0)
+  for k in range(2):
+    yield base.Score(f'usage_{k}', 'corpus', 0.5, 1.0)
+    yield base.Score(f'entropy_{k}', 'corpus', 9.0, 1.0)
+
+
+def test_results_by_number_of_codebooks():
+  found = codec.results(_scores(True), SPEC, 'en', 12.0)
+  assert found['clips'] == {'wer': 2, 'mel': 2}
+  full, one = found['rows']
+  assert (full['codebooks'], one['codebooks']) == (2, 1)
+  assert (full['bits_per_second'], one['bits_per_second']) == (1000, 500)
+  assert (full['wer'], one['wer'], one['wer_original']) == (0.1, 0.2, 0.05)
+  assert found['usage'] == [0.5, 0.5] and found['entropy'] == [9.0, 9.0]
+
+
+def test_the_original_stands_beside_and_a_second_call_replaces():
+  page = report.Report('x')
+  page.add_text(codec.SECTION, 'old')
+  for judged in (False, True):
+    groups = [codec.results(_scores(judged), SPEC, 'en', 12.0)]
+    codec.add_to(page, groups, 'runs/x')
+    (section,) = page.data['sections']
+    kinds = [block['kind'] for block in section['blocks']]
+    assert kinds == ['table', 'table', 'missing']
+    missing = section['blocks'][-1]['missing']
+    (headings,) = missing
+    assert ('WER' in headings) != judged
+    assert 'evaluate_codec.py --workdir=runs/x' in missing[headings]
+  table = section['blocks'][0]
+  assert table['columns'] == ['', 'clips', 'kbit/s', 'WER', 'mel']
+  rows = [[cell['text'] for cell in row] for row in table['rows']]
+  assert rows[0] == ['en: original', '–', '–', '5.0%', '0']
+  assert rows[1] == ['en: 2 codebooks', '2', '1.00', '10.0%', '0.200']
+  assert rows[2] == ['en: 1 codebooks', '2', '0.50', '20.0%', '0.700']
