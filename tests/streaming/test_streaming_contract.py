@@ -1,0 +1,218 @@
+"""Every layer keeps the contract, and the contract test catches faults."""
+
+from fractions import Fraction
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax import streaming
+from audiolm_jax.ops import stft
+from audiolm_jax.streaming import base
+from audiolm_jax.streaming import testing
+
+_FRAMES = jax.ShapeDtypeStruct((3,), jnp.float32)
+_AUDIO = jax.ShapeDtypeStruct((1,), jnp.float32)
+_BINS = jax.ShapeDtypeStruct((5,), jnp.complex64)
+
+LAYERS = {
+    'conv': (streaming.CausalConv(4, 3), _FRAMES),
+    'strided': (streaming.CausalConv(4, 4, stride=2), _FRAMES),
+    'dilated': (streaming.CausalConv(2, 3, dilation=2), _FRAMES),
+    'depthwise': (streaming.CausalDepthwiseConv(3, dilation=2), _FRAMES),
+    'transpose': (streaming.CausalConvTranspose(2, 4, 2), _FRAMES),
+    'transpose_uneven': (streaming.CausalConvTranspose(2, 5, 2), _FRAMES),
+    'upsample': (streaming.CausalConvTranspose(2, 3, 3), _FRAMES),
+    'norm': (streaming.FrameNorm(), _FRAMES),
+    'stft': (streaming.CausalStft(8, 2), _AUDIO),
+    'istft': (streaming.CausalIstft(8, 2, 6), _BINS),
+    'istft_quick': (streaming.CausalIstft(8, 2, 3), _BINS),
+    'serial': (
+        streaming.Serial((
+            streaming.CausalConv(4, 3, stride=2),
+            streaming.Residual(
+                streaming.Serial((
+                    streaming.CausalDepthwiseConv(3),
+                    streaming.Map(nn.relu),
+                    streaming.Dense(4),
+                ))
+            ),
+            streaming.Stack(2),
+            streaming.CausalConvTranspose(10, 4, 4),
+            streaming.Map(lambda x: jax.lax.complex(x[..., :5], x[..., 5:])),
+            streaming.CausalIstft(8, 2, 4),
+        )),
+        _FRAMES,
+    ),
+}
+
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_layer_keeps_the_contract(name):
+  layer, spec = LAYERS[name]
+  testing.assert_streaming_contract(layer, spec)
+
+
+class _Late(base.Steppable):
+  """Steps lag by one, as declared or not; the whole does not."""
+
+  declared: int = 0
+
+  @property
+  def output_latency(self):
+    return self.declared
+
+  @nn.nowrap
+  def initial_state(self, batch, spec):
+    return (
+        jnp.zeros((batch, 1, *spec.shape), spec.dtype),
+        jnp.zeros((batch, 1), bool),
+    )
+
+  def process(self, x, mask, state, context):
+    x = jnp.concatenate([state[0], x], axis=1)
+    mask = jnp.concatenate([state[1], mask], axis=1)
+    return x[:, :-1], mask[:, :-1], (x[:, -1:], mask[:, -1:])
+
+  def __call__(self, x, mask, context=None):
+    return base.zero_masked(x, mask), mask
+
+
+class _Leak(base.Steppable):
+  """The whole sees the next position."""
+
+  @nn.compact
+  def process(self, x, mask, state, context):
+    return x + jnp.roll(x, -1, axis=1), mask, state
+
+
+class _TimesZero(streaming.CausalConv):
+  """Masks by multiplication, past the select."""
+
+  def step(self, x, mask, state, context=None):
+    return self.process(x * mask[..., None], mask, state, context)
+
+
+class _LostGradient(streaming.CausalConv):
+  """The overlap is right in value, and cut from the gradient."""
+
+  def process(self, x, mask, state, context):
+    y, mask, state = super().process(x, mask, state, context)
+    return y, mask, jax.lax.stop_gradient(state)
+
+
+class _StaleReset(streaming.CausalConv):
+  """The reset forgets the buffer."""
+
+  @nn.nowrap
+  def reset(self, state, rows, spec):
+    return state
+
+
+class _Wide(streaming.CausalConv):
+  """Declares a smaller receptive field than it has."""
+
+  @property
+  def receptive_field(self):
+    return self.width - 1
+
+  @nn.nowrap
+  def initial_state(self, batch, spec):
+    return jnp.zeros((batch, self.width - 1, *spec.shape), spec.dtype)
+
+
+FAULTS = {
+    'lags undeclared': (_Late(0), 'differs from the whole'),
+    'lags by less than declared': (
+        streaming.Serial((_Late(1), streaming.Map(lambda x: x))),
+        None,
+    ),
+    'latency off by one': (_Late(2), 'differs from the whole'),
+    'future': (_Leak(), 'differs from the whole'),
+    'zero times nan': (_TimesZero(2, 3), 'NaN'),
+    'gradient': (_LostGradient(2, 3), 'gradient'),
+    'reset': (_StaleReset(2, 3), 'reset'),
+    'field': (_Wide(2, 3), 'receptive field'),
+}
+
+
+@pytest.mark.parametrize('name', FAULTS)
+def test_contract_catches_planted_fault(name):
+  layer, message = FAULTS[name]
+  if message is None:  # The control: declared as it is, so nothing to catch.
+    testing.assert_streaming_contract(layer, _FRAMES)
+    return
+  with pytest.raises(AssertionError, match=message):
+    testing.assert_streaming_contract(layer, _FRAMES)
+
+
+def test_measured_latency_must_be_the_declared_one():
+  class Early(streaming.CausalIstft):
+    """Cuts off one sample less than it lags: whole and steps agree."""
+
+    @property
+    def output_latency(self):
+      return self.latency - 1
+
+  class Idle(streaming.CausalDepthwiseConv):
+    """Cuts off a sample that was no lag."""
+
+    @property
+    def output_latency(self):
+      return 1
+
+    def process(self, x, mask, state, context):
+      # A pure delay of what sees one position less than it could.
+      y, mask, state = super().process(x, mask, state, context)
+      return y, mask, state
+
+  with pytest.raises(AssertionError):
+    testing.assert_streaming_contract(Early(8, 2, 6), _BINS)
+  with pytest.raises(AssertionError):
+    testing.assert_streaming_contract(Idle(3), _FRAMES)
+
+
+def test_istft_inverts_stft_at_full_latency():
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((2, 40, 1)).astype(np.float32)
+  pair = streaming.Serial(
+      (streaming.CausalStft(8, 2), streaming.CausalIstft(8, 2, 6))
+  )
+  mask = np.arange(40) < np.array([[40], [31]])
+  y, y_mask = pair.apply({}, x, mask)
+  assert pair.output_latency == 6
+  assert pair.output_ratio == Fraction(1)
+  # Only samples that the last window barely touches are attenuated.
+  inside = np.array(y_mask) & (np.arange(40) < np.array([[39], [30]]))
+  np.testing.assert_allclose(y[inside], x[inside], atol=1e-5)
+
+
+def test_conv_is_that_of_numpy():
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((1, 12, 1)).astype(np.float32)
+  kernel = rng.standard_normal(4).astype(np.float32)
+  layer = streaming.CausalConv(1, 4, use_bias=False)
+  y, _ = layer.apply(
+      {'params': {'kernel': kernel[:, None, None]}},
+      x,
+      np.ones((1, 12), bool),
+  )
+  expected = np.convolve(x[0, :, 0], kernel[::-1])[:12]
+  np.testing.assert_allclose(y[0, :, 0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_serial_refuses_a_lag_that_splits_blocks():
+  layer = streaming.Serial(
+      (streaming.CausalIstft(8, 2, 3), streaming.CausalConv(1, 2, stride=2))
+  )
+  with pytest.raises(ValueError, match='lags by 3'):
+    _ = layer.output_latency
+
+
+def test_window_shifts_add_to_a_constant():
+  window = stft.hann(16, periodic=False)
+  assert window.min() > 0
+  total = np.square(window).reshape(4, 4).sum(0)
+  np.testing.assert_allclose(total, 1.5, rtol=1e-6)
