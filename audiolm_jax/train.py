@@ -98,6 +98,7 @@ class _Run:
     # (step, device metrics or None, ids or None), oldest first.
     self.pending: list[tuple[int, Any, list[int] | None]] = []
     self.last: dict[str, float] = {}
+    self.evaluated: tuple[int, dict[str, float]] = (-1, {})
 
   def run(self) -> dict[str, float]:
     settings = self.settings
@@ -131,7 +132,7 @@ class _Run:
     settings = self.settings
     for step in range(start, settings.steps + 1):
       done = step == settings.steps
-      stopping = _any_process(stop.is_set())
+      stopping = self._stopping(stop, step)
       if step > start and (done or step % settings.eval_every == 0):
         self._evaluate(state, step)
       if step > start and (
@@ -154,6 +155,16 @@ class _Run:
       logging.info('Stopped at step %d of %d.', step, settings.steps)
     return self.last
 
+  def _stopping(self, stop: threading.Event, step: int) -> bool:
+    """Whether a signal came to any process: they must stop together."""
+    if jax.process_count() == 1:
+      return stop.is_set()
+    if step % self.settings.log_every:
+      # Asking the others is a wait, so not every step.
+      return False
+    flags = multihost_utils.process_allgather(np.bool_(stop.is_set()))
+    return bool(np.any(flags))
+
   # -- the four things a step may do ------------------------------------------
 
   def _evaluate(self, state: state_lib.TrainState, step: int) -> None:
@@ -164,6 +175,7 @@ class _Run:
     directory = self.workdir if jax.process_index() == 0 else None
     results = evaluate.run(self.evaluators, variables, step, directory)
     self.last |= results
+    self.evaluated = (step, results)
     self._write(step, results)
     for name, value in results.items():
       logging.info('step %d  %s = %.5g', step, name, value)
@@ -174,8 +186,15 @@ class _Run:
       # Records before the checkpoint: a resumed run drops what is too new,
       # but cannot make up what is missing.
       self.writer.flush()
-    # With the position after the batches of `step` steps.
-    self.store.save(step, state, self.source.get_state(), self.last)
+    # An older evaluation is of other parameters, so only one of this step may
+    # make this checkpoint the best.
+    evaluated, results = self.evaluated
+    self.store.save(
+        step,
+        state,
+        self.source.get_state(),
+        results if evaluated == step else {},
+    )
 
   def _next(self, state: state_lib.TrainState) -> dict[str, np.ndarray]:
     return self.source.next(state)
@@ -200,6 +219,8 @@ class _Run:
 
   def _look(self, entries) -> None:
     """Fetches, checks and writes the metrics of some finished steps."""
+    if not entries:
+      return
     fetched = jax.device_get([metrics for _, metrics, _ in entries])
     for (step, _, ids), metrics in zip(entries, fetched, strict=True):
       broken = [name for name, ok in metrics['finite'].items() if not ok]
@@ -349,11 +370,3 @@ def _stop_on_signals():
   finally:
     for number in numbers:
       signal.signal(number, old[number])
-
-
-def _any_process(flag: bool) -> bool:
-  """Whether the flag is set in any process: they must stop together."""
-  if jax.process_count() == 1:
-    return flag
-  flags = multihost_utils.process_allgather(np.bool_(flag))
-  return bool(np.any(flags))

@@ -31,7 +31,8 @@ class Config:
     every: steps between checkpoints; the last step always has one.
     keep: how many of the latest are kept.
     best: the evaluation metric ('eval/<evaluator>/<metric>') whose best
-      checkpoint is kept besides, and which `audiolm_jax.load` takes.
+      checkpoint is kept besides, and which `audiolm_jax.load` takes. Only
+      checkpoints at a step that was evaluated compete.
     mode: whether `best` is to be small or large.
   """
 

@@ -112,7 +112,7 @@ def _fft(eqn) -> float:
   """5 n log2 n for a complex transform, half of it for a real one."""
   lengths = eqn.params['fft_lengths']
   n = math.prod(lengths)
-  real = 'RFFT' in str(eqn.params['fft_type'])
+  real = 'RFFT' in eqn.params['fft_type'].name
   shape = eqn.invars[0].aval.shape
   batch = math.prod(shape[: len(shape) - len(lengths)])
   return (2.5 if real else 5.0) * batch * n * math.log2(max(n, 2))

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Sequence
+import copy
 import importlib.util
 import os
 import pathlib
@@ -109,7 +110,7 @@ def override(
     config.ConfigError: for an unknown key, naming the nearest; for a wrong type
       or a value out of range, naming what is allowed.
   """
-  values = values.copy_and_resolve_references()
+  values = copy.deepcopy(values)
   # Kinds first, so that the order of arguments does not matter.
   assignments = sorted(assignments, key=lambda a: not _is_kind(a))
   reset = set()

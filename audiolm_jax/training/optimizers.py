@@ -61,7 +61,8 @@ class AdamW:
 class Muon:
   """Orthogonalised momentum for hidden matrices (Jordan et al. 2024).
 
-  Vectors, embeddings and output heads (axis 'vocab') take AdamW's update.
+  Vectors, embeddings and output heads (axis 'vocab') take AdamW's update with
+  Nesterov's momentum.
   Updates are scaled to AdamW's usual root mean square (Liu et al. 2025, eq. 4),
   so that one learning rate serves both.
   """

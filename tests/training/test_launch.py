@@ -1,0 +1,91 @@
+"""Command-line overrides: what is wrong is named, with what is allowed."""
+
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import train
+from audiolm_jax.training import launch
+
+
+@pytest.fixture(scope='module')
+def base():
+  return launch.read_config('configs/toy.py:smoke')
+
+
+@pytest.fixture(autouse=True)
+def _root(request, monkeypatch):
+  monkeypatch.chdir(request.config.rootpath)
+
+
+def test_values_take_the_type_of_their_field(base):
+  given = launch.override(
+      train.Config,
+      base,
+      [
+          'config.steps=7',
+          'config.log_ids=true',
+          'config.models.mlp.clip=None',
+          'config.models.mlp.schedule.learning_rate=3e-4',
+          'config.models.mlp.init_from=12',
+      ],
+  )
+  assert given.steps == 7 and given.log_ids is True
+  assert given.models.mlp.clip is None
+  assert given.models.mlp.schedule.learning_rate == 3e-4
+  assert given.models.mlp.init_from == '12'
+  assert base.steps == 20
+
+
+def test_another_kind_brings_its_own_defaults_in_any_order(base):
+  flags = [
+      'config.models.mlp.optimizer.iterations=3',
+      'config.models.mlp.optimizer.kind=muon',
+  ]
+  given = launch.override(train.Config, base, flags)
+  assert given.models.mlp.optimizer.iterations == 3
+  assert given.models.mlp.optimizer.momentum == 0.95
+  back = 'config.models.mlp.optimizer.kind=adamw'
+  given = launch.override(train.Config, given, [back])
+  assert given.models.mlp.optimizer.weight_decay == 0.0
+
+
+@pytest.mark.parametrize(
+    'flag,message',
+    [
+        ('config.stepz=1', 'Did you mean config.steps?'),
+        ('config.steps=abc', "config.steps = 'abc' (str): expected int >= 1"),
+        ('config.steps=0', 'config.steps = 0 (int): expected int >= 1'),
+        ('config.steps.x=0', 'config.steps is a value'),
+        ('config.steps', '--config.steps needs a value'),
+        ('config.model.mlp.clip=1', 'Did you mean config.models?'),
+        ('config.models.mlp.optimizer.kind=adam', "Did you mean 'adamw'?"),
+        ('config.models.mlp.optimizer.b1=2', 'expected float in [0, 1]'),
+        ('config.checkpoint.mode=least', "one of ['min', 'max']"),
+    ],
+)
+def test_what_is_wrong_is_named(base, flag, message):
+  with pytest.raises(config.ConfigError) as error:
+    launch.override(train.Config, base, [flag])
+  assert message in str(error.value)
+
+
+def test_a_missing_file_is_named():
+  with pytest.raises(config.ConfigError, match='no file'):
+    launch.read_config('configs/absent.py')
+
+
+def test_reexecution_keeps_the_command_and_happens_once(monkeypatch):
+  calls = []
+  monkeypatch.setattr(launch.os, 'execve', lambda *a: calls.append(a))
+  monkeypatch.setattr(launch.sys, 'platform', 'linux')
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  for name in launch._ALLOCATOR:
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.delenv(launch._GUARD, raising=False)
+  launch.reexecute()
+  ((_, argv, environment),) = calls
+  assert argv[1:] == launch.sys.orig_argv[1:]
+  assert environment['MALLOC_ARENA_MAX'] == '1'
+  monkeypatch.setattr(launch.os, 'environ', environment)
+  launch.reexecute()
+  assert len(calls) == 1

@@ -1,0 +1,48 @@
+"""The metrics file of a resumed run is that of an uninterrupted one."""
+
+import json
+
+from audiolm_jax.training import writers
+
+
+def _write(path, start, steps):
+  writer = writers.Writer(path, start)
+  for step in steps:
+    writer.write(step, {'loss': step / 2, 'ids': [step]})
+  writer.flush()
+  return writer
+
+
+def test_later_records_and_a_torn_line_are_dropped(tmp_path):
+  _write(tmp_path, 0, range(1, 7)).close()
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 7, "lo')
+  _write(tmp_path, 4, range(5, 9)).close()
+  (tmp_path / 'whole').mkdir()
+  _write(tmp_path / 'whole', 0, range(1, 9)).close()
+  whole = (tmp_path / 'whole' / 'metrics.jsonl').read_text()
+  assert (tmp_path / 'metrics.jsonl').read_text() == whole
+  assert [r['step'] for r in writers.read_metrics(tmp_path)] == list(
+      range(1, 9)
+  )
+
+
+def test_a_torn_line_is_not_read(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(json.dumps({'step': 1}) + '\n{"step": 2')
+  assert writers.read_metrics(tmp_path) == [{'step': 1}]
+
+
+def test_tensorboard_files_are_written(tmp_path):
+  _write(tmp_path, 0, [1]).close()
+  assert list((tmp_path / 'tensorboard').glob('events*'))
+
+
+def test_rates_are_those_since_the_last_update(monkeypatch):
+  now = iter([0.0, 2.0, 3.0])
+  monkeypatch.setattr(writers.time, 'perf_counter', lambda: next(now))
+  progress = writers.Progress(10, 100, quiet=True)
+  progress.add_audio(8.0)
+  rates = progress.update(20, 1.0)
+  assert rates == {'time/steps_per_second': 5.0, 'time/audio_per_second': 4.0}
+  assert progress.update(21, 1.0)['time/audio_per_second'] == 0.0
