@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import tempfile
 
 import av
 from jaxtyping import Float
@@ -75,15 +74,14 @@ def write(
   if not np.isfinite(audio).all():
     raise ValueError(f'{path}: the samples are not finite.')
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-  os.close(handle)
+  temporary = path.with_name(f'.{os.getpid()}-{path.name}')
   try:
     soundfile.write(
         temporary, np.clip(audio, -1, 1), sample_rate, subtype='PCM_16'
     )
     os.replace(temporary, path)
   except BaseException:
-    os.unlink(temporary)
+    temporary.unlink(missing_ok=True)
     raise
 
 

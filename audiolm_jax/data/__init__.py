@@ -7,10 +7,12 @@ here.
 from audiolm_jax.data import corpora
 from audiolm_jax.data.audio_crops import AudioCrops
 from audiolm_jax.data.synthetic import Synthetic
+from audiolm_jax.data.token_crops import TokenCrops
 
 SOURCES = {
     'audio': AudioCrops,
     'synthetic': Synthetic,
+    'tokens': TokenCrops,
 }
 
 load_corpus = corpora.load_corpus

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from audiolm_jax import config
 from audiolm_jax.audio import files
 from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import building
@@ -25,7 +26,7 @@ BUILDERS: dict[str, type[building.CorpusBuilder]] = {
 }
 
 
-class CorpusError(ValueError):
+class CorpusError(config.ConfigError):
   """A corpus that can't be opened; the message says what to do."""
 
 
@@ -148,16 +149,12 @@ class Corpus:
   def __getitem__(self, index: int) -> dict[str, Any]:
     raw = self._raw(index)
     audio = files.to_float(raw['audio']).reshape(-1, int(raw['channels']))
-    result = {
-        key: value.decode() if isinstance(value, bytes) else str(value)
-        for key, value in raw.items()
-        if key not in ('audio', 'channels', 'sample_rate')
-    }
-    return {
-        **result,
-        'audio': audio,
-        'sample_rate': int(raw['sample_rate']),
-    }
+    rate = int(raw['sample_rate'])
+    return {**_factors(raw), 'audio': audio, 'sample_rate': rate}
+
+  def factors(self, index: int) -> dict[str, str]:
+    """What is known of a clip: `corpus[index]` without its audio."""
+    return _factors(self._raw(index))
 
   def __reduce__(self):
     return Corpus, (self.name, self.split, self.languages)
@@ -199,6 +196,14 @@ def load_corpus(
     CorpusError: for what is unknown or not built, with the command to build it.
   """
   return Corpus(name, split, tuple(languages) if languages else None)
+
+
+def _factors(raw: dict[str, Any]) -> dict[str, str]:
+  return {
+      key: value.decode()
+      for key, value in raw.items()
+      if key not in ('audio', 'channels', 'sample_rate')
+  }
 
 
 def _builders(name, languages) -> list[building.CorpusBuilder]:

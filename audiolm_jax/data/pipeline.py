@@ -16,6 +16,7 @@ from absl import flags
 import grain
 import numpy as np
 
+from audiolm_jax import config
 from audiolm_jax.data import base
 
 _POLL_SECONDS = 0.5
@@ -52,7 +53,7 @@ class CropSource(base.BatchSource):
   ):
     order = np.repeat(np.arange(len(visits)), visits)
     if not len(order):
-      raise ValueError('No example is left to draw batches from.')
+      raise config.ConfigError('No example is left to draw batches from.')
     self._batches = (
         grain.MapDataset.source(order)
         .seed(seed)
@@ -95,7 +96,9 @@ class CropSource(base.BatchSource):
     if not self._workers:
       return iter(
           batches.to_iter_dataset(
-              grain.ReadOptions(num_threads=1, prefetch_buffer_size=self._buffer)
+              grain.ReadOptions(
+                  num_threads=1, prefetch_buffer_size=self._buffer
+              )
           )
       )
     if not flags.FLAGS.is_parsed():

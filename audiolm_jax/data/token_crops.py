@@ -1,0 +1,128 @@
+"""Batches of tokens from a cache: random crops, or whole clips."""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+from typing import Annotated
+
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax.data import base
+from audiolm_jax.data import pipeline
+from audiolm_jax.data import token_cache
+
+# Whole clips are padded to one of these, so that few shapes are compiled.
+BUCKET_FRAMES = (64, 128, 256, 512, 1024, 2048)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenCrops:
+  """Random crops of cached clips: batches of `codes`, `lengths` and `id`.
+
+  An epoch visits a clip once for every crop that it is long. Shorter clips are
+  padded with zeros; `lengths` counts the valid frames.
+
+  Attributes:
+    cache: directory of the token cache.
+    split: of the cache.
+    languages: which; empty for all.
+    codebooks: how many of the codes of a frame, from the first; None for all.
+    frames: length of a row.
+    min_frames: shorter clips are left out.
+    limit: only the first so many clips (of those languages), for learning from
+      few examples; the order of a corpus is a fixed shuffle.
+    tokenizer_hash: the hash that the cache must have; None takes any.
+    workers: reading processes; 0 reads in a thread.
+    buffer: batches read ahead (per worker).
+  """
+
+  cache: str
+  split: str = 'train'
+  languages: tuple[str, ...] = ()
+  codebooks: Annotated[int | None, config.Range(min=1)] = None
+  frames: Annotated[int, config.Range(min=1)] = 256
+  min_frames: Annotated[int, config.Range(min=1)] = 1
+  limit: Annotated[int | None, config.Range(min=1)] = None
+  tokenizer_hash: str | None = None
+  workers: Annotated[int, config.Range(min=0)] = 0
+  buffer: Annotated[int, config.Range(min=1)] = 4
+
+  def open(
+      self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
+  ) -> base.BatchSource:
+    """See `CropSource`; raises CacheError for a cache that doesn't fit."""
+    cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
+    visits = np.zeros(len(cache), int)
+    chosen = cache.select(self.languages, self.limit)
+    visits[chosen] = -(-cache.frames[chosen] // self.frames)
+    visits[cache.frames < self.min_frames] = 0
+    return pipeline.CropSource(
+        functools.partial(crop, self, cache),
+        visits,
+        batch_size=batch_size,
+        seed=seed,
+        shard=shard,
+        workers=self.workers,
+        buffer=self.buffer,
+    )
+
+
+def crop(
+    settings: TokenCrops,
+    cache: token_cache.TokenCache,
+    index: int,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+  """One row: `codes` [F, K] int32, zero from `lengths` on."""
+  codes = cache[index].codes[:, : settings.codebooks]
+  start = int(rng.integers(max(len(codes) - settings.frames, 0) + 1))
+  codes = codes[start : start + settings.frames]
+  return {
+      'codes': pipeline.pad([codes], 1, settings.frames)[0],
+      'lengths': np.int32(len(codes)),
+  }
+
+
+def whole_clips(
+    cache: token_cache.TokenCache,
+    *,
+    indices: np.ndarray | None = None,
+    codebooks: int | None = None,
+    max_frames: int | None = None,
+    batch_frames: int = 8192,
+    max_batch: int = 32,
+    bucket_frames: tuple[int, ...] = BUCKET_FRAMES,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Every clip once, in padded batches of few shapes.
+
+  Args:
+    cache: what to read.
+    indices: which clips (see `TokenCache.select`); None for all.
+    codebooks: how many of the codes of a frame; None for all.
+    max_frames: longer clips are cut to their beginning; None cuts none.
+    batch_frames: most frames of a batch, padding included.
+    max_batch: most rows of a batch.
+    bucket_frames: lengths to pad to; longer clips get one of their own.
+
+  Yields:
+    `codes` [B, F, K], `lengths` [B], `id` [B]; the rows that fill up the last
+    batch of a bucket have length 0 and id -1.
+  """
+  if indices is None:
+    indices = np.arange(len(cache))
+  lengths = cache.frames[indices]
+  if max_frames is not None:
+    lengths = np.minimum(lengths, max_frames)
+  bounds = list(bucket_frames)
+  if len(lengths) and lengths.max() > bounds[-1]:
+    bounds.append(int(lengths.max()))
+  sizes = [int(np.clip(batch_frames // b, 1, max_batch)) for b in bounds]
+  for bound, size, members in pipeline.buckets(lengths, bounds, sizes):
+    rows = [cache[indices[i]].codes[: lengths[i], :codebooks] for i in members]
+    empty = size - len(rows)
+    yield {
+        'codes': pipeline.pad(rows, size, bound),
+        'lengths': np.int32([*map(len, rows), *[0] * empty]),
+        'id': np.int32([*indices[members], *[-1] * empty]),
+    }

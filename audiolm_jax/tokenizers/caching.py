@@ -1,0 +1,107 @@
+"""A corpus tokenised into a cache, with any bound tokenizer."""
+
+from collections.abc import Iterator
+from concurrent import futures
+import os
+
+import jax
+import numpy as np
+from rich import progress
+
+from audiolm_jax.data import audio_crops
+from audiolm_jax.data import corpora
+from audiolm_jax.data import splits
+from audiolm_jax.data import token_cache
+from audiolm_jax.tokenizers import bound
+
+
+def fill(
+    tokenizer: bound.BoundTokenizer,
+    out: str | os.PathLike,
+    *,
+    corpus: str,
+    workdir: str | os.PathLike,
+    languages: tuple[str, ...] = (),
+    wanted: tuple[str, ...] = splits.SPLITS,
+    batch_seconds: float = 32.0,
+    shard: tuple[int, int] = (0, 1),
+) -> float:
+  """Writes what is missing of a token cache, and its header if it is whole.
+
+  Args:
+    tokenizer: a discrete one.
+    out: directory of the cache.
+    corpus: name of a built corpus, or a folder.
+    workdir: where the tokenizer comes from, for the cache's header.
+    languages: which; empty for all.
+    wanted: which splits.
+    batch_seconds: most audio of a batch, padding included.
+    shard: (index, count): this process's share of the parts.
+
+  Returns:
+    The seconds of audio that were tokenised now.
+
+  Raises:
+    corpora.CorpusError: if the corpus is not there.
+    token_cache.CacheError: if `out` holds something else.
+  """
+  sources = {
+      split: corpora.load_corpus(corpus, split, languages) for split in wanted
+  }
+  writer = token_cache.Writer(
+      out,
+      token_cache.Identity(
+          tokenizer_hash=tokenizer.fingerprint(),
+          tokenizer_workdir=str(workdir),
+          tokenizer_spec=tokenizer.spec.to_dict(),
+          corpus=corpus,
+          languages=languages,
+          clips={split: len(source) for split, source in sources.items()},
+      ),
+  )
+  index, count = shard
+  todo = [part for part in writer.missing() if part[1] % count == index]
+  total = 0.0
+  with progress.Progress() as bars:
+    bar = bars.add_task('tokenise', total=sum(len(p[2]) for p in todo))
+    for split, part, members in todo:
+      source = sources[split]
+      examples = {}
+      for i, example in _encode(tokenizer, source, members, batch_seconds):
+        examples[i] = example
+        total += example.samples / tokenizer.spec.sample_rate
+        bars.advance(bar)
+      writer.write(split, part, [examples[i] for i in members])
+  if not writer.finish():
+    print(f'{out}: other shares are still to come.')
+  return total
+
+
+def _encode(
+    tokenizer, corpus, members, batch_seconds
+) -> Iterator[tuple[int, token_cache.Example]]:
+  """Yields (clip index, Example) of the clips, as their batches are done."""
+  spec = tokenizer.spec
+  batches = audio_crops.whole_clips(
+      corpus,
+      sample_rate=spec.sample_rate,
+      channels=spec.channels,
+      batch_seconds=batch_seconds,
+      indices=np.asarray(members),
+  )
+  # One thread reads and resamples the next batch while the device works.
+  with futures.ThreadPoolExecutor(1) as reader:
+    upcoming = reader.submit(next, batches, None)
+    while (batch := upcoming.result()) is not None:
+      upcoming = reader.submit(next, batches, None)
+      tokens = tokenizer.encode(batch['audio'], batch['lengths'])
+      codes = jax.device_get(tokens.codes)
+      for row, (i, samples) in enumerate(
+          zip(batch['id'], batch['lengths'], strict=True)
+      ):
+        if i >= 0:
+          yield int(i), token_cache.Example(
+              codes=codes[row, : spec.frames(int(samples))],
+              samples=int(samples),
+              factors=corpus.factors(int(i)),
+          )

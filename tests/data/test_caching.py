@@ -1,0 +1,78 @@
+"""Filling a token cache, with a stand-in for the trained tokenizer."""
+
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax.data import audio_crops
+from audiolm_jax.data import corpora
+from audiolm_jax.data import token_cache
+from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import caching
+
+HOP = 500
+
+
+class Loudness:
+  """Codes that anyone can check: the mean magnitude of a frame, in percent."""
+
+  spec = base.Spec(
+      sample_rate=8000,
+      hop=HOP,
+      slots=(base.Slot(0, 101),),
+      causal=True,
+      latency=0,
+      dates=base.Dates('none', 'time', 'SQ', 'fixed', (), (), ('audio',)),
+  )
+
+  def __init__(self):
+    self.shapes = []
+    self.fail_after = None
+
+  def fingerprint(self):
+    return 'loudness'
+
+  def encode(self, audio, lengths):
+    self.shapes.append(audio.shape)
+    if self.fail_after is not None and len(self.shapes) > self.fail_after:
+      raise KeyboardInterrupt
+    frames = -(-audio.shape[1] // HOP)
+    audio = np.pad(audio, ((0, 0), (0, frames * HOP - audio.shape[1]), (0, 0)))
+    codes = np.abs(audio.reshape(len(audio), frames, HOP, 1)).mean(2) * 100
+    return base.Tokens(
+        lengths=lengths, codes=jax.numpy.asarray(codes.round().astype(int))
+    )
+
+
+def test_every_clip_is_cached_and_work_goes_on(cache, tmp_path, monkeypatch):
+  tokenizer = Loudness()
+  monkeypatch.setattr(token_cache, 'PART', 10)
+  arguments = dict(
+      corpus='espeak_sentences', workdir='runs/x', languages=('en', 'fr')
+  )
+  tokenizer.fail_after = 2  # Interrupted in the second part.
+  with pytest.raises(KeyboardInterrupt):
+    caching.fill(tokenizer, tmp_path / 't', **arguments)
+  with pytest.raises(token_cache.CacheError, match='unfinished'):
+    token_cache.TokenCache(tmp_path / 't', 'train')
+  tokenizer.fail_after = None
+  done = sorted(path.name for path in (tmp_path / 't').glob('*.array_record'))
+  assert done == ['train-00000.array_record']
+  caching.fill(tokenizer, tmp_path / 't', shard=(1, 2), **arguments)
+  caching.fill(tokenizer, tmp_path / 't', shard=(0, 2), **arguments)
+  assert (
+      caching.fill(tokenizer, tmp_path / 't', **arguments) == 0
+  )  # Nothing left to do.
+  assert len(set(tokenizer.shapes)) <= 3
+  for split in ('train', 'validation', 'test'):
+    corpus = corpora.load_corpus('espeak_sentences', split, ('en', 'fr'))
+    tokens = token_cache.TokenCache(tmp_path / 't', split, 'loudness')
+    assert len(tokens) == len(corpus)
+    for i in range(len(corpus)):
+      audio = audio_crops.read(corpus, i, 8000)
+      example = tokens[i]
+      assert example.samples == len(audio)
+      assert example.factors == corpus.factors(i)
+      alone = Loudness().encode(audio[None], np.int32([len(audio)]))
+      np.testing.assert_array_equal(example.codes, alone.codes[0])
+  assert base.Spec.from_dict(tokens.header['tokenizer_spec']) == Loudness.spec
