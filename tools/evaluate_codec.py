@@ -23,7 +23,6 @@ import rich.table
 
 from audiolm_jax import assembly
 from audiolm_jax import config
-from audiolm_jax import data
 from audiolm_jax import loading
 from audiolm_jax.comparison import codec as codec_table
 from audiolm_jax.comparison import report as report_lib

@@ -1,5 +1,6 @@
 """Arms of a comparison, their budgets, and the refusal of unequal ones."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 from typing import Any
@@ -45,14 +46,81 @@ class Arm:
 
   Attributes:
     name: of the arm.
-    config: of `train.train`, complete but for what `Question.configure` sets
-      (seed, learning rate, evaluators).
+    configure: learning rate -> config of `train.train`, complete but for the
+      seed and the evaluators.
+    learning_rates: ascending, swept on validation.
     description: one line for the report.
   """
 
   name: str
-  config: ml_collections.ConfigDict
+  configure: Callable[[float], ml_collections.ConfigDict]
+  learning_rates: tuple[float, ...]
   description: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What is claimed about: an evaluation's metric against the base model's.
+
+  Attributes:
+    name: 'gain', 'forgetting'.
+    metric: 'eval/<evaluator>/<metric>' of `Question.test`.
+    sign: -1 if lower values of the metric are more of the outcome.
+    unit: such as 'bits/frame'.
+    description: one line for the report.
+  """
+
+  name: str
+  metric: str
+  sign: int
+  unit: str
+  description: str
+
+  @property
+  def evaluator(self) -> str:
+    return self.metric.split('/')[1]
+
+  @property
+  def score(self) -> str:
+    return self.metric.split('/', 2)[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """A controlled experiment: arms that differ in one thing.
+
+  Attributes:
+    title: of the report.
+    text: the question and its controls, in prose.
+    base: work directory of the model that all arms start from.
+    arms: what is compared.
+    seeds: of each arm, at its best learning rate.
+    sweep_seed: of the sweep's runs; none of `seeds`, so that what was chosen
+      by luck is not reported.
+    validation: evaluators of the sweep, as a config of `train.Config`.
+    select: metric of `validation` that the sweep minimises.
+    test: evaluators of the result, likewise.
+    outcomes: what is claimed about.
+    contrasts: pairs of arms (a, b); outcomes are compared as a - b.
+    row_seconds: audio that a row of a batch stands for, at most.
+    bits_per_second: of the tokens that are modelled.
+    meant: budgets in which the arms are meant to differ, and why.
+  """
+
+  title: str
+  text: str
+  base: str
+  arms: tuple[Arm, ...]
+  seeds: tuple[int, ...]
+  sweep_seed: int
+  validation: dict[str, Any]
+  select: str
+  test: dict[str, Any]
+  outcomes: tuple[Outcome, ...]
+  contrasts: tuple[tuple[str, str], ...]
+  row_seconds: float
+  bits_per_second: float
+  meant: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)

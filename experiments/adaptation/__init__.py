@@ -1,0 +1,194 @@
+"""Full fine-tuning or low-rank adaptation? An LM learns a language.
+
+The base LM and its tokenizer know English, French and Spanish; Italian is new
+to both. See README.md beside this file for the question, controls and results.
+"""
+
+from collections.abc import Iterator
+import pathlib
+
+import ml_collections
+
+from audiolm_jax import assembly
+from audiolm_jax import config
+from audiolm_jax import evaluation
+from audiolm_jax import param_transforms
+from audiolm_jax import train
+from audiolm_jax.comparison import arms
+from audiolm_jax.data import token_cache
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.training import optimizers
+
+NEW = 'it'
+OLD = ('en', 'fr', 'es')
+
+# Steps, clips of Italian to learn from, seeds, clips to evaluate on.
+_SIZES = {
+    'smoke': {'steps': 3, 'examples': 32, 'seeds': 2, 'clips': 8},
+    'cpu': {'steps': 60, 'examples': 128, 'seeds': 3, 'clips': 120},
+}
+_RATES = {
+    'smoke': {'full': (1e-3,), 'lora': (3e-3,)},
+    'cpu': {'full': (3e-4, 1e-3, 3e-3), 'lora': (1e-3, 3e-3, 1e-2)},
+}
+_MEANT = {
+    'trainable_params': 'how few may train is the question',
+    'params': 'adapters come on top of the base',
+    'training_flops': (
+        'examples and steps are matched; adapters need no gradient of the'
+        ' base weights, but add their own products'
+    ),
+    'inference_flops': (
+        'adapters are scored unmerged; merged into the weights they cost'
+        ' nothing'
+    ),
+}
+
+
+def prepare(base: pathlib.Path, workdir: pathlib.Path) -> Iterator[str]:
+  """The commands that must have run: Italian as tokens of the base's codec."""
+  corpus = token_cache.read_header(base / 'tokens')['corpus']
+  yield f'python tools/prepare_data.py --corpus={corpus} --languages={NEW}'
+  yield (
+      f'python tools/tokenize_audio.py --workdir={base.absolute()}/tokenizer'
+      f' --corpus={corpus} --languages={NEW} --out={_tokens(workdir)}'
+  )
+
+
+def question(
+    base: pathlib.Path, workdir: pathlib.Path, budget: str
+) -> arms.Question:
+  """The experiment at a budget: 'smoke' or 'cpu'.
+
+  Args:
+    base: holds `lm` and `tokens` of the known languages.
+    workdir: holds the tokens of Italian.
+    budget: how much is trained.
+  """
+  sizes, rates = _SIZES[budget], _RATES[budget]
+  old, new = str((base / 'tokens').absolute()), _tokens(workdir)
+  header = token_cache.read_header(new)
+  if header['tokenizer_hash'] != token_cache.read_header(old)['tokenizer_hash']:
+    raise token_cache.CacheError(f'{new} is not of the tokenizer of {old}')
+
+  def configure(transform: ml_collections.ConfigDict):
+    def configured(rate: float) -> ml_collections.ConfigDict:
+      result = _base_config(base)
+      with result.unlocked():
+        result.data.cache = new
+        result.data.languages = (NEW,)
+        result.data.limit = sizes['examples']
+        result.steps = sizes['steps']
+        result.log_every = max(1, sizes['steps'] // 20)
+        # What differs between the arms:
+        result.models.lm.param_transform = transform
+        result.models.lm.schedule = config.kind(
+            optimizers.SCHEDULES,
+            'cosine',
+            learning_rate=rate,
+            warmup_steps=sizes['steps'] // 10,
+        )
+      return result
+
+    return configured
+
+  transforms = param_transforms.TRANSFORMS
+  tried = (
+      arms.Arm(
+          'full',
+          configure(config.kind(transforms, 'full')),
+          rates['full'],
+          'every weight trains',
+      ),
+      *[
+          arms.Arm(
+              f'lora_{rank}',
+              configure(
+                  config.kind(transforms, 'lora', rank=rank, alpha=2.0 * rank)
+              ),
+              rates['lora'],
+              f'rank-{rank} updates of every matrix, alpha {2 * rank}',
+          )
+          for rank in (4, 16)
+      ],
+  )
+  settings = _base_config(base)
+  spec = tokenizers_base.Spec.from_dict(header['tokenizer_spec'])
+  codebooks = settings.data.codebooks or len(spec.slots)
+  return arms.Question(
+      title='Full fine-tuning or LoRA?',
+      text=(
+          'A language model over audio tokens knows English, French and'
+          ' Spanish. It is adapted to Italian, which neither it nor its'
+          f' tokenizer has heard, from the same {sizes["examples"]} clips in'
+          ' the same number of steps, batches and orders (by seed). What'
+          ' differs: which parameters train, and in which form; the learning'
+          ' rate is chosen for each arm on Italian validation clips. Seeds'
+          ' vary data order, crops, dropout and adapters; base model,'
+          ' tokenizer and the clips to learn from are one draw, so the'
+          ' intervals hold given these.'
+      ),
+      base=str((base / 'lm').absolute()),
+      arms=tried,
+      seeds=tuple(range(1, 1 + sizes['seeds'])),
+      sweep_seed=1000,
+      validation={NEW: _evaluator(new, 'validation', sizes['clips'])},
+      select=f'eval/{NEW}/bits_per_frame',
+      test={
+          NEW: _evaluator(new, 'test', sizes['clips']),
+          'old': _evaluator(old, 'test', sizes['clips']),
+      },
+      outcomes=(
+          arms.Outcome(
+              'gain',
+              f'eval/{NEW}/bits_per_frame',
+              -1,
+              'bits/frame',
+              'fewer bits a frame of held-out Italian than the base needs',
+          ),
+          arms.Outcome(
+              'forgetting',
+              'eval/old/bits_per_frame',
+              1,
+              'bits/frame',
+              'more bits a frame of held-out en, fr, es than the base needs',
+          ),
+      ),
+      contrasts=(
+          ('lora_4', 'full'),
+          ('lora_16', 'full'),
+          ('lora_16', 'lora_4'),
+      ),
+      row_seconds=settings.data.frames / spec.frame_rate,
+      bits_per_second=tokenizers_base.Spec(
+          **{**vars(spec), 'slots': spec.slots[:codebooks]}
+      ).bits_per_second,
+      meant=_MEANT,
+  )
+
+
+def _tokens(workdir: pathlib.Path) -> str:
+  return str((workdir / f'tokens_{NEW}').absolute())
+
+
+def _base_config(base: pathlib.Path) -> ml_collections.ConfigDict:
+  """The base LM's own config, starting from its parameters."""
+  settings = config.build(train.Config, assembly.read(base / 'lm'))
+  result = config.to_config(settings)
+  with result.unlocked():
+    result.models.lm.init_from = str((base / 'lm').absolute())
+    result.evaluators = {}
+    result.checkpoint.best = None
+  return result
+
+
+def _evaluator(cache: str, split: str, clips: int):
+  # Long clips are cut, which keeps the shapes to compile to three.
+  return config.kind(
+      evaluation.EVALUATORS,
+      'lm',
+      cache=cache,
+      split=split,
+      limit=clips,
+      max_frames=256,
+  )

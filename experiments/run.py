@@ -1,0 +1,226 @@
+"""Answers an open question: trains its arms, and writes a report.
+
+  python -m experiments.run --question=adaptation --budget=cpu \\
+      --workdir=runs/adaptation [--base=runs/quickstart]
+
+For every arm the learning rate is swept on validation, then the arm is trained
+at its best one with every seed, and evaluated on the test split. Results stand
+in WORKDIR/results; what stands there is not run again, so an interrupted run
+goes on where it was. Without --base, a quickstart is run in WORKDIR/base first.
+"""
+
+import importlib
+import json
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+from audiolm_jax.training import launch
+
+if __name__ == '__main__':
+  launch.reexecute()  # Before the heavy imports.
+
+# pylint: disable=g-import-not-at-top,g-bad-import-order
+# ruff: noqa: E402
+
+from absl import app
+from absl import flags
+import jax
+
+from audiolm_jax import assembly as assembly_lib
+from audiolm_jax import config as config_lib
+from audiolm_jax import evaluate
+from audiolm_jax import evaluation
+from audiolm_jax import train
+from audiolm_jax.comparison import answers
+from audiolm_jax.comparison import arms as arms_lib
+from audiolm_jax.training import costs
+from audiolm_jax.training import state as state_lib
+from audiolm_jax.training import step as step_lib
+from audiolm_jax.training import writers
+
+_QUESTION = flags.DEFINE_string(
+    'question', 'adaptation', 'A folder of experiments/.'
+)
+_BUDGET = flags.DEFINE_enum('budget', 'cpu', ['smoke', 'cpu'], 'How much.')
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Where results go.', required=True
+)
+_BASE = flags.DEFINE_string(
+    'base', None, 'A quickstart directory to start from; else one is made.'
+)
+
+_ROOT = pathlib.Path(__file__).absolute().parents[1]
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'Unknown arguments: {argv[1:]}')
+  module = importlib.import_module(f'experiments.{_QUESTION.value}')
+  workdir = pathlib.Path(_WORKDIR.value)
+  base = pathlib.Path(_BASE.value or workdir / 'base')
+  if _BASE.value is None:
+    command(
+        f'python tools/quickstart.py --budget={_BUDGET.value}'
+        f' --workdir={base.absolute()}'
+    )
+  for line in module.prepare(base, workdir):
+    command(line)
+  question = module.question(base, workdir, _BUDGET.value)
+  try:
+    answer(question, workdir)
+  except (arms_lib.UnequalBudgets, config_lib.ConfigError) as error:
+    sys.exit(f'experiments.run: {error}')
+  print(f'Open {workdir}/report.html')
+
+
+def command(line: str) -> None:
+  """Prints and runs a command in the checkout; ends if it fails."""
+  print(f'$ {line}', flush=True)
+  arguments = [sys.executable, *shlex.split(line)[1:]]
+  if code := subprocess.run(arguments, cwd=_ROOT, check=False).returncode:
+    sys.exit(f'experiments.run: the command above failed (status {code})')
+
+
+def answer(
+    question: arms_lib.Question, workdir: pathlib.Path
+) -> list[arms_lib.Row]:
+  """Trains what is missing, and writes rows.json and report.html.
+
+  Raises:
+    arms.UnequalBudgets: before anything is trained, if the arms' budgets differ
+      in what the question does not declare.
+  """
+  launch.prepare()
+  budgets = {
+      arm.name: _budget(question, arm.configure(arm.learning_rates[0]))
+      for arm in question.arms
+  }
+  meant = arms_lib.check_budgets(budgets, question.meant)
+  base = _evaluate_base(question, workdir)
+  rows, sweeps = [], {}
+  for arm in question.arms:
+    sweeps[arm.name] = {
+        rate: _run(
+            question.validation,
+            arm.configure(rate),
+            question.sweep_seed,
+            workdir / 'results' / arm.name / f'sweep_{rate:g}',
+        )['metrics'][question.select]
+        for rate in arm.learning_rates
+    }
+    rate = min(sweeps[arm.name], key=sweeps[arm.name].get)
+    for seed in question.seeds:
+      result = _run(
+          question.test,
+          arm.configure(rate),
+          seed,
+          workdir / 'results' / arm.name / f'seed_{seed}',
+      )
+      rows.append(
+          arms_lib.Row(
+              arm=arm.name,
+              seed=seed,
+              settings={'learning_rate': rate},
+              metrics=result['metrics'],
+              budget=budgets[arm.name],
+              seconds=result['seconds'],
+          )
+      )
+  table = json.dumps([row.to_dict() for row in rows], indent=2)
+  writers.write_atomically(workdir / 'rows.json', table)
+  found = answers.Answer(question, rows, base, sweeps, meant, workdir)
+  answers.report(found).write(workdir / 'report.html')
+  print(answers.text(found))
+  return rows
+
+
+def _run(evaluators, config, seed, directory) -> dict:
+  """Trains and evaluates, unless that has been done: {metrics, seconds}."""
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.seed = seed
+    config.evaluators = evaluators
+    config.eval_every = config.checkpoint.every = config.steps
+  asked = config_lib.to_json(config)
+  path = directory / 'result.json'
+  if path.exists():
+    result = json.loads(path.read_text())
+    if result['config'] == json.loads(asked):
+      return result
+    raise config_lib.ConfigError(
+        f'{directory} holds a run of another config:\n  '
+        + '\n  '.join(
+            config_lib.difference(result['config'], json.loads(asked))
+        )
+        + '\nGive another --workdir.'
+    )
+  print(f'{directory.parent.name} {directory.name}', flush=True)
+  start = time.monotonic()
+  metrics = train.train(config, directory)
+  if not any(name.startswith('eval/') for name in metrics):
+    sys.exit('experiments.run: interrupted; run it again to go on')
+  result = {
+      'metrics': metrics,
+      'seconds': time.monotonic() - start,
+      'config': json.loads(asked),
+  }
+  writers.write_atomically(path, json.dumps(result))
+  # Metrics and item scores are all that is read later.
+  shutil.rmtree(directory / 'checkpoints')
+  return result
+
+
+def _evaluate_base(question, workdir) -> dict[str, float]:
+  """The base model on the test evaluators; its item scores are kept too."""
+  path = workdir / 'results' / 'base' / 'result.json'
+  if not path.exists():
+    assembly, state = assembly_lib.restore(question.base)
+    evaluators = {
+        name: config_lib.build_kind(evaluation.EVALUATORS, settings).build(
+            assembly.objective
+        )
+        for name, settings in question.test.items()
+    }
+    variables = assembly.variables(state)
+    results = evaluate.run(evaluators, variables, 0, path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writers.write_atomically(path, json.dumps(results))
+  return json.loads(path.read_text())
+
+
+def _budget(question, config) -> arms_lib.Budget:
+  """What a run of `config` spends, from shapes alone."""
+  settings = config_lib.build(train.Config, config)
+  assembly = assembly_lib.Assembly(settings)
+  objective = assembly.objective
+  step = step_lib.make(objective, assembly.learners, settings.accumulation)
+  trainable = state_lib.size(assembly.abstract.trainable)
+  with jax.set_mesh(assembly.mesh):
+    step_flops = costs.flops(
+        step, assembly.abstract, objective.example_batch(settings.batch_size)
+    )
+    row_flops = costs.flops(
+        lambda state, batch: objective(
+            assembly.variables(state), batch, jax.random.key(0)
+        ).terms,
+        assembly.abstract,
+        objective.example_batch(1),
+    )
+  examples = settings.steps * settings.batch_size
+  return arms_lib.Budget(
+      params=trainable + state_lib.size(assembly.abstract.frozen),
+      trainable_params=trainable,
+      training_flops=step_flops * settings.steps,
+      inference_flops=row_flops / question.row_seconds,
+      examples=examples,
+      audio_seconds=examples * question.row_seconds,
+      bits_per_second=question.bits_per_second,
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)
