@@ -131,7 +131,12 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           raise RejectedClipError(f'{self.name}: {clip.id}: {reason}')
         metadata['rejected'].append({'id': clip.id, 'reason': reason})
         continue
-      _count(metadata['totals'], clip, len(audio) / rate)
+      count(
+          metadata['totals'],
+          clip.split,
+          dataclasses.asdict(clip),
+          len(audio) / rate,
+      )
       yield clip.id, {
           'audio': files.to_int16(audio).reshape(-1),
           'channels': audio.shape[1],
@@ -144,10 +149,15 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       }
 
 
-def _count(totals, clip: Clip, seconds: float) -> None:
+def count(
+    totals: dict[str, dict[str, Any]],
+    split: str,
+    factors: Mapping[str, Any],
+    seconds: float,
+) -> None:
   """Adds a clip to {split: {clips, transcribed, seconds, speakers, ...}}."""
-  split = totals.setdefault(
-      clip.split,
+  total = totals.setdefault(
+      split,
       {
           'clips': 0,
           'transcribed': 0,
@@ -156,11 +166,10 @@ def _count(totals, clip: Clip, seconds: float) -> None:
           'languages': {},
       },
   )
-  split['clips'] += 1
-  split['transcribed'] += bool(clip.text)
-  split['seconds'] += seconds
-  for field, value in (
-      ('speakers', clip.speaker),
-      ('languages', clip.language),
-  ):
-    split[field][value] = split[field].get(value, 0.0) + seconds
+  total['clips'] += 1
+  total['transcribed'] += bool(factors['text'])
+  total['seconds'] += seconds
+  for field in ('speaker', 'language'):
+    by_value = total[field + 's']
+    value = factors[field]
+    by_value[value] = by_value.get(value, 0.0) + seconds

@@ -15,6 +15,7 @@ from audiolm_jax import config
 from audiolm_jax.audio import files
 from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import building
+from audiolm_jax.data import catalogue
 from audiolm_jax.data import espeak_sentences
 from audiolm_jax.data import folder
 from audiolm_jax.data import paths
@@ -81,7 +82,8 @@ def prepare(
   """Builds a corpus into the cache, unless it is there already.
 
   Args:
-    name: a name in `BUILDERS` or a folder of audio files.
+    name: a name in `BUILDERS`, a folder of audio files, or a data set of the
+      TFDS catalogue ('name/config'; needs the extra [tfds]).
     languages: which to build (only these are fetched); None for all.
     strict: whether a clip that can't be used ends the build.
     limit: at most so many clips of each split and language (for tests).
@@ -96,11 +98,10 @@ def prepare(
   """
   cards = []
   for builder in _builders(name, languages):
-    builder.strict, builder.limit = strict, limit
+    if isinstance(builder, building.CorpusBuilder):
+      builder.strict, builder.limit = strict, limit
     builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(
-            verify_ssl=True, try_download_gcs=False
-        )
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
     )
     if not builder.info.splits:
       raise CorpusError(f'{builder.info.full_name}: no usable clip found.')
@@ -130,8 +131,12 @@ class Corpus:
     builders = [_built(b, name) for b in _builders(name, languages)]
     self._parts = []
     for builder in builders:
-      if split in builder.info.splits:
+      if split not in builder.info.splits:
+        continue
+      if isinstance(builder, building.CorpusBuilder):
         self._parts.append(builder.as_data_source(split))
+      else:
+        self._parts.append(catalogue.Part(builder, split))
     if not self._parts:
       known = sorted({s for b in builders for s in b.info.splits})
       raise CorpusError(f'{name} has no split {split!r}, but {known}.')
@@ -187,8 +192,8 @@ def load_corpus(
   """Opens one split of a corpus that has been built.
 
   Args:
-    name: a name in `BUILDERS`, a folder of audio files, or a TFDS data set that
-      is in the cache's data directory.
+    name: a name in `BUILDERS`, a folder of audio files, or a data set of the
+      TFDS catalogue.
     split: 'train', 'validation' or 'test'.
     languages: which ones; None for all that the corpus has.
 
@@ -210,16 +215,19 @@ def _builders(name, languages) -> list[building.CorpusBuilder]:
   """The builders of a corpus, one for each language."""
   paths.data_dir().mkdir(parents=True, exist_ok=True)
   options = dict(data_dir=paths.data_dir(), file_format='array_record')
-  if os.sep in name:
-    if languages:
-      raise CorpusError(f'{name}: a folder can not be filtered by language.')
-    return [folder.Folder(config=folder.Root.of(pathlib.Path(name)), **options)]
   if name not in BUILDERS:
+    if languages:
+      raise CorpusError(f'{name} can not be filtered by language.')
+    if pathlib.Path(name).expanduser().is_dir():
+      root = folder.Root.of(pathlib.Path(name))
+      return [folder.Folder(config=root, **options)]
+    if builder := catalogue.builder(name):
+      return [builder]
     near = difflib.get_close_matches(name, BUILDERS, n=1)
     raise CorpusError(
-        f'There is no corpus {name!r}.'
+        f'There is no corpus, folder or TFDS data set {name!r}.'
         + (f' Did you mean {near[0]!r}?' if near else '')
-        + f' Known: {sorted(BUILDERS)}, or a folder (with a {os.sep!r}).'
+        + f' Known: {sorted(BUILDERS)}.'
     )
   cls = BUILDERS[name]
   known = [config.name for config in cls.BUILDER_CONFIGS]
@@ -232,24 +240,37 @@ def _builders(name, languages) -> list[building.CorpusBuilder]:
 def _built(builder, name: str):
   """The builder, if its data are there."""
   if not builder.is_prepared():
-    language = builder.builder_config.name
+    which = ''
+    if name in BUILDERS:
+      which = f' --languages={builder.builder_config.name}'
     raise CorpusError(
         f'{builder.info.full_name} is not built in {paths.data_dir()}. Build it'
-        f' with: python tools/prepare_data.py --corpus={name}'
-        + (f' --languages={language}' if name in BUILDERS else '')
+        f' with: python tools/prepare_data.py --corpus={name}{which}'
     )
   return builder
 
 
 def _card(builder) -> Card:
   metadata = builder.info.metadata
+  if not isinstance(builder, building.CorpusBuilder):
+    metadata = {'rejected': [], 'totals': _totals(builder)}
+  found = [s for s in splits.SPLITS if s in metadata['totals']]
+  found += [s for s in metadata['totals'] if s not in found]
   return Card(
       name=builder.info.full_name,
-      licence=builder.info.redistribution_info.license,
-      totals={
-          s: metadata['totals'][s]
-          for s in splits.SPLITS
-          if s in metadata['totals']
-      },
+      licence=builder.info.redistribution_info.license or '(none given)',
+      totals={split: metadata['totals'][split] for split in found},
       rejected=list(metadata['rejected']),
   )
+
+
+def _totals(builder) -> dict[str, dict[str, Any]]:
+  """What our own builders count as they build, by reading everything."""
+  totals: dict[str, dict[str, Any]] = {}
+  for split in builder.info.splits:
+    part = catalogue.Part(builder, split)
+    for i in range(len(part)):
+      raw = part[i]
+      seconds = raw['audio'].size / raw['channels'] / raw['sample_rate']
+      building.count(totals, split, _factors(raw), seconds)
+  return totals

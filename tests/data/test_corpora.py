@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from audiolm_jax.audio import files
 from audiolm_jax.data import asterisk_prompts
@@ -200,6 +201,52 @@ def test_real_prompts_keep_sentences_in_one_split(monkeypatch):
     total = sum(t['seconds'] for t in card.totals.values())
     assert card.totals['test']['seconds'] >= 0.1 * total
     assert usable >= (60 if language == 'en' else 45)
+
+
+class Tone(tfds.features.Tensor):
+  """Stands for TFDS's Audio feature, which needs TensorFlow."""
+
+  sample_rate = 8000
+
+
+class CatalogueTones(tfds.core.GeneratorBasedBuilder):
+  """A data set as catalogues have them: its own names, no metadata of ours."""
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    features = {
+        'speech': Tone(shape=(None,), dtype=np.int64),
+        'text': tfds.features.Text(),
+        'speaker_id': np.int32,
+    }
+    return tfds.core.DatasetInfo(
+        builder=self, features=tfds.features.FeaturesDict(features)
+    )
+
+  def _split_generators(self, dl_manager):
+    return {'dev': self._generate_examples()}
+
+  def _generate_examples(self):
+    for i in range(3):
+      speech = np.arange(1000 * (i + 1)) - 500
+      yield i, {'speech': speech, 'text': f'tone {i}', 'speaker_id': 7}
+
+
+def test_catalogue_data_sets(tmp_path, monkeypatch):
+  monkeypatch.setenv('AUDIOLM_JAX_CACHE', str(tmp_path))
+  with pytest.raises(corpora.CorpusError, match='catalogue_tones.*not built'):
+    corpora.load_corpus('catalogue_tones', 'dev')
+  (card,) = corpora.prepare('catalogue_tones')
+  assert card.totals['dev']['seconds'] == pytest.approx(6000 / 8000)
+  corpus = corpora.load_corpus('catalogue_tones', 'dev')
+  clips = {corpus[i]['text']: corpus[i] for i in range(len(corpus))}
+  clip = clips['tone 2']
+  np.testing.assert_array_equal(
+      clip['audio'][:, 0] * 32768, np.arange(3000) - 500
+  )
+  assert clip['sample_rate'] == 8000 and clip['speaker'] == '7'
+  assert clip['id'].startswith('dev/')
 
 
 def test_building_and_reading_need_no_tensorflow(cache):
