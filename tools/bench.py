@@ -1,0 +1,163 @@
+"""Benchmarks: what the loop and the input pipeline cost.
+
+python tools/bench.py loop
+python tools/bench.py data --config.crop_seconds=1
+
+`loop`: time a step of the training loop takes beyond the compiled step, with a
+trivial model; the two are measured in turns. Goal: under 2 ms.
+`data`: how many times real time the input pipeline delivers. Goal: 300.
+"""
+
+import argparse
+import dataclasses
+import os
+import statistics
+import sys
+import tempfile
+import time
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+from absl import logging  # noqa: E402
+import jax  # noqa: E402
+
+from audiolm_jax import assembly as assembly_lib  # noqa: E402
+from audiolm_jax import config  # noqa: E402
+from audiolm_jax import train  # noqa: E402
+from audiolm_jax.data import audio_crops  # noqa: E402
+from audiolm_jax.data import synthetic  # noqa: E402
+from audiolm_jax.objectives import toy  # noqa: E402
+from audiolm_jax.training import checkpoints  # noqa: E402
+from audiolm_jax.training import launch  # noqa: E402
+from audiolm_jax.training import mesh as mesh_lib  # noqa: E402
+from audiolm_jax.training import optimizers  # noqa: E402
+from audiolm_jax.training import step as step_lib  # noqa: E402
+
+
+def _settings(steps: int) -> train.Config:
+  return train.Config(
+      objective=toy.Toy(),
+      data=synthetic.Synthetic(),
+      models={
+          'mlp': train.ModelTraining(
+              schedule=optimizers.Cosine(), clip=1.0, ema=0.99
+          )
+      },
+      steps=steps,
+      log_every=10,
+      eval_every=steps,
+      checkpoint=checkpoints.Config(every=10 * steps),
+  )
+
+
+def _time_loop(steps: int) -> float:
+  """Seconds a step within the loop, start-up and last checkpoint left out."""
+  spent = []
+  loop, save = train._Run._loop, train._Run._save
+
+  def timed(self, *args):
+    then = time.perf_counter()
+    try:
+      return loop(self, *args)
+    finally:
+      spent.append(time.perf_counter() - then)
+
+  train._Run._loop = timed
+  train._Run._save = lambda self, state, step: self._drain()
+  try:
+    with tempfile.TemporaryDirectory() as workdir:
+      train.train(config.to_config(_settings(steps)), workdir)
+  finally:
+    train._Run._loop, train._Run._save = loop, save
+  return spent[0] / steps
+
+
+def _time_step(steps: int) -> float:
+  """Seconds a step of the compiled step alone, back to back on one batch."""
+  assembly = assembly_lib.Assembly(_settings(steps))
+  source = assembly.config.data.open(batch_size=8, seed=0, shard=(0, 1))
+  with jax.set_mesh(assembly.mesh):
+    batch = mesh_lib.put_batch(source.next(None), assembly.mesh)
+    state = assembly.create()
+    step = jax.jit(
+        step_lib.make(assembly.objective, assembly.learners),
+        donate_argnums=0,
+        out_shardings=(assembly.shardings, None),
+    )
+    compiled = step.lower(state, batch).compile()
+    state, metrics = compiled(state, batch)
+    jax.block_until_ready((state, metrics))
+    then = time.perf_counter()
+    for _ in range(steps):
+      state, metrics = compiled(state, batch)
+    jax.block_until_ready((state, metrics))
+    return (time.perf_counter() - then) / steps
+
+
+def loop(options, overrides) -> int:
+  """Prints both times and their difference."""
+  del overrides
+  _time_loop(20)
+  rounds = [
+      (_time_loop(options.steps), _time_step(options.steps))
+      for _ in range(options.rounds)
+  ]
+  loops, steps = zip(*rounds, strict=True)
+  extra = statistics.median(a - b for a, b in rounds)
+  print(f'loop            {1e3 * statistics.median(loops):.3f} ms a step')
+  print(f'compiled step   {1e3 * statistics.median(steps):.3f} ms a step')
+  print(f'overhead        {1e3 * extra:.3f} ms a step (goal: < 2)')
+  return 0 if extra < 2e-3 else 1
+
+
+def data(options, overrides) -> int:
+  """Prints seconds of audio delivered a second."""
+  settings = launch.override(
+      audio_crops.AudioCrops,
+      config.defaults(audio_crops.AudioCrops),
+      overrides,
+  )
+  settings = config.build(audio_crops.AudioCrops, settings)
+  source = settings.open(batch_size=options.batch_size, seed=0, shard=(0, 1))
+  print(
+      {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+  )
+  rates = []
+  try:
+    source.next(None)
+    for _ in range(options.rounds):
+      then = time.perf_counter()
+      samples = sum(
+          float(source.next(None)['lengths'].sum())
+          for _ in range(options.steps)
+      )
+      elapsed = time.perf_counter() - then
+      rates.append(samples / settings.sample_rate / elapsed)
+  finally:
+    source.close()
+  rate = statistics.median(rates)
+  print(f'{rate:.0f} x real time (goal: >= 300); {min(rates):.0f} at least')
+  return 0 if rate >= 300 else 1
+
+
+def main(argv: list[str]) -> int:
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  commands = parser.add_subparsers(required=True)
+  for function, steps in ((loop, 500), (data, 200)):
+    command = commands.add_parser(function.__name__)
+    command.add_argument('--steps', type=int, default=steps)
+    command.add_argument('--rounds', type=int, default=5)
+    command.add_argument('--batch_size', type=int, default=8)
+    command.set_defaults(function=function)
+  options, rest = parser.parse_known_args(argv)
+  launch.prepare()
+  logging.set_verbosity(logging.WARNING)
+  try:
+    return options.function(options, [a.lstrip('-') for a in rest])
+  except config.ConfigError as error:
+    sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+  launch.reexecute()
+  sys.exit(main(sys.argv[1:]))
