@@ -10,6 +10,9 @@ from absl import logging
 
 from audiolm_jax.data import paths
 
+# Without a network the fallback should come within seconds, not minutes.
+_IMPATIENT = ('-o', 'Acquire::http::Timeout=10', '-o', 'Acquire::Retries=0')
+
 
 class CorpusUnavailable(Exception):
   """The files of a corpus can't be had; the message says how to get them."""
@@ -76,16 +79,24 @@ def _download(packages, folder: pathlib.Path) -> str:
   """Tries to fetch .deb files into `folder`; returns why that failed, or ''."""
   if not shutil.which('apt-get'):
     return 'there is no apt-get here'
-  command = ['apt-get', 'download', *packages]
+
+  def apt(*arguments):
+    subprocess.run(
+        ['apt-get', *_IMPATIENT, *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+
   try:
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    apt('download', *packages)
     return ''
   except (OSError, subprocess.CalledProcessError) as error:
     logging.info('apt-get download: %s', _reason(error))
   try:
     # A fresh container knows no packages yet. Without root this fails.
-    subprocess.run(['apt-get', 'update'], check=True, capture_output=True)
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    apt('update')
+    apt('download', *packages)
     return ''
   except (OSError, subprocess.CalledProcessError) as error:
     return _reason(error)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow_datasets as tfds
 
 from audiolm_jax.audio import files
@@ -110,17 +111,20 @@ def test_folder_reports_bad_files_and_keeps_the_good(tmp_path, monkeypatch):
   (root / 'train/empty.wav').touch()
   files.write(root / 'train/silent.wav', np.zeros((RATE, 1)), RATE)
   files.write(root / 'train/short.wav', _noise(5, 0.05), RATE)
+  nan = np.where(np.arange(RATE)[:, None] == 7, np.nan, _noise(6, 1.0))
+  soundfile.write(root / 'train/nan.wav', nan, RATE, subtype='FLOAT')
   (root / 'metadata.csv').write_text(
       'file,speaker,language\ntrain/good1.wav,ann,en\n'
   )
   (card,) = corpora.prepare(str(root))
   reasons = {r['id']: r['reason'] for r in card.rejected}
   assert reasons.keys() == {
-      f'train/{x}.wav' for x in ('text', 'empty', 'silent', 'short')
+      f'train/{x}.wav' for x in ('text', 'empty', 'silent', 'short', 'nan')
   }
   for name in ('silent', 'empty'):
     assert name in reasons[f'train/{name}.wav']
-  assert 'text.wav' in str(card) and 'left out: 4' in str(card)
+  assert 'not finite: 1 of' in reasons['train/nan.wav']
+  assert 'text.wav' in str(card) and 'left out: 5' in str(card)
   corpus = corpora.load_corpus(str(root), 'train')
   clips = {corpus[i]['id']: corpus[i] for i in range(len(corpus))}
   assert clips['train/good0.wav']['text'] == 'Hello there'
