@@ -1,9 +1,11 @@
-"""A trained model back from its work directory."""
+"""Trained models back from their work directories."""
 
 import os
 from typing import Any
 
 from audiolm_jax import assembly as assembly_lib
+from audiolm_jax import config
+from audiolm_jax.data import token_cache
 from audiolm_jax.training import launch
 
 
@@ -27,3 +29,30 @@ def load(workdir: str | os.PathLike, step: int | None = None) -> Any:
   launch.prepare()
   assembly, state = assembly_lib.restore(workdir, step)
   return assembly.objective.bind(assembly.variables(state))
+
+
+def load_tokenizer(workdir: str | os.PathLike) -> Any:
+  """The tokenizer whose tokens the model of `workdir` was trained on.
+
+  Args:
+    workdir: of a run on a token cache; the cache's header says where its
+      tokenizer is.
+
+  Raises:
+    config.ConfigError: if that run read no token cache, or the tokenizer that
+      is there now is not the one that made it.
+  """
+  data = assembly_lib.read(workdir).data
+  if 'cache' not in data:
+    raise config.ConfigError(
+        f'{workdir} was trained on config.data.kind = {data.kind!r}: expected'
+        ' tokens of a cache.'
+    )
+  header = token_cache.read_header(data.cache)
+  tokenizer = load(header['tokenizer_workdir'])
+  if tokenizer.fingerprint() != header['tokenizer_hash']:
+    raise config.ConfigError(
+        f'The tokenizer of {header["tokenizer_workdir"]} is no longer the one'
+        f' that made {data.cache}. Tokenize again, and train on that.'
+    )
+  return tokenizer
