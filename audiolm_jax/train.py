@@ -120,6 +120,8 @@ class _Run:
       if jax.process_index() == 0:
         self.writer = writers.Writer(self.workdir, start)
         stack.callback(self.writer.close)
+        if start == 0:
+          self.writer.write(0, self.last)
       self.progress = writers.Progress(
           start, settings.steps, quiet=jax.process_index() != 0
       )

@@ -85,6 +85,7 @@ def test_it_learns_and_leaves_a_describing_directory(whole):
   workdir, results = whole
   assert results['cost/flops_a_step'] > 0
   records = _records(workdir)
+  assert records[0]['cost/flops_a_step'] == results['cost/flops_a_step']
   errors = [
       r['eval/toy/squared_error']
       for r in records

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Sequence
 import copy
 import importlib.util
+import logging as stdlib_logging
 import os
 import pathlib
 import sys
@@ -59,6 +60,8 @@ def prepare() -> None:
   if not flags.FLAGS.is_parsed():
     # Grain reads flags; Colab and tests never parse any.
     flags.FLAGS.mark_as_parsed()
+  # It tells of every backend that is not there.
+  stdlib_logging.getLogger('jax').setLevel(stdlib_logging.WARNING)
   # Orbax reports every save and load in a dozen lines.
   logging.get_absl_logger().addFilter(_without_orbax)
 

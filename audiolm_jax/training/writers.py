@@ -44,7 +44,8 @@ class Writer:
 
   def __init__(self, workdir: str | os.PathLike, start: int):
     workdir = pathlib.Path(workdir)
-    kept = [r for r in read_metrics(workdir) if r['step'] <= start]
+    # A run that starts over writes its step 0 again too.
+    kept = [r for r in read_metrics(workdir) if start and r['step'] <= start]
     text = ''.join(json.dumps(record) + '\n' for record in kept)
     write_atomically(workdir / METRICS, text)
     self._file = (workdir / METRICS).open('a')
