@@ -32,6 +32,9 @@ _OUT = flags.DEFINE_string(
 _BATCH_SECONDS = flags.DEFINE_float(
     'batch_seconds', 32.0, 'Audio of a batch, padding included.'
 )
+_LIMIT = flags.DEFINE_integer(
+    'limit', None, 'At most so many clips of each split, for a quick look.'
+)
 _SHARD = flags.DEFINE_string('shard', '0/1', 'Which share of the work: i/n.')
 
 
@@ -54,6 +57,7 @@ def main(argv):
         languages=tuple(_LANGUAGES.value),
         wanted=tuple(_SPLITS.value),
         batch_seconds=_BATCH_SECONDS.value,
+        limit=_LIMIT.value,
         shard=tuple(map(int, _SHARD.value.split('/'))),
     )
   except (config.ConfigError, checkpoints.CheckpointError) as error:

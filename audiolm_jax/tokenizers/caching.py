@@ -24,6 +24,7 @@ def fill(
     languages: tuple[str, ...] = (),
     wanted: tuple[str, ...] = splits.SPLITS,
     batch_seconds: float = 32.0,
+    limit: int | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> float:
   """Writes what is missing of a token cache, and its header if it is whole.
@@ -36,6 +37,8 @@ def fill(
     languages: which; empty for all.
     wanted: which splits.
     batch_seconds: most audio of a batch, padding included.
+    limit: at most so many clips of each split, the first (of the first
+      language; the order within one is a fixed shuffle).
     shard: (index, count): this process's share of the parts.
 
   Returns:
@@ -56,7 +59,10 @@ def fill(
           tokenizer_spec=tokenizer.spec.to_dict(),
           corpus=corpus,
           languages=languages,
-          clips={split: len(source) for split, source in sources.items()},
+          clips={
+              split: len(range(len(source))[:limit])
+              for split, source in sources.items()
+          },
       ),
   )
   index, count = shard

@@ -76,3 +76,15 @@ def test_every_clip_is_cached_and_work_goes_on(cache, tmp_path, monkeypatch):
       alone = Loudness().encode(audio[None], np.int32([len(audio)]))
       np.testing.assert_array_equal(example.codes, alone.codes[0])
   assert base.Spec.from_dict(tokens.header['tokenizer_spec']) == Loudness.spec
+
+
+def test_limit_takes_the_first_clips(cache, tmp_path):
+  arguments = dict(corpus='espeak_sentences', workdir='x', languages=('fr',))
+  out = tmp_path / 't'
+  caching.fill(Loudness(), out, wanted=('test',), limit=2, **arguments)
+  tokens = token_cache.TokenCache(out, 'test')
+  corpus = corpora.load_corpus('espeak_sentences', 'test', ('fr',))
+  assert len(tokens) == 2 < len(corpus)
+  assert tokens[1].factors == corpus.factors(1)
+  with pytest.raises(token_cache.CacheError, match='clips'):
+    caching.fill(Loudness(), out, wanted=('test',), limit=3, **arguments)
