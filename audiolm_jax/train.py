@@ -95,6 +95,7 @@ class _Run:
     self.assembly, self.workdir = assembly, workdir
     self.settings = assembly.config
     self.writer = None
+    self.tracing = False
     # (step, device metrics or None, ids or None), oldest first.
     self.pending: list[tuple[int, Any, list[int] | None]] = []
     self.last: dict[str, float] = {}
@@ -151,6 +152,7 @@ class _Run:
         )
       batch = None
       self._note(step + 1, metrics, host)
+    self._end_profile()
     self._drain()
     self.store.wait()
     if step < settings.steps:
@@ -342,9 +344,15 @@ class _Run:
     profile = self.settings.profile
     if profile.steps and step == profile.start:
       jax.profiler.start_trace(str(self.workdir / 'profile'))
-    if profile.steps and step == profile.start + profile.steps:
+      self.tracing = True
+    if step >= profile.start + profile.steps:
+      self._end_profile()
+
+  def _end_profile(self) -> None:
+    if self.tracing:
       self._drain()
       jax.profiler.stop_trace()
+      self.tracing = False
       logging.info('Profile written to %s/profile.', self.workdir)
 
 

@@ -324,8 +324,9 @@ def test_the_host_waits_for_the_device_at_logs_only(tmp_path, monkeypatch):
   assert counts['implicit'] == 1
 
 
-def test_profile_is_written(tmp_path):
-  flags = ('config.profile.start=2', 'config.profile.steps=2')
+@pytest.mark.parametrize('steps', [2, 100])
+def test_profile_is_written(tmp_path, steps):
+  flags = ('config.profile.start=2', f'config.profile.steps={steps}')
   train.train(_config(*flags), tmp_path)
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
 

@@ -5,12 +5,17 @@ python run_toy.py WORKDIR DEVICES DATA FSDP TENSOR [PROCESS PROCESSES PORT]
 
 import json
 import os
+import shutil
 import sys
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
+# Simulated devices wait for each other within XLA's thread pool, which has as
+# many threads as there are cores: with too few all of them wait, for ever.
+os.environ['NPROC'] = '32'
 
 import jax  # noqa: E402
 
+import audiolm_jax  # noqa: E402
 from audiolm_jax import train  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 from audiolm_jax.training import writers  # noqa: E402
@@ -20,6 +25,7 @@ CONFIG = os.path.join(os.path.dirname(__file__), '../../configs/toy.py:smoke')
 
 def main(workdir, devices, data, fsdp, tensor, process=0, processes=1, port=0):
   jax.config.update('jax_num_cpu_devices', int(devices))
+  jax.config.update('jax_cpu_enable_async_dispatch', False)
   if int(processes) > 1:
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     jax.distributed.initialize(
@@ -64,6 +70,16 @@ def main(workdir, devices, data, fsdp, tensor, process=0, processes=1, port=0):
       r['loss'] for r in writers.read_metrics(workdir) if 'loss' in r
   ]
   seen['evaluation'] = results['eval/toy/squared_error']
+  if int(processes) == 1:
+    # Back into shards from the checkpoint at half of the run.
+    shutil.rmtree(os.path.join(workdir, 'checkpoints', '20'))
+    train.train(settings, workdir)
+    seen['resumed'] = [
+        r['loss'] for r in writers.read_metrics(workdir) if 'loss' in r
+    ]
+    model = audiolm_jax.load(workdir)
+    kernel = model.variables['mlp']['params']['blocks']['kernel']
+    seen['loaded'] = kernel.addressable_shards[0].data.shape
   print('RESULT ' + json.dumps(seen))
 
 

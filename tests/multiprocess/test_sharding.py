@@ -47,7 +47,11 @@ def _assert_equal_and_sharded(found, one):
 
 @pytest.mark.parametrize('axes', [(2, 2, 1), (1, 2, 2)])
 def test_four_devices(one, tmp_path, axes):
-  _assert_equal_and_sharded(_result(_start(tmp_path, 4, *axes)), one)
+  found = _result(_start(tmp_path, 4, *axes))
+  _assert_equal_and_sharded(found, one)
+  # Resumed from a sharded checkpoint, and loaded whole on one device.
+  assert found['resumed'] == found['losses']
+  assert found['loaded'] == found['global']
 
 
 def test_two_processes_of_two_devices(one, tmp_path):
