@@ -61,7 +61,7 @@ def make(
   w_t s_t / W_t are.
 
   If the loss, a gradient or the new state is not finite, the returned state is
-  the old one, bit for bit, but for nothing.
+  the old one, bit for bit.
 
   Args:
     objective: an `objectives.base.Objective`.
@@ -153,7 +153,10 @@ def make(
           grads, state.optimizer_state[model], old
       )
       trainable[model] = optax.apply_updates(old, updates)
-      finite[f'parameters/{model}'] = _all_finite(trainable[model])
+      # A moment can overflow where the parameters do not, yet.
+      finite[f'parameters/{model}'] = _all_finite(
+          (trainable[model], optimizer_state[model])
+      )
       if learner.ema is not None:
         ema[model] = _average(
             state.ema[model], trainable[model], learner.ema, state.step

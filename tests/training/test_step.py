@@ -171,6 +171,23 @@ def test_not_finite_changes_nothing(state, batch, parts):
   assert 'state/mlp' not in bad
 
 
+def test_an_overflowing_moment_is_not_kept(state, batch):
+  """A gradient of 1e25 is finite, its square is not."""
+
+  class Steep(toy.Toy):
+
+    @property
+    def loss_weights(self):
+      return {'error': 1e25, 'size': 0.0}
+
+  assembly = _assembly(ema=0.9)
+  step = jax.jit(step_lib.make(Steep(noise=0.0), assembly.learners))
+  new, metrics = step(state, batch)
+  bad = [name for name, ok in metrics['finite'].items() if not ok]
+  assert bad == ['parameters/mlp']
+  jax.tree.map(np.testing.assert_array_equal, new, state)
+
+
 def test_gradient_of_one_group_is_named(state, batch):
   """A finite loss with a gradient that is not, in one module only."""
 
