@@ -108,8 +108,8 @@ class CropSource(base.BatchSource):
         batches.to_iter_dataset(
             grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         ),
-        # Batches come through pipes: a shared-memory segment would outlive a
-        # process that is killed.
+        # Batches come through pipes, which is no slower here: segments of
+        # shared memory would be left behind where a whole group is killed.
         grain.experimental.DatasetOptions(min_shm_size=_NEVER),
     )
     return iter(
