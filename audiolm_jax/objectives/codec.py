@@ -46,7 +46,7 @@ class Codec(base.Objective):
 
   tokenizer: Annotated[Any, config.Kind(lambda: tokenizers.TOKENIZERS)]
   samples: _Positive = 16000
-  mel_weight: _Weight = 3.0
+  mel_weight: _Weight = 1.5
   stft_weight: _Weight = 0.5
   complex_weight: _Weight = 1.0
   commitment_weight: _Weight = 0.25
@@ -59,8 +59,8 @@ class Codec(base.Objective):
   )
   mels: Annotated[tuple[int, ...], config.Range(min=1)] = (16, 32, 64, 80, 80)
   complex_size: _Positive = 512
-  quantizer_dropout: _Share = 0.5
-  codebook_decay: _Share = 0.99
+  quantizer_dropout: _Share = 0.25
+  codebook_decay: _Share = 0.98
   dead_threshold: _Weight = 0.1
 
   def __post_init__(self):

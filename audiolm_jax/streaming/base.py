@@ -62,8 +62,8 @@ class Steppable(nn.Module):
   def receptive_field(self) -> int | None:
     """Input positions that one output may depend on; None if unbounded.
 
-    These end with the input block that the output belongs to, shifted by the
-    latency.
+    They end with the last one of the input block during which `step` gives out
+    the output.
     """
     return 1
 

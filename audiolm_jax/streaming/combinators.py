@@ -50,16 +50,15 @@ class Serial(base.Steppable):
 
   @property
   def receptive_field(self) -> int | None:
-    field, spacing = Fraction(1), Fraction(1)
-    for layer in self.layers:
+    # The earliest position that the first output of a block depends on.
+    earliest = 0
+    for layer in reversed(self.layers):
       if layer.receptive_field is None:
         return None
-      # Outputs of one block share that block's inputs.
-      own = layer.receptive_field + max(layer.block_size - 1, 0)
-      own = layer.receptive_field if layer.output_ratio < 1 else own
-      field += (own - 1) * spacing
-      spacing /= layer.output_ratio
-    return math.ceil(field)
+      size = layer.block_size
+      block = math.floor(earliest / (size * layer.output_ratio))
+      earliest = (block + 1) * size - layer.receptive_field
+    return self.block_size - earliest
 
   @nn.nowrap
   def output_spec(self, spec):

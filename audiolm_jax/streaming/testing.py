@@ -26,6 +26,7 @@ def assert_streaming_contract(
     context: base.Context = None,
     blocks: int = 6,
     step_blocks: Sequence[int] = (1, 2),
+    exact_latency: bool = True,
     tolerance: float = 1e-5,
     seed: int = 0,
 ) -> None:
@@ -45,6 +46,8 @@ def assert_streaming_contract(
     context: passed on.
     blocks: length of the test sequences.
     step_blocks: blocks taken at each step.
+    exact_latency: whether a lag that no look ahead needs is a fault, too; False
+      for layers that delay on purpose.
     tolerance: relative to the largest value.
     seed: of inputs and parameters.
 
@@ -54,7 +57,7 @@ def assert_streaming_contract(
   run = _Run(layer, spec, variables, context, blocks, seed)
   for count in step_blocks:
     run.check_steps(count, tolerance)
-  run.check_reach(tolerance)
+  run.check_reach(exact_latency, tolerance)
   run.check_masked(tolerance)
   run.check_reset(tolerance)
 
@@ -71,15 +74,15 @@ class _Run:
     lengths = np.array([self.size, self.size - layer.block_size - 1])
     self.mask = np.arange(self.size) < np.maximum(lengths, 1)[:, None]
     if variables is None:
-      variables = layer.init(
+      variables = _jit(layer.init)(
           jax.random.key(seed), self.x, self.mask, self.context
       )
       variables = jax.tree.map(
           lambda p: p + 0.1 * self._random(p.shape, p.dtype), variables
       )
     self.variables = variables
-    self.whole = jax.jit(self._whole)
-    self.step = jax.jit(self._step)
+    self.whole = _jit(self._whole)
+    self.step = _jit(self._step)
 
   def _random(self, shape, dtype):
     x = self.rng.standard_normal(shape)
@@ -95,11 +98,11 @@ class _Run:
         variables, x, mask, state, self.context, method='step'
     )
 
-  def _steps(self, variables, x, mask, count, state=None):
+  def _steps(self, variables, x, mask, count, step=None):
     """Steps over x and the flush, with the declared latency cut off."""
     layer = self.layer
-    if state is None:
-      state = layer.initial_state(x.shape[0], self.spec)
+    step = step or self._step
+    state = layer.initial_state(x.shape[0], self.spec)
     size = count * layer.block_size
     expected = int(x.shape[1] * layer.output_ratio)
     total = x.shape[1] + layer.input_latency
@@ -109,7 +112,7 @@ class _Run:
     outputs = []
     for start in range(0, x.shape[1], size):
       end = start + size
-      y, y_mask, state = self.step(
+      y, y_mask, state = step(
           variables, x[:, start:end], mask[:, start:end], state
       )
       assert y.shape[1] == size * layer.output_ratio, (
@@ -126,7 +129,7 @@ class _Run:
   def check_steps(self, count, tolerance):
     """Outputs, masks and gradients of steps against the whole."""
     y, y_mask = self.whole(self.variables, self.x, self.mask)
-    s, s_mask = self._steps(self.variables, self.x, self.mask, count)
+    s, s_mask = self._steps(self.variables, self.x, self.mask, count, self.step)
     name = f'steps of {count} blocks'
     np.testing.assert_array_equal(
         y_mask, s_mask, err_msg=f'{name}: mask differs from the whole'
@@ -150,8 +153,8 @@ class _Run:
         argnums=(0, 1),
     )
     x = jnp.asarray(self.x)
-    expected = jax.jit(whole)(self.variables, x)
-    actual = jax.jit(steps)(self.variables, x)
+    expected = _jit(whole)(self.variables, x)
+    actual = _jit(steps)(self.variables, x)
     for (path, a), b in zip(
         jax.tree_util.tree_leaves_with_path(actual),
         jax.tree.leaves(expected),
@@ -161,7 +164,7 @@ class _Run:
       # Gradients sum over positions in another order.
       _close(a, b, 10 * tolerance, f'{name}: gradient {where} differs')
 
-  def check_reach(self, tolerance):
+  def check_reach(self, exact_latency, tolerance):
     """Which outputs each input block moves, against the declarations."""
     layer = self.layer
     size, ratio = layer.block_size, layer.output_ratio
@@ -178,7 +181,6 @@ class _Run:
       changed = np.flatnonzero(change > tolerance * np.abs(y).max())
       assert changed.size, f'input block {block} reaches no output'
       reached.append((changed[0], changed[-1]))
-    # Later blocks: at the start there is nothing before the first output.
     latencies = [
         block * size * ratio - first for block, (first, _) in enumerate(reached)
     ]
@@ -187,14 +189,12 @@ class _Run:
         f'an input moves outputs {most} positions before it: more than the'
         f' declared latency of {layer.output_latency}'
     )
-    room = self.blocks * size * ratio > layer.output_latency
-    assert not room or most == layer.output_latency, (
-        f'declared latency {layer.output_latency}, measured {most}'
-    )
+    assert (
+        not exact_latency or most == layer.output_latency
+    ), f'declared latency {layer.output_latency}, measured {most}'
     if layer.receptive_field is None:
       return
-    # Output o lies in input block (o + latency) / ratio, and may see that many
-    # positions up to the end of this block.
+    # `step` gives out o during input block (o + latency) / ratio / size.
     for block, (_, last) in enumerate(reached):
       position = math.floor((last + layer.output_latency) / ratio / size)
       seen = (position + 1) * size - (block + 1) * size + 1
@@ -224,9 +224,7 @@ class _Run:
         'steps': lambda v, x, m: self._steps(v, x, m, 1),
     }
     for name, run in runs.items():
-      (_, z), gradients = jax.jit(loss(run))(
-          self.variables, jnp.asarray(poisoned)
-      )
+      (_, z), gradients = _jit(loss(run))(self.variables, jnp.asarray(poisoned))
       _close(
           z,
           base.zero_masked(y, y_mask),
@@ -235,9 +233,9 @@ class _Run:
       )
       for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         where = jax.tree_util.keystr(path)
-        assert np.isfinite(leaf).all(), (
-            f'{name}: NaN at masked inputs reaches the gradient {where}'
-        )
+        assert np.isfinite(
+            leaf
+        ).all(), f'{name}: NaN at masked inputs reaches the gradient {where}'
 
   def check_reset(self, tolerance):
     """Row 0 is reset after a few blocks, row 1 goes on."""
@@ -262,6 +260,13 @@ class _Run:
       )
       _close(y[:1], expected[:1], tolerance, 'reset: a reset row is not as new')
       _close(y[1:], expected[1:], tolerance, 'reset: another row changed')
+
+
+def _jit(function):
+  """Compiled without optimisation: these run a few times on a few numbers."""
+  return jax.jit(
+      function, compiler_options={'xla_backend_optimization_level': 0}
+  )
 
 
 def _close(actual: Array, expected: Array, tolerance: float, message: str):

@@ -5,8 +5,9 @@ appendix A.1; residual: Zeghidour et al. 2021). They are sums over frames, so
 they add over microbatches, devices and hosts; `update` turns them into the next
 state once an optimizer step. Everything here is fp32.
 
-Codebooks start unused: at the first update every code is dead, and the rule
-that replaces dead codes by vectors from the data initialises them.
+Codebooks start unused, all zeros: every code is dead, and the rule that replaces
+dead codes by vectors from the data initialises them, one level at each update,
+since a level's residuals mean nothing before the level above is in use.
 """
 
 import dataclasses
@@ -223,9 +224,17 @@ def update(state: State, new: Statistics, rng: Array, ema: Ema) -> State:
   no effect). A batch without valid frames changes nothing.
   """
   rngs = jax.random.split(rng, state.counts.shape[0])
+  in_use = state.counts.sum(axis=-1) > 0
+  ready = jnp.concatenate([jnp.ones(1, bool), in_use[:-1]])
   updated = jax.vmap(lambda *one: _update_one(*one, ema))(state, new, rngs)
-  some = new.counts.sum() > 0
-  return jax.tree.map(lambda a, b: jnp.where(some, a, b), updated, state)
+  changes = ready & (new.counts.sum() > 0)
+
+  def choose(after, before):
+    return jnp.where(
+        changes.reshape(-1, *[1] * (after.ndim - 1)), after, before
+    )
+
+  return jax.tree.map(choose, updated, state)
 
 
 def _update_one(state, new, rng, ema):

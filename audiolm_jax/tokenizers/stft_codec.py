@@ -2,8 +2,7 @@
 
 STFT features of 10 ms are stacked to frames, ConvNeXt blocks (Liu et al. 2022)
 encode them, an RVQ quantises, further blocks decode, and an inverse STFT sounds
-the predicted magnitudes and phases (as Vocos does, Siuzdak 2023). All at frame
-rate, where time-domain convolutions cost several times more. Everything is
+the predicted spectra (after Vocos, Siuzdak 2023). All at frame rate, where time-domain convolutions cost several times more. Everything is
 causal; the only delay is what the overlap of the last windows needs.
 """
 
@@ -50,7 +49,7 @@ class StftCodec(base.Tokenizer):
   hop: _Positive = 320
   window: _Positive = 640
   window_hop: _Positive = 160
-  latency: Annotated[int, config.Range(min=0)] = 320
+  latency: Annotated[int, config.Range(min=0)] = 480
   width: _Positive = 256
   hidden: _Positive = 768
   kernel: _Positive = 7
@@ -123,7 +122,7 @@ class StftCodec(base.Tokenizer):
             streaming.CausalConvTranspose(self.width, windows, windows),
             *[self._block() for _ in range(self.window_blocks)],
             streaming.FrameNorm(),
-            streaming.Dense(self.window + 2),
+            streaming.Dense(3 * (self.window // 2 + 1)),
             streaming.Map(spectra_of_features),
             streaming.CausalIstft(self.window, self.window_hop, self.latency),
         )
@@ -279,8 +278,12 @@ def spectral_features(spectra: Array) -> Float[Array, 'B N D']:
 
 
 def spectra_of_features(x: Float[Array, 'B N D']) -> Array:
-  """Spectra exp(m) e^(i p) of [m, p], each half of the last axis."""
-  log_magnitude, phase = jnp.split(x, 2, axis=-1)
+  """Spectra e^m (a + i b) of [m, a, b], each a third of the last axis.
+
+  The exponential gives the range of loudness; a and b give the phase without
+  the wrap of an angle, which learns much more slowly.
+  """
+  log_scale, real, imaginary = jnp.split(x, 3, axis=-1)
   # Louder than any full-scale signal's; keeps exp from overflowing.
-  magnitude = jnp.exp(jnp.minimum(log_magnitude, 6.0))
-  return jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))
+  scale = jnp.exp(jnp.minimum(log_scale, 6.0))
+  return jax.lax.complex(scale * real, scale * imaginary)

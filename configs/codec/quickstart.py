@@ -4,7 +4,7 @@ python -m audiolm_jax.main --config=configs/codec/quickstart.py:cpu \
     --workdir=runs/quickstart/tokenizer
 
 50 frames a second, 8 codebooks of 1024 (4 kbit/s; the first 4 alone work, at 2
-kbit/s), 20 ms of delay beyond the frame. English, French and Spanish prompts;
+kbit/s), 30 ms of delay beyond the frame. English, French and Spanish prompts;
 `python tools/prepare_data.py` builds the corpus.
 
 Hardware: 2 CPU cores. Time: 3 minutes (`:smoke`: 10 s and half a minute to

@@ -16,10 +16,12 @@ def test_stft_equals_scipy(size, hop, samples):
   actual = stft.stft(x[None], size, hop)[0]
   window = scipy.signal.get_window('hann', size)
   transform = scipy.signal.ShortTimeFFT(window, hop, fs=1.0, mfft=size)
-  expected = np.stack([
-      np.fft.rfft(window * x[n * hop : n * hop + size])
-      for n in range((samples - size) // hop + 1)
-  ])
+  expected = np.stack(
+      [
+          np.fft.rfft(window * x[n * hop : n * hop + size])
+          for n in range((samples - size) // hop + 1)
+      ]
+  )
   np.testing.assert_allclose(actual, expected, atol=1e-4)
   # scipy's first slice that lies within the signal starts at sample 0.
   middle = transform.stft(x, phase_shift=None).T
@@ -43,7 +45,9 @@ def test_overlap_add_is_the_transpose_of_frame():
 def test_centered_frames_are_centred():
   x = np.zeros((1, 40), np.float32)
   x[0, 24] = 1.0
-  power = jnp.sum(jnp.square(jnp.abs(stft.stft(stft.centered(x, 16, 4), 16, 4))), -1)
+  power = jnp.sum(
+      jnp.square(jnp.abs(stft.stft(stft.centered(x, 16, 4), 16, 4))), -1
+  )
   assert power.shape == (1, 11)
   assert int(jnp.argmax(power[0])) == 6
 

@@ -30,20 +30,26 @@ LAYERS = {
     'istft': (streaming.CausalIstft(8, 2, 6), _BINS),
     'istft_quick': (streaming.CausalIstft(8, 2, 3), _BINS),
     'serial': (
-        streaming.Serial((
-            streaming.CausalConv(4, 3, stride=2),
-            streaming.Residual(
-                streaming.Serial((
-                    streaming.CausalDepthwiseConv(3),
-                    streaming.Map(nn.relu),
-                    streaming.Dense(4),
-                ))
-            ),
-            streaming.Stack(2),
-            streaming.CausalConvTranspose(10, 4, 4),
-            streaming.Map(lambda x: jax.lax.complex(x[..., :5], x[..., 5:])),
-            streaming.CausalIstft(8, 2, 4),
-        )),
+        streaming.Serial(
+            (
+                streaming.CausalConv(4, 3, stride=2),
+                streaming.Residual(
+                    streaming.Serial(
+                        (
+                            streaming.CausalDepthwiseConv(3),
+                            streaming.Map(nn.relu),
+                            streaming.Dense(4),
+                        )
+                    )
+                ),
+                streaming.Stack(2),
+                streaming.CausalConvTranspose(10, 4, 4),
+                streaming.Map(
+                    lambda x: jax.lax.complex(x[..., :5], x[..., 5:])
+                ),
+                streaming.CausalIstft(8, 2, 4),
+            )
+        ),
         _FRAMES,
     ),
 }
@@ -78,6 +84,14 @@ class _Late(base.Steppable):
 
   def __call__(self, x, mask, context=None):
     return base.zero_masked(x, mask), mask
+
+
+class _Delay(_Late):
+  """The same with the right field: the delayed input, and then the flush."""
+
+  @property
+  def receptive_field(self):
+    return 2
 
 
 class _Leak(base.Steppable):
@@ -125,9 +139,9 @@ class _Wide(streaming.CausalConv):
 
 FAULTS = {
     'lags undeclared': (_Late(0), 'differs from the whole'),
-    'lags by less than declared': (
+    'lags without need': (
         streaming.Serial((_Late(1), streaming.Map(lambda x: x))),
-        None,
+        'declared latency 1, measured 0',
     ),
     'latency off by one': (_Late(2), 'differs from the whole'),
     'future': (_Leak(), 'differs from the whole'),
@@ -141,37 +155,12 @@ FAULTS = {
 @pytest.mark.parametrize('name', FAULTS)
 def test_contract_catches_planted_fault(name):
   layer, message = FAULTS[name]
-  if message is None:  # The control: declared as it is, so nothing to catch.
-    testing.assert_streaming_contract(layer, _FRAMES)
-    return
   with pytest.raises(AssertionError, match=message):
     testing.assert_streaming_contract(layer, _FRAMES)
 
 
-def test_measured_latency_must_be_the_declared_one():
-  class Early(streaming.CausalIstft):
-    """Cuts off one sample less than it lags: whole and steps agree."""
-
-    @property
-    def output_latency(self):
-      return self.latency - 1
-
-  class Idle(streaming.CausalDepthwiseConv):
-    """Cuts off a sample that was no lag."""
-
-    @property
-    def output_latency(self):
-      return 1
-
-    def process(self, x, mask, state, context):
-      # A pure delay of what sees one position less than it could.
-      y, mask, state = super().process(x, mask, state, context)
-      return y, mask, state
-
-  with pytest.raises(AssertionError):
-    testing.assert_streaming_contract(Early(8, 2, 6), _BINS)
-  with pytest.raises(AssertionError):
-    testing.assert_streaming_contract(Idle(3), _FRAMES)
+def test_a_delay_on_purpose_is_no_fault():
+  testing.assert_streaming_contract(_Delay(1), _FRAMES, exact_latency=False)
 
 
 def test_istft_inverts_stft_at_full_latency():
@@ -184,8 +173,8 @@ def test_istft_inverts_stft_at_full_latency():
   y, y_mask = pair.apply({}, x, mask)
   assert pair.output_latency == 6
   assert pair.output_ratio == Fraction(1)
-  # Only samples that the last window barely touches are attenuated.
-  inside = np.array(y_mask) & (np.arange(40) < np.array([[39], [30]]))
+  # Samples at an end that only the edge of one window reaches are attenuated.
+  inside = np.array(y_mask) & (np.arange(40) < np.array([[38], [30]]))
   np.testing.assert_allclose(y[inside], x[inside], atol=1e-5)
 
 

@@ -1,0 +1,159 @@
+"""The codec's objective: what must move it does, what is masked does not."""
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import objectives
+from audiolm_jax import tokenizers
+from audiolm_jax.objectives import spectral
+
+_SIZES = {'sizes': (64, 128), 'mels': (8, 16), 'complex_size': 64}
+_DISTANCES = {**_SIZES, 'sample_rate': 16000}
+
+
+@pytest.fixture(scope='module')
+def objective():
+  tokenizer = tokenizers.TOKENIZERS['stft_codec'](
+      hop=32,
+      window=64,
+      window_hop=16,
+      latency=32,
+      width=16,
+      hidden=24,
+      encoder_blocks=1,
+      decoder_blocks=1,
+      window_blocks=0,
+      codebooks=2,
+      vocabulary=16,
+      dimension=8,
+  )
+  return objectives.OBJECTIVES['codec'](
+      tokenizer=tokenizer, samples=512, quantizer_dropout=0.0, **_SIZES
+  )
+
+
+@pytest.fixture(scope='module')
+def start(objective):
+  init = jax.jit(
+      objective.init, compiler_options={'xla_backend_optimization_level': 0}
+  )
+  variables = flax.core.meta.unbox(init(jax.random.key(0)))
+  rng = np.random.default_rng(0)
+  batch = objective.example_batch(4)
+  batch['audio'] = rng.standard_normal((4, 512, 1)).astype(np.float32)
+  batch['lengths'] = np.array([512, 300, 33, 0], np.int32)
+  return variables, batch
+
+
+@pytest.fixture(scope='module')
+def gradient(objective):
+  def loss(params, state, batch):
+    variables = {'codec': {'params': params, 'state': state}}
+    output = objective(variables, batch, jax.random.key(1))
+    total = sum(
+        objective.loss_weights[name] * s / w
+        for name, (s, w) in output.terms.items()
+    )
+    return total, output
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def test_padding_changes_nothing(gradient, start):
+  variables, batch = start
+  model = variables['codec']
+  first = gradient(model['params'], model['state'], batch)
+  poisoned = dict(batch)
+  valid = np.arange(512) < batch['lengths'][:, None]
+  poisoned['audio'] = np.where(valid[..., None], batch['audio'], np.nan)
+  second = gradient(model['params'], model['state'], poisoned)
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_every_parameter_gets_a_gradient(gradient, start, objective):
+  variables, batch = start
+  model = variables['codec']
+  # Codebooks must not be all zero for the decoder's input to matter.
+  (_, output), _ = gradient(model['params'], model['state'], batch)
+  states = objective.finish(
+      {'codec': model['state']}, output.statistics, jax.random.key(2)
+  )
+  assert np.abs(states['codec'].codebooks).max() > 0
+  _, gradients = gradient(model['params'], states['codec'], batch)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+    assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_rows_add(objective, start):
+  variables, batch = start
+  call = jax.jit(objective)
+  whole = call(variables, batch, jax.random.key(1))
+  parts = [
+      call(variables, {k: v[rows] for k, v in batch.items()}, jax.random.key(1))
+      for rows in (slice(0, 2), slice(2, 4))
+  ]
+  total = jax.tree.map(jnp.add, parts[0].terms, parts[1].terms)
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4),
+      total,
+      whole.terms,
+  )
+  counts = parts[0].statistics.counts + parts[1].statistics.counts
+  np.testing.assert_allclose(counts, whole.statistics.counts)
+  assert whole.terms['mel'][1] == 845
+  assert whole.terms['commitment'][1] == 16 + 10 + 2
+
+
+def test_a_few_steps_lower_the_loss(objective, gradient, start):
+  variables, batch = start
+  params, state = variables['codec']['params'], variables['codec']['state']
+  losses = []
+  for step in range(12):
+    (loss, output), g = gradient(params, state, batch)
+    losses.append(float(loss))
+    params = jax.tree.map(lambda p, d: p - 0.003 * jnp.sign(d), params, g)
+    state = objective.finish(
+        {'codec': state}, output.statistics, jax.random.key(step)
+    )['codec']
+  assert losses[-1] < 0.9 * losses[0], losses
+
+
+def test_distances_are_zero_only_for_equal_signals():
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((2, 400)).astype(np.float32)
+  lengths = np.array([400, 250])
+  distances = jax.jit(
+      lambda x, y: spectral.distances(x, y, lengths, **_DISTANCES)
+  )
+  same = distances(x, x)
+  assert all(value < 1e-2 for value in same.values())
+  # A phase shift moves only the complex distance much; loudness moves all.
+  flipped = distances(-x, x)
+  assert flipped['mel'] < 1e-2 and flipped['stft'] < 1e-2
+  assert flipped['complex'] > 100
+  louder = distances(2 * x, x)
+  # L1 of log mel of a signal twice as loud: log 2 a sample, wherever valid.
+  frames = sum(
+      np.ceil(n / (s // 4)) * (s // 4) / 2 for s in (64, 128) for n in lengths
+  )
+  assert louder['mel'] == pytest.approx(np.log(2) * frames, rel=1e-2)
+
+
+def test_silence_has_finite_gradients():
+  zeros = jnp.zeros((1, 400))
+  lengths = jnp.array([400])
+  distance = lambda x: spectral.distances(x, zeros, lengths, **_DISTANCES)
+  gradient = jax.jit(jax.grad(lambda x: sum(distance(x).values())))(zeros)
+  assert np.isfinite(gradient).all()
+
+
+def test_scales_must_match():
+  tokenizer = tokenizers.TOKENIZERS['stft_codec']()
+  with pytest.raises(config.ConfigError, match='sizes'):
+    objectives.OBJECTIVES['codec'](tokenizer=tokenizer, sizes=(64,))
+  with pytest.raises(config.ConfigError, match='complex_size'):
+    objectives.OBJECTIVES['codec'](tokenizer=tokenizer, complex_size=99)
