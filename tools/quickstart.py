@@ -64,15 +64,13 @@ def _stages(workdir, corpus):
   """(name, purpose, command) of each stage after the corpus."""
   budget = _BUDGET.value
   python = os.path.basename(sys.executable)
-  data = f'--config.data.corpus={corpus}'
   codec = f'configs/codec/quickstart.py:{budget}'
   lm = f'configs/lm/quickstart.py:{budget}'
   yield (
       'tokenizer',
       'train a neural audio codec: speech <-> tokens',
       f'{python} -m audiolm_jax.main --config={codec}'
-      f' --workdir={workdir}/tokenizer {data}'
-      f' --config.evaluators.codec.corpus={corpus}',
+      f' --workdir={workdir}/tokenizer --config.data.corpus={corpus}',
   )
   yield (
       'tokens',

@@ -1,0 +1,265 @@
+"""The report of a whole pipeline: a codec, its tokens, an LM, what it says."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from audiolm_jax.comparison import codec as codec_report
+from audiolm_jax.comparison import report as report_lib
+from audiolm_jax.data import token_cache
+from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import codec as codec_evaluation
+from audiolm_jax.evaluation import lm as lm_evaluation
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.training import writers
+
+REPORT = 'report.html'
+SUMMARY = 'summary.json'
+# Less training than this cannot make an intelligible codec.
+_ENOUGH_SECONDS = 1800.0
+_PROMPT_SECONDS, _TOTAL_SECONDS = 1.5, 5.0
+_TEMPERATURE, _TOP_P = 0.9, 0.95
+
+
+def write(
+    workdir: str | os.PathLike,
+    tokenizer: Any,
+    lm: Any,
+    *,
+    clips: int = 60,
+    listen: int = 4,
+) -> dict[str, Any]:
+  """Evaluates, generates, and writes report.html and summary.json.
+
+  Args:
+    workdir: with the work directories `tokenizer` and `lm` and the token cache
+      `tokens` in it.
+    tokenizer: the bound tokenizer of `workdir/tokenizer`.
+    lm: the bound LM of `workdir/lm`.
+    clips: held-out clips that the codec is scored on.
+    listen: held-out clips to listen to.
+
+  Returns:
+    The summary.
+
+  Raises:
+    token_cache.CacheError: if the cache is not there, or another tokenizer's.
+  """
+  workdir = pathlib.Path(workdir)
+  cache = token_cache.TokenCache(
+      workdir / 'tokens', 'test', tokenizer.fingerprint()
+  )
+  header = cache.header
+  held_out = codec_evaluation.Codec(
+      corpus=header['corpus'],
+      split='test',
+      languages=tuple(header['languages']),
+      limit=clips,
+      codebooks=(len(lm.decoder.vocabularies),),
+      transcribed=True,
+      min_seconds=1.0,
+  )
+  groups = [_codec_scores(held_out, tokenizer)]
+  bits = _lm_bits(workdir, lm, header)
+  trained = _audio_seconds(workdir / 'tokenizer')
+  report = report_lib.Report(
+      'audiolm_jax: speech, tokens, and what a small'
+      ' language model makes of them',
+      _what(trained),
+  )
+  stages = _stages(workdir)
+  _add_run(report, workdir, stages)
+  _add_curves(report, workdir)
+  codec_report.add_to(report, groups, str(workdir))
+  _add_bits(report, bits)
+  _add_reconstructions(
+      report,
+      dataclasses.replace(held_out, limit=listen, min_seconds=2.0),
+      tokenizer,
+  )
+  _add_continuations(report, cache, tokenizer, lm, listen)
+  summary = {
+      'run': report_lib.provenance(),
+      'stage_seconds': stages,
+      'corpus': header['corpus'],
+      'codec': groups,
+      'lm_bits_per_frame': bits,
+  }
+  report.write(workdir / REPORT)
+  writers.write_atomically(workdir / SUMMARY, json.dumps(summary, indent=2))
+  return summary
+
+
+def _what(trained: float) -> str:
+  """What a listener should expect, given the codec's training."""
+  if trained < _ENOUGH_SECONDS:
+    return (
+        f'The codec saw {trained:.0f} s of audio: too little to be'
+        ' intelligible, and the language model models its noise. This run'
+        ' shows only that every stage works.'
+    )
+  return (
+      'An intelligible codec and a babbling language model: minutes of'
+      f' training on two cores ({trained / 3600:.1f} h of audio, with'
+      ' repetition). The codec keeps the words and blurs the voice; the'
+      ' language model continues a prompt with speech-like sounds that mean'
+      ' nothing.'
+  )
+
+
+def _audio_seconds(run: pathlib.Path) -> float:
+  """Seconds of audio that a codec's training drew, at most."""
+  config = json.loads((run / 'config.json').read_text())
+  return config['steps'] * config['batch_size'] * config['data']['crop_seconds']
+
+
+def _stages(workdir) -> dict[str, float]:
+  path = workdir / 'stages.json'
+  if not path.exists():
+    return {}
+  stages = json.loads(path.read_text())
+  return {name: stage['seconds'] for name, stage in stages.items()}
+
+
+def _codec_scores(held_out, tokenizer) -> dict[str, Any]:
+  evaluator = held_out.build(None)
+  scores = list(evaluator.score(tokenizer))
+  languages = ', '.join(held_out.languages) or 'all languages'
+  seconds = sum(len(clip['audio']) for clip in evaluator.clips(tokenizer.spec))
+  return codec_report.results(
+      scores,
+      tokenizer.spec,
+      languages,
+      seconds / tokenizer.spec.sample_rate,
+  )
+
+
+def _lm_bits(workdir, lm, header) -> dict[str, dict[str, float]]:
+  """{model: {'all': bits/frame, 'codebook 0': ...}} on whole test clips."""
+  settings = lm_evaluation.LMBits(
+      cache=str(workdir / 'tokens'),
+      split='test',
+      baselines=True,
+      tokenizer_hash=header['tokenizer_hash'],
+  )
+  evaluator = settings.build(lm)
+  means = base.summarize(evaluator.run({'lm': {'params': lm.params}}))
+  columns = {'all': ''} | {
+      f'codebook {k}': f'_codebook_{k}'
+      for k in range(len(lm.decoder.vocabularies))
+  }
+  return {
+      model: {
+          column: means[f'{prefix}bits_per_frame{suffix}']
+          for column, suffix in columns.items()
+      }
+      for model, prefix in {
+          'unigram': 'unigram/',
+          'bigram, interpolated': 'bigram/',
+          'language model': '',
+      }.items()
+  }
+
+
+def _add_run(report, workdir, stages):
+  section = 'What was run'
+  facts = report_lib.provenance()
+  if stages:
+    facts['seconds'] = ', '.join(f'{k} {v:.0f}' for k, v in stages.items())
+  report.add_facts(section, facts)
+  for run in ('tokenizer', 'lm'):
+    text = (workdir / run / 'config.json').read_text()
+    report.add_code(section, text, title=f'{run}/config.json')
+
+
+def _add_curves(report, workdir):
+  section = 'Training'
+  for run, names, caption in (
+      (
+          'tokenizer',
+          ('term/mel', 'term/stft', 'term/complex'),
+          "The codec's spectral distances, on its training batches.",
+      ),
+      (
+          'lm',
+          ('bits_per_frame',),
+          "The language model's bits a frame, on its training batches (with"
+          ' dropout).',
+      ),
+  ):
+    series = report_lib.loss_curves(workdir / run, names)
+    report.add_curves(section, series, caption)
+
+
+def _add_bits(report, bits):
+  columns = list(next(iter(bits.values())))
+  report.add_table(
+      'Language model: held-out clips',
+      ['bits a frame', *columns],
+      [
+          [model, *[f'{values[c]:.2f}' for c in columns]]
+          for model, values in bits.items()
+      ],
+      'Lower is better. All three score the same positions: every code of every'
+      ' frame of whole test clips. Counts are from the train split, their'
+      ' smoothing is tuned on validation. A bigram sees the same codebook one'
+      ' frame before.',
+  )
+
+
+def _add_reconstructions(report, held_out, tokenizer):
+  section = 'Listen: the codec'
+  for item in held_out.build(None).reconstruct(tokenizer):
+    clips = {'original': item.original}
+    for n, audio in sorted(item.estimates.items(), reverse=True):
+      clips[f'{n} codebooks'] = audio
+    clip = item.clip
+    report.add_audio(
+        section,
+        clip.get('text') or clip['id'],
+        clips,
+        item.sample_rate,
+        f'{clip["id"]}, {clip.get("language", "")}',
+    )
+
+
+def _add_continuations(report, cache, tokenizer, lm, listen):
+  """Prompts from test clips, each with one continuation."""
+  spec = tokenizer.spec
+  prompt = round(_PROMPT_SECONDS * spec.frame_rate)
+  total = round(_TOTAL_SECONDS * spec.frame_rate)
+  slots = len(lm.decoder.vocabularies)
+  long = np.flatnonzero(cache.frames >= 2 * prompt)
+  if not len(long):
+    long = np.argsort(-cache.frames)
+  picks = [long[i * len(long) // listen] for i in range(min(listen, len(long)))]
+  examples = [cache[int(i)] for i in picks]
+  prompt = min(prompt, *[len(e.codes) for e in examples])
+  codes = lm.generate(
+      np.stack([e.codes[:prompt, :slots] for e in examples]),
+      total,
+      seed=0,
+      temperature=_TEMPERATURE,
+      top_p=_TOP_P,
+  )
+  lengths = np.full(len(examples), total * spec.hop, np.int32)
+  audio, _ = tokenizer.decode(
+      tokenizers_base.Tokens(lengths=lengths, codes=codes)
+  )
+  audio = np.asarray(jax.device_get(audio))
+  for row, example in enumerate(examples):
+    report.add_audio(
+        'Listen: the language model',
+        example.factors.get('text') or example.factors['id'],
+        {'prompt and continuation': audio[row, :, 0]},
+        spec.sample_rate,
+        f'{prompt / spec.frame_rate:.1f} s of {example.factors["id"]}'
+        f' ({example.factors.get("language", "")}), then the model at'
+        f' temperature {_TEMPERATURE}, top-p {_TOP_P}, seed 0.',
+        prompt_seconds=prompt / spec.frame_rate,
+    )
