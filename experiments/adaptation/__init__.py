@@ -70,6 +70,12 @@ def question(
   header = token_cache.read_header(new)
   if header['tokenizer_hash'] != token_cache.read_header(old)['tokenizer_hash']:
     raise token_cache.CacheError(f'{new} is not of the tokenizer of {old}')
+  known = token_cache.read_header(old)['languages']
+  if not set(known) <= set(OLD) or not known:
+    raise token_cache.CacheError(
+        f'{old} holds {known or "all languages"}, but {NEW} must be new to the'
+        f' base: make one with --languages={",".join(OLD)}'
+    )
 
   def configure(transform: ml_collections.ConfigDict):
     def configured(rate: float) -> ml_collections.ConfigDict:

@@ -1,0 +1,222 @@
+"""The question of adaptation, end to end on a tiny LM over made-up tokens."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import data
+from audiolm_jax import objectives
+from audiolm_jax import train
+from audiolm_jax.comparison import answers
+from audiolm_jax.comparison import arms
+from audiolm_jax.data import token_cache
+from audiolm_jax.tokenizers import base as tokenizers_base
+from experiments import adaptation
+from experiments import run
+
+V, K, FRAMES = 6, 2, 8
+SPEC = tokenizers_base.Spec(
+    sample_rate=16000,
+    hop=320,
+    slots=tuple(tokenizers_base.Slot(k, V) for k in range(K)),
+    causal=True,
+    latency=0,
+    dates=tokenizers_base.Dates('CNN', 'time', 'RVQ', 'fixed', (), (), ()),
+)
+
+
+def _write_cache(directory, languages, tokenizer_hash='same'):
+  """Clips in which each language has its own code, and a little noise."""
+  clips = {'train': 12, 'validation': 4, 'test': 6}
+  identity = token_cache.Identity(
+      tokenizer_hash, 'nowhere', SPEC.to_dict(), 'made_up', languages, clips
+  )
+  writer = token_cache.Writer(directory, identity)
+  for split, part, indices in writer.missing():
+    examples = []
+    for i in indices:
+      language = languages[i % len(languages)]
+      rng = np.random.default_rng([len(split), i])
+      own = {'en': 1, 'fr': 2, 'es': 3, 'it': 4}[language]
+      codes = np.full((12, K), own)
+      codes[rng.random(codes.shape) < 0.1] = 0
+      factors = {'id': f'{split}{i}', 'language': language}
+      examples.append(token_cache.Example(codes, 12 * 320, factors))
+    writer.write(split, part, examples)
+  assert writer.finish()
+
+
+@pytest.fixture(scope='module')
+def places(tmp_path_factory):
+  """(base, workdir): a trained base LM, and Italian tokens."""
+  base = tmp_path_factory.mktemp('base')
+  workdir = tmp_path_factory.mktemp('experiment')
+  _write_cache(base / 'tokens', ('en', 'fr', 'es'))
+  _write_cache(workdir / 'tokens_it', ('it',))
+  backbone = {'width': 8, 'layers': 1, 'heads': 1, 'mlp_width': 8}
+  train.train(
+      config.defaults(
+          train.Config,
+          objective=config.kind(
+              objectives.OBJECTIVES,
+              'lm',
+              frames=FRAMES,
+              decoder={
+                  'kind': 'tokens',
+                  'vocabularies': (V,) * K,
+                  'backbone': {'kind': 'transformer', **backbone},
+              },
+          ),
+          data=config.kind(
+              data.SOURCES, 'tokens', cache=str(base / 'tokens'), frames=FRAMES
+          ),
+          models={'lm': {}},
+          steps=4,
+          batch_size=4,
+      ),
+      base / 'lm',
+  )
+  return base, workdir
+
+
+@pytest.fixture(scope='module')
+def question(places):
+  with pytest.MonkeyPatch.context() as patch:
+    sizes = {'steps': 3, 'examples': 6, 'seeds': 2, 'clips': 6}
+    patch.setitem(adaptation._SIZES, 'smoke', sizes)
+    patch.setitem(
+        adaptation._RATES, 'smoke', {'full': (1e-6, 3e-2), 'lora': (3e-2,)}
+    )
+    whole = adaptation.question(*places, 'smoke')
+    # Two arms show as much as three.
+    return dataclasses.replace(
+        whole, arms=whole.arms[:2], contrasts=whole.contrasts[:1]
+    )
+
+
+@pytest.fixture(scope='module')
+def rows(places, question):
+  return run.answer(question, places[1])
+
+
+def test_arms_differ_in_their_transform_alone(question):
+  full, lora = (arm.configure(1e-3) for arm in question.arms)
+  lines = config.difference(full.to_dict(), lora.to_dict())
+  assert len(lines) <= 5
+  assert all('param_transform' in line for line in lines)
+
+
+def test_unequal_budgets_are_refused_before_training(places, question):
+  refused = dataclasses.replace(question, meant={})
+  with pytest.raises(arms.UnequalBudgets, match='trainable_params'):
+    run.answer(refused, places[1] / 'refused')
+  assert not (places[1] / 'refused').exists()
+
+
+def test_rows_account_for_what_was_spent(rows, question):
+  assert [(r.arm, r.seed) for r in rows] == [
+      (arm.name, seed) for arm in question.arms for seed in question.seeds
+  ]
+  full, lora = rows[0].budget, rows[-1].budget
+  assert full.params == full.trainable_params < lora.params
+  assert lora.params == full.params + lora.trainable_params
+  assert full.examples == lora.examples == 12
+  assert full.audio_seconds == pytest.approx(12 * FRAMES / 50)
+  assert full.bits_per_second == pytest.approx(50 * K * np.log2(V))
+  assert full.training_flops > 0 and lora.inference_flops > full.inference_flops
+
+
+def test_the_better_learning_rate_was_taken(rows, places):
+  assert {r.settings['learning_rate'] for r in rows} == {3e-2}
+  sweep = places[1] / 'results' / 'full'
+  bits = [
+      json.loads((sweep / name / 'result.json').read_text())['metrics'][
+          'eval/it/bits_per_frame'
+      ]
+      for name in ('sweep_1e-06', 'sweep_0.03')
+  ]
+  assert bits[1] < bits[0]
+
+
+def test_outcomes_are_differences_from_the_base(rows, places, question):
+  base = json.loads(
+      (places[1] / 'results' / 'base' / 'result.json').read_text()
+  )
+  answer = answers.Answer(question, rows, base, {}, {}, places[1])
+  gain, forgetting = question.outcomes
+  for row in rows:
+    bits = row.metrics['eval/it/bits_per_frame']
+    expected = base['eval/it/bits_per_frame'] - bits
+    assert answer.values(row.arm, gain)[row.seed] == pytest.approx(expected)
+    # The new language has a code that the base has never seen.
+    assert expected > 0
+    bits = row.metrics['eval/old/bits_per_frame']
+    expected = bits - base['eval/old/bits_per_frame']
+    found = answer.values(row.arm, forgetting)[row.seed]
+    assert found == pytest.approx(expected)
+  checkpoints = answer.checkpoints('lora_4', 'full', gain)
+  assert checkpoints.n == 6
+  seed = question.seeds[0]
+  difference = (
+      answer.values('lora_4', gain)[seed] - answer.values('full', gain)[seed]
+  )
+  assert checkpoints.mean == pytest.approx(difference, rel=1e-4)
+
+
+def test_the_report_holds_the_answer(rows, places, question):
+  text = (places[1] / 'report.html').read_text()
+  for expected in (question.title, 'gain: lora_4 − full', 'trainable'):
+    assert expected in text
+  assert 'these checkpoints' in text
+
+
+def test_what_is_finished_is_not_run_again(rows, places, question, monkeypatch):
+  def refuse(*_):
+    raise AssertionError('trained again')
+
+  monkeypatch.setattr(train, 'train', refuse)
+  assert run.answer(question, places[1]) == rows
+  # One missing result is all that is made again.
+  path = places[1] / 'results' / 'lora_4' / 'seed_2' / 'result.json'
+  text = path.read_text()
+  path.unlink()
+  with pytest.raises(AssertionError, match='trained again'):
+    run.answer(question, places[1])
+  path.write_text(text)
+
+
+def test_a_work_directory_of_other_sizes_is_refused(rows, places, question):
+  def other(rate):
+    result = question.arms[0].configure(rate)
+    result.steps = 5
+    return result
+
+  changed = dataclasses.replace(
+      question,
+      arms=(
+          dataclasses.replace(question.arms[0], configure=other),
+          *question.arms[1:],
+      ),
+      meant={**question.meant, 'examples': '', 'audio_seconds': ''},
+  )
+  with pytest.raises(config.ConfigError, match='config.steps: 3 -> 5'):
+    run.answer(changed, places[1])
+
+
+def test_italian_must_be_new_and_of_the_same_tokenizer(places, tmp_path):
+  base, workdir = places
+  _write_cache(tmp_path / 'tokens_it', ('it',), 'another')
+  with pytest.raises(token_cache.CacheError, match='not of the tokenizer'):
+    adaptation.question(base, tmp_path, 'smoke')
+  _write_cache(tmp_path / 'base' / 'tokens', ('en', 'it'))
+  with pytest.raises(token_cache.CacheError, match='must be new'):
+    adaptation.question(tmp_path / 'base', workdir, 'smoke')
+
+
+def test_the_preparing_commands_are_complete(places):
+  lines = list(adaptation.prepare(*places))
+  assert 'prepare_data.py --corpus=made_up --languages=it' in lines[0]
+  assert f'--out={places[1]}/tokens_it' in lines[1]
