@@ -130,7 +130,7 @@ def _print(groups):
       continue
     table = rich.table.Table(box=None)
     for i, column in enumerate(block['columns']):
-      table.add_column(column, justify='right' if i else 'left')
+      table.add_column(column, justify='right' if i else 'left', no_wrap=True)
     for row in block['rows']:
       table.add_row(*[cell['text'] for cell in row])
     console.print(table)

