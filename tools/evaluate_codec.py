@@ -6,8 +6,8 @@
 Looks for the codec in WORKDIR/tokenizer (or WORKDIR itself), reconstructs test
 clips of each language at several numbers of codebooks, prints a table with the
 originals' scores beside, writes WORKDIR/codec_evaluation.json and the scores of
-every clip to WORKDIR/codec_evaluation.jsonl, and renews the codec's section of
-WORKDIR/report.html if there is one. Word errors are counted for English only;
+every clip to WORKDIR/codec_evaluation.jsonl, and renews the codec's part of
+WORKDIR/report.html and summary.json where they are. Word errors are counted for English only;
 its clips are transcribed sentences of at least a second. Without [eval] it
 gives the distances and says what is missing. About 3 minutes on 2 cores.
 """
@@ -76,6 +76,10 @@ def main(argv):
     codec_table.add_to(report, groups, _WORKDIR.value)
     report.write(page)
     print(f'Renewed the section "{codec_table.SECTION}" of {page}.')
+  summary = workdir / 'summary.json'
+  if summary.exists():
+    values = json.loads(summary.read_text()) | {'codec': groups}
+    writers.write_atomically(summary, json.dumps(values, indent=2))
   for name, command in judges.missing().items():
     print(f'{name} is missing: {command} adds it.')
 
