@@ -7,9 +7,10 @@ Looks for the codec in WORKDIR/tokenizer (or WORKDIR itself), reconstructs test
 clips of each language at several numbers of codebooks, prints a table with the
 originals' scores beside, writes WORKDIR/codec_evaluation.json and the scores of
 every clip to WORKDIR/codec_evaluation.jsonl, and renews the codec's part of
-WORKDIR/report.html and summary.json where they are. Word errors are counted for English only;
-its clips are transcribed sentences of at least a second. Without [eval] it
-gives the distances and says what is missing. About 3 minutes on 2 cores.
+WORKDIR/report.html and summary.json where they are. Word errors are counted for
+English only; its clips are transcribed sentences of at least a second. Without
+[eval] it gives the distances and says what is missing. About 3 minutes on 2
+cores.
 """
 
 import json
