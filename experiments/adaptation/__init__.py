@@ -133,6 +133,7 @@ def question(
           ' vary data order, crops, dropout and adapters; base model,'
           ' tokenizer and the clips to learn from are one draw, so the'
           ' intervals hold given these.'
+          + (' A smoke run: it answers nothing.' if budget == 'smoke' else '')
       ),
       base=str((base / 'lm').absolute()),
       arms=tried,
