@@ -185,9 +185,9 @@ class Assembly:
     )
 
   def _create(self, rng, given):
-    """A fresh state; `given` {model: variables} replaces fresh ones."""
+    """A fresh state; `given` {model: variables}, or parts, replace fresh ones."""
     key = jax.random.wrap_key_data(rng)
-    variables = {**nn.meta.unbox(self.objective.init(key)), **given}
+    variables = _replaced(nn.meta.unbox(self.objective.init(key)), given)
     trainable, frozen, states, optimizer_state, ema = {}, {}, {}, {}, {}
     for index, (model, learner) in enumerate(sorted(self.learners.items())):
       params = learner.transform.init(
@@ -247,6 +247,8 @@ class Assembly:
         for model, settings in self.config.models.items()
         if settings.init_from is not None
     }
+    if len(given) < len(self.config.models):
+      given = {**self.objective.initial_values(), **given}
     rng = jax.random.key_data(jax.random.key(self.config.seed))
     options = {}
     if jax.default_backend() == 'cpu':
@@ -335,6 +337,29 @@ def restore(
   finally:
     store.close()
   return assembly, state
+
+
+def _replaced(fresh, given):
+  """`fresh` with the leaves that nested dicts name replaced.
+
+  Raises:
+    config.ConfigError: for a leaf that is not there, or has another shape.
+  """
+  result = dict(fresh)
+  for name, value in given.items():
+    if isinstance(value, dict) and isinstance(fresh.get(name), dict):
+      result[name] = _replaced(fresh[name], value)
+    elif jax.tree.map(jnp.shape, fresh.get(name)) != jax.tree.map(
+        jnp.shape, value
+    ):
+      raise config.ConfigError(
+          f'an initial value of {name} has shape'
+          f' {jax.tree.map(jnp.shape, value)}, but the model has'
+          f' {jax.tree.map(jnp.shape, fresh.get(name))}'
+      )
+    else:
+      result[name] = value
+  return result
 
 
 def _shapes(tree):

@@ -14,7 +14,7 @@ from typing import Any
 
 from array_record.python import array_record_data_source
 from array_record.python import array_record_module
-from jaxtyping import Int
+from jaxtyping import Float, Int
 import numpy as np
 
 from audiolm_jax import config
@@ -22,6 +22,7 @@ from audiolm_jax import config
 PART = 256
 _HEADER = 'header.json'
 _IDENTITY = 'identity.json'
+_CODEBOOKS = 'codebooks.npy'
 
 
 class CacheError(config.ConfigError):
@@ -139,6 +140,12 @@ class Writer:
     writer.close()
     temporary.replace(path)
 
+  def write_codebooks(self, vectors: Float[np.ndarray, 'K V D']) -> None:
+    """Keeps the vectors that the codes stand for, for `read_codebooks`."""
+    temporary = self._directory / f'codebooks.{os.getpid()}.npy'
+    np.save(temporary, np.asarray(vectors, np.float32))
+    temporary.replace(self._directory / _CODEBOOKS)
+
   def finish(self) -> bool:
     """Writes the header if no part is missing; whether the cache is whole."""
     if self.missing():
@@ -172,6 +179,23 @@ def read_header(directory: str | os.PathLike) -> dict[str, Any]:
         f' tools/tokenize_audio.py --workdir=TOKENIZER --out={directory}'
     )
   return json.loads(path.read_text())
+
+
+def read_codebooks(
+    directory: str | os.PathLike,
+) -> Float[np.ndarray, 'K V D']:
+  """The vectors that a cache's codes stand for.
+
+  Raises:
+    CacheError: if the cache has none.
+  """
+  path = pathlib.Path(directory) / _CODEBOOKS
+  if not path.exists():
+    raise CacheError(
+        f'{directory} holds no codebooks ({path}): it is no token cache, or its'
+        ' tokenizer has no vectors of one shape for all slots.'
+    )
+  return np.load(path)
 
 
 class TokenCache:

@@ -14,7 +14,9 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax import generation
+from audiolm_jax.data import token_cache
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import initial
 from audiolm_jax.objectives import base
 
 
@@ -39,11 +41,14 @@ class LM(base.Objective):
     decoder: the model.
     frames: F of training's crops.
     frame_rate: frames a second, for throughput and durations.
+    codebooks: directory of the token cache whose codec's vectors the code
+      embeddings and the head start from; None starts from random ones.
   """
 
   decoder: Annotated[Any, config.Kind(lambda: decoders.DECODERS)]
   frames: Annotated[int, config.Range(min=1)] = 256
   frame_rate: Annotated[float, config.Range(min=0)] = 50.0
+  codebooks: str | None = None
 
   loss_weights = {'nll': 1.0}
 
@@ -53,6 +58,22 @@ class LM(base.Objective):
         rng, batch['codes'], batch['lengths'], method='score'
     )
     return {'lm': {'params': variables['params'], 'state': {}}}
+
+  def initial_values(self) -> dict[str, Any]:
+    if self.codebooks is None:
+      return {}
+    vectors = token_cache.read_codebooks(self.codebooks)
+    sizes = (vectors.shape[1],) * len(self.decoder.vocabularies)
+    if len(vectors) < len(sizes) or self.decoder.vocabularies != sizes:
+      raise config.ConfigError(
+          f'config.objective.codebooks = {self.codebooks!r} has'
+          f' {len(vectors)} codebooks of {vectors.shape[1]}, but'
+          f' config.objective.decoder.vocabularies ='
+          f' {self.decoder.vocabularies}.'
+      )
+    width = self.decoder.backbone.width
+    values = initial.from_codebooks(vectors[: len(sizes)], width)
+    return {'lm': {'params': values}}
 
   def example_batch(self, batch_size: int) -> base.Batch:
     slots = len(self.decoder.vocabularies)

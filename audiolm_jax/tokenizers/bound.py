@@ -33,6 +33,11 @@ class BoundTokenizer:
   def spec(self) -> base.Spec:
     return self.tokenizer.spec
 
+  def codebooks(self) -> Float[np.ndarray, 'K V D'] | None:
+    """The vectors that the codes of each slot stand for, if there are such."""
+    found = self.tokenizer.codebooks(self.variables)
+    return None if found is None else np.asarray(found)
+
   def encode(
       self,
       audio: Float[np.ndarray, 'B T C'] | Float[np.ndarray, 'T'],

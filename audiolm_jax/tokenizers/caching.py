@@ -65,6 +65,9 @@ def fill(
           },
       ),
   )
+  vectors = tokenizer.codebooks()
+  if vectors is not None:
+    writer.write_codebooks(vectors)
   index, count = shard
   todo = [part for part in writer.missing() if part[1] % count == index]
   total = 0.0

@@ -196,6 +196,9 @@ class StftCodec(base.Tokenizer):
     mask = streaming.length_mask(lengths, audio.shape[1])
     return jnp.where(mask[..., None], audio, 0.0)
 
+  def codebooks(self, variables: base.Variables) -> Float[Array, 'K V D']:
+    return variables['state'].codebooks
+
   def initial_state(self, batch: int) -> dict[str, Any]:
     """What `encode_step` ('encode') and `decode_step` ('decode') start from."""
     one = jax.ShapeDtypeStruct((1,), jnp.float32)
