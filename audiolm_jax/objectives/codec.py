@@ -38,6 +38,7 @@ class Codec(base.Objective):
     sizes: STFT windows, in samples.
     mels: bands at each window.
     complex_size: window of the complex distance, one of `sizes`.
+    complex_power: compression of the magnitudes in it.
     quantizer_dropout: rows that use only their first n codebooks, n uniform,
       so that prefixes of the codes decode too.
     codebook_decay: of the codebooks' averages, a step.
@@ -48,7 +49,7 @@ class Codec(base.Objective):
   samples: _Positive = 16000
   mel_weight: _Weight = 1.5
   stft_weight: _Weight = 0.5
-  complex_weight: _Weight = 1.0
+  complex_weight: _Weight = 10.0
   commitment_weight: _Weight = 0.25
   sizes: Annotated[tuple[int, ...], config.Range(min=16)] = (
       128,
@@ -59,8 +60,9 @@ class Codec(base.Objective):
   )
   mels: Annotated[tuple[int, ...], config.Range(min=1)] = (16, 32, 64, 80, 80)
   complex_size: _Positive = 512
+  complex_power: _Share = 0.5
   quantizer_dropout: _Share = 0.25
-  codebook_decay: _Share = 0.98
+  codebook_decay: _Share = 0.95
   dead_threshold: _Weight = 0.1
 
   def __post_init__(self):
@@ -121,6 +123,7 @@ class Codec(base.Objective):
         sizes=self.sizes,
         mels=self.mels,
         complex_size=self.complex_size,
+        complex_power=self.complex_power,
     )
     samples = jnp.sum(lengths).astype(jnp.float32)
     terms = {name: (value, samples) for name, value in sums.items()}

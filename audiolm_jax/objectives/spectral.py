@@ -27,6 +27,7 @@ def distances(
     sizes: Sequence[int],
     mels: Sequence[int],
     complex_size: int,
+    complex_power: float,
 ) -> dict[str, Float[Array, '']]:
   """Sums over valid samples of three distances.
 
@@ -34,7 +35,7 @@ def distances(
     eq. 3, without the L2 part);
   - 'stft': L1 of log magnitudes plus L1 of magnitudes^0.5 (after Yamamoto et
     al. 2020, without spectral convergence, which does not add over clips);
-  - 'complex': L1 of |S|^0.3 e^(i phase), real and imaginary part.
+  - 'complex': L1 of |S|^power e^(i phase), real and imaginary part.
 
   Args:
     estimate: waveform, zero past the lengths.
@@ -44,6 +45,8 @@ def distances(
     sizes: windows, in samples; hops are a quarter.
     mels: bands at each size.
     complex_size: the window of 'complex', one of `sizes`.
+    complex_power: its compression; the stronger, the more it asks for the phase
+      of bins of noise, which nothing can predict.
   """
   total = dict.fromkeys(('mel', 'stft', 'complex'), jnp.zeros(()))
   for size, bands in zip(sizes, mels, strict=True):
@@ -71,7 +74,9 @@ def distances(
     add('stft', jnp.log(x_abs + FLOOR) - jnp.log(y_abs + FLOOR))
     add('stft', jnp.sqrt(x_abs) - jnp.sqrt(y_abs))
     if size == complex_size:
-      x_factor, y_factor = (s**-0.7 * len(sizes) for s in (x_abs, y_abs))
+      x_factor, y_factor = (
+          s ** (complex_power - 1) * len(sizes) for s in (x_abs, y_abs)
+      )
       add('complex', x.real * x_factor - y.real * y_factor)
       add('complex', x.imag * x_factor - y.imag * y_factor)
   return total

@@ -12,7 +12,7 @@ from audiolm_jax import tokenizers
 from audiolm_jax.objectives import spectral
 
 _SIZES = {'sizes': (64, 128), 'mels': (8, 16), 'complex_size': 64}
-_DISTANCES = {**_SIZES, 'sample_rate': 16000}
+_DISTANCES = {**_SIZES, 'sample_rate': 16000, 'complex_power': 0.5}
 
 
 @pytest.fixture(scope='module')
