@@ -53,7 +53,7 @@ class Embedding(nn.Module):
     total = sum(self.vocabularies)
     shape = (total + len(self.vocabularies), self.width)
     table = ops.weight(
-        self, 'table', nn.initializers.normal(0.3), shape, ('vocab', 'embed')
+        self, 'table', nn.initializers.normal(0.02), shape, ('vocab', 'embed')
     )
     offsets = jnp.array([0, *np.cumsum(self.vocabularies)[:-1]])
     ids = jnp.where(exists, offsets[slots] + codes, total + slots)

@@ -25,7 +25,7 @@ CODEBOOKS = 4
 
 def get_config(arg: str = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
-  steps = {'cpu': 300, 'smoke': 20}[arg]
+  steps = {'cpu': 800, 'smoke': 20}[arg]
   backbone = {
       'cpu': {'width': 256, 'layers': 4, 'heads': 4, 'mlp_width': 1024},
       'smoke': {'width': 64, 'layers': 2, 'heads': 2, 'mlp_width': 128},
@@ -78,7 +78,8 @@ def get_config(arg: str = 'cpu'):
           }
       },
       steps=steps,
-      batch_size=16,
+      # Few tokens a step: in two minutes the number of steps is what counts.
+      batch_size=4,
       log_every=10,
       eval_every=steps,
       checkpoint={'every': steps // 2},
