@@ -153,7 +153,7 @@ class Tokenizer(abc.ABC):
   ) -> tuple[Float[Array, 'B T C'], Int[Array, 'B']]:
     """Audio [B, F * hop, C], zero past each row's length, and the lengths."""
 
-  def codebooks(self, variables: Variables) -> Float[Array, 'K V D'] | None:
+  def code_vectors(self, variables: Variables) -> Float[Array, 'K V D'] | None:
     """The vectors that the codes of each slot stand for, if there are such."""
     del variables
     return None

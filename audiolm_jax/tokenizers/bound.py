@@ -33,9 +33,9 @@ class BoundTokenizer:
   def spec(self) -> base.Spec:
     return self.tokenizer.spec
 
-  def codebooks(self) -> Float[np.ndarray, 'K V D'] | None:
+  def code_vectors(self) -> Float[np.ndarray, 'K V D'] | None:
     """The vectors that the codes of each slot stand for, if there are such."""
-    found = self.tokenizer.codebooks(self.variables)
+    found = self.tokenizer.code_vectors(self.variables)
     return None if found is None else np.asarray(found)
 
   def encode(

@@ -196,7 +196,7 @@ class StftCodec(base.Tokenizer):
     mask = streaming.length_mask(lengths, audio.shape[1])
     return jnp.where(mask[..., None], audio, 0.0)
 
-  def codebooks(self, variables: base.Variables) -> Float[Array, 'K V D']:
+  def code_vectors(self, variables: base.Variables) -> Float[Array, 'K V D']:
     return variables['state'].codebooks
 
   def initial_state(self, batch: int) -> dict[str, Any]:
