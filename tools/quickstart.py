@@ -83,6 +83,7 @@ def _stages(workdir, corpus):
       'train a language model on the tokens',
       f'{python} -m audiolm_jax.main --config={lm} --workdir={workdir}/lm'
       f' --config.data.cache={workdir}/tokens'
+      f' --config.objective.codebooks={workdir}/tokens'
       f' --config.evaluators.lm.cache={workdir}/tokens',
   )
   yield (

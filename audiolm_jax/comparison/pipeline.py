@@ -179,21 +179,14 @@ def _add_run(report, workdir, stages):
 
 def _add_curves(report, workdir):
   section = 'Training'
-  for run, names, caption in (
-      (
-          'tokenizer',
-          ('term/mel', 'term/stft', 'term/complex'),
-          "The codec's spectral distances, on its training batches.",
-      ),
-      (
-          'lm',
-          ('bits_per_frame',),
-          "The language model's bits a frame, on its training batches (with"
-          ' dropout).',
-      ),
+  # One chart each: these do not compare.
+  for run, name, caption in (
+      ('tokenizer', 'term/mel', 'Codec: multi-scale log mel distance.'),
+      ('tokenizer', 'term/complex', 'Codec: complex spectral distance.'),
+      ('lm', 'bits_per_frame', 'Language model: bits a frame, with dropout.'),
   ):
-    series = report_lib.loss_curves(workdir / run, names)
-    report.add_curves(section, series, caption)
+    series = report_lib.loss_curves(workdir / run, (name,))
+    report.add_curves(section, series, f'{caption} On training batches.')
 
 
 def _add_bits(report, bits):

@@ -23,6 +23,7 @@ import numpy as np
 
 from audiolm_jax.comparison import drawing
 from audiolm_jax.comparison import statistics
+from audiolm_jax.training import writers
 
 _TEMPLATE = pathlib.Path(__file__).parent / 'report.html.jinja'
 Cell = str | float | int | None | statistics.Interval
@@ -66,8 +67,8 @@ class Report:
     )
     template = environment.from_string(_TEMPLATE.read_text())
     page = template.render(**self.data, curves=drawing.curves)
-    _replace(_data_path(path), json.dumps(self.data))
-    _replace(pathlib.Path(path), page)
+    writers.write_atomically(_data_path(path), json.dumps(self.data))
+    writers.write_atomically(pathlib.Path(path), page)
 
   def clear(self, section: str) -> None:
     """Removes what a section holds, keeping its place."""
@@ -238,14 +239,6 @@ def _cell(value):
 
 def _data_path(path):
   return pathlib.Path(path).with_suffix('.json')
-
-
-def _replace(path, text):
-  """Writes beside, then renames: a reader never sees half a file."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(text)
-  partial.replace(path)
 
 
 def _commit(root):

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.training import writers
 
 PART = 256
 _HEADER = 'header.json'
@@ -117,7 +118,7 @@ class Writer:
     elif any(self._directory.iterdir()):
       raise CacheError(f'{directory} is not empty and not a token cache.')
     else:
-      _replace(path, mine)
+      writers.write_atomically(path, json.dumps(mine))
 
   def missing(self) -> list[tuple[str, int, range]]:
     """(split, part, clip indices) of all parts that are still to be written."""
@@ -161,7 +162,7 @@ class Writer:
             'language': [e.factors.get('language', '') for e in examples],
         }
       header = {**dataclasses.asdict(self._identity), 'splits': splits}
-      _replace(self._directory / _HEADER, header)
+      writers.write_atomically(self._directory / _HEADER, json.dumps(header))
     return True
 
 
@@ -276,12 +277,6 @@ def _records(directory: pathlib.Path, split: str, clips: int):
   return array_record_data_source.ArrayRecordDataSource(
       [str(_part(directory, split, part)) for part in range(-(-clips // PART))]
   )
-
-
-def _replace(path: pathlib.Path, value: Any) -> None:
-  temporary = path.with_suffix(f'.{os.getpid()}')
-  temporary.write_text(json.dumps(value))
-  temporary.replace(path)
 
 
 def _short(value: Any) -> str:

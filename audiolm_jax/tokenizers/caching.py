@@ -65,7 +65,7 @@ def fill(
           },
       ),
   )
-  vectors = tokenizer.codebooks()
+  vectors = tokenizer.code_vectors()
   if vectors is not None:
     writer.write_codebooks(vectors)
   index, count = shard

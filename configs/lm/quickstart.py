@@ -3,6 +3,7 @@
 python -m audiolm_jax.main --config=configs/lm/quickstart.py:cpu \
     --workdir=runs/quickstart/lm \
     --config.data.cache=runs/quickstart/tokens \
+    --config.objective.codebooks=runs/quickstart/tokens \
     --config.evaluators.lm.cache=runs/quickstart/tokens
 
 The first 4 codebooks of the codec in a delay pattern; a transformer of width
@@ -25,7 +26,7 @@ CODEBOOKS = 4
 
 def get_config(arg: str = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
-  steps = {'cpu': 800, 'smoke': 20}[arg]
+  steps = {'cpu': 400, 'smoke': 20}[arg]
   backbone = {
       'cpu': {'width': 256, 'layers': 4, 'heads': 4, 'mlp_width': 1024},
       'smoke': {'width': 64, 'layers': 2, 'heads': 2, 'mlp_width': 128},
@@ -38,6 +39,8 @@ def get_config(arg: str = 'cpu'):
           objectives.OBJECTIVES,
           'lm',
           frames=frames,
+          # From random vectors it would need ten times as long.
+          codebooks=tokens,
           decoder={
               'kind': 'tokens',
               'vocabularies': (1024,) * CODEBOOKS,
@@ -60,7 +63,12 @@ def get_config(arg: str = 'cpu'):
       ),
       evaluators={
           'lm': config.kind(
-              evaluation.EVALUATORS, 'lm', cache=tokens, baselines=True
+              evaluation.EVALUATORS,
+              'lm',
+              cache=tokens,
+              limit={'cpu': 100, 'smoke': 10}[arg],
+              # Few lengths, and so few shapes to compile.
+              max_frames=frames,
           )
       },
       models={
@@ -79,7 +87,7 @@ def get_config(arg: str = 'cpu'):
       },
       steps=steps,
       # Few tokens a step: in two minutes the number of steps is what counts.
-      batch_size=4,
+      batch_size=8,
       log_every=10,
       eval_every=steps,
       checkpoint={'every': steps // 2},
