@@ -34,7 +34,8 @@ def distances(
   - 'mel': L1 of log mel magnitudes, averaged over scales (Defossez et al. 2022,
     eq. 3, without the L2 part);
   - 'stft': L1 of log magnitudes plus L1 of magnitudes^0.5 (after Yamamoto et
-    al. 2020, without spectral convergence, which does not add over clips);
+    al. 2020, without spectral convergence, which does not add over clips), at
+    windows of `complex_size` and up: short ones see no more than mel bands do;
   - 'complex': L1 of |S|^power e^(i phase), real and imaginary part.
 
   Args:
@@ -71,8 +72,9 @@ def distances(
         mel.mel_spectrogram(s, sample_rate, bands) for s in (x_abs, y_abs)
     )
     add('mel', jnp.log(x_mel + FLOOR) - jnp.log(y_mel + FLOOR))
-    add('stft', jnp.log(x_abs + FLOOR) - jnp.log(y_abs + FLOOR))
-    add('stft', jnp.sqrt(x_abs) - jnp.sqrt(y_abs))
+    if size >= complex_size:
+      add('stft', jnp.log(x_abs + FLOOR) - jnp.log(y_abs + FLOOR))
+      add('stft', jnp.sqrt(x_abs) - jnp.sqrt(y_abs))
     if size == complex_size:
       x_factor, y_factor = (
           s ** (complex_power - 1) * len(sizes) for s in (x_abs, y_abs)
