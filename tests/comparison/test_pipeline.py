@@ -1,0 +1,82 @@
+"""The report of a pipeline: made of what the runs in its directory are."""
+
+import json
+import re
+
+import pytest
+
+import audiolm_jax
+from audiolm_jax import config
+from audiolm_jax import train
+from audiolm_jax.comparison import pipeline
+from audiolm_jax.comparison import report as report_lib
+from audiolm_jax.data import token_cache
+from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import lm as lm_evaluation
+from audiolm_jax.tokenizers import caching
+from configs.codec import quickstart as codec_config
+from configs.lm import quickstart as lm_config
+
+
+@pytest.fixture(scope='module', name='workdir')
+def _workdir(cache, tmp_path_factory):
+  """A codec, its tokens and an LM, a few steps each."""
+  del cache  # Sets the cache directory.
+  workdir = tmp_path_factory.mktemp('pipeline')
+  codec = codec_config.get_config('smoke')
+  codec.data.corpus, codec.data.languages = 'espeak_sentences', ('en',)
+  codec.steps = codec.checkpoint.every = codec.eval_every = 4
+  train.train(codec, workdir / 'tokenizer')
+  caching.fill(
+      audiolm_jax.load(workdir / 'tokenizer'),
+      workdir / 'tokens',
+      corpus='espeak_sentences',
+      workdir=workdir / 'tokenizer',
+      languages=('en',),
+  )
+  lm = lm_config.get_config('smoke')
+  tokens = str(workdir / 'tokens')
+  lm.data.cache = lm.evaluators.lm.cache = lm.objective.codebooks = tokens
+  lm.steps = lm.checkpoint.every = lm.eval_every = 2
+  train.train(lm, workdir / 'lm')
+  stages = {'tokenizer': {'command': '...', 'seconds': 12.0}}
+  (workdir / 'stages.json').write_text(json.dumps(stages))
+  return workdir
+
+
+def test_the_report_and_the_summary_say_what_was_measured(workdir):
+  codec = audiolm_jax.load(workdir / 'tokenizer')
+  lm = audiolm_jax.load(workdir / 'lm')
+  summary = pipeline.write(workdir, codec, lm, clips=3, listen=2)
+  assert json.loads((workdir / 'summary.json').read_text()) == json.loads(
+      json.dumps(summary)
+  )
+  assert summary['corpus'] == 'espeak_sentences'
+  assert summary['stage_seconds'] == {'tokenizer': 12.0}
+  rows = {row['codebooks']: row for row in summary['codec'][0]['rows']}
+  assert rows[8]['bits_per_second'] == 2 * rows[4]['bits_per_second'] == 4000
+  # The LM's line is what its evaluator says of the test split.
+  settings = lm_evaluation.LMBits(cache=str(workdir / 'tokens'), split='test')
+  scores = settings.build(lm).run({'lm': {'params': lm.params}})
+  bits = summary['lm_bits_per_frame']
+  assert bits['language model']['all'] == pytest.approx(
+      base.summarize(scores)['bits_per_frame']
+  )
+  for values in bits.values():
+    parts = [v for k, v in values.items() if k != 'all']
+    assert values['all'] == pytest.approx(sum(parts))
+  # Four steps of training are not called intelligible.
+  page = (workdir / 'report.html').read_text()
+  assert 'too little to be' in page and 'An intelligible codec' not in page
+  assert len(re.findall('<audio', page)) == 2 * 3 + 2
+  assert "pip install -e '.[eval]'" in page.replace('&#39;', "'")
+  assert report_lib.Report.read(workdir / 'report.html').data['sections']
+
+
+def test_tokens_of_another_codec_are_refused(workdir):
+  codec = audiolm_jax.load(workdir / 'tokenizer')
+  codec.variables['params']['encoder']['layers_3']['bias'] += 1.0
+  with pytest.raises(config.ConfigError, match='was made by the tokenizer'):
+    pipeline.write(workdir, codec, audiolm_jax.load(workdir / 'lm'))
+  with pytest.raises(token_cache.CacheError):
+    pipeline.write(workdir / 'lm', codec, None)
