@@ -38,6 +38,7 @@ _CORPUS = flags.DEFINE_string(
 _ROOT = pathlib.Path(__file__).absolute().parent.parent
 _FALLBACK = 'espeak_sentences'
 _STAGES = 'stages.json'
+_LANGUAGES = {'cpu': 'en,fr,es', 'smoke': 'en'}
 
 
 def main(argv):
@@ -63,6 +64,7 @@ def main(argv):
 def _stages(workdir, corpus):
   """(name, purpose, command) of each stage after the corpus."""
   budget = _BUDGET.value
+  languages = _LANGUAGES[budget]
   python = os.path.basename(sys.executable)
   codec = f'configs/codec/quickstart.py:{budget}'
   lm = f'configs/lm/quickstart.py:{budget}'
@@ -76,7 +78,8 @@ def _stages(workdir, corpus):
       'tokens',
       'cache the tokens of the whole corpus',
       f'{python} tools/tokenize_audio.py --workdir={workdir}/tokenizer'
-      f' --corpus={corpus} --languages=en,fr,es --out={workdir}/tokens',
+      f' --corpus={corpus} --languages={languages} --out={workdir}/tokens'
+      + (' --limit=60' if budget == 'smoke' else ''),
   )
   yield (
       'lm',
@@ -89,7 +92,8 @@ def _stages(workdir, corpus):
   yield (
       'report',
       'generate, and write the report',
-      f'{python} tools/report.py --workdir={workdir}',
+      f'{python} tools/report.py --workdir={workdir}'
+      + (' --clips=6 --listen=2' if budget == 'smoke' else ''),
   )
 
 
@@ -103,7 +107,8 @@ def _fetch(console, workdir) -> str:
 
   def build(name):
     command = (
-        f'{python} tools/prepare_data.py --corpus={name} --languages=en,fr,es'
+        f'{python} tools/prepare_data.py --corpus={name}'
+        f' --languages={_LANGUAGES[_BUDGET.value]}'
     )
     return _run(
         console,
