@@ -47,10 +47,10 @@ class Codec(base.Objective):
 
   tokenizer: Annotated[Any, config.Kind(lambda: tokenizers.TOKENIZERS)]
   samples: _Positive = 16000
-  mel_weight: _Weight = 1.5
+  mel_weight: _Weight = 3.0
   stft_weight: _Weight = 0.5
   complex_weight: _Weight = 10.0
-  commitment_weight: _Weight = 0.25
+  commitment_weight: _Weight = 0.5
   sizes: Annotated[tuple[int, ...], config.Range(min=16)] = (
       128,
       256,
