@@ -13,7 +13,7 @@ from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
 
 # Whole clips are padded to one of these, so that few shapes are compiled.
-BUCKET_FRAMES = (64, 128, 256, 512, 1024, 2048)
+BUCKET_FRAMES = (128, 512, 2048)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

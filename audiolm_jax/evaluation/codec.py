@@ -15,9 +15,9 @@ from audiolm_jax.evaluation import judges as judges_lib
 from audiolm_jax.evaluation import metrics
 from audiolm_jax.tokenizers import bound as bound_lib
 
-# Frames a batch: lengths double from bucket to bucket while rows halve, so all
-# batches cost alike and few shapes are compiled.
-_BUCKETS = ((128, 16), (256, 8), (512, 4), (1024, 2), (2048, 1))
+# (Frames, rows) of batches, which cost alike. Few, as each shape is compiled
+# for the encoder and for every number of codebooks.
+_BUCKETS = ((256, 8), (1024, 2))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,12 +62,12 @@ def prepare() -> None:
     flags.FLAGS.mark_as_parsed()
   # It tells of every backend that is not there.
   stdlib_logging.getLogger('jax').setLevel(stdlib_logging.WARNING)
-  # Orbax reports every save and load in a dozen lines.
-  logging.get_absl_logger().addFilter(_without_orbax)
+  # Orbax reports every save and load in a dozen lines, TFDS every opening.
+  logging.get_absl_logger().addFilter(_without_noise)
 
 
-def _without_orbax(record) -> bool:
-  noisy = ('orbax', 'array_metadata', 'checkpoint')
+def _without_noise(record) -> bool:
+  noisy = ('orbax', 'array_metadata', 'checkpoint', 'tensorflow_datasets')
   return (
       record.levelno >= logging.converter.STANDARD_WARNING
       or not any(word in record.pathname for word in noisy)

@@ -23,7 +23,7 @@ from audiolm_jax.training import optimizers
 
 def get_config(arg: str = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
-  steps = {'cpu': 1100, 'smoke': 40}[arg]
+  steps = {'cpu': 950, 'smoke': 40}[arg]
   sizes = {
       'cpu': {},
       # Compiles fast; no more than a test that every stage runs.
