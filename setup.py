@@ -38,7 +38,6 @@ setuptools.setup(
         'optax>=0.2.5',
         'orbax-checkpoint>=0.12',
         'rich>=13.9',
-        'safetensors>=0.5',
         'scipy>=1.14',
         'soundfile>=0.13',
         'soxr>=0.5',

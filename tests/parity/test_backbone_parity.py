@@ -1,0 +1,172 @@
+"""Our transformer, attention and spectra against torch and transformers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax.decoders import transformer
+from audiolm_jax.ops import attention
+from audiolm_jax.ops import mel
+from audiolm_jax.ops import stft
+
+pytestmark = pytest.mark.parity
+
+
+def _random(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.fixture(scope='module', name='llama')
+def _llama():
+  """A random Llama with norms that are not all ones."""
+  import torch  # pylint: disable=g-import-not-at-top
+  import transformers  # pylint: disable=g-import-not-at-top
+
+  torch.manual_seed(0)
+  config = transformers.LlamaConfig(
+      vocab_size=8,
+      hidden_size=32,
+      intermediate_size=48,
+      num_hidden_layers=3,
+      num_attention_heads=4,
+      num_key_value_heads=2,
+      rms_norm_eps=1e-5,
+      rope_theta=10_000.0,
+      initializer_range=0.3,
+      attn_implementation='eager',
+  )
+  model = transformers.LlamaModel(config).eval()
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      if 'norm' in name:
+        parameter.uniform_(0.5, 1.5)
+  return model
+
+
+_NAMES = {
+    ('attention', 'query'): 'self_attn.q_proj',
+    ('attention', 'key'): 'self_attn.k_proj',
+    ('attention', 'value'): 'self_attn.v_proj',
+    ('attention', 'out'): 'self_attn.o_proj',
+    ('mlp', 'gate'): 'mlp.gate_proj',
+    ('mlp', 'up'): 'mlp.up_proj',
+    ('mlp', 'down'): 'mlp.down_proj',
+    ('attention_norm', 'scale'): 'input_layernorm',
+    ('mlp_norm', 'scale'): 'post_attention_layernorm',
+}
+
+
+def _params(llama):
+  found = {k: v.detach().numpy() for k, v in llama.named_parameters()}
+  layers = {}
+  for (group, name), theirs in _NAMES.items():
+    stack = [found[f'layers.{i}.{theirs}.weight'].T for i in range(3)]
+    layers.setdefault(group, {})[name] = jnp.stack(stack)
+  return {'layers': layers, 'norm': {'scale': found['norm.weight']}}
+
+
+@pytest.mark.parametrize('padding', ['none', 'right'])
+def test_the_backbone_is_llama(llama, padding):
+  import torch  # pylint: disable=g-import-not-at-top
+
+  x = _random(2, 9, 32)
+  valid = np.ones((2, 9), bool)
+  if padding == 'right':
+    valid[1, 5:] = False
+  ours = transformer.Transformer(
+      width=32, layers=3, heads=4, kv_heads=2, mlp_width=48
+  )
+  got, _ = jax.jit(ours.apply)({'params': _params(llama)}, x, valid)
+  with torch.no_grad():
+    want = llama(
+        inputs_embeds=torch.tensor(x),
+        attention_mask=torch.tensor(valid.astype(np.int64)),
+    ).last_hidden_state.numpy()
+  np.testing.assert_allclose(
+      np.asarray(got)[valid], want[valid], rtol=1e-4, atol=1e-4
+  )
+
+
+def test_two_weights_of_a_shape_swapped_are_noticed(llama):
+  import torch  # pylint: disable=g-import-not-at-top
+
+  x = _random(1, 9, 32)
+  ours = transformer.Transformer(
+      width=32, layers=3, heads=4, kv_heads=2, mlp_width=48
+  )
+  with torch.no_grad():
+    want = llama(inputs_embeds=torch.tensor(x)).last_hidden_state.numpy()
+  apply = jax.jit(ours.apply)
+  for group, one, other in (
+      ('attention', 'query', 'out'),
+      ('attention', 'key', 'value'),
+      ('mlp', 'gate', 'up'),
+  ):
+    params = _params(llama)
+    part = params['layers'][group]
+    part[one], part[other] = part[other], part[one]
+    got, _ = apply({'params': params}, x)
+    assert np.abs(np.asarray(got) - want).max() > 1e-2, (one, other)
+
+
+@pytest.mark.parametrize('causal', [True, False])
+def test_attention_and_its_gradients_are_torchs(causal):
+  import torch  # pylint: disable=g-import-not-at-top
+
+  q, k, v = (_random(2, 6, h, 8, seed=h) for h in (4, 2, 2))
+  v = v + 1
+  probe = _random(2, 6, 4, 8, seed=9)
+  kind = 'causal' if causal else 'bidirectional'
+  at = jnp.arange(6)[None]
+  seen = attention.Mask(kind)(at, at)
+
+  def ours(q, k, v):
+    y = attention.attend(q, k, v, seen, jnp.ones((2, 6), bool))
+    return jnp.sum(y * probe), y
+
+  got, y = jax.grad(ours, (0, 1, 2), has_aux=True)(q, k, v)
+  theirs = [
+      torch.tensor(a.swapaxes(1, 2), requires_grad=True) for a in (q, k, v)
+  ]
+  out = torch.nn.functional.scaled_dot_product_attention(
+      *theirs, is_causal=causal, enable_gqa=True
+  )
+  np.testing.assert_allclose(
+      y, out.detach().numpy().swapaxes(1, 2), rtol=1e-4, atol=1e-5
+  )
+  (out * torch.tensor(probe.swapaxes(1, 2))).sum().backward()
+  for mine, tensor in zip(got, theirs, strict=True):
+    np.testing.assert_allclose(
+        mine, tensor.grad.numpy().swapaxes(1, 2), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_the_stft_is_torchs():
+  import torch  # pylint: disable=g-import-not-at-top
+
+  x = _random(2, 1000)
+  want = torch.stft(
+      torch.tensor(x),
+      256,
+      64,
+      window=torch.hann_window(256),
+      center=False,
+      return_complex=True,
+  ).numpy()
+  got = stft.stft(jnp.asarray(x), 256, 64)
+  np.testing.assert_allclose(got, want.swapaxes(1, 2), rtol=1e-4, atol=1e-3)
+
+
+def test_mel_filters_are_those_of_transformers():
+  from transformers import audio_utils  # pylint: disable=g-import-not-at-top
+
+  want = audio_utils.mel_filter_bank(
+      num_frequency_bins=513,
+      num_mel_filters=40,
+      min_frequency=0.0,
+      max_frequency=8000.0,
+      sampling_rate=16000,
+      mel_scale='htk',
+  )
+  np.testing.assert_allclose(mel.mel_filters(16000, 1024, 40), want, atol=1e-5)
