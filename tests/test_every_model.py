@@ -7,7 +7,6 @@ densely, which would fail if some weight were used past the choke points.
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
