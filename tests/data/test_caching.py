@@ -32,6 +32,9 @@ class Loudness:
   def fingerprint(self):
     return 'loudness'
 
+  def code_vectors(self):
+    return np.linspace(0, 1, 101)[None, :, None]
+
   def encode(self, audio, lengths):
     self.shapes.append(audio.shape)
     if self.fail_after is not None and len(self.shapes) > self.fail_after:
@@ -75,6 +78,9 @@ def test_every_clip_is_cached_and_work_goes_on(cache, tmp_path, monkeypatch):
       assert example.factors == corpus.factors(i)
       alone = Loudness().encode(audio[None], np.int32([len(audio)]))
       np.testing.assert_array_equal(example.codes, alone.codes[0])
+  np.testing.assert_allclose(
+      token_cache.read_codebooks(tmp_path / 't'), Loudness().code_vectors()
+  )
   assert base.Spec.from_dict(tokens.header['tokenizer_spec']) == Loudness.spec
 
 
