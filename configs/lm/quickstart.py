@@ -41,7 +41,7 @@ def get_config(arg: str = 'cpu'):
           objectives.OBJECTIVES,
           'lm',
           frames=frames,
-          # From random vectors it would need ten times as long.
+          # From random vectors, 400 steps do not reach the bigram.
           codebooks=tokens,
           decoder={
               'kind': 'tokens',
