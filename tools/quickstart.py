@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -149,20 +150,47 @@ def _run(
   start = time.monotonic()
   # The interpreter that runs this script, whatever `python` is on the PATH.
   arguments = [sys.executable, *shlex.split(command)[1:]]
-  result = subprocess.run(arguments, check=False)
+  status, interrupted = _wait(arguments)
   seconds = time.monotonic() - start
-  if result.returncode:
+  if status and not interrupted:
     if not required:
       return False
     sys.exit(
-        f'quickstart: the stage {name!r} failed (exit status'
-        f' {result.returncode}). What it printed stands above; run the same'
-        ' command again to go on from here.'
+        f'quickstart: the stage {name!r} failed (exit status {status}). What it'
+        ' printed stands above; run the same command again to go on from here.'
+    )
+  if interrupted or not _whole(workdir / name):
+    sys.exit(
+        f'quickstart: interrupted in the stage {name!r}. Run the same command'
+        ' again to go on from here.'
     )
   console.print(f'  {seconds:.0f} s')
   finished[name] = {'command': command, 'seconds': seconds, **facts}
   writers.write_atomically(workdir / _STAGES, json.dumps(finished, indent=2))
   return True
+
+
+def _wait(arguments) -> tuple[int, bool]:
+  """Runs a stage: its exit status, and whether Ctrl-C was pressed meanwhile.
+
+  The terminal sends Ctrl-C to the stage too, which saves its work and ends;
+  dying here at once would kill it before it has.
+  """
+  pressed = []
+  old = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+  try:
+    return subprocess.run(arguments, check=False).returncode, bool(pressed)
+  finally:
+    signal.signal(signal.SIGINT, old)
+
+
+def _whole(run) -> bool:
+  """False for a training run that a signal ended before its last step."""
+  config = run / 'config.json'
+  if not config.exists() or not (run / 'checkpoints').exists():
+    return True
+  steps = json.loads(config.read_text())['steps']
+  return (run / 'checkpoints' / str(steps)).exists()
 
 
 if __name__ == '__main__':
