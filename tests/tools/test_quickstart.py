@@ -9,6 +9,7 @@ import sys
 import threading
 import types
 
+from absl import flags
 import pytest
 
 _PATH = pathlib.Path(__file__).parents[2] / 'tools/quickstart.py'
@@ -18,7 +19,11 @@ _PATH = pathlib.Path(__file__).parents[2] / 'tools/quickstart.py'
 def _quickstart() -> types.ModuleType:
   spec = importlib.util.spec_from_file_location('quickstart_tool', _PATH)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  # Other scripts that tests import define flags of the same names.
+  with pytest.MonkeyPatch.context() as patch:
+    for name in ('DEFINE_string', 'DEFINE_enum'):
+      patch.setattr(flags, name, lambda *arguments: None)
+    spec.loader.exec_module(module)
   return module
 
 
