@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import dataclasses
 import difflib
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -20,6 +19,7 @@ from audiolm_jax.data import espeak_sentences
 from audiolm_jax.data import folder
 from audiolm_jax.data import paths
 from audiolm_jax.data import splits
+from audiolm_jax.training import writers
 
 BUILDERS: dict[str, type[building.CorpusBuilder]] = {
     'asterisk_prompts': asterisk_prompts.AsteriskPrompts,
@@ -174,9 +174,7 @@ class Corpus:
       samples = raw['audio'].size // int(raw['channels'])
       durations.append(samples / int(raw['sample_rate']))
     self._index.parent.mkdir(parents=True, exist_ok=True)
-    temporary = self._index.with_suffix(f'.{os.getpid()}')
-    temporary.write_text(json.dumps(durations))
-    temporary.replace(self._index)
+    writers.write_atomically(self._index, json.dumps(durations))
     return np.asarray(durations)
 
   def _raw(self, index: int) -> dict[str, Any]:

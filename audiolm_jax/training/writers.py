@@ -15,8 +15,11 @@ METRICS = 'metrics.jsonl'
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
-  """Replaces a file so that a kill leaves the old or the new one, whole."""
-  temporary = path.with_name(path.name + '.tmp')
+  """Replaces a file so that a kill leaves the old or the new one, whole.
+
+  Several processes may write the same file; the last one's stands.
+  """
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
   with temporary.open('w') as file:
     file.write(text)
     file.flush()

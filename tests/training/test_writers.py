@@ -1,6 +1,8 @@
 """The metrics file of a resumed run is that of an uninterrupted one."""
 
 import json
+import subprocess
+import sys
 
 from audiolm_jax.training import writers
 
@@ -46,3 +48,20 @@ def test_rates_are_those_since_the_last_update(monkeypatch):
   rates = progress.update(20, 1.0)
   assert rates == {'time/steps_per_second': 5.0, 'time/audio_per_second': 4.0}
   assert progress.update(21, 1.0)['time/audio_per_second'] == 0.0
+
+
+def test_processes_that_write_one_file_do_not_trip_over_each_other(tmp_path):
+  path = tmp_path / 'header.json'
+  code = (
+      'import pathlib, sys\n'
+      'from audiolm_jax.training import writers\n'
+      'for _ in range(200):\n'
+      '  writers.write_atomically(pathlib.Path(sys.argv[1]), sys.argv[2])\n'
+  )
+  processes = [
+      subprocess.Popen([sys.executable, '-c', code, str(path), text])
+      for text in ('a' * 1000, 'b' * 1000)
+  ]
+  assert [process.wait() for process in processes] == [0, 0]
+  assert path.read_text() in ('a' * 1000, 'b' * 1000)
+  assert list(tmp_path.iterdir()) == [path]
