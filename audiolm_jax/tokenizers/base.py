@@ -62,6 +62,7 @@ class Dates:
   objective: tuple[str, ...]  # of GAN, Diff, MP, Feat, Rec, VQ
   auxiliary: tuple[str, ...]  # disentanglement, semantic distillation, ...
   domain: tuple[str, ...]  # speech, music, audio
+  streamable: bool = False  # step by step, exactly, at a bounded latency
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,6 +86,7 @@ class StftCodec(base.Tokenizer):
         objective=('Rec', 'VQ'),
         auxiliary=(),
         domain=('speech', 'music', 'audio'),
+        streamable=True,
     )
     return base.Spec(
         sample_rate=self.sample_rate,
