@@ -5,6 +5,7 @@ Every use of a weight goes through `einsum`, `conv`, `conv_transpose`,
 """
 
 from audiolm_jax.ops.linear import conv
+from audiolm_jax.ops.linear import conv2d
 from audiolm_jax.ops.linear import conv_transpose
 from audiolm_jax.ops.linear import depthwise_conv
 from audiolm_jax.ops.linear import einsum

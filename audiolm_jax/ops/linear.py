@@ -78,6 +78,36 @@ def conv(
   )
 
 
+def conv2d(
+    x: Float[Array, 'B H W C'],
+    w: weights.Weight,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
+    dilation: tuple[int, int] = (1, 1),
+) -> Float[Array, 'B h w D']:
+  """Channels-last 2-D convolution (cross-correlation) with zero padding.
+
+  Args:
+    x: input.
+    w: kernel [height, width, C, D].
+    stride: for each output position, along H and W.
+    padding: zeros before and after, along H and W.
+    dilation: spacing of the kernel's taps, along H and W.
+  """
+  if isinstance(w, weights.LoraTensor):
+    low = conv2d(x, w.a, stride, padding, dilation)
+    update = jnp.einsum('bhwr,rd->bhwd', low, w.b.astype(x.dtype))
+    return conv2d(x, w.w, stride, padding, dilation) + w.scale * update
+  return jax.lax.conv_general_dilated(
+      x,
+      weights.materialize(w, x.dtype),
+      window_strides=stride,
+      padding=padding,
+      rhs_dilation=dilation,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+
+
 def depthwise_conv(
     x: Float[Array, 'B T C'],
     w: weights.Weight,

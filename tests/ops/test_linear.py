@@ -89,6 +89,27 @@ def test_conv_matches_scipy(kind, stride, dilation):
   _close(ops.conv(x, w, stride, (5, 2), dilation), want)
 
 
+@pytest.mark.parametrize(
+    'kind', ['array', 'packed', 'lora', 'lora over packed']
+)
+@pytest.mark.parametrize(
+    'stride, dilation', [((1, 1), (1, 1)), ((1, 2), (2, 1)), ((3, 1), (1, 2))]
+)
+def test_conv2d_matches_scipy(kind, stride, dilation):
+  x, w = _random(2, 9, 11, 3), _kinds(_random(3, 4, 3, 6, seed=4))[kind]
+  high, wide = dilation
+  spread = np.zeros((2 * high + 1, 3 * wide + 1, 3, 6))
+  spread[::high, ::wide] = _dense(w)
+  padded = np.pad(x, ((0, 0), (2, 1), (4, 3), (0, 0)))
+  want = np.zeros((2, *np.subtract(padded.shape[1:3], spread.shape[:2]) + 1, 6))
+  for b, i, o in np.ndindex(2, 3, 6):
+    want[b, ..., o] += scipy.signal.correlate2d(
+        padded[b, ..., i], spread[..., i, o], 'valid'
+    )
+  want = want[:, :: stride[0], :: stride[1]]
+  _close(ops.conv2d(x, w, stride, ((2, 1), (4, 3)), dilation), want)
+
+
 @pytest.mark.parametrize('kind', ['array', 'packed', 'lora'])
 def test_depthwise_conv_equals_grouped_conv(kind):
   x, w = _random(2, 11, 4), _kinds(_random(3, 4, seed=5))[kind]
