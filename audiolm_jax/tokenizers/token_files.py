@@ -1,0 +1,448 @@
+"""The .tokens format: tokenised audio in a file or a pipe.
+
+    magic, version, header (JSON), CRC
+    block: 'B', frames, samples, payload, CRC      any number of times
+    end:   'E', total frames, total samples, CRC
+
+Codes take ceil(log2 V) bits each and only a block's end is padded to a byte. A
+block can be written and read as soon as it is there, so a file of any length
+passes through in constant memory. Each CRC-32 covers everything before it, the
+other CRCs left out: a block that is damaged, missing, doubled or out of its
+place is found when it is read, and the end's CRC is the file's checksum.
+All numbers are little-endian; see `_HEAD`, `_BLOCK` and `_END`.
+"""
+
+from collections.abc import Iterable, Iterator
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import struct
+import sys
+from typing import Any, BinaryIO, Literal
+import zlib
+
+from jaxtyping import Float, Int
+import numpy as np
+
+from audiolm_jax.tokenizers import base
+
+VERSION = 1
+SUFFIX = '.tokens'
+STANDARD_STREAM = '-'
+
+# The first byte is not ASCII and the last is a line feed, so that a file that
+# went through a text conversion is noticed.
+_MAGIC = b'\x9fTOKENS\n'
+_HEAD = struct.Struct('<8sHI')  # magic, version, bytes of JSON
+_BLOCK = struct.Struct('<cIQ')  # b'B', frames, samples
+_END = struct.Struct('<cQQ')  # b'E', total frames, total samples
+_CRC = struct.Struct('<I')
+_LARGEST_HEADER = 1 << 22
+_LARGEST_BLOCK = 1 << 30  # bytes; damaged counts must not exhaust the memory
+_LATENTS = {'float16': '<f2', 'float32': '<f4'}
+
+
+class TokenFileError(Exception):
+  """A token file that is refused; the message says which, where and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+  """What the tokens of a file are.
+
+  Attributes:
+    spec: of the tokenizer.
+    fingerprint: of the tokenizer and its variables (`bound.fingerprint`).
+    tokenizer: where the tokenizer came from, for people.
+    codebooks: how many of `spec.slots` are stored, the first; None for
+      continuous tokens.
+    rows: signals side by side (such as channels that were encoded apart).
+    scales: whether each frame has a gain.
+    precision: of latents and their file.
+    samples: of each row, where known before the first block.
+  """
+
+  spec: base.Spec
+  fingerprint: str
+  tokenizer: str = ''
+  codebooks: int | None = None
+  rows: int = 1
+  scales: bool = False
+  precision: Literal['float16', 'float32'] = 'float32'
+  samples: int | None = None
+
+  def __post_init__(self):
+    if (self.codebooks is None) == (self.spec.dimension is None):
+      raise ValueError('tokens are codes or latents: one of the two')
+    if not 0 < (self.codebooks or 1) <= max(len(self.spec.slots), 1):
+      raise ValueError(
+          f'{self.codebooks} codebooks of {len(self.spec.slots)} slots'
+      )
+
+  def to_dict(self) -> dict[str, Any]:
+    """Plain values, for JSON; `from_dict` inverts it."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_dict(cls, values: dict[str, Any]) -> 'Header':
+    spec = base.Spec.from_dict(values['spec'])
+    return cls(**{**values, 'spec': spec})
+
+  @property
+  def bits(self) -> tuple[int, ...]:
+    """Bits of the code of each slot; empty for continuous tokens."""
+    return tuple(
+        code_bits(v) for v in self.spec.vocabularies[: self.codebooks or 0]
+    )
+
+  def payload_bytes(self, frames: int) -> int:
+    """Bytes that a block of `frames` takes, its head and CRC left out."""
+    if self.codebooks is None:
+      width = np.dtype(self.precision).itemsize * (self.spec.dimension or 0)
+    else:
+      width = 0
+    codes = -(-self.rows * frames * sum(self.bits) // 8)
+    return codes + self.rows * frames * (width + 4 * self.scales)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """Some frames of every row.
+
+  Attributes:
+    samples: of audio that they stand for.
+    codes: [R, F, K] or None.
+    latents: [R, F, D] or None.
+    scales: [R, F] or None.
+  """
+
+  samples: int
+  codes: Int[np.ndarray, 'R F K'] | None = None
+  latents: Float[np.ndarray, 'R F D'] | None = None
+  scales: Float[np.ndarray, 'R F'] | None = None
+
+  @property
+  def frames(self) -> int:
+    tokens = self.latents if self.codes is None else self.codes
+    return tokens.shape[1]
+
+
+class Writer:
+  """Writes blocks to a binary file that need not be seekable.
+
+  Args:
+    file: where to.
+    header: what is to come.
+  """
+
+  def __init__(self, file: BinaryIO, header: Header):
+    self._file = file
+    self._header = header
+    self._crc = 0
+    self.frames = self.samples = 0
+    text = json.dumps(header.to_dict()).encode()
+    self._put(_HEAD.pack(_MAGIC, VERSION, len(text)) + text)
+
+  def write(self, block: Block) -> None:
+    """Appends a block and flushes it; one without frames is left out.
+
+    Raises:
+      ValueError: for tokens that the header does not describe, or codes out of
+        their vocabularies.
+    """
+    if not block.frames:
+      if block.samples:
+        raise ValueError(f'{block.samples} samples without a frame')
+      return
+    payload = _pack(self._header, block)
+    if len(payload) > _LARGEST_BLOCK:
+      raise ValueError(f'{block.frames} frames are too many for one block')
+    self._put(_BLOCK.pack(b'B', block.frames, block.samples) + payload)
+    self.frames += block.frames
+    self.samples += block.samples
+
+  def finish(self) -> None:
+    """Writes the end. Without it the file is refused as truncated."""
+    self._put(_END.pack(b'E', self.frames, self.samples))
+
+  def _put(self, data: bytes) -> None:
+    self._crc = zlib.crc32(data, self._crc)
+    self._file.write(data + _CRC.pack(self._crc))
+    self._file.flush()
+
+
+class Reader:
+  """Reads a token file block by block: `for block in reader`.
+
+  Args:
+    file: a binary file, such as a pipe.
+    name: of it, for messages.
+
+  Raises:
+    TokenFileError: if its header is not that of a token file; on iteration, as
+      soon as damage is met; blocks given out before are sound.
+  """
+
+  def __init__(self, file: BinaryIO, name: str = 'tokens'):
+    self._file = file
+    self._name = name
+    self._at = 0
+    self._crc = 0
+    self.frames = self.samples = 0
+    head = self._take(_HEAD.size, 'header')
+    magic, version, size = _HEAD.unpack(head)
+    if magic != _MAGIC:
+      raise self._error(0, 'this is no token file (wrong first bytes)')
+    if version > VERSION:
+      raise self._error(
+          8,
+          f'it has version {version} of the format, and this audiolm_jax reads'
+          f' up to {VERSION}: a newer one wrote it, or it is damaged',
+      )
+    if not version or size > _LARGEST_HEADER:
+      raise self._error(8, 'damaged header (impossible version or size)')
+    text = self._take(size, 'header')
+    self._check('header')
+    try:
+      self.header = Header.from_dict(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+      raise self._error(_HEAD.size, f'unreadable header ({error})') from error
+
+  def __iter__(self) -> Iterator[Block]:
+    while True:
+      start = self._at
+      kind = self._take(1, 'block or end')
+      if kind == b'E':
+        return self._end(start)
+      if kind != b'B':
+        raise self._error(start, 'damaged: neither a block nor the end')
+      rest = self._take(_BLOCK.size - 1, 'block')
+      _, frames, samples = _BLOCK.unpack(kind + rest)
+      size = self.header.payload_bytes(frames)
+      if not frames or size > _LARGEST_BLOCK:
+        raise self._error(start, f'damaged block ({frames} frames)')
+      payload = self._take(size, 'block')
+      self._check('block')
+      self.frames += frames
+      self.samples += samples
+      try:
+        yield _unpack(self.header, payload, frames, samples)
+      except ValueError as error:
+        raise self._error(start, str(error)) from error
+
+  def _end(self, start: int) -> None:
+    data = b'E' + self._take(_END.size - 1, 'end')
+    self._check('end')
+    _, frames, samples = _END.unpack(data)
+    if (frames, samples) != (self.frames, self.samples):
+      raise self._error(
+          start,
+          f'the end says {frames} frames and {samples} samples, the blocks'
+          f' {self.frames} and {self.samples}',
+      )
+    if self._file.read(1):
+      raise self._error(self._at, 'something follows the end')
+
+  def _take(self, size: int, part: str) -> bytes:
+    """Exactly `size` bytes, waiting for them on a pipe."""
+    pieces, missing = [], size
+    while missing:
+      piece = self._file.read(missing)
+      if not piece:
+        raise self._error(
+            self._at + size - missing, f'truncated: it ends inside a {part}'
+        )
+      pieces.append(piece)
+      missing -= len(piece)
+    data = b''.join(pieces)
+    self._at += size
+    self._crc = zlib.crc32(data, self._crc)
+    return data
+
+  def _check(self, part: str) -> None:
+    expected, start = self._crc, self._at
+    (found,) = _CRC.unpack(self._take(_CRC.size, f'{part} checksum'))
+    self._crc = expected  # Checksums do not count themselves.
+    if found != expected:
+      raise self._error(start, f'damaged: the checksum of the {part} is wrong')
+
+  def _error(self, position: int, reason: str) -> TokenFileError:
+    return TokenFileError(f'{self._name}: {reason}, at byte {position}.')
+
+
+@contextlib.contextmanager
+def create(path: str | os.PathLike, header: Header) -> Iterator[Writer]:
+  """A `Writer` to a file, which appears when it is whole, or to stdout ('-').
+
+  An exception inside leaves no file, and on stdout no end.
+  """
+  if os.fspath(path) == STANDARD_STREAM:
+    writer = Writer(sys.stdout.buffer, header)
+    yield writer
+    writer.finish()
+    return
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{os.getpid()}-{path.name}')
+  try:
+    with temporary.open('wb') as file:
+      writer = Writer(file, header)
+      yield writer
+      writer.finish()
+    temporary.replace(path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Reader]:
+  """A `Reader` of a file or of stdin ('-').
+
+  Raises:
+    TokenFileError: as `Reader` does, and if there is no such file.
+  """
+  if os.fspath(path) == STANDARD_STREAM:
+    yield Reader(sys.stdin.buffer, 'standard input')
+    return
+  try:
+    file = open(path, 'rb')
+  except OSError as error:
+    raise TokenFileError(f'{path}: cannot be opened ({error}).') from error
+  with file:
+    yield Reader(file, os.fspath(path))
+
+
+def read(path: str | os.PathLike) -> tuple[Header, base.Tokens]:
+  """A whole file: its header, and the tokens of its rows.
+
+  Raises:
+    TokenFileError: as `opened`.
+  """
+  with opened(path) as reader:
+    block = concatenate(reader.header, list(reader))
+  header = reader.header
+  return header, base.Tokens(
+      lengths=np.full(header.rows, block.samples, np.int32),
+      codes=block.codes,
+      latents=block.latents,
+      **({} if block.scales is None else {'scales': block.scales}),
+  )
+
+
+def check(path: str | os.PathLike) -> tuple[Header, int, int]:
+  """Reads a file through: its header, frames and samples.
+
+  Raises:
+    TokenFileError: if it is not whole and sound.
+  """
+  with opened(path) as reader:
+    for _ in reader:
+      pass
+  return reader.header, reader.frames, reader.samples
+
+
+def concatenate(header: Header, blocks: Iterable[Block]) -> Block:
+  """Blocks as one."""
+  blocks = [empty(header), *blocks]
+  arrays = {}
+  for name in ('codes', 'latents', 'scales'):
+    if getattr(blocks[0], name) is not None:
+      arrays[name] = np.concatenate([getattr(b, name) for b in blocks], axis=1)
+  return Block(samples=sum(b.samples for b in blocks), **arrays)
+
+
+def empty(header: Header) -> Block:
+  """A block without frames."""
+  return _unpack(header, b'', 0, 0)
+
+
+def code_bits(vocabulary: int) -> int:
+  """ceil(log2 vocabulary): what one of so many values takes."""
+  return (vocabulary - 1).bit_length()
+
+
+def pack(codes: Int[np.ndarray, 'N K'], bits: tuple[int, ...]) -> bytes:
+  """Codes at `bits[k]` bits each, highest first, zero bits at the end."""
+  slot, shift = _columns(bits)
+  # Bit by bit is 8 times the size of the result: a block, not an hour, at once.
+  columns = (np.asarray(codes, np.int32)[:, slot] >> shift) & 1
+  return np.packbits(columns.astype(np.uint8)).tobytes()
+
+
+def unpack(
+    data: bytes, count: int, bits: tuple[int, ...]
+) -> Int[np.ndarray, 'N K']:
+  """Inverse of `pack`, for `count` rows of codes."""
+  width = sum(bits)
+  codes = np.zeros((count, len(bits)), np.int32)
+  raw = np.unpackbits(np.frombuffer(data, np.uint8), count=count * width)
+  raw = raw.reshape(count, width)
+  start = 0
+  for k, size in enumerate(bits):
+    weights = 1 << np.arange(size - 1, -1, -1, dtype=np.int32)
+    codes[:, k] = raw[:, start : start + size] @ weights
+    start += size
+  return codes
+
+
+def _columns(bits):
+  """For each bit of a frame: which slot's it is, and its place there."""
+  slot = np.repeat(np.arange(len(bits)), bits)
+  shift = [s for size in bits for s in range(size - 1, -1, -1)]
+  return slot, np.asarray(shift, np.int32)
+
+
+def _pack(header: Header, block: Block) -> bytes:
+  """A block's payload: codes or latents, then scales."""
+  parts = []
+  if header.codebooks is None:
+    shape = (header.rows, block.frames, header.spec.dimension)
+    latents = _shaped('latents', block.latents, shape)
+    if not np.isfinite(latents).all():
+      raise ValueError('latents are not finite')
+    parts.append(latents.astype(_LATENTS[header.precision]))
+  else:
+    shape = (header.rows, block.frames, header.codebooks)
+    codes = _shaped('codes', block.codes, shape)
+    sizes = np.asarray(header.spec.vocabularies[: header.codebooks])
+    if (codes < 0).any() or (codes >= sizes).any():
+      raise ValueError('codes out of their vocabularies')
+    flat = codes.reshape(-1, header.codebooks)
+    parts.append(pack(flat, header.bits))
+  if header.scales:
+    shape = (header.rows, block.frames)
+    parts.append(_shaped('scales', block.scales, shape).astype('<f4'))
+  elif block.scales is not None:
+    raise ValueError('the header says that there are no scales')
+  return b''.join(p if isinstance(p, bytes) else p.tobytes() for p in parts)
+
+
+def _unpack(header, payload, frames, samples) -> Block:
+  rows, arrays = header.rows, {}
+  scales = 4 * rows * frames * header.scales
+  body = payload[: len(payload) - scales]
+  if header.codebooks is None:
+    latents = np.frombuffer(body, _LATENTS[header.precision])
+    latents = latents.astype(np.float32)
+    arrays['latents'] = latents.reshape(rows, frames, header.spec.dimension)
+  else:
+    codes = unpack(body, rows * frames, header.bits)
+    if (
+        codes >= np.asarray(header.spec.vocabularies[: header.codebooks])
+    ).any():
+      raise ValueError('damaged: a code is out of its vocabulary')
+    arrays['codes'] = codes.reshape(rows, frames, header.codebooks)
+  if header.scales:
+    found = np.frombuffer(payload[len(body) :], '<f4')
+    arrays['scales'] = found.reshape(rows, frames).astype(np.float32)
+  return Block(samples=samples, **arrays)
+
+
+def _shaped(name, value, shape) -> np.ndarray:
+  if value is None or np.shape(value) != shape:
+    found = None if value is None else np.shape(value)
+    raise ValueError(f'{name} of shape {found}, and the header says {shape}')
+  return np.asarray(value)
