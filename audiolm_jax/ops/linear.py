@@ -148,7 +148,6 @@ def conv_transpose(
   width = w.shape[0]
   if width < stride:
     raise ValueError(f'width {width} < stride {stride} would leave gaps')
-  blocks = -(-width // stride)
   if isinstance(w, weights.LoraTensor):
     low = jnp.einsum('btc,wcr->btwr', x, w.a.astype(x.dtype))
     update = jnp.einsum('btwr,rd->btwd', low, w.b.astype(x.dtype))
@@ -157,9 +156,25 @@ def conv_transpose(
   else:
     kernel = weights.materialize(w, x.dtype)
     frames = jnp.einsum('btc,wcd->btwd', x, kernel)
-  batch, time, _, features = frames.shape
+  return _overlap_add(frames, stride)
+
+
+def depthwise_conv_transpose(
+    x: Float[Array, 'B T C'], w: weights.Weight, stride: int
+) -> Float[Array, 'B S C']:
+  """`conv_transpose` with one filter a channel, kernel [width, C]."""
+  kernel = weights.materialize(w, x.dtype)
+  if kernel.shape[0] < stride:
+    raise ValueError(f'width {kernel.shape[0]} < stride {stride} leaves gaps')
+  return _overlap_add(x[:, :, None] * kernel, stride)
+
+
+def _overlap_add(frames, stride):
+  """Sums frames [B, T, width, C] at T stride: [B, (T - 1) stride + width, C]."""
+  batch, time, width, features = frames.shape
   if time == 0:
-    return jnp.zeros((batch, 0, features), x.dtype)
+    return jnp.zeros((batch, 0, features), frames.dtype)
+  blocks = -(-width // stride)
   extra = blocks * stride - width
   frames = jnp.pad(frames, ((0, 0), (0, 0), (0, extra), (0, 0)))
   frames = frames.reshape(batch, time, blocks, stride, features)
@@ -201,9 +216,18 @@ def ragged_dot(
   return jax.lax.ragged_dot(x, kernel, group_sizes)
 
 
-def weight_norm(v: weights.Weight, g: Float[Array, 'out']) -> Array:
-  """g v / |v| over all axes but the last (Salimans & Kingma 2016, eq. 2)."""
+def weight_norm(
+    v: weights.Weight, g: Float[Array, 'n'], axis: int = -1
+) -> Array:
+  """g v / |v| over all axes but one (Salimans & Kingma 2016, eq. 2)."""
   v = weights.materialize(v)
-  axes = tuple(range(v.ndim - 1))
-  norm = jnp.sqrt(jnp.sum(jnp.square(v), axis=axes, keepdims=True))
-  return g * v / jnp.maximum(norm, 1e-12)
+  shape = [1] * v.ndim
+  shape[axis] = -1
+  norms = jnp.maximum(axis_norms(v, axis), 1e-12)
+  return v * (g / norms).reshape(shape)
+
+
+def axis_norms(v: Array, axis: int = -1) -> Float[Array, 'n']:
+  """|v| over all axes but one."""
+  rest = tuple(i for i in range(v.ndim) if i != axis % v.ndim)
+  return jnp.sqrt(jnp.sum(jnp.square(v), axis=rest))

@@ -1,13 +1,13 @@
 """The Steppable contract, streaming layers, combinators, contract test."""
 
+from audiolm_jax.streaming.base import Layer
 from audiolm_jax.streaming.base import length_mask
 from audiolm_jax.streaming.base import Steppable
 from audiolm_jax.streaming.combinators import Map
 from audiolm_jax.streaming.combinators import Residual
 from audiolm_jax.streaming.combinators import Serial
-from audiolm_jax.streaming.layers import CausalConv
-from audiolm_jax.streaming.layers import CausalConvTranspose
-from audiolm_jax.streaming.layers import CausalDepthwiseConv
+from audiolm_jax.streaming.layers import Conv
+from audiolm_jax.streaming.layers import ConvTranspose
 from audiolm_jax.streaming.layers import Dense
 from audiolm_jax.streaming.layers import FrameNorm
 from audiolm_jax.streaming.spectral import CausalIstft

@@ -1,14 +1,15 @@
 """The `Steppable` contract: a causal layer over a sequence or step by step.
 
-Whole sequences and steps run the same maths; what the contract adds is that it
-is declared (latency, block size, receptive field) and tested
-(`streaming.testing.assert_streaming_contract`).
+What the contract adds to the maths is that it is declared (latency, block size,
+receptive field) and tested (`streaming.testing.assert_streaming_contract`).
+Layers that look ahead are `Layer`s only: they share masks and `reach`.
 
 The vocabulary is that of google/sequence-layers; the code is our own.
 """
 
 from collections.abc import Mapping
 from fractions import Fraction
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -24,7 +25,51 @@ Context = Mapping[str, Array] | None
 PositionSpec = jax.ShapeDtypeStruct
 
 
-class Steppable(nn.Module):
+class Layer(nn.Module):
+  """A map of sequences [B, T, ...] with masks, as a whole at least.
+
+  Masks are prefixes of rows. Masked positions of the input may hold anything,
+  NaN included; no valid output depends on them. Outputs at masked positions are
+  unspecified. A row in a padded batch has the outputs it has alone.
+  """
+
+  @property
+  def block_size(self) -> int:
+    """Input positions that go together, such as a stride."""
+    return 1
+
+  @property
+  def output_ratio(self) -> Fraction:
+    """Output positions for each input position."""
+    return Fraction(1)
+
+  @property
+  def steppable(self) -> bool:
+    """Whether it may be used as a `Steppable`."""
+    return False
+
+  @nn.nowrap
+  def output_spec(self, spec: PositionSpec) -> PositionSpec:
+    """What stands at an output position, given that of the input."""
+    return spec
+
+  @nn.nowrap
+  def reach(self, start: int, stop: int) -> tuple[int, int] | None:
+    """Input positions [first, last) that outputs [start, stop) depend on.
+
+    They may lie before the start or past the end of a sequence, where its
+    edges come in. None if that is unbounded.
+    """
+    raise NotImplementedError(type(self).__name__)
+
+  def __call__(
+      self, x: Float[Array, 'B T *D'], mask: Mask, context: Context = None
+  ) -> tuple[Array, Mask]:
+    """The whole sequence at once: (outputs, their mask)."""
+    raise NotImplementedError(type(self).__name__)
+
+
+class Steppable(Layer):
   """A causal map of sequences [B, T, ...], with an equal step form.
 
   Invariant, for outputs and gradients alike:
@@ -34,7 +79,9 @@ class Steppable(nn.Module):
 
   Subclasses write `process`, the step on an x that is already zero where
   masked, and override what differs from the defaults here. The properties and
-  `initial_state` need no parameters, so they work on an unbound module.
+  `initial_state` need no parameters, so they work on an unbound module. A class
+  whose options may forbid steps (a look ahead, reflection) says so in
+  `steppable`.
   """
 
   @property
@@ -43,9 +90,9 @@ class Steppable(nn.Module):
     return 1
 
   @property
-  def output_ratio(self) -> Fraction:
-    """Output positions for each input position."""
-    return Fraction(1)
+  def steppable(self) -> bool:
+    """Whether `step` may be used."""
+    return True
 
   @property
   def output_latency(self) -> int:
@@ -68,9 +115,16 @@ class Steppable(nn.Module):
     return 1
 
   @nn.nowrap
-  def output_spec(self, spec: PositionSpec) -> PositionSpec:
-    """What stands at an output position, given that of the input."""
-    return spec
+  def reach(self, start: int, stop: int) -> tuple[int, int] | None:
+    if self.receptive_field is None:
+      return None
+
+    def end(position):
+      """The end of the input block during which `step` gives it out."""
+      lagging = (position + self.output_latency) / self.output_ratio
+      return (math.floor(lagging / self.block_size) + 1) * self.block_size
+
+    return end(start) - self.receptive_field, end(stop - 1)
 
   @nn.nowrap
   def initial_state(self, batch: int, spec: PositionSpec) -> State:
@@ -105,8 +159,14 @@ class Steppable(nn.Module):
     """The next T positions: (outputs, their mask, next state).
 
     Raises:
-      ValueError: if T is not a multiple of `block_size`.
+      ValueError: if T is not a multiple of `block_size`, or the layer is not
+        `steppable`.
     """
+    if not self.steppable:
+      raise ValueError(
+          f'{type(self).__name__} cannot step with these options: it needs more'
+          ' of the sequence than its past. Call it on whole sequences.'
+      )
     if x.shape[1] % self.block_size:
       raise ValueError(
           f'{type(self).__name__}.step takes multiples of {self.block_size}'

@@ -1,4 +1,4 @@
-"""Streaming layers made of streaming layers."""
+"""Layers made of layers, streaming ones if all parts are."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -18,7 +18,11 @@ class Serial(base.Steppable):
       number of its blocks.
   """
 
-  layers: tuple[base.Steppable, ...]
+  layers: tuple[base.Layer, ...]
+
+  @property
+  def steppable(self) -> bool:
+    return all(layer.steppable for layer in self.layers)
 
   @property
   def block_size(self) -> int:
@@ -61,6 +65,15 @@ class Serial(base.Steppable):
     return self.block_size - earliest
 
   @nn.nowrap
+  def reach(self, start, stop):
+    for layer in reversed(self.layers):
+      found = layer.reach(start, stop)
+      if found is None:
+        return None
+      start, stop = found
+    return start, stop
+
+  @nn.nowrap
   def output_spec(self, spec):
     for layer in self.layers:
       spec = layer.output_spec(spec)
@@ -81,37 +94,79 @@ class Serial(base.Steppable):
       states.append(layer_state)
     return x, mask, tuple(states)
 
+  def __call__(self, x, mask, context=None):
+    for layer in self.layers:
+      x, mask = layer(x, mask, context)
+    return x, mask
+
 
 class Residual(base.Steppable):
-  """x + body(x), for a body that keeps rate, width and time.
+  """shortcut(x) + body(x), for parts that keep the rate and the time.
+
+  Attributes:
+    body: what is added.
+    shortcut: the other branch; None for x itself, as the body then also keeps
+      the width.
 
   Raises:
-    ValueError: on use, for a body that changes the rate or lags.
+    ValueError: on use, for parts that change the rate or lag.
   """
 
-  body: base.Steppable
+  body: base.Layer
+  shortcut: base.Layer | None = None
+
+  @property
+  def _parts(self) -> list[base.Layer]:
+    return [p for p in (self.body, self.shortcut) if p is not None]
+
+  @property
+  def steppable(self) -> bool:
+    return all(part.steppable for part in self._parts)
 
   @property
   def block_size(self) -> int:
-    return self.body.block_size
+    return math.lcm(*(part.block_size for part in self._parts))
 
   @property
   def output_latency(self) -> int:
-    if self.body.output_latency or self.body.output_ratio != 1:
-      raise ValueError('a residual body must not lag nor change the rate')
+    for part in self._parts:
+      if part.output_latency or part.output_ratio != 1:
+        raise ValueError('a residual part must not lag nor change the rate')
     return 0
 
   @property
   def receptive_field(self) -> int | None:
-    return self.body.receptive_field
+    fields = [part.receptive_field for part in self._parts]
+    return None if None in fields else max(fields)
+
+  @nn.nowrap
+  def reach(self, start, stop):
+    found = [part.reach(start, stop) for part in self._parts]
+    if None in found:
+      return None
+    firsts, lasts = zip((start, stop), *found, strict=True)
+    return min(firsts), max(lasts)
+
+  @nn.nowrap
+  def output_spec(self, spec):
+    return self.body.output_spec(spec)
 
   @nn.nowrap
   def initial_state(self, batch, spec):
-    return self.body.initial_state(batch, spec)
+    return tuple(part.initial_state(batch, spec) for part in self._parts)
 
   def process(self, x, mask, state, context):
-    y, mask, state = self.body.step(x, mask, state, context)
-    return x + y, mask, state
+    y, y_mask, body_state = self.body.step(x, mask, state[0], context)
+    if self.shortcut is None:
+      return x + y, y_mask, (body_state,)
+    x, _, other = self.shortcut.step(x, mask, state[1], context)
+    return x + y, y_mask, (body_state, other)
+
+  def __call__(self, x, mask, context=None):
+    y, y_mask = self.body(x, mask, context)
+    if self.shortcut is not None:
+      x, _ = self.shortcut(x, mask, context)
+    return x + y, y_mask
 
 
 class Map(base.Steppable):

@@ -120,7 +120,7 @@ class StftCodec(base.Tokenizer):
         (
             streaming.Dense(self.width),
             *[self._block() for _ in range(self.decoder_blocks)],
-            streaming.CausalConvTranspose(self.width, windows, windows),
+            streaming.ConvTranspose(self.width, windows, windows),
             *[self._block() for _ in range(self.window_blocks)],
             streaming.FrameNorm(),
             streaming.Dense(3 * (self.window // 2 + 1)),
@@ -255,7 +255,7 @@ class StftCodec(base.Tokenizer):
     return streaming.Residual(
         streaming.Serial(
             (
-                streaming.CausalDepthwiseConv(self.kernel),
+                streaming.Conv(self.width, self.kernel, groups=self.width),
                 streaming.FrameNorm(),
                 streaming.Dense(self.hidden),
                 streaming.Map(nn.relu),

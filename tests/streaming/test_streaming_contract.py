@@ -18,13 +18,23 @@ _AUDIO = jax.ShapeDtypeStruct((1,), jnp.float32)
 _BINS = jax.ShapeDtypeStruct((5,), jnp.complex64)
 
 LAYERS = {
-    'conv': (streaming.CausalConv(4, 3), _FRAMES),
-    'strided': (streaming.CausalConv(4, 4, stride=2), _FRAMES),
-    'dilated': (streaming.CausalConv(2, 3, dilation=2), _FRAMES),
-    'depthwise': (streaming.CausalDepthwiseConv(3, dilation=2), _FRAMES),
-    'transpose': (streaming.CausalConvTranspose(2, 4, 2), _FRAMES),
-    'transpose_uneven': (streaming.CausalConvTranspose(2, 5, 2), _FRAMES),
-    'upsample': (streaming.CausalConvTranspose(2, 3, 3), _FRAMES),
+    'conv': (streaming.Conv(4, 3), _FRAMES),
+    'strided': (streaming.Conv(4, 4, stride=2), _FRAMES),
+    'dilated': (streaming.Conv(2, 3, dilation=2), _FRAMES),
+    'depthwise': (streaming.Conv(3, 3, dilation=2, groups=3), _FRAMES),
+    'transpose': (streaming.ConvTranspose(2, 4, 2), _FRAMES),
+    'transpose_uneven': (streaming.ConvTranspose(2, 5, 2), _FRAMES),
+    'upsample': (streaming.ConvTranspose(2, 3, 3), _FRAMES),
+    'replicate': (streaming.Conv(2, 4, stride=2, padding='replicate'), _FRAMES),
+    'normed': (streaming.Conv(2, 3, weight_norm=True), _FRAMES),
+    'transpose_depthwise': (
+        streaming.ConvTranspose(3, 4, 2, depthwise=True, use_bias=False),
+        _FRAMES,
+    ),
+    'transpose_normed': (
+        streaming.ConvTranspose(2, 4, 2, weight_norm=True),
+        _FRAMES,
+    ),
     'norm': (streaming.FrameNorm(), _FRAMES),
     'stft': (streaming.CausalStft(8, 2), _AUDIO),
     'istft': (streaming.CausalIstft(8, 2, 6), _BINS),
@@ -32,18 +42,18 @@ LAYERS = {
     'serial': (
         streaming.Serial(
             (
-                streaming.CausalConv(4, 3, stride=2),
+                streaming.Conv(4, 3, stride=2),
                 streaming.Residual(
                     streaming.Serial(
                         (
-                            streaming.CausalDepthwiseConv(3),
+                            streaming.Conv(4, 3, groups=4),
                             streaming.Map(nn.relu),
                             streaming.Dense(4),
                         )
                     )
                 ),
                 streaming.Stack(2),
-                streaming.CausalConvTranspose(10, 4, 4),
+                streaming.ConvTranspose(10, 4, 4),
                 streaming.Map(
                     lambda x: jax.lax.complex(x[..., :5], x[..., 5:])
                 ),
@@ -102,14 +112,14 @@ class _Leak(base.Steppable):
     return x + jnp.roll(x, -1, axis=1), mask, state
 
 
-class _TimesZero(streaming.CausalConv):
+class _TimesZero(streaming.Conv):
   """Masks by multiplication, past the select."""
 
   def step(self, x, mask, state, context=None):
     return self.process(x * mask[..., None], mask, state, context)
 
 
-class _LostGradient(streaming.CausalConv):
+class _LostGradient(streaming.Conv):
   """The overlap is right in value, and cut from the gradient."""
 
   def process(self, x, mask, state, context):
@@ -117,7 +127,7 @@ class _LostGradient(streaming.CausalConv):
     return y, mask, jax.lax.stop_gradient(state)
 
 
-class _StaleReset(streaming.CausalConv):
+class _StaleReset(streaming.Conv):
   """The reset forgets the buffer."""
 
   @nn.nowrap
@@ -125,7 +135,7 @@ class _StaleReset(streaming.CausalConv):
     return state
 
 
-class _Wide(streaming.CausalConv):
+class _Wide(streaming.Conv):
   """Declares a smaller receptive field than it has."""
 
   @property
@@ -182,7 +192,7 @@ def test_conv_is_that_of_numpy():
   rng = np.random.default_rng(0)
   x = rng.standard_normal((1, 12, 1)).astype(np.float32)
   kernel = rng.standard_normal(4).astype(np.float32)
-  layer = streaming.CausalConv(1, 4, use_bias=False)
+  layer = streaming.Conv(1, 4, use_bias=False)
   y, _ = layer.apply(
       {'params': {'kernel': kernel[:, None, None]}},
       x,
@@ -194,7 +204,7 @@ def test_conv_is_that_of_numpy():
 
 def test_serial_refuses_a_lag_that_splits_blocks():
   layer = streaming.Serial(
-      (streaming.CausalIstft(8, 2, 3), streaming.CausalConv(1, 2, stride=2))
+      (streaming.CausalIstft(8, 2, 3), streaming.Conv(1, 2, stride=2))
   )
   with pytest.raises(ValueError, match='lags by 3'):
     _ = layer.output_latency

@@ -1,0 +1,96 @@
+"""Recurrences over time as pure functions."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+# (h, c), each [B, D].
+LstmState = tuple[Float[Array, 'B D'], Float[Array, 'B D']]
+
+
+@jax.custom_vjp
+def lstm(
+    inputs: Float[Array, 'T B 4D'],
+    kernel: Float[Array, 'D 4D'],
+    state: LstmState,
+    mask: Bool[Array, 'T B'],
+) -> tuple[Float[Array, 'T B D'], LstmState]:
+  """An LSTM's recurrence (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
+
+  Gates stand in torch's order: input, forget, cell, output. The gradient of
+  `kernel` is one product over all of time; that of a plain scan would read and
+  write the whole kernel at each position.
+
+  Args:
+    inputs: what input and biases add to the gates, time first.
+    kernel: from the previous output to the gates.
+    state: before the first position.
+    mask: where False the state stands still, and the output repeats.
+
+  Returns:
+    (outputs h of each position, the state after the last).
+  """
+  outputs, _, _, state = _forward(inputs, kernel, state, mask)
+  return outputs, state
+
+
+def _forward(inputs, kernel, state, mask):
+  """(outputs, cells, activated gates, last state)."""
+
+  def step(state, now):
+    z, valid = now
+    h, c = state
+    i, f, g, o = jnp.split(z + h @ kernel, 4, axis=-1)
+    i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
+    g = jnp.tanh(g)
+    valid = valid[:, None]
+    c = jnp.where(valid, f * c + i * g, c)
+    h = jnp.where(valid, o * jnp.tanh(c), h)
+    gates = jnp.concatenate([i, f, g, o], axis=-1)
+    return (h, c), (h, c, gates)
+
+  state, (outputs, cells, gates) = jax.lax.scan(step, state, (inputs, mask))
+  return outputs, cells, gates, state
+
+
+def _lstm_forward(inputs, kernel, state, mask):
+  outputs, cells, gates, last = _forward(inputs, kernel, state, mask)
+  return (outputs, last), (kernel, state, mask, outputs, cells, gates)
+
+
+def _lstm_backward(saved, cotangents):
+  kernel, (h, c), mask, outputs, cells, gates = saved
+  d_outputs, (d_h, d_c) = cotangents
+  before = jnp.concatenate([c[None], cells[:-1]])
+
+  def step(carry, now):
+    d_h, d_c = carry
+    d_output, valid, c_before, c, gates = now
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    valid = valid[:, None]
+    d_h += d_output
+    t = jnp.tanh(c)
+    d_new = jnp.where(valid, d_h, 0)
+    d_cell = jnp.where(valid, d_c, 0) + d_new * o * (1 - t * t)
+    d_gates = jnp.concatenate(
+        [
+            d_cell * g * i * (1 - i),
+            d_cell * c_before * f * (1 - f),
+            d_cell * i * (1 - g * g),
+            d_new * t * o * (1 - o),
+        ],
+        axis=-1,
+    )
+    d_h = jnp.where(valid, 0, d_h) + d_gates @ kernel.T
+    d_c = jnp.where(valid, 0, d_c) + d_cell * f
+    return (d_h, d_c), d_gates
+
+  (d_h, d_c), d_inputs = jax.lax.scan(
+      step, (d_h, d_c), (d_outputs, mask, before, cells, gates), reverse=True
+  )
+  before = jnp.concatenate([h[None], outputs[:-1]])
+  d_kernel = jnp.einsum('tbd,tbe->de', before, d_inputs)
+  return d_inputs, d_kernel, (d_h, d_c), None
+
+
+lstm.defvjp(_lstm_forward, _lstm_backward)
