@@ -10,6 +10,7 @@ from audiolm_jax.streaming.layers import Conv
 from audiolm_jax.streaming.layers import ConvTranspose
 from audiolm_jax.streaming.layers import Dense
 from audiolm_jax.streaming.layers import FrameNorm
+from audiolm_jax.streaming.lstm import Lstm
 from audiolm_jax.streaming.spectral import CausalIstft
 from audiolm_jax.streaming.spectral import CausalStft
 from audiolm_jax.streaming.spectral import Stack

@@ -1,0 +1,47 @@
+"""The hand-written gradient of the recurrence is that of its forward pass."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from audiolm_jax.ops import recurrence
+
+
+def _plain(inputs, kernel, state, mask):
+  """The recurrence step by step, for JAX to differentiate."""
+  h, c = state
+  outputs = []
+  for z, valid in zip(inputs, mask[..., None], strict=True):
+    i, f, g, o = jnp.split(z + h @ kernel, 4, axis=-1)
+    new = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    c = jnp.where(valid, new, c)
+    h = jnp.where(valid, jax.nn.sigmoid(o) * jnp.tanh(new), h)
+    outputs.append(h)
+  return jnp.stack(outputs), (h, c)
+
+
+def test_lstm_and_its_gradient_with_masks_anywhere():
+  rng = np.random.default_rng(0)
+
+  def random(*shape):
+    return jnp.asarray(rng.normal(size=shape).astype(np.float32))
+
+  arguments = random(5, 2, 12), random(3, 12), (random(2, 3), random(2, 3))
+  mask = jnp.array([[1, 1, 0, 1, 0], [0, 1, 1, 1, 1]], bool).T
+  factors = random(5, 2, 3), (random(2, 3), random(2, 3))
+
+  def loss(function):
+    def scalar(inputs, kernel, state):
+      out = function(inputs, kernel, state, mask)
+      terms = jax.tree.map(lambda y, w: jnp.sum(y * w), out, factors)
+      return sum(jax.tree.leaves(terms)), out
+
+    return jax.jit(jax.value_and_grad(scalar, (0, 1, 2), has_aux=True))
+
+  actual = loss(recurrence.lstm)(*arguments)
+  expected = loss(_plain)(*arguments)
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+      actual,
+      expected,
+  )
