@@ -1,7 +1,11 @@
 """Reading and writing audio files."""
 
+from collections.abc import Iterator
+import contextlib
+import dataclasses
 import os
 import pathlib
+from typing import BinaryIO
 
 import av
 from jaxtyping import Float
@@ -19,13 +23,85 @@ class AudioFileError(Exception):
   """A file that can't be read as audio; the message names it and says why."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+  """What comes out of a decoder.
+
+  Attributes:
+    rate: samples a second.
+    channels: how many.
+    seconds: as the container says, which may be wrong; None if it does not.
+    blocks: the samples in [-1, 1], some [T, C] at a time.
+  """
+
+  rate: int
+  channels: int
+  seconds: float | None
+  blocks: Iterator[Float[np.ndarray, 'T C']]
+
+
+@contextlib.contextmanager
+def decoding(
+    source: str | os.PathLike | BinaryIO, name: str | None = None
+) -> Iterator[Decoded]:
+  """Decodes block by block, whatever the container and codec.
+
+  Args:
+    source: wav, flac, ogg, opus, mp3, raw g722, ... (all that FFmpeg decodes);
+      a path, or a file object, which need not be seekable.
+    name: what messages call it; by default the path.
+
+  Raises:
+    AudioFileError: naming the file and the reason, here or on iteration.
+  """
+  name = name or os.fspath(source)
+  if isinstance(source, (str, os.PathLike)):
+    path = pathlib.Path(source)
+    with _errors(name):
+      if path.stat().st_size == 0:
+        raise AudioFileError(f'{name}: the file is empty.')
+    source, kind = str(path), _RAW_FORMATS.get(path.suffix.lower())
+  else:
+    kind = None
+  with _errors(name):
+    container = av.open(source, format=kind)
+  with container:
+    if not container.streams.audio:
+      raise AudioFileError(f'{name}: the file holds no audio stream.')
+    stream = container.streams.audio[0]
+    frames = container.decode(stream)
+    with _errors(name):
+      # The rate that a header gives need not be that of the samples (HE-AAC).
+      first = next(frames, None)
+    rate = stream.rate if first is None else first.sample_rate
+    channels = stream.channels if first is None else first.layout.nb_channels
+    seconds = container.duration and container.duration / av.time_base
+    blocks = _blocks(name, first, frames, rate, channels)
+    yield Decoded(rate, channels or 1, seconds, blocks)
+
+
+def _blocks(name, first, frames, rate, channels):
+  """Samples of decoded frames, none of which may be of another kind."""
+  frame = first
+  while frame is not None:
+    if (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
+      raise AudioFileError(
+          f'{name}: it changes from {rate} Hz x {channels} to'
+          f' {frame.sample_rate} Hz x {frame.layout.nb_channels} on the way.'
+      )
+    with _errors(name):
+      block = _samples(frame)
+      frame = next(frames, None)
+    yield block
+
+
 def read(
     path: str | os.PathLike,
 ) -> tuple[Float[np.ndarray, 'T C'], int]:
-  """Decodes an audio file, whatever its container and codec.
+  """Decodes a whole audio file.
 
   Args:
-    path: wav, flac, ogg, opus, mp3, raw g722, ... (all that FFmpeg decodes).
+    path: as for `decoding`.
 
   Returns:
     The samples in [-1, 1] (T may be 0) and the sample rate in Hz.
@@ -33,25 +109,10 @@ def read(
   Raises:
     AudioFileError: naming the file and the reason.
   """
-  path = pathlib.Path(path)
-  blocks = []
-  try:
-    if path.stat().st_size == 0:
-      raise AudioFileError(f'{path}: the file is empty.')
-    with av.open(
-        str(path), format=_RAW_FORMATS.get(path.suffix.lower())
-    ) as container:
-      if not container.streams.audio:
-        raise AudioFileError(f'{path}: the file holds no audio stream.')
-      stream = container.streams.audio[0]
-      for frame in container.decode(stream):
-        blocks.append(_samples(frame))
-      rate, channels = stream.rate, stream.channels
-  except (OSError, ValueError, av.FFmpegError) as error:
-    raise AudioFileError(f'{path}: cannot be decoded ({error}).') from error
-  if not blocks:
-    return np.zeros((0, channels or 1), np.float32), rate
-  return np.concatenate(blocks), rate
+  with decoding(path) as decoded:
+    blocks = list(decoded.blocks)
+  empty = np.zeros((0, decoded.channels), np.float32)
+  return np.concatenate([empty, *blocks]), decoded.rate
 
 
 def write(
@@ -93,6 +154,15 @@ def to_int16(audio: Float[np.ndarray, '...']) -> np.ndarray:
 def to_float(audio: np.ndarray) -> Float[np.ndarray, '...']:
   """16-bit integers as float32 in [-1, 1)."""
   return audio.astype(np.float32) * np.float32(1 / 32768)
+
+
+@contextlib.contextmanager
+def _errors(name: str):
+  """What goes wrong inside, as an AudioFileError."""
+  try:
+    yield
+  except (OSError, ValueError, av.FFmpegError) as error:
+    raise AudioFileError(f'{name}: cannot be decoded ({error}).') from error
 
 
 def _samples(frame: av.AudioFrame) -> Float[np.ndarray, 'T C']:

@@ -1,0 +1,380 @@
+"""Audio block by block: files and pipes of any length in constant memory."""
+
+from collections.abc import Iterable, Iterator
+from concurrent import futures
+import contextlib
+import dataclasses
+import math
+import os
+import pathlib
+import struct
+import sys
+from typing import Any, BinaryIO
+
+from jaxtyping import Float
+import numpy as np
+import soundfile
+import soxr
+
+from audiolm_jax.audio import files
+from audiolm_jax.audio import resample
+
+STANDARD_STREAM = '-'
+
+# Formats of wav files: tag and bits -> numpy type and full scale.
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_WAV_TYPES = {
+    (_PCM, 8): ('u1', 128),
+    (_PCM, 16): ('<i2', 1 << 15),
+    (_PCM, 32): ('<i4', 1 << 31),
+    (_FLOAT, 32): ('<f4', 1),
+    (_FLOAT, 64): ('<f8', 1),
+}
+# Sizes that mean "until the input ends", as FFmpeg, sox and `Writer` have it.
+_ENDLESS = 0x7FFFF000
+# What one read of a pipe asks for; it returns with what is there.
+_READ = 1 << 14
+_WAV_LIMIT = (1 << 32) - (1 << 16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+  """Samples without a header: 16-bit little-endian, channels interleaved."""
+
+  rate: int
+  channels: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """Audio that is being read.
+
+  Attributes:
+    rate: samples a second, of the blocks.
+    channels: of the blocks.
+    seconds: as the file says; None where it does not, as for pipes.
+    blocks: samples [T, C] in [-1, 1], of any T.
+  """
+
+  rate: int
+  channels: int
+  seconds: float | None
+  blocks: Iterator[Float[np.ndarray, 'T C']]
+
+
+@contextlib.contextmanager
+def opened(
+    path: str | os.PathLike,
+    *,
+    rate: int | None = None,
+    channels: int | None = None,
+    raw: Raw | None = None,
+) -> Iterator[Stream]:
+  """Reads a file, or stdin ('-'), at any rate and number of channels.
+
+  The blocks together equal what `files.read`, `resample.remix` and
+  `resample.resample` make of the whole.
+
+  Args:
+    path: of all that `files.decoding` takes. A wav file on stdin gives samples
+      as they come; other formats come as soon as FFmpeg gives them out.
+    rate: to resample to; default: as it is.
+    channels: to mix to, by the rules of `resample.remix`; default: as they are.
+    raw: what the samples are where there is no header.
+
+  Raises:
+    files.AudioFileError: naming the file and the reason, here or on iteration.
+  """
+  name = os.fspath(path)
+  with contextlib.ExitStack() as stack:
+    if name == STANDARD_STREAM:
+      name, pipe = 'standard input', _Pipe(sys.stdin.fileno())
+      found = stack.enter_context(_from_pipe(pipe, name, raw))
+    elif raw is not None:
+      with _explained(name):
+        file = stack.enter_context(open(path, 'rb', buffering=0))
+      found = stack.enter_context(_from_pipe(_Pipe(file.fileno()), name, raw))
+    else:
+      found = stack.enter_context(files.decoding(path))
+    with _explained(name):
+      # Rules are told before anything is read.
+      if channels is not None:
+        resample.remix(np.zeros((0, found.channels), np.float32), channels)
+    blocks = found.blocks
+    if channels is not None:
+      blocks = (resample.remix(block, channels) for block in blocks)
+    channels = channels or found.channels
+    if rate is not None and rate != found.rate:
+      blocks = resampled(blocks, found.rate, rate, channels)
+    yield Stream(rate or found.rate, channels, found.seconds, blocks)
+
+
+def resampled(
+    blocks: Iterable[Float[np.ndarray, 'T C']],
+    rate: int,
+    target_rate: int,
+    channels: int,
+) -> Iterator[Float[np.ndarray, 'U C']]:
+  """`resample.resample` of the whole, block by block."""
+  stream = soxr.ResampleStream(rate, target_rate, channels, dtype='float32')
+  for block in blocks:
+    yield stream.resample_chunk(np.ascontiguousarray(block, np.float32))
+  empty = np.zeros((0, channels), np.float32)
+  yield stream.resample_chunk(empty, last=True)
+
+
+def fixed(
+    blocks: Iterable[Float[np.ndarray, 'T C']], size: int
+) -> Iterator[Float[np.ndarray, 'T C']]:
+  """The same samples in blocks of `size`; the last may be shorter."""
+  parts, have = [], 0
+  for block in blocks:
+    parts.append(block)
+    have += len(block)
+    if have >= size:
+      joined = np.concatenate(parts)
+      whole = have - have % size
+      yield from np.split(joined[:whole], whole // size)
+      parts, have = [joined[whole:]], have - whole
+  if have:
+    yield np.concatenate(parts)
+
+
+def ahead(items: Iterable[Any]) -> Iterator[Any]:
+  """The same items; the next is made in a thread while one is worked on."""
+  items = iter(items)
+  end = object()
+  with futures.ThreadPoolExecutor(1) as reader:
+    upcoming = reader.submit(next, items, end)
+    while (item := upcoming.result()) is not end:
+      upcoming = reader.submit(next, items, end)
+      yield item
+
+
+class Writer:
+  """Takes blocks of audio; made by `create`.
+
+  Attributes:
+    samples: taken so far.
+  """
+
+  def __init__(self, put, name: str, channels: int):
+    self._put = put
+    self._name = name
+    self._channels = channels
+    self.samples = 0
+
+  def write(self, block: Float[np.ndarray, 'T C']) -> None:
+    """Appends samples, clipped to [-1, 1].
+
+    Raises:
+      ValueError: if they are not finite or have other channels.
+    """
+    block = np.asarray(block, np.float32)
+    if block.ndim != 2 or block.shape[1] != self._channels:
+      raise ValueError(
+          f'{self._name}: a block of shape {block.shape} where there are'
+          f' {self._channels} channels'
+      )
+    if not np.isfinite(block).all():
+      raise ValueError(f'{self._name}: the samples are not finite.')
+    self._put(block)
+    self.samples += len(block)
+
+
+@contextlib.contextmanager
+def create(
+    path: str | os.PathLike,
+    rate: int,
+    channels: int,
+    *,
+    samples: int | None = None,
+    raw: bool = False,
+) -> Iterator[Writer]:
+  """A 16-bit wav or flac file, which appears when it is whole; '-' is stdout.
+
+  Args:
+    path: its suffix says which; stdout gets wav of unknown size.
+    rate: samples a second.
+    channels: how many.
+    samples: how many will come, if known: what a wav file can't hold is then
+      written as RF64.
+    raw: write no header, only samples.
+
+  Raises:
+    ValueError: for another suffix, or a wav file that grew over 4 GiB.
+  """
+  name = os.fspath(path)
+  if name == STANDARD_STREAM:
+    file = sys.stdout.buffer
+    if not raw:
+      file.write(_wav_header(rate, channels))
+      file.flush()
+    yield Writer(_put_raw(file), 'standard output', channels)
+    return
+  path = pathlib.Path(path)
+  if not raw and path.suffix.lower() not in ('.wav', '.flac'):
+    raise ValueError(f'{path}: expected .wav or .flac.')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{os.getpid()}-{path.name}')
+  try:
+    with contextlib.ExitStack() as stack:
+      if raw:
+        put = _put_raw(stack.enter_context(temporary.open('wb')))
+      else:
+        put = _put_file(stack, path, temporary, rate, channels, samples)
+      yield Writer(put, name, channels)
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+def _put_file(stack, path, temporary, rate, channels, samples):
+  """Appends to a file by libsndfile."""
+  kind = path.suffix[1:].upper()
+  if kind == 'WAV' and 2 * channels * (samples or 0) > _WAV_LIMIT:
+    kind = 'RF64'
+  file = stack.enter_context(
+      soundfile.SoundFile(
+          temporary, 'w', rate, channels, subtype='PCM_16', format=kind
+      )
+  )
+
+  def put(block):
+    if kind == 'WAV' and 2 * channels * file.frames > _WAV_LIMIT:
+      raise ValueError(f'{path}: no more than 4 GiB fit; write .flac.')
+    file.write(np.clip(block, -1, 1))
+
+  return put
+
+
+def _put_raw(file: BinaryIO):
+  def put(block):
+    file.write(files.to_int16(block).astype('<i2').tobytes())
+    file.flush()
+
+  return put
+
+
+def _wav_header(rate: int, channels: int) -> bytes:
+  """Of a wav file of 16 bits whose size is not known."""
+  size = 0xFFFFFFFF
+  return struct.pack(
+      '<4sI4s4sIHHIIHH4sI',
+      b'RIFF',
+      size,
+      b'WAVE',
+      b'fmt ',
+      16,
+      _PCM,
+      channels,
+      rate,
+      2 * channels * rate,
+      2 * channels,
+      16,
+      b'data',
+      size,
+  )
+
+
+class _Pipe:
+  """A file descriptor as a file: a read returns with what is there."""
+
+  def __init__(self, descriptor: int):
+    self._descriptor = descriptor
+    self._kept = b''
+
+  def read(self, size: int) -> bytes:
+    if self._kept:
+      data, self._kept = self._kept[:size], self._kept[size:]
+      return data
+    return os.read(self._descriptor, size)
+
+  def exactly(self, size: int) -> bytes:
+    """As many bytes, or fewer if the input ends."""
+    parts = []
+    while size and (part := self.read(size)):
+      parts.append(part)
+      size -= len(part)
+    return b''.join(parts)
+
+  def give_back(self, data: bytes) -> None:
+    """Lets the next read begin with data."""
+    self._kept = data + self._kept
+
+
+@contextlib.contextmanager
+def _from_pipe(pipe: _Pipe, name: str, raw: Raw | None):
+  """Raw samples and plain wav by hand, without FFmpeg's delay; else by it."""
+  if raw is not None:
+    blocks = _pcm(pipe, name, raw.channels, _PCM, 16, None)
+    yield Stream(raw.rate, raw.channels, None, blocks)
+    return
+  with _explained(name):
+    found, head = _wav_format(pipe)
+  if found is None:
+    pipe.give_back(head)
+    with files.decoding(pipe, name) as decoded:
+      yield decoded
+    return
+  tag, channels, rate, bits, size = found
+  blocks = _pcm(pipe, name, channels, tag, bits, size)
+  yield Stream(rate, channels, None, blocks)
+
+
+def _wav_format(pipe: _Pipe):
+  """((tag, channels, rate, bits, bytes or None) or None, what was read)."""
+  head = pipe.exactly(12)
+  if not head:
+    raise ValueError('it is empty')
+  if head[:4] not in (b'RIFF', b'RF64') or head[8:] != b'WAVE':
+    return None, head
+  form = None
+  while True:
+    chunk = pipe.exactly(8)
+    head += chunk
+    if len(chunk) < 8:
+      return None, head
+    name, size = struct.unpack('<4sI', chunk)
+    if name == b'data':
+      break
+    body = pipe.exactly(size + size % 2)
+    head += body
+    if name == b'fmt ' and len(body) >= 16:
+      tag, channels, rate, _, _, bits = struct.unpack('<HHIIHH', body[:16])
+      if tag == _EXTENSIBLE and len(body) >= 26:
+        (tag,) = struct.unpack('<H', body[24:26])
+      form = tag, channels, rate, bits
+  if form is None or (form[0], form[3]) not in _WAV_TYPES or not form[1]:
+    return None, head
+  return (*form, None if not size or size >= _ENDLESS else size), head
+
+
+def _pcm(pipe, name, channels, tag, bits, size):
+  """Samples as they come, up to `size` bytes or the input's end."""
+  kind, scale = _WAV_TYPES[tag, bits]
+  frame = np.dtype(kind).itemsize * channels
+  left = math.inf if size is None else size
+  rest = b''
+  while left:
+    with _explained(name):
+      data = pipe.read(min(_READ, left))
+    if not data:
+      return
+    left -= len(data)
+    data = rest + data
+    whole = len(data) - len(data) % frame
+    data, rest = data[:whole], data[whole:]
+    block = np.frombuffer(data, kind).astype(np.float32)
+    # Eight bits are unsigned, about 128.
+    block = (block - 128 * (kind == 'u1')) / np.float32(scale)
+    yield block.reshape(-1, channels)
+
+
+@contextlib.contextmanager
+def _explained(name: str):
+  try:
+    yield
+  except (OSError, ValueError) as error:
+    raise files.AudioFileError(f'{name}: cannot be read ({error}).') from error
