@@ -14,7 +14,7 @@ from audiolm_jax import tokenizers
 from audiolm_jax.objectives import base
 from audiolm_jax.objectives import spectral
 from audiolm_jax.tokenizers import bound
-from audiolm_jax.tokenizers import rvq
+from audiolm_jax.tokenizers.bottlenecks import vq
 
 _Positive = Annotated[int, config.Range(min=1)]
 _Share = Annotated[float, config.Range(min=0, max=1)]
@@ -105,7 +105,7 @@ class Codec(base.Objective):
     valid = streaming.length_mask(lengths, size)
     audio = jnp.where(valid[..., None], batch['audio'], 0.0)
     dropout_rng, statistics_rng = jax.random.split(rng)
-    levels = rvq.dropout_levels(
+    levels = vq.dropout_levels(
         dropout_rng, audio.shape[0], len(spec.slots), self.quantizer_dropout
     )
     quantised = codec.quantise(variables['codec'], audio, lengths, levels)
@@ -128,9 +128,9 @@ class Codec(base.Objective):
     samples = jnp.sum(lengths).astype(jnp.float32)
     terms = {name: (value, samples) for name, value in sums.items()}
     frame_count = jnp.sum(frames).astype(jnp.float32)
-    commitment = jnp.sum(jnp.where(frames, quantised.commitment, 0.0))
+    commitment = jnp.sum(jnp.where(frames, quantised.losses['commitment'], 0.0))
     terms['commitment'] = (commitment, frame_count)
-    statistics = rvq.statistics(
+    statistics = vq.statistics(
         jax.lax.stop_gradient(quantised),
         frames,
         spec.slots[0].vocabulary,
@@ -145,8 +145,8 @@ class Codec(base.Objective):
   def finish(
       self, states: dict[str, Any], statistics: Any, rng: Array
   ) -> dict[str, Any]:
-    ema = rvq.Ema(self.codebook_decay, self.dead_threshold)
-    return {'codec': rvq.update(states['codec'], statistics, rng, ema)}
+    ema = vq.Ema(self.codebook_decay, self.dead_threshold)
+    return {'codec': vq.update(states['codec'], statistics, rng, ema)}
 
   def bind(self, variables: base.Variables) -> bound.BoundTokenizer:
     return bound.BoundTokenizer(self.tokenizer, variables['codec'])
@@ -160,7 +160,7 @@ class Codec(base.Objective):
     # An average below a thousandth of the mean is not in use.
     counts = jnp.where(counts > 1e-3 * jnp.mean(counts), counts, 0.0)
     metrics = {}
-    for name, values in rvq.usage_metrics(counts).items():
+    for name, values in vq.usage_metrics(counts).items():
       chosen = {
           '': jnp.mean(values),
           '_first': values[0],

@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 from audiolm_jax import config
 from audiolm_jax import streaming
 from audiolm_jax.tokenizers import base
-from audiolm_jax.tokenizers import rvq
+from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers.bottlenecks import vq
 
 _Positive = Annotated[int, config.Range(min=1)]
 
@@ -139,7 +140,7 @@ class StftCodec(base.Tokenizer):
     decoder = self.decoder.init(decoder_rng, latents, jnp.ones((1, 1), bool))
     return {
         'params': {'encoder': encoder['params'], 'decoder': decoder['params']},
-        'state': rvq.init(self.codebooks, self.vocabulary, self.dimension),
+        'state': vq.init(self.codebooks, self.vocabulary, self.dimension),
     }
 
   def encode(
@@ -160,7 +161,7 @@ class StftCodec(base.Tokenizer):
       audio: Float[Array, 'B T 1'],
       lengths: Int[Array, 'B'],
       levels: Int[Array, 'B'] | None = None,
-  ) -> rvq.Quantised:
+  ) -> bottlenecks.Quantised:
     """`encode` with all that the quantiser says, margins included.
 
     Args:
@@ -173,13 +174,13 @@ class StftCodec(base.Tokenizer):
     latents, mask = self.encoder.apply(
         {'params': variables['params']['encoder']}, audio, mask
     )
-    return rvq.quantise(variables['state'].codebooks, latents, mask, levels)
+    return vq.quantise(variables['state'].codebooks, latents, mask, levels)
 
   def decode(
       self, variables: base.Variables, tokens: base.Tokens
   ) -> tuple[Float[Array, 'B T 1'], Int[Array, 'B']]:
     """As the seam has it; codes may be those of the first N <= K codebooks."""
-    latents = rvq.dequantise(variables['state'].codebooks, tokens.codes)
+    latents = vq.dequantise(variables['state'].codebooks, tokens.codes)
     audio = self.decode_latents(variables['params'], latents, tokens.lengths)
     return audio, tokens.lengths
 
@@ -227,7 +228,7 @@ class StftCodec(base.Tokenizer):
         state,
         method='step',
     )
-    quantised = rvq.quantise(variables['state'].codebooks, latents, mask)
+    quantised = vq.quantise(variables['state'].codebooks, latents, mask)
     return quantised.codes, mask, state
 
   def decode_step(
@@ -241,7 +242,7 @@ class StftCodec(base.Tokenizer):
 
     Masked frames after the last one flush what is still to sound.
     """
-    latents = rvq.dequantise(variables['state'].codebooks, codes)
+    latents = vq.dequantise(variables['state'].codebooks, codes)
     return self.decoder.apply(
         {'params': variables['params']['decoder']},
         latents,

@@ -13,7 +13,7 @@ from audiolm_jax import tokenizers
 from audiolm_jax.streaming import testing
 from audiolm_jax.tokenizers import base
 from audiolm_jax.tokenizers import bound
-from audiolm_jax.tokenizers import rvq
+from audiolm_jax.tokenizers.bottlenecks import vq
 
 HOP = 32
 # As the real one, small: two windows a frame, a block on either side.
@@ -51,8 +51,8 @@ def variables():
   for step in range(CODEC.codebooks):
     key = jax.random.fold_in(jax.random.key(1), step)
     quantised = encode({**fresh, 'state': state}, audio, lengths)
-    statistics = rvq.statistics(quantised, mask, CODEC.vocabulary, key)
-    state = rvq.update(state, statistics, key, rvq.Ema())
+    statistics = vq.statistics(quantised, mask, CODEC.vocabulary, key)
+    state = vq.update(state, statistics, key, vq.Ema())
   return {'params': fresh['params'], 'state': state}
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.tokenizers import rvq
+from audiolm_jax.tokenizers.bottlenecks import vq
 
 K, V, D = 3, 16, 4
 
@@ -30,7 +30,7 @@ def _numpy_rvq(x, codebooks):
 
 def test_quantise_equals_brute_force(data):
   x, mask, codebooks = data
-  quantised = jax.jit(rvq.quantise)(codebooks, x, mask)
+  quantised = jax.jit(vq.quantise)(codebooks, x, mask)
   codes, total = _numpy_rvq(x, codebooks)
   np.testing.assert_array_equal(
       quantised.codes, np.where(mask[..., None], codes, 0)
@@ -39,7 +39,7 @@ def test_quantise_equals_brute_force(data):
       np.asarray(quantised.latents)[mask], total[mask], atol=1e-5
   )
   np.testing.assert_allclose(
-      rvq.dequantise(codebooks, quantised.codes)[mask], total[mask], atol=1e-5
+      vq.dequantise(codebooks, quantised.codes)[mask], total[mask], atol=1e-5
   )
 
 
@@ -47,7 +47,7 @@ def test_latents_have_the_gradient_of_the_identity(data):
   x, mask, codebooks = data
   weight = np.random.default_rng(1).standard_normal(x.shape)
   gradient = jax.grad(
-      lambda x: jnp.sum(rvq.quantise(codebooks, x, mask).latents * weight)
+      lambda x: jnp.sum(vq.quantise(codebooks, x, mask).latents * weight)
   )(x)
   np.testing.assert_allclose(
       gradient, np.where(mask[..., None], weight, 0), rtol=1e-6
@@ -58,7 +58,9 @@ def test_commitment_pulls_each_level_towards_its_sum(data):
   x, mask, codebooks = data
   levels = jnp.array([3, 1, 2, 3])
   gradient = jax.grad(
-      lambda x: jnp.sum(rvq.quantise(codebooks, x, mask, levels).commitment)
+      lambda x: jnp.sum(
+          vq.quantise(codebooks, x, mask, levels).losses['commitment']
+      )
   )(x)
   expected = np.zeros_like(x)
   for row, used in enumerate([3, 1, 2, 3]):
@@ -71,12 +73,12 @@ def test_commitment_pulls_each_level_towards_its_sum(data):
 
 def test_dropped_levels_leave_latents_but_keep_codes(data):
   x, mask, codebooks = data
-  full = rvq.quantise(codebooks, x, mask)
-  dropped = rvq.quantise(codebooks, x, mask, jnp.array([1, 2, 3, 1]))
+  full = vq.quantise(codebooks, x, mask)
+  dropped = vq.quantise(codebooks, x, mask, jnp.array([1, 2, 3, 1]))
   np.testing.assert_array_equal(full.codes, dropped.codes)
-  first = rvq.dequantise(codebooks, full.codes[..., :1])
+  first = vq.dequantise(codebooks, full.codes[..., :1])
   np.testing.assert_allclose(dropped.latents[0], first[0], atol=1e-5)
-  levels = rvq.dropout_levels(jax.random.key(0), 4000, 4, 0.5)
+  levels = vq.dropout_levels(jax.random.key(0), 4000, 4, 0.5)
   share = np.bincount(levels, minlength=5)[1:] / 4000
   np.testing.assert_allclose(share, [0.125, 0.125, 0.125, 0.625], atol=0.03)
 
@@ -86,7 +88,7 @@ def test_masked_frames_count_for_nothing(data):
   key = jax.random.key(0)
   poisoned = np.where(mask[..., None], x, np.nan)
   results = [
-      rvq.statistics(rvq.quantise(codebooks, v, mask), mask, V, key)
+      vq.statistics(vq.quantise(codebooks, v, mask), mask, V, key)
       for v in (x, poisoned)
   ]
   jax.tree.map(np.testing.assert_array_equal, *results)
@@ -104,8 +106,8 @@ def test_statistics_add_over_microbatches(data):
   x, mask, codebooks = data
 
   def sums(rows):
-    quantised = rvq.quantise(codebooks, x[rows], mask[rows])
-    return rvq.statistics(quantised, mask[rows], V, jax.random.key(1))
+    quantised = vq.quantise(codebooks, x[rows], mask[rows])
+    return vq.statistics(quantised, mask[rows], V, jax.random.key(1))
 
   parts = jax.tree.map(jnp.add, sums(slice(0, 2)), sums(slice(2, 4)))
   whole = sums(slice(0, 4))
@@ -116,27 +118,28 @@ def test_statistics_add_over_microbatches(data):
 
 def test_update_is_the_moving_average_of_live_codes(data):
   x, mask, codebooks = data
-  state = rvq.State(
+  state = vq.State(
       codebooks=codebooks,
       counts=jnp.full((K, V), 5.0),
       sums=5.0 * codebooks,
+      updates=jnp.zeros(K, jnp.int32),
   )
-  quantised = rvq.quantise(codebooks, x, mask)
-  new = rvq.statistics(quantised, mask, V, jax.random.key(0))
-  after = rvq.update(state, new, jax.random.key(1), rvq.Ema(0.9, 0.0))
+  quantised = vq.quantise(codebooks, x, mask)
+  new = vq.statistics(quantised, mask, V, jax.random.key(0))
+  after = vq.update(state, new, jax.random.key(1), vq.Ema(0.9, 0.0))
   counts = 0.9 * 5 + 0.1 * new.counts
   expected = (0.9 * 5 * codebooks + 0.1 * new.sums) / counts[..., None]
   np.testing.assert_allclose(after.codebooks, expected, atol=1e-5)
   # Nothing valid: nothing moves.
   empty = jax.tree.map(jnp.zeros_like, new)
-  same = rvq.update(state, empty, jax.random.key(1), rvq.Ema())
+  same = vq.update(state, empty, jax.random.key(1), vq.Ema())
   jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), same, state
   )
 
 
 def _used(state, x, mask):
-  codes = rvq.quantise(state.codebooks, x, mask).codes[..., 0]
+  codes = vq.quantise(state.codebooks, x, mask).codes[..., 0]
   return len(np.unique(codes)) / state.counts.shape[1]
 
 
@@ -148,21 +151,21 @@ def test_dead_codes_are_replaced_and_stay_alive(start):
   x = rng.standard_normal((8, 256, D)).astype(np.float32)
   mask = np.ones((8, 256), bool)
   if start == 'new':
-    state = rvq.init(1, vocabulary, D)
+    state = vq.init(1, vocabulary, D)
   else:
     book = rng.standard_normal((1, vocabulary, D)).astype(np.float32)
     book[:, vocabulary // 2 :] += 100.0
     counts = np.full((1, vocabulary), 32.0, np.float32)
     counts[:, vocabulary // 2 :] = 0.0
-    state = rvq.State(book, counts, book * counts[..., None])
+    state = vq.State(book, counts, book * counts[..., None], np.zeros(1, int))
   assert _used(state, x, mask) <= 0.5
   used = []
-  update = jax.jit(rvq.update, static_argnums=3)
+  update = jax.jit(vq.update, static_argnums=3)
   for step in range(4):
     key = jax.random.fold_in(jax.random.key(0), step)
-    quantised = rvq.quantise(state.codebooks, x, mask)
-    new = rvq.statistics(quantised, mask, vocabulary, key)
-    state = update(state, new, key, rvq.Ema())
+    quantised = vq.quantise(state.codebooks, x, mask)
+    new = vq.statistics(quantised, mask, vocabulary, key)
+    state = update(state, new, key, vq.Ema())
     used.append(_used(state, x, mask))
   assert min(used) > 0.9, used
 
@@ -170,12 +173,12 @@ def test_dead_codes_are_replaced_and_stay_alive(start):
 def test_margin_says_how_close_the_second_best_is():
   books = jnp.array([[[0.0], [1.0]]])
   x = jnp.array([[[0.5], [0.25], [0.0]]])
-  margins = rvq.quantise(books, x, jnp.ones((1, 3), bool)).margins[0, :, 0]
+  margins = vq.quantise(books, x, jnp.ones((1, 3), bool)).margins[0, :, 0]
   np.testing.assert_allclose(margins, [0.0, 0.5, 1.0], atol=1e-6)
 
 
 def test_usage_and_entropy():
   counts = jnp.array([[1.0, 1, 1, 1], [4.0, 0, 0, 0]])
-  metrics = rvq.usage_metrics(counts)
+  metrics = vq.usage_metrics(counts)
   np.testing.assert_allclose(metrics['usage'], [1.0, 0.25])
   np.testing.assert_allclose(metrics['entropy'], [2.0, 0.0])

@@ -1,0 +1,398 @@
+"""Residual vector quantisation with EMA codebooks, as pure functions.
+
+A codebook is trained by statistics, not gradients (van den Oord et al. 2017,
+appendix A.1; residual: Zeghidour et al. 2021). They are sums over frames, so
+they add over microbatches, devices and hosts; `update` turns them into the next
+state once an optimizer step. Everything here is fp32.
+
+Codebooks start unused, all zeros: every code is dead, and the rule that replaces
+dead codes by vectors from the data initialises them, one level at each update,
+since a level's residuals mean nothing before the level above is in use.
+"""
+
+import dataclasses
+
+import flax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from audiolm_jax.tokenizers.bottlenecks import base
+
+# Slots that collect vectors from the data for dead codes, for each codebook.
+CANDIDATES = 512
+
+
+class State(flax.struct.PyTreeNode):
+  """The codebooks and what their averages need.
+
+  Attributes:
+    codebooks: [K, V, D].
+    counts: [K, V] EMA of the frames a step that chose each code.
+    sums: [K, V, D] EMA of the sum of these frames' residuals.
+    updates: [K] that each codebook had so far.
+  """
+
+  codebooks: Float[Array, 'K V D']
+  counts: Float[Array, 'K V']
+  sums: Float[Array, 'K V D']
+  updates: Int[Array, 'K']
+
+
+class Statistics(flax.struct.PyTreeNode):
+  """Sums over the frames of a batch; they add.
+
+  Attributes:
+    counts: [K, V] frames that chose each code.
+    sums: [K, V, D] the sums of their residuals.
+    candidate_counts: [K, M] frames that fell into each candidate slot.
+    candidate_sums: [K, M, D] sums of their residuals. Most used slots hold one
+      frame, whose residual is then there exactly.
+  """
+
+  counts: Float[Array, 'K V']
+  sums: Float[Array, 'K V D']
+  candidate_counts: Float[Array, 'K M']
+  candidate_sums: Float[Array, 'K M D']
+
+
+@dataclasses.dataclass(frozen=True)
+class Ema:
+  """How codebooks follow the data.
+
+  Attributes:
+    decay: of the averages, a step.
+    dead: a code is dead if it is chosen this often, relative to the mean.
+    check_every: updates of a codebook between replacements of its dead codes.
+    iterations: of k-means over the candidates when a codebook comes into use;
+      zero fills it with vectors from the data instead.
+    normalize: whether k-means compares directions only.
+  """
+
+  decay: float = 0.99
+  dead: float = 0.1
+  check_every: int = 1
+  iterations: int = 0
+  normalize: bool = False
+
+
+def init(codebooks: int, vocabulary: int, dimension: int) -> State:
+  """Codebooks of zeros that the first update fills from the data."""
+  return State(
+      codebooks=jnp.zeros((codebooks, vocabulary, dimension)),
+      counts=jnp.zeros((codebooks, vocabulary)),
+      sums=jnp.zeros((codebooks, vocabulary, dimension)),
+      updates=jnp.zeros(codebooks, jnp.int32),
+  )
+
+
+def nearest(
+    codebook: Float[Array, 'V D'],
+    x: Float[Array, '*n D'],
+    normalize: bool = False,
+) -> tuple[Int[Array, '*n'], Float[Array, '*n']]:
+  """The code nearest to each vector, and the margin of the choice.
+
+  Args:
+    codebook: vectors to choose from; without a gradient.
+    x: what to quantise.
+    normalize: compare directions (Yu et al. 2021, 2110.04627, section 3.2).
+
+  Returns:
+    codes, and (second best - best) / (their sum) of the two least distances.
+  """
+  codebook, x = jax.lax.stop_gradient((codebook, x))
+  if normalize:
+    codebook, x = _unit(codebook), _unit(x)
+  products = jnp.einsum(
+      '...d,vd->...v', x, codebook, precision=jax.lax.Precision.HIGHEST
+  )
+  # Squared distances less |x|^2, which is the same for every code.
+  scores = jnp.sum(jnp.square(codebook), axis=-1) - 2.0 * products
+  best = jnp.argmin(scores, axis=-1).astype(jnp.int32)
+  if codebook.shape[0] == 1:
+    return best, jnp.ones(best.shape)
+  first = jnp.min(scores, axis=-1)
+  chosen = jnp.arange(codebook.shape[0]) == best[..., None]
+  second = jnp.min(jnp.where(chosen, jnp.inf, scores), axis=-1)
+  square = jnp.sum(jnp.square(x), axis=-1)
+  near = jnp.sqrt(jnp.maximum(first + square, 0.0))
+  far = jnp.sqrt(jnp.maximum(second + square, 0.0))
+  return best, margin(near, far)
+
+
+def margin(near: Float[Array, '*n'], far: Float[Array, '*n']):
+  """(far - near) / (far + near) of the two least distances."""
+  return (far - near) / jnp.maximum(far + near, 1e-12)
+
+
+def quantise(
+    codebooks: Float[Array, 'K V D'],
+    x: Float[Array, 'B F D'],
+    mask: Bool[Array, 'B F'],
+    levels: Int[Array, 'B'] | None = None,
+    normalize: bool = False,
+) -> base.Quantised:
+  """Each level quantises what the levels before it left over.
+
+  The gradient of `latents` with respect to x is the identity, whatever the
+  number of levels: residuals are constants (EnCodec's original misses that).
+
+  Args:
+    codebooks: fp32.
+    x: latents.
+    mask: valid frames.
+    levels: how many codebooks each row uses, 1..K; default all.
+    normalize: look codes up by direction.
+
+  Returns:
+    `losses` are means over the levels in use: 'commitment', the mean square of
+    (residual - its code) with a gradient to x only, and 'codebook', the same
+    with a gradient to the codebooks only (for those that gradients train).
+    `residuals` [K, B, F, D] are what each level had to quantise.
+  """
+  count = codebooks.shape[0]
+  x = jnp.where(mask[..., None], x.astype(jnp.float32), 0.0)
+  constant = jax.lax.stop_gradient(x)
+
+  def level(carry, inputs):
+    residual, total = carry
+    k, codebook = inputs
+    code, closeness = nearest(codebook, residual, normalize)
+    vector = jnp.take(codebook, code, axis=0)
+    chosen = jax.lax.stop_gradient(vector)
+    used = mask if levels is None else mask & (k < levels)[:, None]
+    # x - constant is zero, with x's gradient.
+    commitment = jnp.square(x - constant + residual - chosen).mean(axis=-1)
+    attraction = jnp.square(vector - residual).mean(axis=-1)
+    outputs = {
+        'codes': jnp.where(mask, code, 0),
+        'margins': jnp.where(mask, closeness, 1.0),
+        'residuals': residual,
+        'commitment': jnp.where(used, commitment, 0.0),
+        'codebook': jnp.where(used, attraction, 0.0),
+    }
+    total = total + jnp.where(used[..., None], chosen, 0.0)
+    return (residual - chosen, total), outputs
+
+  start = (constant, jnp.zeros_like(x))
+  (_, total), out = jax.lax.scan(level, start, (jnp.arange(count), codebooks))
+  in_use = count if levels is None else levels[:, None]
+  first = jnp.take(codebooks[0], out['codes'][0], axis=0)
+  first = jnp.where(mask[..., None], first, 0.0)
+  return base.Quantised(
+      latents=x + jax.lax.stop_gradient(total - x),
+      losses={
+          name: out[name].sum(axis=0) / in_use
+          for name in ('commitment', 'codebook')
+      },
+      codes=jnp.moveaxis(out['codes'], 0, -1),
+      margins=jnp.moveaxis(out['margins'], 0, -1),
+      semantic=x + jax.lax.stop_gradient(first - x),
+      residuals=out['residuals'],
+  )
+
+
+def dequantise(
+    codebooks: Float[Array, 'K V D'], codes: Int[Array, 'B F N']
+) -> Float[Array, 'B F D']:
+  """Sum of the codes' vectors, for the first N <= K codebooks."""
+  return sum(
+      jnp.take(codebooks[k], codes[..., k], axis=0)
+      for k in range(codes.shape[-1])
+  )
+
+
+def dropout_levels(
+    rng: Array, rows: int, codebooks: int, rate: float
+) -> Int[Array, 'B']:
+  """How many levels each row uses: all, or with `rate` uniform in 1..K."""
+  chance, number = jax.random.split(rng)
+  dropped = jax.random.bernoulli(chance, rate, (rows,))
+  levels = jax.random.randint(number, (rows,), 1, codebooks + 1)
+  return jnp.where(dropped, levels, codebooks)
+
+
+def statistics(
+    quantised: base.Quantised,
+    mask: Bool[Array, 'B F'],
+    vocabulary: int,
+    rng: Array,
+    candidates: int = CANDIDATES,
+) -> Statistics:
+  """Sums over the valid frames, at every level.
+
+  Args:
+    quantised: its codes [B, F, K] and the residuals [K, B, F, D] that chose them.
+    mask: valid frames; others count for nothing.
+    vocabulary: V.
+    rng: scatters frames over the candidate slots; another for each microbatch.
+    candidates: M.
+  """
+  levels = quantised.codes.shape[-1]
+  valid = mask.reshape(-1).astype(jnp.float32)
+  codes = quantised.codes.reshape(-1, levels).T
+  residuals = quantised.residuals.reshape(levels, valid.shape[0], -1)
+  place, thin = jax.random.split(rng)
+  slots = jax.random.randint(place, valid.shape, 0, candidates)
+  # About one frame a slot, however large the batch.
+  rate = jnp.minimum(1.0, candidates / jnp.maximum(valid.sum(), 1.0))
+  taken = valid * jax.random.bernoulli(thin, rate, valid.shape)
+  placed = jax.nn.one_hot(slots, candidates) * taken[:, None]
+
+  def level(inputs):
+    code, residual = inputs
+    chosen = jax.nn.one_hot(code, vocabulary) * valid[:, None]
+    return Statistics(
+        counts=chosen.sum(axis=0),
+        sums=chosen.T @ residual,
+        candidate_counts=placed.sum(axis=0),
+        candidate_sums=placed.T @ residual,
+    )
+
+  return jax.lax.map(level, (codes, residuals))
+
+
+def update(state: State, new: Statistics, rng: Array, ema: Ema) -> State:
+  """The state after an optimizer step.
+
+  Averages move by `ema.decay`; then each dead code is replaced by a vector from
+  the data, and *both* its average count and sum are set to match, so that the
+  next update does not undo it (EnCodec's expiry does not, which is why it has
+  no effect). A batch without valid frames changes nothing.
+  """
+  rngs = jax.random.split(rng, state.counts.shape[0])
+  in_use = state.counts.sum(axis=-1) > 0
+  ready = jnp.concatenate([jnp.ones(1, bool), in_use[:-1]])
+  updated = jax.vmap(lambda *one: _update_one(*one, ema))(state, new, rngs)
+  changes = ready & (new.counts.sum() > 0)
+  if ema.iterations:
+    fresh = changes & ~in_use
+    # The cost of k-means is paid at the updates that bring a level into use.
+    updated = jax.lax.cond(
+        fresh.any(),
+        lambda: _start(updated, new, jnp.argmax(fresh), rng, ema),
+        lambda: updated,
+    )
+
+  def choose(after, before):
+    return jnp.where(
+        changes.reshape(-1, *[1] * (after.ndim - 1)), after, before
+    )
+
+  return jax.tree.map(choose, updated, state)
+
+
+def k_means(
+    points: Float[Array, 'M D'],
+    valid: Bool[Array, 'M'],
+    centroids: Float[Array, 'V D'],
+    iterations: int,
+    normalize: bool = False,
+) -> tuple[Float[Array, 'V D'], Float[Array, 'V']]:
+  """Lloyd's algorithm: centroids, and the share of the points at each.
+
+  A centroid without points stays where it is.
+
+  Args:
+    points: to cover.
+    valid: points that count.
+    centroids: to start from.
+    iterations: at least one.
+    normalize: assign points by direction.
+  """
+
+  def step(_, carry):
+    centroids, _ = carry
+    codes, _ = nearest(centroids, points, normalize)
+    chosen = jax.nn.one_hot(codes, centroids.shape[0]) * valid[:, None]
+    counts = chosen.sum(axis=0)
+    means = chosen.T @ points / jnp.maximum(counts, 1.0)[:, None]
+    centroids = jnp.where(counts[:, None] > 0, means, centroids)
+    return centroids, counts / jnp.maximum(valid.sum(), 1)
+
+  start = (centroids, jnp.zeros(centroids.shape[0]))
+  return jax.lax.fori_loop(0, iterations, step, start)
+
+
+def usage_metrics(
+    counts: Float[Array, 'K V'],
+) -> dict[str, Float[Array, 'K']]:
+  """Of one batch or of averages: share of codes used, entropy in bits."""
+  p = counts / jnp.maximum(counts.sum(axis=-1, keepdims=True), 1e-12)
+  log = jnp.log2(jnp.where(p > 0, p, 1.0))
+  return {
+      'usage': jnp.mean(counts > 0, axis=-1),
+      'entropy': -jnp.sum(p * log, axis=-1),
+  }
+
+
+def state_metrics(state: State) -> dict[str, Float[Array, '']]:
+  """Usage and entropy of the averages: mean, first and last codebook."""
+  # An average below a thousandth of the mean is not in use.
+  counts = jnp.where(
+      state.counts > 1e-3 * jnp.mean(state.counts), state.counts, 0.0
+  )
+  metrics = {}
+  for name, values in usage_metrics(counts).items():
+    metrics[f'codebook_{name}'] = jnp.mean(values)
+    metrics[f'codebook_{name}_first'] = values[0]
+    metrics[f'codebook_{name}_last'] = values[-1]
+  return metrics
+
+
+def _unit(x):
+  return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+def _update_one(state, new, rng, ema):
+  """`update` of one codebook (no leading axis)."""
+  vocabulary = state.counts.shape[0]
+  counts = ema.decay * state.counts + (1 - ema.decay) * new.counts
+  sums = ema.decay * state.sums + (1 - ema.decay) * new.sums
+  mean = new.counts.sum() / vocabulary
+  # A codebook that is not in use is filled at its first update.
+  checked = state.updates % ema.check_every == 0
+  dead = checked & (counts < ema.dead * mean)
+  order_rng, noise_rng = jax.random.split(rng)
+  candidates, filled = _shuffled_candidates(new, order_rng)
+  rank = jnp.cumsum(dead) - 1
+  index = rank % jnp.maximum(filled.sum(), 1)
+  vectors = candidates[index]
+  # A vector used twice would give two equal codes, one of them dead again.
+  spread = jnp.sqrt(jnp.mean(jnp.square(candidates)) + 1e-12)
+  noise = jax.random.normal(noise_rng, vectors.shape)
+  vectors = vectors + 0.01 * spread * noise
+  counts = jnp.where(dead, mean, counts)
+  sums = jnp.where(dead[:, None], vectors * mean, sums)
+  codebooks = sums / jnp.maximum(counts, 1e-12)[:, None]
+  return State(codebooks, counts, sums, state.updates + 1)
+
+
+def _shuffled_candidates(new, rng):
+  """The slots' vectors in a random order, those of one frame first, empty last."""
+  filled = new.candidate_counts > 0
+  several = jnp.where(new.candidate_counts == 1, 0.0, 1.0)
+  empty = jnp.where(filled, 0.0, 2.0)
+  order = jnp.argsort(several + empty + jax.random.uniform(rng, filled.shape))
+  divisor = jnp.maximum(new.candidate_counts, 1.0)[:, None]
+  return (new.candidate_sums / divisor)[order], filled[order]
+
+
+def _start(state, new, level, rng, ema):
+  """`state` with codebook `level`, just filled from the data, by k-means.
+
+  Codes that no candidate chose keep what they were filled with, and their share.
+  """
+  one = jax.tree.map(lambda x: x[level], new)
+  points, filled = _shuffled_candidates(one, rng)
+  centroids, share = k_means(
+      points, filled, state.codebooks[level], ema.iterations, ema.normalize
+  )
+  total = one.counts.sum()
+  counts = jnp.where(share > 0, share * total, total / share.shape[0])
+  return state.replace(
+      codebooks=state.codebooks.at[level].set(centroids),
+      counts=state.counts.at[level].set(counts),
+      sums=state.sums.at[level].set(centroids * counts[:, None]),
+  )
