@@ -16,21 +16,21 @@ from audiolm_jax import objectives
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
 from audiolm_jax import tokenizers
+from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers import parts
 from audiolm_jax.training import mesh
 
 
 def _codec():
+  sizes = {'width': 16, 'hidden': 24, 'blocks': 1}
   tokenizer = config.kind(
       tokenizers.TOKENIZERS,
-      'stft_codec',
-      width=16,
-      hidden=24,
-      encoder_blocks=1,
-      decoder_blocks=1,
-      window_blocks=1,
-      codebooks=2,
-      vocabulary=16,
-      dimension=8,
+      'codec',
+      encoder=config.kind(parts.ENCODERS, 'spectral', dimension=8, **sizes),
+      bottleneck=config.kind(
+          bottlenecks.BOTTLENECKS, 'rvq', codebooks=2, vocabulary=16
+      ),
+      decoder=config.kind(parts.DECODERS, 'spectral', **sizes),
   )
   return config.kind(
       objectives.OBJECTIVES,

@@ -14,7 +14,6 @@ from audiolm_jax import tokenizers
 from audiolm_jax.objectives import base
 from audiolm_jax.objectives import spectral
 from audiolm_jax.tokenizers import bound
-from audiolm_jax.tokenizers.bottlenecks import vq
 
 _Positive = Annotated[int, config.Range(min=1)]
 _Share = Annotated[float, config.Range(min=0, max=1)]
@@ -23,10 +22,11 @@ _Weight = Annotated[float, config.Range(min=0)]
 
 @dataclasses.dataclass(frozen=True)
 class Codec(base.Objective):
-  """Reconstruction of the waveform's spectra through an RVQ.
+  """Reconstruction of the waveform's spectra through a bottleneck.
 
   One model, 'codec'. Batches hold `audio` [B, T, C] and `lengths` [B] in
-  samples. Terms are per valid sample (spectral ones) or frame (commitment).
+  samples. Terms are per valid sample (spectral ones) or latent frame (those of
+  the bottleneck, whose factors its config has).
 
   Attributes:
     tokenizer: the codec.
@@ -34,15 +34,10 @@ class Codec(base.Objective):
     mel_weight: of the multi-scale log mel distance.
     stft_weight: of the multi-resolution STFT distance.
     complex_weight: of the compressed complex STFT distance.
-    commitment_weight: of the encoder's distance to its codes.
     sizes: STFT windows, in samples.
     mels: bands at each window.
     complex_size: window of the complex distance, one of `sizes`.
     complex_power: compression of the magnitudes in it.
-    quantizer_dropout: rows that use only their first n codebooks, n uniform,
-      so that prefixes of the codes decode too.
-    codebook_decay: of the codebooks' averages, a step.
-    dead_threshold: codes chosen this often, relative to the mean, are replaced.
   """
 
   tokenizer: Annotated[Any, config.Kind(lambda: tokenizers.TOKENIZERS)]
@@ -50,7 +45,6 @@ class Codec(base.Objective):
   mel_weight: _Weight = 3.0
   stft_weight: _Weight = 0.5
   complex_weight: _Weight = 10.0
-  commitment_weight: _Weight = 0.5
   sizes: Annotated[tuple[int, ...], config.Range(min=16)] = (
       128,
       256,
@@ -61,9 +55,6 @@ class Codec(base.Objective):
   mels: Annotated[tuple[int, ...], config.Range(min=1)] = (16, 32, 64, 80, 80)
   complex_size: _Positive = 512
   complex_power: _Share = 0.5
-  quantizer_dropout: _Share = 0.25
-  codebook_decay: _Share = 0.95
-  dead_threshold: _Weight = 0.1
 
   def __post_init__(self):
     if len(self.sizes) != len(self.mels):
@@ -81,7 +72,7 @@ class Codec(base.Objective):
         'mel': self.mel_weight,
         'stft': self.stft_weight,
         'complex': self.complex_weight,
-        'commitment': self.commitment_weight,
+        **self.tokenizer.bottleneck.loss_weights,
     }
 
   def init(self, rng: Array) -> base.Variables:
@@ -104,16 +95,20 @@ class Codec(base.Objective):
     size = batch['audio'].shape[1]
     valid = streaming.length_mask(lengths, size)
     audio = jnp.where(valid[..., None], batch['audio'], 0.0)
-    dropout_rng, statistics_rng = jax.random.split(rng)
-    levels = vq.dropout_levels(
-        dropout_rng, audio.shape[0], len(spec.slots), self.quantizer_dropout
+    dropout_rng, sample_rng, statistics_rng = jax.random.split(rng, 3)
+    quantised = codec.quantise(
+        variables['codec'],
+        audio,
+        lengths,
+        levels=codec.bottleneck.levels(dropout_rng, audio.shape[0]),
+        rng=sample_rng,
     )
-    quantised = codec.quantise(variables['codec'], audio, lengths, levels)
     estimate = codec.decode_latents(
         variables['codec']['params'], quantised.latents, lengths
     )
     frames = streaming.length_mask(
-        spec.frames(lengths), quantised.codes.shape[1]
+        -(-lengths // spec.hop) * codec.bottleneck.frames,
+        quantised.latents.shape[1],
     )
     sums = spectral.distances(
         estimate[:, :size, 0],
@@ -128,44 +123,26 @@ class Codec(base.Objective):
     samples = jnp.sum(lengths).astype(jnp.float32)
     terms = {name: (value, samples) for name, value in sums.items()}
     frame_count = jnp.sum(frames).astype(jnp.float32)
-    commitment = jnp.sum(jnp.where(frames, quantised.losses['commitment'], 0.0))
-    terms['commitment'] = (commitment, frame_count)
-    statistics = vq.statistics(
-        jax.lax.stop_gradient(quantised),
-        frames,
-        spec.slots[0].vocabulary,
-        statistics_rng,
+    for name, value in quantised.losses.items():
+      terms[name] = (jnp.sum(value), frame_count)
+    statistics = codec.bottleneck.statistics(
+        jax.lax.stop_gradient(quantised), frames, statistics_rng
     )
+    metrics = codec.bottleneck.metrics(variables['codec']['state'])
     return base.Output(
         terms=terms,
         statistics=statistics,
-        metrics=self._metrics(variables['codec']['state']),
+        metrics={name: (m, jnp.ones(())) for name, m in metrics.items()},
     )
 
   def finish(
       self, states: dict[str, Any], statistics: Any, rng: Array
   ) -> dict[str, Any]:
-    ema = vq.Ema(self.codebook_decay, self.dead_threshold)
-    return {'codec': vq.update(states['codec'], statistics, rng, ema)}
+    bottleneck = self.tokenizer.bottleneck
+    return {'codec': bottleneck.update(states['codec'], statistics, rng)}
 
   def bind(self, variables: base.Variables) -> bound.BoundTokenizer:
     return bound.BoundTokenizer(self.tokenizer, variables['codec'])
 
   def audio_seconds(self, batch: base.Batch) -> float:
     return float(np.sum(batch['lengths'])) / self.tokenizer.spec.sample_rate
-
-  def _metrics(self, state):
-    """Usage and entropy of the codebooks' averages, first, last and mean."""
-    counts = state.counts
-    # An average below a thousandth of the mean is not in use.
-    counts = jnp.where(counts > 1e-3 * jnp.mean(counts), counts, 0.0)
-    metrics = {}
-    for name, values in vq.usage_metrics(counts).items():
-      chosen = {
-          '': jnp.mean(values),
-          '_first': values[0],
-          '_last': values[-1],
-      }
-      for suffix, value in chosen.items():
-        metrics[f'codebook_{name}{suffix}'] = (value, jnp.ones(()))
-    return metrics

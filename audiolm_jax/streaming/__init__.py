@@ -2,7 +2,9 @@
 
 from audiolm_jax.streaming.base import Layer
 from audiolm_jax.streaming.base import length_mask
+from audiolm_jax.streaming.base import pad_time
 from audiolm_jax.streaming.base import Steppable
+from audiolm_jax.streaming.base import zero_masked
 from audiolm_jax.streaming.combinators import Map
 from audiolm_jax.streaming.combinators import Residual
 from audiolm_jax.streaming.combinators import Serial

@@ -1,6 +1,6 @@
 """Audio <-> tokens, discrete or continuous."""
 
-from audiolm_jax.tokenizers import stft_codec
+from audiolm_jax.tokenizers import codec
 
 # The `kind` of a tokenizer config -> its class.
-TOKENIZERS = {'stft_codec': stft_codec.StftCodec}
+TOKENIZERS = {'codec': codec.Codec}

@@ -22,12 +22,15 @@ class Tokens(flax.struct.PyTreeNode):
     codes: [B, F, K] int32, for discrete tokens.
     latents: [B, F, D] float32, for continuous ones.
     durations: [B, F] int32 frames each token lasts, where the rate varies.
+    scales: [B, F] gain of the segment that a frame belongs to, where segments
+      are normalised (EnCodec at 48 kHz).
   """
 
   lengths: Int[Array, 'B']
   codes: Int[Array, 'B F K'] | None = None
   latents: Float[Array, 'B F D'] | None = None
   durations: Int[Array, 'B F'] | None = None
+  scales: Float[Array, 'B F'] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Spec:
     slots: the codes of a frame; empty for continuous tokens.
     dimension: latent width for continuous tokens, else None.
     channels: audio channels.
+    segment: (samples, samples between starts) of the overlapping segments that
+      are coded by themselves, or None.
     causal: whether frame f depends on samples before (f + 1) hop + latency only.
     latency: samples of delay from input to output that streaming needs, encoder
       and decoder together, beyond the frame itself.
@@ -89,11 +94,15 @@ class Spec:
   dates: Dates
   dimension: int | None = None
   channels: int = 1
+  segment: tuple[int, int] | None = None
 
   @property
   def frame_rate(self) -> float:
     """Frames a second."""
-    return self.sample_rate / self.hop
+    if self.segment is None:
+      return self.sample_rate / self.hop
+    size, stride = self.segment
+    return -(-size // self.hop) * self.sample_rate / stride
 
   @property
   def bits_per_second(self) -> float:
@@ -105,8 +114,17 @@ class Spec:
     return tuple(slot.vocabulary for slot in self.slots)
 
   def frames(self, lengths):
-    """Frames that hold `lengths` samples: ceil(lengths / hop)."""
-    return -(-lengths // self.hop)
+    """Frames that hold `lengths` samples: ceil(lengths / hop).
+
+    Where audio is cut into segments: all of those before the last, and what the
+    last one needs.
+    """
+    if self.segment is None:
+      return -(-lengths // self.hop)
+    size, stride = self.segment
+    before = (lengths > 0) * (-(-lengths // stride) - 1)
+    rest = lengths - before * stride
+    return before * -(-size // self.hop) + -(-rest // self.hop)
 
   def to_dict(self) -> dict[str, Any]:
     """Plain values, for JSON; `from_dict` inverts it."""
@@ -121,6 +139,8 @@ class Spec:
         for key, v in values['dates'].items()
     }
     values['dates'] = Dates(**dates)
+    if values.get('segment') is not None:
+      values['segment'] = tuple(values['segment'])
     return cls(**values)
 
 

@@ -18,29 +18,34 @@ from audiolm_jax import data
 from audiolm_jax import objectives
 from audiolm_jax import tokenizers
 from audiolm_jax import train
+from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers import parts
 from audiolm_jax.training import optimizers
 
 
 def get_config(arg: str = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   steps = {'cpu': 950, 'smoke': 40}[arg]
-  sizes = {
-      'cpu': {},
-      # Compiles fast; no more than a test that every stage runs.
-      'smoke': {
-          'width': 64,
-          'hidden': 128,
-          'encoder_blocks': 1,
-          'decoder_blocks': 1,
-          'window_blocks': 0,
-      },
-  }[arg]
+  # Smoke compiles fast; no more than a test that every stage runs.
+  sizes = {'cpu': {}, 'smoke': {'width': 64, 'hidden': 128, 'blocks': 1}}[arg]
+  window_blocks = {'cpu': 1, 'smoke': 0}[arg]
   return config.defaults(
       train.Config,
       objective=config.kind(
           objectives.OBJECTIVES,
           'codec',
-          tokenizer=config.kind(tokenizers.TOKENIZERS, 'stft_codec', **sizes),
+          tokenizer=config.kind(
+              tokenizers.TOKENIZERS,
+              'codec',
+              encoder=config.kind(parts.ENCODERS, 'spectral', **sizes),
+              bottleneck=config.kind(bottlenecks.BOTTLENECKS, 'rvq'),
+              decoder=config.kind(
+                  parts.DECODERS,
+                  'spectral',
+                  window_blocks=window_blocks,
+                  **sizes,
+              ),
+          ),
           # The complex distance teaches phase (PESQ), the mel distance envelopes
           # (STOI); this balance learns both in the time there is.
           mel_weight=8.0,

@@ -10,6 +10,8 @@ from audiolm_jax import config
 from audiolm_jax import objectives
 from audiolm_jax import tokenizers
 from audiolm_jax.objectives import spectral
+from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers import parts
 
 _SIZES = {'sizes': (64, 128), 'mels': (8, 16), 'complex_size': 64}
 _DISTANCES = {**_SIZES, 'sample_rate': 16000, 'complex_power': 0.5}
@@ -17,22 +19,17 @@ _DISTANCES = {**_SIZES, 'sample_rate': 16000, 'complex_power': 0.5}
 
 @pytest.fixture(scope='module')
 def objective():
-  tokenizer = tokenizers.TOKENIZERS['stft_codec'](
-      hop=32,
-      window=64,
-      window_hop=16,
-      latency=32,
-      width=16,
-      hidden=24,
-      encoder_blocks=1,
-      decoder_blocks=1,
-      window_blocks=0,
-      codebooks=2,
-      vocabulary=16,
-      dimension=8,
+  windows = {'hop': 32, 'window': 64, 'window_hop': 16}
+  sizes = {'width': 16, 'hidden': 24, 'blocks': 1, **windows}
+  tokenizer = tokenizers.TOKENIZERS['codec'](
+      encoder=parts.ENCODERS['spectral'](dimension=8, **sizes),
+      bottleneck=bottlenecks.BOTTLENECKS['rvq'](
+          codebooks=2, vocabulary=16, dropout=0.0
+      ),
+      decoder=parts.DECODERS['spectral'](latency=32, window_blocks=0, **sizes),
   )
   return objectives.OBJECTIVES['codec'](
-      tokenizer=tokenizer, samples=512, quantizer_dropout=0.0, **_SIZES
+      tokenizer=tokenizer, samples=512, **_SIZES
   )
 
 
@@ -154,8 +151,8 @@ def test_silence_has_finite_gradients():
   assert np.isfinite(gradient).all()
 
 
-def test_scales_must_match():
-  tokenizer = tokenizers.TOKENIZERS['stft_codec']()
+def test_scales_must_match(objective):
+  tokenizer = objective.tokenizer
   with pytest.raises(config.ConfigError, match='sizes'):
     objectives.OBJECTIVES['codec'](tokenizer=tokenizer, sizes=(64,))
   with pytest.raises(config.ConfigError, match='complex_size'):

@@ -1,5 +1,7 @@
 """The codec: contract, lengths, steps, low-rank leaves, fingerprint."""
 
+import dataclasses
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -12,25 +14,25 @@ from audiolm_jax import streaming
 from audiolm_jax import tokenizers
 from audiolm_jax.streaming import testing
 from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import bound
-from audiolm_jax.tokenizers.bottlenecks import vq
+from audiolm_jax.tokenizers import parts
 
 HOP = 32
 # As the real one, small: two windows a frame, a block on either side.
-CODEC = tokenizers.TOKENIZERS['stft_codec'](
-    hop=HOP,
-    window=64,
-    window_hop=16,
-    latency=HOP,
-    width=16,
-    hidden=24,
-    kernel=3,
-    encoder_blocks=1,
-    decoder_blocks=1,
-    window_blocks=1,
-    codebooks=3,
-    vocabulary=32,
-    dimension=8,
+_SIZES = {
+    'hop': HOP,
+    'window': 64,
+    'window_hop': 16,
+    'width': 16,
+    'hidden': 24,
+    'kernel': 3,
+    'blocks': 1,
+}
+CODEC = tokenizers.TOKENIZERS['codec'](
+    encoder=parts.ENCODERS['spectral'](dimension=8, **_SIZES),
+    bottleneck=bottlenecks.BOTTLENECKS['rvq'](codebooks=3, vocabulary=32),
+    decoder=parts.DECODERS['spectral'](latency=HOP, **_SIZES),
 )
 MARGIN = 1e-3
 
@@ -48,11 +50,11 @@ def variables():
   mask = np.ones((4, 40), bool)
   state = fresh['state']
   encode = jax.jit(CODEC.quantise)
-  for step in range(CODEC.codebooks):
+  for step in range(CODEC.bottleneck.codebooks):
     key = jax.random.fold_in(jax.random.key(1), step)
     quantised = encode({**fresh, 'state': state}, audio, lengths)
-    statistics = vq.statistics(quantised, mask, CODEC.vocabulary, key)
-    state = vq.update(state, statistics, key, vq.Ema())
+    statistics = CODEC.bottleneck.statistics(quantised, mask, key)
+    state = CODEC.bottleneck.update(state, statistics, key)
   return {'params': fresh['params'], 'state': state}
 
 
@@ -74,8 +76,9 @@ def batch():
 def _assert_same_codes(actual, expected, margins):
   """Equal wherever neither this level nor one before it was a near tie."""
   clear = np.minimum.accumulate(np.asarray(margins), axis=-1) > MARGIN
-  # Few frames here, so one near tie is already more than 1% of them.
-  assert (~clear).sum() <= 1 + 0.01 * clear.size
+  # Few frames here: two near ties, which take the levels after them along, are
+  # already more than 1% of them.
+  assert (~clear).sum() <= 2 * clear.shape[-1] + 0.01 * clear.size
   np.testing.assert_array_equal(
       np.asarray(actual)[clear], np.asarray(expected)[clear]
   )
@@ -92,9 +95,9 @@ def test_spec(codec):
   assert codec.spec.frame_rate == 500
   assert codec.spec.bits_per_second == 500 * 3 * 5
   assert base.Spec.from_dict(codec.spec.to_dict()) == codec.spec
-  assert CODEC.decoder.output_latency == codec.spec.latency
-  assert CODEC.encoder.output_latency == 0
-  assert CODEC.encoder.block_size == HOP
+  assert CODEC.decoder.layer.output_latency == codec.spec.latency
+  assert CODEC.encoder.layer.output_latency == 0
+  assert CODEC.encoder.layer.block_size == HOP
 
 
 def test_padded_batch_equals_rows_one_by_one(codec, batch):
@@ -171,9 +174,9 @@ def test_steps_equal_the_whole(codec, frames_a_step):
 
 @pytest.mark.parametrize('part', ['encoder', 'decoder'])
 def test_networks_keep_the_streaming_contract(part, variables):
-  width = {'encoder': 1, 'decoder': CODEC.dimension}[part]
+  width = {'encoder': 1, 'decoder': CODEC.encoder.dimension}[part]
   testing.assert_streaming_contract(
-      getattr(CODEC, part),
+      getattr(CODEC, part).layer,
       jax.ShapeDtypeStruct((width,), jnp.float32),
       variables={'params': variables['params'][part]},
       step_blocks=(2,),
@@ -236,9 +239,8 @@ def test_fingerprint_changes_with_variables_and_config(codec, variables):
   moved = jax.tree.map(lambda x: x, variables)
   moved['params']['encoder']['layers_3']['bias'] += 1e-3
   assert bound.fingerprint(CODEC, moved) != before
-  other = tokenizers.TOKENIZERS['stft_codec'](
-      **{**config.to_config(CODEC).to_dict(), 'latency': 0}
-  )
+  decoder = dataclasses.replace(CODEC.decoder, latency=0)
+  other = dataclasses.replace(CODEC, decoder=decoder)
   assert bound.fingerprint(other, variables) != before
 
 
@@ -249,9 +251,11 @@ def test_padded_frames_grow_by_half_octaves():
   assert len(set(sizes)) < 16
 
 
-def test_windows_that_do_not_fit_are_refused():
-  codec = tokenizers.TOKENIZERS['stft_codec']
+def test_parts_that_do_not_fit_are_refused():
+  decoder = parts.DECODERS['spectral']
   with pytest.raises(config.ConfigError, match='must divide'):
-    codec(hop=300)
+    decoder(hop=300)
   with pytest.raises(config.ConfigError, match='latency = 500'):
-    codec(latency=500)
+    decoder(latency=500)
+  with pytest.raises(config.ConfigError, match='hop 32 and 1 channels'):
+    dataclasses.replace(CODEC, decoder=decoder())
