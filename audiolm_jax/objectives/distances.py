@@ -1,0 +1,272 @@
+"""Distances between waveforms in the conventions of published codecs.
+
+Each gives a sum in units of samples (frames count their hop), to be divided by
+the number of valid samples: a mean over each row's own samples or frames, rows
+weighted by their length. Estimates and targets are zero past the lengths.
+"""
+
+import abc
+from collections.abc import Iterator
+import dataclasses
+from typing import Annotated, Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from audiolm_jax import config
+from audiolm_jax import streaming
+from audiolm_jax.ops import mel
+from audiolm_jax.ops import stft
+
+_Positive = Annotated[int, config.Range(min=1)]
+_Weight = Annotated[float, config.Range(min=0)]
+_Sizes = Annotated[tuple[int, ...], config.Range(min=16)]
+
+Audio = Float[Array, 'B T C']
+
+
+class Distance(abc.ABC):
+  """A term of the codec's loss; subclasses are frozen dataclasses.
+
+  Attributes:
+    weight: its factor in the loss (or its share, with the balancer).
+  """
+
+  weight: float
+
+  @abc.abstractmethod
+  def __call__(
+      self,
+      estimate: Audio,
+      target: Audio,
+      lengths: Int[Array, 'B'],
+      sample_rate: int,
+  ) -> Float[Array, '']:
+    """The sum over valid samples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Waveform(Distance):
+  """L1 of samples, averaged over channels.
+
+  Attributes:
+    weight: see `Distance`.
+  """
+
+  weight: _Weight = 0.1
+
+  def __call__(self, estimate, target, lengths, sample_rate):
+    del sample_rate
+    error = jnp.mean(jnp.abs(estimate - target), axis=-1)
+    # JAX's derivative of |0| is not zero, so padding is masked here too.
+    mask = streaming.length_mask(lengths, error.shape[1])
+    return jnp.sum(jnp.where(mask, error, 0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodecMel(Distance):
+  """L1 and squared L2 of mel spectra at several scales (EnCodec, eq. 3).
+
+  Windows are normalised to unit energy, filters are HTK's. The paper leaves open
+  what the norms are of; as in its code, L1 is of the spectra and L2 of their
+  logarithms (base 10).
+
+  Attributes:
+    weight: see `Distance`.
+    sizes: windows, in samples; hops are a quarter.
+    mels: bands.
+    low: lower edge of the lowest band, in Hz.
+    power: of the magnitudes: 2 for energies.
+    l1_of: 'linear' spectra or their 'log'.
+    alphas: factors of the L2 part: 'one', or the 'root' of the size.
+    floor: added before the logarithm.
+  """
+
+  weight: _Weight = 1.0
+  sizes: _Sizes = (32, 64, 128, 256, 512, 1024, 2048)
+  mels: _Positive = 64
+  low: Annotated[float, config.Range(min=0)] = 0.0
+  power: Annotated[float, config.Range(min=0)] = 2.0
+  l1_of: Literal['linear', 'log'] = 'linear'
+  alphas: Literal['one', 'root'] = 'one'
+  floor: Annotated[float, config.Range(min=0)] = 1e-5
+
+  def __call__(self, estimate, target, lengths, sample_rate):
+    total, norm = jnp.zeros(()), 0.0
+    for size in self.sizes:
+      frames = []
+      for audio in (estimate, target):
+        energy = _energies(audio, size, normalised=True)
+        # Powers below 1 have no gradient at nothing.
+        spectra = energy if self.power == 2 else _root(energy) ** self.power
+        frames.append(
+            mel.mel_spectrogram(spectra, sample_rate, self.mels, self.low)
+        )
+      logs = [jnp.log10(self.floor + f) for f in frames]
+      x, y = frames if self.l1_of == 'linear' else logs
+      alpha = 1.0 if self.alphas == 'one' else (size - 1) ** 0.5
+      total += _frame_sum(jnp.abs(x - y), size, lengths)
+      total += alpha * _frame_sum(jnp.square(logs[0] - logs[1]), size, lengths)
+      norm += 1 + alpha
+    return total / norm
+
+
+@dataclasses.dataclass(frozen=True)
+class DacMel(Distance):
+  """L1 of log mel magnitudes at several scales (DAC, section 3.5).
+
+  Slaney's filters, log10 of the magnitudes above a floor; scales add up.
+
+  Attributes:
+    weight: see `Distance`.
+    sizes: windows, in samples; hops are a quarter.
+    mels: bands at each size.
+    floor: smallest magnitude.
+    power: of the mel magnitudes.
+  """
+
+  weight: _Weight = 15.0
+  sizes: _Sizes = (32, 64, 128, 256, 512, 1024, 2048)
+  mels: Annotated[tuple[int, ...], config.Range(min=1)] = (
+      5,
+      10,
+      20,
+      40,
+      80,
+      160,
+      320,
+  )
+  floor: Annotated[float, config.Range(min=1e-12)] = 1e-5
+  power: Annotated[float, config.Range(min=0)] = 1.0
+
+  def __post_init__(self):
+    if len(self.sizes) != len(self.mels):
+      raise config.ConfigError(
+          f'{len(self.sizes)} sizes, but mels for {len(self.mels)} of them'
+      )
+
+  def __call__(self, estimate, target, lengths, sample_rate):
+    total = jnp.zeros(())
+    for size, bands in zip(self.sizes, self.mels, strict=True):
+      x, y = (
+          self.power
+          * jnp.log10(
+              jnp.maximum(
+                  mel.mel_spectrogram(
+                      _root(_energies(audio, size)),
+                      sample_rate,
+                      bands,
+                      convention='slaney',
+                  ),
+                  self.floor,
+              )
+          )
+          for audio in (estimate, target)
+      )
+      total += _frame_sum(jnp.abs(x - y), size, lengths)
+    return total
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiResolutionStft(Distance):
+  """Spectral convergence and L1 of (log) magnitudes (Yamamoto et al. 2020).
+
+  Of stereo: the mean over mid and side, and half of left and of right
+  (Steinmetz et al. 2020; stable-audio). Spectral convergence is of each row.
+
+  Attributes:
+    weight: see `Distance`.
+    sizes: windows, in samples; hops are a quarter.
+    convergence: factor of |X - Y| / |Y|, norms over a row's frames and bins.
+    log: factor of the L1 of natural log magnitudes.
+    linear: factor of the L1 of magnitudes.
+    side: factor of left and of right, beside mid and side; stereo only.
+  """
+
+  weight: _Weight = 1.0
+  sizes: _Sizes = (2048, 1024, 512, 256, 128, 64, 32)
+  convergence: _Weight = 1.0
+  log: _Weight = 1.0
+  linear: _Weight = 0.0
+  side: _Weight = 0.5
+
+  def __call__(self, estimate, target, lengths, sample_rate):
+    del sample_rate
+    pairs = zip(self._views(estimate), self._views(target), strict=True)
+    total = jnp.zeros(())
+    for (factor, x), (_, y) in pairs:
+      for size in self.sizes:
+        total += factor * self._scale(x, y, lengths, size)
+    return total / len(self.sizes)
+
+  def _views(self, audio: Audio) -> Iterator[tuple[float, Audio]]:
+    if audio.shape[-1] != 2:
+      yield 1.0, audio
+      return
+    left, right = audio[..., :1], audio[..., 1:]
+    yield 0.5, left + right
+    yield 0.5, left - right
+    yield self.side, left
+    yield self.side, right
+
+  def _scale(self, x, y, lengths, size):
+    x, y = (_root(_energies(audio, size), 1e-8) for audio in (x, y))
+    total = jnp.zeros(())
+    if self.log:
+      logs = jnp.abs(jnp.log(x) - jnp.log(y))
+      total += self.log * _frame_sum(logs, size, lengths)
+    if self.linear:
+      total += self.linear * _frame_sum(jnp.abs(x - y), size, lengths)
+    if self.convergence:
+      mask = _valid(x.shape[1], size, lengths)[..., None, None]
+      above, below = (
+          jnp.sum(jnp.where(mask, jnp.square(z), 0.0), axis=(1, 2, 3))
+          for z in (x - y, y)
+      )
+      ratio = _root(above, 1e-12) / _root(below, 1e-12)
+      total += self.convergence * jnp.sum(lengths * ratio)
+    return total
+
+
+def _energies(audio, size, normalised=False):
+  """|STFT|^2 [B, N, C, bins] of frames centred on every size / 4-th sample."""
+  hop = size // 4
+  window = stft.hann(size)
+  if normalised:
+    window = window / jnp.sqrt(jnp.sum(jnp.square(window)))
+  x = jnp.moveaxis(audio, 2, 1)
+  spectra = stft.stft(stft.centered(x, size, hop), size, hop, window)
+  energies = jnp.square(spectra.real) + jnp.square(spectra.imag)
+  return jnp.moveaxis(energies, 1, 2)
+
+
+def _root(x, floor=1e-12):
+  """Square roots with a gradient at zero."""
+  return jnp.sqrt(jnp.maximum(x, floor))
+
+
+def _valid(count, size, lengths):
+  """[B, N]: frames whose centre is one of the row's samples."""
+  return jnp.arange(count) * (size // 4) < lengths[:, None]
+
+
+def _frame_sum(values, size, lengths):
+  """Of each row, the mean over its frames times its samples; all added.
+
+  Args:
+    values: [B, N, C, bins].
+    size: of the frames; hops are a quarter.
+    lengths: samples.
+  """
+  mask = _valid(values.shape[1], size, lengths)
+  means = jnp.where(mask, jnp.mean(values, axis=(2, 3)), 0.0)
+  count = jnp.maximum(jnp.sum(mask, axis=1), 1)
+  return jnp.sum(jnp.sum(means, axis=1) * lengths / count)
+
+
+DISTANCES = {
+    'waveform': Waveform,
+    'encodec_mel': EncodecMel,
+    'dac_mel': DacMel,
+    'multi_resolution_stft': MultiResolutionStft,
+}

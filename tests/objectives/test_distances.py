@@ -1,0 +1,153 @@
+"""Codecs' distances against numpy written from the papers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from audiolm_jax import config
+from audiolm_jax.objectives import distances
+from audiolm_jax.ops import mel
+
+RATE = 16000
+LENGTH = 500
+SIZES = (64, 128)
+_RNG = np.random.default_rng(0)
+X, Y = _RNG.standard_normal((2, LENGTH, 2)).astype(np.float32)
+
+SMALL = {
+    'waveform': distances.Waveform(),
+    'encodec_mel': distances.EncodecMel(sizes=SIZES, mels=8),
+    'dac_mel': distances.DacMel(sizes=SIZES, mels=(5, 10)),
+    'multi_resolution_stft': distances.MultiResolutionStft(
+        sizes=SIZES, linear=0.5
+    ),
+}
+
+
+def _magnitudes(x, size):
+  """|STFT| [N, bins] of one channel, frames centred on n size / 4 < T."""
+  hop = size // 4
+  padded = np.pad(x, (size // 2, size))
+  window = scipy.signal.get_window('hann', size)
+  frames = [
+      padded[n * hop : n * hop + size] * window
+      for n in range(-(-len(x) // hop))
+  ]
+  return np.abs(np.fft.rfft(frames))
+
+
+def _mean(x, y, function):
+  """Mean over channels of a function of their magnitudes."""
+  return np.mean([function(x[:, c], y[:, c]) for c in range(x.shape[1])])
+
+
+def _encodec_mel(x, y):
+  total = 0
+  for size in SIZES:
+    norm = np.sum(scipy.signal.get_window('hann', size) ** 2)
+    filters = mel.mel_filters(RATE, size, 8)
+    a, b = (_magnitudes(z, size) ** 2 / norm @ filters for z in (x, y))
+    logs = np.log10(a + 1e-5) - np.log10(b + 1e-5)
+    total += np.mean(np.abs(a - b)) + np.mean(logs**2)
+  return total / 4
+
+
+def _dac_mel(x, y):
+  total = 0
+  for size, bands in zip(SIZES, (5, 10), strict=True):
+    filters = mel.mel_filters(RATE, size, bands, convention='slaney')
+    a, b = (np.maximum(_magnitudes(z, size) @ filters, 1e-5) for z in (x, y))
+    total += np.mean(np.abs(np.log10(a / b)))
+  return total
+
+
+def _resolutions(x, y):
+  total = 0
+  for size in SIZES:
+    a, b = _magnitudes(x, size), _magnitudes(y, size)
+    total += np.linalg.norm(a - b) / np.linalg.norm(b)
+    total += np.mean(np.abs(np.log(a / b))) + 0.5 * np.mean(np.abs(a - b))
+  return total / 2
+
+
+def _stereo_resolutions(x, y):
+  mid, side = ((z[:, 0] + z[:, 1], z[:, 0] - z[:, 1]) for z in (x, y))
+  total = (_resolutions(mid[0], side[0]) + _resolutions(mid[1], side[1])) / 2
+  return total + 0.5 * sum(_resolutions(x[:, c], y[:, c]) for c in (0, 1))
+
+
+WANT = {
+    'waveform': np.mean(np.abs(X - Y)),
+    'encodec_mel': _mean(X, Y, _encodec_mel),
+    'dac_mel': _mean(X, Y, _dac_mel),
+    'multi_resolution_stft': _stereo_resolutions(X, Y),
+}
+
+
+def _compiled(name):
+  distance = SMALL[name]
+  return jax.jit(
+      jax.value_and_grad(lambda x, y, n: distance(x, y, n, RATE)),
+      compiler_options={'xla_backend_optimization_level': 0},
+  )
+
+
+def test_every_distance_is_tested_here():
+  assert {k: type(v) for k, v in SMALL.items()} == distances.DISTANCES
+
+
+@pytest.mark.parametrize('name', sorted(SMALL))
+def test_distance(name):
+  """Its value, of a padded row too; zero for equals; gradients of silence."""
+  batch = np.zeros((3, 2, 700, 2), np.float32)
+  batch[0, :, :LENGTH] = X, Y
+  batch[1, :, :LENGTH] = X, X
+  lengths = jnp.array([LENGTH, LENGTH, 0])
+  run = _compiled(name)
+  value, gradient = run(batch[:, 0], batch[:, 1], lengths)
+  assert float(value) == pytest.approx(LENGTH * WANT[name], rel=1e-4)
+  assert np.abs(gradient[0]).max() > 0
+  assert not np.asarray(gradient[2]).any()
+  nothing = np.zeros_like(batch[:, 0])
+  _, of_silence = run(nothing, batch[:, 1], lengths)
+  assert np.isfinite(gradient).all() and np.isfinite(of_silence).all()
+
+
+def test_mono_is_not_split():
+  distance = SMALL['multi_resolution_stft']
+  value = distance(
+      jnp.asarray(X[None, :, :1]),
+      jnp.asarray(Y[None, :, :1]),
+      jnp.array([LENGTH]),
+      RATE,
+  )
+  want = LENGTH * _resolutions(X[:, 0], Y[:, 0])
+  assert float(value) == pytest.approx(want, rel=1e-4)
+
+
+def test_audiocrafts_options():
+  """L1 of logarithms, factors that grow with the size."""
+  distance = distances.EncodecMel(
+      sizes=(64,), mels=8, l1_of='log', alphas='root', power=1.0, low=64.0
+  )
+  norm = np.sqrt(np.sum(scipy.signal.get_window('hann', 64) ** 2))
+  filters = mel.mel_filters(RATE, 64, 8, 64.0)
+  a, b = (
+      np.log10(_magnitudes(z[:, 0], 64) / norm @ filters + 1e-5) for z in (X, Y)
+  )
+  root = np.sqrt(63)
+  want = np.mean(np.abs(a - b)) + root * np.mean((a - b) ** 2)
+  got = distance(
+      jnp.asarray(X[None, :, :1]),
+      jnp.asarray(Y[None, :, :1]),
+      jnp.array([LENGTH]),
+      RATE,
+  )
+  assert float(got) == pytest.approx(LENGTH * want / (1 + root), rel=1e-4)
+
+
+def test_mels_are_of_every_size():
+  with pytest.raises(config.ConfigError, match='1 sizes'):
+    distances.DacMel(sizes=(64,), mels=(5, 10))
