@@ -1,0 +1,82 @@
+"""The contract of tokenizers holds, and fails where it must."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax.tokenizers import codec
+from tests.tokenizers import contract
+from tests.tokenizers import tiny
+
+
+@pytest.mark.parametrize('name', ['state', 'reach', 'segments'])
+def test_tiny_codecs_hold_it(name):
+  contract.assert_tokenizer_contract(*tiny.codec(name))
+
+
+class _Faulty(codec.Codec):
+  """A codec with a fault in `encode` or `decode`."""
+
+
+class _DropsSamples(_Faulty):
+
+  def decode(self, variables, tokens):
+    audio, lengths = super().decode(variables, tokens)
+    return audio, jnp.maximum(lengths - 1, 0)
+
+
+class _ReadsPastTheEnd(_Faulty):
+
+  def encode(self, variables, audio, lengths, rng=None):
+    tokens = super().encode(variables, audio, lengths, rng)
+    seen = jnp.isnan(audio[:, -1:, :])
+    return tokens.replace(codes=(tokens.codes + seen) % 8)
+
+
+class _MixesRows(_Faulty):
+
+  def decode(self, variables, tokens):
+    audio, lengths = super().decode(variables, tokens)
+    mask = jnp.arange(audio.shape[1]) < lengths[:, None]
+    return audio + 1e-3 * audio.mean() * mask[..., None], lengths
+
+
+class _ForgetsState(_Faulty):
+
+  def encode_step(self, variables, audio, mask, state):
+    tokens, mask, _ = super().encode_step(variables, audio, mask, state)
+    return tokens, mask, state
+
+
+@pytest.mark.parametrize(
+    'fault, message',
+    [
+        (_DropsSamples, 'not equal'),
+        (_ReadsPastTheEnd, 'past an end'),
+        (_MixesRows, 'a row decoded alone'),
+        (_ForgetsState, 'steps'),
+    ],
+)
+def test_planted_faults_are_found(fault, message):
+  sound, variables = tiny.codec('state')
+  fields = {
+      f.name: getattr(sound, f.name) for f in dataclasses.fields(codec.Codec)
+  }
+  with pytest.raises(AssertionError, match=message):
+    contract.assert_tokenizer_contract(
+        fault(**fields), variables, lengths=[1, 3 * tiny.HOP + 1]
+    )
+
+
+def test_margins_excuse_near_ties_only():
+  actual, expected = np.array([[1, 2, 3]]), np.array([[1, 0, 0]])
+  tie = np.array([[0.5, 1e-4, 0.5]])
+  contract.assert_same_codes(actual, expected, tie)
+  with pytest.raises(AssertionError, match='2 of 3 codes differ'):
+    contract.assert_same_codes(actual, expected, np.full((1, 3), 0.5))
+  # Too many ties excuse nothing.
+  codes = np.zeros((20, 3), int)
+  with pytest.raises(AssertionError):
+    contract.assert_same_codes(codes, codes, np.zeros((20, 3)))

@@ -1,0 +1,175 @@
+"""Block by block equals the whole, by state, by reach and by segments."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import long
+from audiolm_jax.tokenizers import token_files
+from audiolm_jax.tokenizers import windows
+from tests.tokenizers import contract
+from tests.tokenizers import tiny
+
+
+@functools.cache
+def _coder(name):
+  return long.Coder(
+      *tiny.codec(name), long.Settings(block_seconds=13 * tiny.HOP / tiny.RATE)
+  )
+
+
+def _whole(name, audio, lengths):
+  codec, variables = tiny.codec(name)
+  tokens = contract.compiled(codec, 'encode')(variables, audio, lengths)
+  sound, _ = contract.compiled(codec, 'decode')(variables, tokens)
+  return base.numpy_tokens(tokens), np.asarray(sound)
+
+
+def _cut(audio, sizes):
+  stops = np.minimum(np.cumsum(sizes), audio.shape[1])
+  return np.split(audio, stops, axis=1)
+
+
+# Lengths about the ends of blocks (13 frames), windows and segments.
+@pytest.mark.parametrize('name', ['state', 'reach', 'segments'])
+@pytest.mark.parametrize(
+    'samples', [0, 1, 13 * tiny.HOP, 41 * tiny.HOP + 5, 60 * tiny.HOP]
+)
+def test_blocks_equal_the_whole(name, samples):
+  codec, variables = tiny.codec(name)
+  rows, size = 2, 60 * tiny.HOP
+  lengths = np.full(rows, samples)
+  audio = contract.noise(codec.spec, lengths, seed=3)[:, :samples]
+  padded = np.pad(audio, ((0, 0), (0, size - samples), (0, 0)))
+  expected, sound = _whole(name, padded, lengths)
+  frames = int(codec.spec.frames(samples))
+
+  blocks = []
+  coder = _coder(name)
+  report = coder.encode(_cut(audio, [1, 0, 7, 300, 100]), blocks.append)
+  assert report == long.Report(samples, frames)
+  assert len(blocks) > 1 or samples < 14 * tiny.HOP
+  if not samples:
+    return
+  pieces = [{'codes': b.codes} for b in blocks]
+  codes = windows._joined(pieces)['codes']
+  margins = contract.margins_of(codec, variables, padded, lengths)[:, :frames]
+  contract.assert_same_codes(codes, expected.codes[:, :frames], margins)
+  if expected.scales is not None:
+    scales = np.concatenate([b.scales for b in blocks], axis=1)
+    contract.assert_close(scales, expected.scales[:, :frames], 1e-5, 'scales')
+
+  # From the same tokens, in other blocks.
+  block = token_files.Block(
+      samples=samples,
+      codes=expected.codes[:, :frames],
+      scales=None if expected.scales is None else expected.scales[:, :frames],
+  )
+  made = []
+  report = coder.decode(_split(block, codec.spec, 5), made.append)
+  assert report == long.Report(samples, frames)
+  contract.assert_close(
+      np.concatenate(made, axis=1), sound[:, :samples], 1e-5, 'audio'
+  )
+
+
+def _split(block, spec, frames):
+  """Blocks of so many frames; samples as if there were no segments."""
+  for start in range(0, block.frames, frames):
+    past = min(start * spec.hop, block.samples)
+    here = slice(start, start + frames)
+    last = start + frames >= block.frames
+    stop = (
+        block.samples if last else min(past + frames * spec.hop, block.samples)
+    )
+    yield token_files.Block(
+        samples=stop - past,
+        codes=block.codes[:, here],
+        scales=None if block.scales is None else block.scales[:, here],
+    )
+
+
+def test_what_depends_on_the_whole_is_refused_or_measured():
+  codec, variables = tiny.codec('unbounded')
+  audio = contract.noise(codec.spec, [100 * tiny.HOP])
+  with pytest.raises(long.LongFileError, match='encoder depends.*whole file'):
+    _coder('unbounded').encode([audio], print)
+  coder = long.Coder(
+      codec,
+      variables,
+      long.Settings(block_seconds=0.2, overlap_seconds=0.1, codebooks=2),
+  )
+  blocks = []
+  report = coder.encode([audio], blocks.append)
+  assert (report.samples, report.frames, report.exact) == (1600, 100, False)
+  # Windows of 20 new frames share 10.
+  assert report.compared == 40
+  assert len(report.disagreement) == 3
+  assert all(0 <= share < 0.5 for share in report.disagreement)
+  assert {b.codes.shape[2] for b in blocks} == {2}
+  made = []
+  report = coder.decode(blocks, made.append)
+  assert sum(a.shape[1] for a in made) == 1600 and not report.exact
+  (error,) = report.disagreement
+  assert 0 < error < 1
+  tokens = base.Tokens(
+      lengths=np.array([1600]),
+      codes=np.concatenate([b.codes for b in blocks], axis=1),
+  )
+  whole, _ = contract.compiled(codec, 'decode')(variables, tokens)
+  contract.assert_close(np.concatenate(made, axis=1), whole, 1.0, 'audio')
+
+
+def test_more_overlap_disagrees_less():
+  codec, variables = tiny.codec('unbounded')
+  audio = contract.noise(codec.spec, [400 * tiny.HOP])
+  shares = []
+  for seconds in (0.02, 0.4):
+    settings = long.Settings(block_seconds=0.5, overlap_seconds=seconds)
+    report = long.Coder(codec, variables, settings).encode(
+        [audio], lambda block: None
+    )
+    shares.append(np.mean(report.disagreement))
+  assert shares[1] < shares[0]
+
+
+def test_all_blocks_have_one_shape():
+  codec, variables = tiny.codec('reach')
+  coder = long.Coder(codec, variables, long.Settings(block_seconds=0.1))
+  audio = contract.noise(codec.spec, [100 * tiny.HOP + 3])
+  blocks = []
+  coder.encode([audio], blocks.append)
+  coder.decode(blocks, lambda audio: None)
+  assert coder._encode._cache_size() == coder._decode._cache_size() == 1
+
+
+@pytest.mark.parametrize('length, step', [(5, 5), (5, 2), (7, 6)])
+def test_windows_cover_the_stream(length, step):
+  for total in range(0, 25):
+    x = np.arange(total)[None]
+    found = list(
+        windows.overlapping(
+            ({'x': p} for p in _cut(x, [1, 2, 9])), length, step
+        )
+    )
+    assert [w.start for w in found] == [step * i for i in range(len(found))]
+    for w in found:
+      expected = x[:, w.start : w.start + length]
+      np.testing.assert_array_equal(w.piece['x'], expected)
+    assert [w.last for w in found] == [w is found[-1] for w in found]
+    assert not total or found[-1].start + found[-1].size == total
+
+
+def test_fixed_pieces_come_as_soon_as_they_are_whole():
+  def pieces():
+    for i in range(5):
+      seen.append(i)
+      yield {'x': np.full((1, 3), i)}
+
+  seen = []
+  stream = windows.fixed(pieces(), 2)
+  assert windows.size(next(stream)) == 2 and seen == [0]
+  sizes = [windows.size(p) for p in stream]
+  assert sizes == [2] * 6 + [1]
