@@ -38,6 +38,7 @@ setuptools.setup(
         'optax>=0.2.5',
         'orbax-checkpoint>=0.12',
         'rich>=13.9',
+        'safetensors>=0.5',
         'scipy>=1.14',
         'soundfile>=0.13',
         'soxr>=0.5',
@@ -46,7 +47,13 @@ setuptools.setup(
     ],
     extras_require={
         'test': TEST,
-        'parity': [*TEST, 'torch>=2.6', 'transformers>=4.50', 'peft>=0.15'],
+        'parity': [
+            *TEST,
+            'torch>=2.6',
+            'transformers>=5.24',
+            'peft>=0.15',
+            'snac>=1.2.1',
+        ],
         'eval': EVAL,
         'tfds': ['tensorflow-cpu>=2.18'],
         'cuda': ['jax[cuda12]>=0.10.2'],

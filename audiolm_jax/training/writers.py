@@ -14,14 +14,14 @@ import tensorboardX
 METRICS = 'metrics.jsonl'
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
+def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
   """Replaces a file so that a kill leaves the old or the new one, whole.
 
   Several processes may write the same file; the last one's stands.
   """
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  with temporary.open('w') as file:
-    file.write(text)
+  with temporary.open('w' if isinstance(content, str) else 'wb') as file:
+    file.write(content)
     file.flush()
     os.fsync(file.fileno())
   temporary.replace(path)

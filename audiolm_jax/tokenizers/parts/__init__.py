@@ -3,8 +3,10 @@
 To add one: a frozen dataclass that is a `base.Part`, and a line here.
 """
 
+from audiolm_jax.tokenizers.parts.seanet import SeanetDecoder
+from audiolm_jax.tokenizers.parts.seanet import SeanetEncoder
 from audiolm_jax.tokenizers.parts.spectral import SpectralDecoder
 from audiolm_jax.tokenizers.parts.spectral import SpectralEncoder
 
-ENCODERS = {'spectral': SpectralEncoder}
-DECODERS = {'spectral': SpectralDecoder}
+ENCODERS = {'seanet': SeanetEncoder, 'spectral': SpectralEncoder}
+DECODERS = {'seanet': SeanetDecoder, 'spectral': SpectralDecoder}

@@ -1,0 +1,89 @@
+"""Weights from and to other libraries, without torch.
+
+`model, variables = interop.load_pretrained('path/to/encodec_24khz')`, where the
+directory holds config.json and model.safetensors as the hub has them.
+"""
+
+import os
+from typing import Any
+
+from audiolm_jax.interop import base
+from audiolm_jax.interop import encodec
+from audiolm_jax.interop import files
+from audiolm_jax.interop import mimi
+from audiolm_jax.interop.base import Options
+from audiolm_jax.interop.base import PretrainedError
+from audiolm_jax.tokenizers import codec as codec_lib
+
+# Name -> family; the name is transformers' `model_type` where it has one.
+FAMILIES: dict[str, base.Family] = {
+    'encodec': encodec.Encodec(),
+    'mimi': mimi.Mimi(),
+}
+
+
+def load_pretrained(
+    directory: str | os.PathLike,
+    *,
+    weight_norm: bool = False,
+    streamable: bool = False,
+    drop_samples: bool = False,
+) -> tuple[codec_lib.Codec, dict[str, Any]]:
+  """A codec and its variables from config.json and model.safetensors.
+
+  `model.encode(variables, audio [B T C], lengths)`, `model.decode(variables,
+  tokens)`; `tokenizers.bound.BoundTokenizer(model, variables)` for people.
+
+  Args:
+    directory: as `huggingface-cli download` leaves it, or `save_pretrained`.
+    weight_norm: keep weight norm (to train on), instead of folding it.
+    streamable: replace reflection by zeros, so that EnCodec 24 kHz streams; the
+      first samples then differ from the original's.
+    drop_samples: drop samples where the original does (DAC's odd strides).
+
+  Raises:
+    PretrainedError: for an unknown architecture, or listing every tensor that
+      is missing, left over or of the wrong shape.
+  """
+  config, tensors = files.read(directory)
+  families = [f for f in FAMILIES.values() if f.recognises(config)]
+  if len(families) != 1:
+    raise PretrainedError(
+        f'{directory}: model_type = {config.get("model_type")!r} is none of'
+        f' {sorted(FAMILIES)}'
+    )
+  options = Options(weight_norm, streamable, drop_samples)
+  try:
+    codec = families[0].build(config, options)
+    return codec, base.load(families[0], codec, tensors)
+  except PretrainedError as error:
+    raise PretrainedError(f'{directory}: {error}') from error
+  except KeyError as error:
+    raise PretrainedError(
+        f'{directory}/{files.CONFIG} lacks the key {error}'
+    ) from error
+
+
+def save_pretrained(
+    directory: str | os.PathLike,
+    codec: codec_lib.Codec,
+    variables: dict[str, Any],
+    family: str,
+) -> None:
+  """Writes what `load_pretrained`, and where it has it transformers, reads.
+
+  Args:
+    directory: is made.
+    codec: such as `load_pretrained` gives for this family.
+    variables: its variables; weight norm kept or folded.
+    family: of `FAMILIES`.
+
+  Raises:
+    PretrainedError: if codec and variables do not fit the family.
+  """
+  if family not in FAMILIES:
+    raise PretrainedError(f'family {family!r}: one of {sorted(FAMILIES)}')
+  chosen = FAMILIES[family]
+  config = chosen.config_of(codec)
+  tensors = base.save(chosen, codec, variables)
+  files.write(directory, config, tensors)

@@ -1,0 +1,303 @@
+"""Weights of other projects by name: what each of our parameters is there.
+
+A family (EnCodec, Mimi, ...) says how its config becomes ours, and lists one
+`Entry` for every parameter. Loading and saving go through that list alone, so
+that one is the other's inverse, and what the list lacks is an error.
+"""
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from audiolm_jax.tokenizers import codec as codec_lib
+from audiolm_jax.training import mesh
+
+Arrays = tuple[np.ndarray, ...]
+
+
+class PretrainedError(ValueError):
+  """Weights that do not fit; the message lists all that is wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """One way in which a file may hold an entry.
+
+  Attributes:
+    theirs: names of the tensors.
+    load: theirs -> ours.
+    save: ours -> theirs.
+  """
+
+  theirs: tuple[str, ...]
+  load: Callable[..., Arrays]
+  save: Callable[..., Arrays]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """Some of our leaves and where they stand in a file.
+
+  Attributes:
+    ours: their paths, such as 'params.encoder.layers_0.kernel'.
+    layouts: the first one is what `save` writes; loading takes the first one
+      that the file has. Without any, the leaves are zero and not stored.
+  """
+
+  ours: tuple[str, ...]
+  layouts: tuple[Layout, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How weights are loaded.
+
+  Attributes:
+    weight_norm: keep direction and gain apart, to train on as the original did;
+      otherwise they are folded into one kernel.
+    streamable: replace reflection by zeros where it alone forbids streaming
+      (EnCodec at 24 kHz). Outputs then differ at the start of a row.
+    drop_samples: shorten as the original does (DAC's odd strides).
+  """
+
+  weight_norm: bool = False
+  streamable: bool = False
+  drop_samples: bool = False
+
+
+class Family(abc.ABC):
+  """One architecture's config and names."""
+
+  @abc.abstractmethod
+  def recognises(self, config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of this family."""
+
+  @abc.abstractmethod
+  def build(
+      self, config: Mapping[str, Any], options: Options
+  ) -> codec_lib.Codec:
+    """The codec of a config.json."""
+
+  @abc.abstractmethod
+  def entries(self, codec: codec_lib.Codec) -> list[Entry]:
+    """All of the codec's leaves."""
+
+  @abc.abstractmethod
+  def config_of(self, codec: codec_lib.Codec) -> dict[str, Any]:
+    """The config.json of a codec that `build` could have made."""
+
+  def constants(self, codec: codec_lib.Codec) -> dict[str, np.ndarray]:
+    """Tensors that carry nothing: written, and ignored on loading."""
+    del codec
+    return {}
+
+
+def load(
+    family: Family, codec: codec_lib.Codec, tensors: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+  """Variables of `codec` from a file's tensors.
+
+  Raises:
+    PretrainedError: listing every tensor that is missing, left over or of the
+      wrong shape.
+  """
+  expected = _shapes(codec)
+  problems, found, used = [], {}, set(family.constants(codec))
+  for entry in family.entries(codec):
+    if not entry.layouts:
+      found |= {path: np.zeros(*_spec(expected[path])) for path in entry.ours}
+      continue
+    layout = next(
+        (x for x in entry.layouts if all(n in tensors for n in x.theirs)), None
+    )
+    if layout is None:
+      names = ' or '.join(' + '.join(x.theirs) for x in entry.layouts)
+      problems.append(f'missing: {names}')
+      continue
+    used |= set(layout.theirs)
+    given = [np.asarray(tensors[name]) for name in layout.theirs]
+    shapes = ', '.join(
+        f'{name} {list(x.shape)}'
+        for name, x in zip(layout.theirs, given, strict=True)
+    )
+    try:
+      arrays = layout.load(*given)
+    except (ValueError, IndexError) as error:
+      problems.append(f'wrong shape: {shapes} ({error})')
+      continue
+    for path, array in zip(entry.ours, arrays, strict=True):
+      shape, dtype = _spec(expected[path])
+      if array.shape != shape:
+        problems.append(
+            f'wrong shape: {shapes} gives {list(array.shape)} for {path},'
+            f' expected {list(shape)}'
+        )
+      found[path] = np.ascontiguousarray(array, dtype)
+  problems += [f'left over: {n}' for n in sorted(set(tensors) - used)]
+  if problems:
+    raise PretrainedError(
+        f'{len(problems)} tensors do not fit:\n  ' + '\n  '.join(problems)
+    )
+  return jax.tree_util.tree_map_with_path(
+      lambda path, _: found[mesh.key(path)], _abstract(codec)
+  )
+
+
+def save(
+    family: Family, codec: codec_lib.Codec, variables: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+  """The tensors of a file that `load` reads back.
+
+  Raises:
+    PretrainedError: if the variables are not those of the codec.
+  """
+  leaves = {
+      mesh.key(path): np.asarray(leaf)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+  }
+  expected = _shapes(codec)
+  wrong = [
+      f'{path}: {list(leaves[path].shape) if path in leaves else "missing"},'
+      f' expected {list(spec.shape)}'
+      for path, spec in expected.items()
+      if path not in leaves or leaves[path].shape != spec.shape
+  ]
+  wrong += [f'{path}: unknown' for path in leaves if path not in expected]
+  if wrong:
+    raise PretrainedError('variables do not fit:\n  ' + '\n  '.join(wrong))
+  tensors = dict(family.constants(codec))
+  for entry in family.entries(codec):
+    for layout in entry.layouts[:1]:
+      arrays = layout.save(*[leaves[path] for path in entry.ours])
+      tensors |= {
+          name: np.ascontiguousarray(array)
+          for name, array in zip(layout.theirs, arrays, strict=True)
+      }
+  return tensors
+
+
+def check_complete(family: Family, codec: codec_lib.Codec) -> None:
+  """Raises PretrainedError unless the entries cover every leaf just once."""
+  covered = [path for e in family.entries(codec) for path in e.ours]
+  expected = set(_shapes(codec))
+  twice = sorted({path for path in covered if covered.count(path) > 1})
+  lost = sorted(expected - set(covered)) + sorted(set(covered) - expected)
+  if twice or lost:
+    raise PretrainedError(f'entries cover twice {twice}, not at all {lost}')
+
+
+def _abstract(codec):
+  boxed = jax.eval_shape(codec.init, jax.random.key(0))
+  return nn.meta.unbox(boxed)
+
+
+def _shapes(codec):
+  return {
+      mesh.key(path): leaf
+      for path, leaf in jax.tree_util.tree_leaves_with_path(_abstract(codec))
+  }
+
+
+def _spec(leaf):
+  return leaf.shape, leaf.dtype
+
+
+# -- entries of the usual layers ----------------------------------------------
+
+
+def plain(ours: str, theirs: str, axes: Sequence[int] | None = None) -> Entry:
+  """One tensor, its axes permuted on the way to ours."""
+  back = None if axes is None else tuple(np.argsort(axes))
+
+  def move(x, order):
+    return (x if order is None else x.transpose(order),)
+
+  layout = Layout((theirs,), lambda x: move(x, axes), lambda x: move(x, back))
+  return Entry((ours,), (layout,))
+
+
+def linear(ours: str, theirs: str, bias: bool = True) -> list[Entry]:
+  """torch.nn.Linear [out, in] at `theirs`; ours has kernel and bias."""
+  entries = [plain(f'{ours}.kernel', f'{theirs}.weight', (1, 0))]
+  if bias:
+    entries.append(plain(f'{ours}.bias', f'{theirs}.bias'))
+  return entries
+
+
+def conv(
+    ours: str,
+    theirs: str,
+    *,
+    bias: bool = True,
+    transposed: bool = False,
+    normed: bool = False,
+    stored_normed: bool = False,
+) -> list[Entry]:
+  """torch.nn.Conv1d [out, in, width], or ConvTranspose1d [in, out, width].
+
+  Args:
+    ours: path of the module.
+    theirs: name of the module.
+    bias: whether it has one.
+    transposed: ConvTranspose1d.
+    normed: whether ours keeps weight norm: kernel (the direction) and gain.
+    stored_normed: whether a file is written with weight norm.
+  """
+  axes = (2, 0, 1) if transposed else (2, 1, 0)
+  back = tuple(np.argsort(axes))
+
+  def norms(v):
+    """[n, 1, 1]: over all axes but torch's first, in double precision."""
+    v = v.astype(np.float64)
+    return np.sqrt(np.sum(v * v, axis=(1, 2), keepdims=True))
+
+  def load_plain(w):
+    kernel = w.transpose(axes)
+    return (kernel, norms(w).reshape(-1)) if normed else (kernel,)
+
+  def load_normed(g, v):
+    if normed:
+      return v.transpose(axes), g.reshape(-1)
+    return ((v * (g / norms(v))).transpose(axes),)
+
+  def save_plain(kernel, gain=None):
+    v = kernel.transpose(back)
+    if gain is None:
+      return (v,)
+    return ((v * (gain.reshape(-1, 1, 1) / norms(v))).astype(np.float32),)
+
+  def save_normed(kernel, gain=None):
+    v = kernel.transpose(back)
+    g = norms(v) if gain is None else gain.reshape(-1, 1, 1)
+    return g.astype(np.float32), v
+
+  layouts = [Layout((f'{theirs}.weight',), load_plain, save_plain)]
+  pairs = (
+      # Newer torch, older torch.
+      (
+          'parametrizations.weight.original0',
+          'parametrizations.weight.original1',
+      ),
+      ('weight_g', 'weight_v'),
+  )
+  for pair in pairs:
+    names = tuple(f'{theirs}.{name}' for name in pair)
+    layouts.append(Layout(names, load_normed, save_normed))
+  if stored_normed:
+    layouts = layouts[1:] + layouts[:1]
+  paths = (f'{ours}.kernel', f'{ours}.gain')[: 1 + normed]
+  entries = [Entry(paths, tuple(layouts))]
+  if bias:
+    entries.append(plain(f'{ours}.bias', f'{theirs}.bias'))
+  return entries
+
+
+def stacked(ours: str, theirs: Sequence[str]) -> Entry:
+  """Equal tensors, one a codebook, that ours holds in one."""
+  layout = Layout(tuple(theirs), lambda *x: (np.stack(x),), lambda x: tuple(x))
+  return Entry((ours,), (layout,))

@@ -1,0 +1,111 @@
+"""Names of SEANet's weights, which every user of it numbers in the same way."""
+
+import dataclasses
+from typing import Any
+
+from audiolm_jax import streaming
+from audiolm_jax.interop import base
+from audiolm_jax.tokenizers.parts import seanet
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+  """How a project spells them.
+
+  Attributes:
+    layers: the list: 'layers' (transformers) or 'model'.
+    conv: from a list entry to its convolution.
+    transposed: likewise, for a transposed one.
+    norm: from a list entry to its norm over time.
+    stored_normed: whether files are written with weight norm.
+  """
+
+  layers: str = 'layers'
+  conv: str = 'conv'
+  transposed: str = 'conv'
+  norm: str = 'norm'
+  stored_normed: bool = False
+
+
+ORIGINAL = Names('model', 'conv.conv', 'convtr.convtr', 'conv.norm', True)
+
+
+def entries(
+    layer: streaming.Serial, ours: str, theirs: str, names: Names
+) -> list[base.Entry]:
+  """Those of the list of layers of a `parts.seanet` encoder or decoder."""
+  found = []
+  for i, inner in enumerate(layer.layers):
+    found += _layer(
+        inner, f'{ours}.layers_{i}', f'{theirs}.{names.layers}.{i}', names
+    )
+  return found
+
+
+def _layer(layer, ours, theirs, names) -> list[base.Entry]:
+  if isinstance(layer, streaming.Conv):
+    return _conv(layer, ours, f'{theirs}.{names.conv}', names)
+  if isinstance(layer, streaming.ConvTranspose):
+    found = _conv(layer, ours, f'{theirs}.{names.transposed}', names)
+    if isinstance(layer, seanet.NormedConvTranspose):
+      found += norm(f'{ours}.norm', f'{theirs}.{names.norm}')
+    return found
+  if isinstance(layer, streaming.Residual):
+    found = []
+    for i, inner in enumerate(layer.body.layers):
+      found += _layer(
+          inner, f'{ours}.body.layers_{i}', f'{theirs}.block.{i}', names
+      )
+    if layer.shortcut is not None:
+      found += _layer(
+          layer.shortcut, f'{ours}.shortcut', f'{theirs}.shortcut', names
+      )
+    return found
+  if isinstance(layer, streaming.Lstm):
+    return lstm(layer, ours, f'{theirs}.lstm')
+  if isinstance(layer, streaming.Serial):  # A convolution and its norm.
+    conv, _ = layer.layers
+    return [
+        *_layer(conv, f'{ours}.layers_0', theirs, names),
+        *norm(f'{ours}.layers_1', f'{theirs}.{names.norm}'),
+    ]
+  return []  # An activation.
+
+
+def _conv(layer, ours, theirs, names):
+  return base.conv(
+      ours,
+      theirs,
+      bias=layer.use_bias,
+      transposed=isinstance(layer, streaming.ConvTranspose),
+      normed=layer.weight_norm,
+      stored_normed=names.stored_normed,
+  )
+
+
+def norm(ours: str, theirs: str) -> list[base.Entry]:
+  """A scale and a bias."""
+  return [
+      base.plain(f'{ours}.scale', f'{theirs}.weight'),
+      base.plain(f'{ours}.bias', f'{theirs}.bias'),
+  ]
+
+
+def lstm(layer: Any, ours: str, theirs: str) -> list[base.Entry]:
+  """torch.nn.LSTM."""
+  found = []
+  for i in range(layer.layers):
+    for suffix in ('', '_reverse')[: 1 + layer.bidirectional]:
+      here = f'{ours}.layer_{i}{suffix}'
+      for name, place in (('input', 'ih'), ('recurrent', 'hh')):
+        found += [
+            base.plain(
+                f'{here}.{name}',
+                f'{theirs}.weight_{place}_l{i}{suffix}',
+                (1, 0),
+            ),
+            base.plain(
+                f'{here}.{name}_bias', f'{theirs}.bias_{place}_l{i}{suffix}'
+            ),
+        ]
+  return found
