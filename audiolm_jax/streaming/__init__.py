@@ -1,5 +1,9 @@
 """The Steppable contract, streaming layers, combinators, contract test."""
 
+from audiolm_jax.streaming.attention import FeedForward
+from audiolm_jax.streaming.attention import LocalAttention
+from audiolm_jax.streaming.attention import Transformer
+from audiolm_jax.streaming.attention import TransformerBlock
 from audiolm_jax.streaming.base import Layer
 from audiolm_jax.streaming.base import length_mask
 from audiolm_jax.streaming.base import pad_time
@@ -13,6 +17,10 @@ from audiolm_jax.streaming.layers import ConvTranspose
 from audiolm_jax.streaming.layers import Dense
 from audiolm_jax.streaming.layers import FrameNorm
 from audiolm_jax.streaming.lstm import Lstm
+from audiolm_jax.streaming.norms import Affine
+from audiolm_jax.streaming.norms import RmsNorm
+from audiolm_jax.streaming.norms import Scale
+from audiolm_jax.streaming.norms import TimeGroupNorm
 from audiolm_jax.streaming.spectral import CausalIstft
 from audiolm_jax.streaming.spectral import CausalStft
 from audiolm_jax.streaming.spectral import Stack

@@ -15,6 +15,7 @@ from audiolm_jax.streaming import testing
 
 _FRAMES = jax.ShapeDtypeStruct((3,), jnp.float32)
 _AUDIO = jax.ShapeDtypeStruct((1,), jnp.float32)
+_WIDE = jax.ShapeDtypeStruct((8,), jnp.float32)
 _BINS = jax.ShapeDtypeStruct((5,), jnp.complex64)
 
 LAYERS = {
@@ -36,6 +37,15 @@ LAYERS = {
         _FRAMES,
     ),
     'norm': (streaming.FrameNorm(), _FRAMES),
+    'rms_norm': (streaming.RmsNorm(), _FRAMES),
+    'scale': (streaming.Scale(0.1), _FRAMES),
+    'affine': (streaming.Affine(), _FRAMES),
+    'lstm': (streaming.Lstm(layers=1), _FRAMES),
+    'grouped_attention': (streaming.LocalAttention(4, 2, window=4), _WIDE),
+    'transformer': (
+        streaming.Transformer(2, 1, 6, window=2, layer_scale=0.5, norm='rms'),
+        _WIDE,
+    ),
     'stft': (streaming.CausalStft(8, 2), _AUDIO),
     'istft': (streaming.CausalIstft(8, 2, 6), _BINS),
     'istft_quick': (streaming.CausalIstft(8, 2, 3), _BINS),
@@ -69,6 +79,35 @@ LAYERS = {
 def test_layer_keeps_the_contract(name):
   layer, spec = LAYERS[name]
   testing.assert_streaming_contract(layer, spec)
+
+
+WHOLE_ONLY = {
+    'lookahead': (streaming.Conv(4, 4, stride=2, lookahead=1), _FRAMES),
+    'reflect': (streaming.Conv(2, 5, lookahead=2, padding='reflect'), _FRAMES),
+    'replicate': (
+        streaming.Conv(2, 4, lookahead=2, padding='replicate'),
+        _FRAMES,
+    ),
+    'bidirectional_lstm': (streaming.Lstm(1, bidirectional=True), _FRAMES),
+    'group_norm': (streaming.TimeGroupNorm(3), _FRAMES),
+    'attention': (
+        streaming.LocalAttention(2, causal=False, rotary='heads'),
+        _WIDE,
+    ),
+    'transformer': (
+        streaming.Transformer(
+            1, 2, 4, causal=False, activation='swiglu', use_bias=True
+        ),
+        _WIDE,
+    ),
+}
+
+
+@pytest.mark.parametrize('name', WHOLE_ONLY)
+def test_layer_that_needs_the_whole_keeps_its_contract(name):
+  layer, spec = WHOLE_ONLY[name]
+  assert not layer.steppable
+  testing.assert_layer_contract(layer, spec)
 
 
 class _Late(base.Steppable):
@@ -119,6 +158,13 @@ class _TimesZero(streaming.Conv):
     return self.process(x * mask[..., None], mask, state, context)
 
 
+class _TimesZeroWhole(streaming.Conv):
+  """The same over a whole sequence."""
+
+  def __call__(self, x, mask, context=None):
+    return super().__call__(x * mask[..., None], jnp.ones_like(mask))[0], mask
+
+
 class _LostGradient(streaming.Conv):
   """The overlap is right in value, and cut from the gradient."""
 
@@ -147,6 +193,35 @@ class _Wide(streaming.Conv):
     return jnp.zeros((batch, self.width - 1, *spec.shape), spec.dtype)
 
 
+class _Grows(streaming.Conv):
+  """Keeps everything it has seen."""
+
+  def process(self, x, mask, state, context):
+    y, mask, _ = super().process(x, mask, state, context)
+    return y, mask, jnp.concatenate([state, x], axis=1)
+
+
+class _Peeks(streaming.Conv):
+  """Sees one more input than it says."""
+
+  @nn.nowrap
+  def reach(self, start, stop):
+    first, last = super().reach(start, stop)
+    return first, last - 1
+
+
+class _Mixes(base.Layer):
+  """What stands in one row's padding moves its valid outputs."""
+
+  @nn.nowrap
+  def reach(self, start, stop):
+    return None
+
+  def __call__(self, x, mask, context=None):
+    x = base.zero_masked(x, mask)
+    return x - x.mean(axis=1, keepdims=True), mask
+
+
 FAULTS = {
     'lags undeclared': (_Late(0), 'differs from the whole'),
     'lags without need': (
@@ -159,6 +234,14 @@ FAULTS = {
     'gradient': (_LostGradient(2, 3), 'gradient'),
     'reset': (_StaleReset(2, 3), 'reset'),
     'field': (_Wide(2, 3), 'receptive field'),
+    'reach': (_Peeks(2, 3), 'outside the declared reach'),
+    'state': (_Grows(2, 3), 'cannot be scanned'),
+    'whole only': (streaming.Conv(2, 3, lookahead=1), 'cannot step'),
+}
+LAYER_FAULTS = {
+    'reach': (_Peeks(2, 3, lookahead=1), 'outside the declared reach'),
+    'padding': (_Mixes(), 'differs in a padded batch'),
+    'zero times nan': (_TimesZeroWhole(2, 3, lookahead=1), 'NaN'),
 }
 
 
@@ -167,6 +250,13 @@ def test_contract_catches_planted_fault(name):
   layer, message = FAULTS[name]
   with pytest.raises(AssertionError, match=message):
     testing.assert_streaming_contract(layer, _FRAMES)
+
+
+@pytest.mark.parametrize('name', LAYER_FAULTS)
+def test_layer_contract_catches_planted_fault(name):
+  layer, message = LAYER_FAULTS[name]
+  with pytest.raises(AssertionError, match=message):
+    testing.assert_layer_contract(layer, _FRAMES)
 
 
 def test_a_delay_on_purpose_is_no_fault():

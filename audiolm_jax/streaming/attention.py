@@ -1,0 +1,415 @@
+"""Transformers over time: causal with a window, or over the whole row."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from audiolm_jax import ops
+from audiolm_jax.ops import attention
+from audiolm_jax.streaming import base
+from audiolm_jax.streaming import layers
+from audiolm_jax.streaming import norms
+
+_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+# Queries taken at a time where each sees the whole row.
+_CHUNK = 1024
+
+Rotary = Literal['time', 'heads', 'none']
+Activation = Literal['gelu', 'silu', 'relu', 'swiglu']
+
+
+class LocalAttention(base.Steppable):
+  """Multi-head attention; steps keep the last `window` keys in a ring.
+
+  Attributes:
+    heads: of queries.
+    kv_heads: of keys and values; divides heads (GQA, 2305.13245). None: heads.
+    head_width: None for width / heads.
+    window: a query sees itself and the window - 1 positions before it; None
+      for all.
+    causal: whether the future is unseen. Not causal means no window.
+    rotary: what rotary positions count: time, or (X-Codec-2's published
+      weights were trained with this) the number of the head.
+    rope_theta: base of the rotary frequencies.
+    use_bias: whether the projections have biases.
+
+  Raises:
+    ValueError: on use, for a window without causality, or heads that kv_heads
+      does not divide.
+  """
+
+  heads: int
+  kv_heads: int | None = None
+  head_width: int | None = None
+  window: int | None = None
+  causal: bool = True
+  rotary: Rotary = 'time'
+  rope_theta: float = 10_000.0
+  use_bias: bool = False
+
+  @property
+  def steppable(self) -> bool:
+    return self.causal and self.window is not None
+
+  @property
+  def receptive_field(self) -> int | None:
+    return self.window
+
+  @nn.nowrap
+  def initial_state(self, batch, spec):
+    """Keys and values of the last positions, and how many there have been."""
+    kv_heads, size = self._shape(spec.shape[-1])
+    zeros = jnp.zeros((batch, self.window or 0, kv_heads, size), spec.dtype)
+    return {
+        'keys': zeros,
+        'values': zeros,
+        'position': jnp.zeros(batch, jnp.int32),
+    }
+
+  @nn.nowrap
+  def _shape(self, width):
+    """(heads of keys, width of a head) for inputs of `width`."""
+    kv_heads = self.kv_heads or self.heads
+    if self.heads % kv_heads or (not self.head_width and width % self.heads):
+      raise ValueError(
+          f'width {width}, heads {self.heads} and kv_heads {kv_heads}: each'
+          ' must be a multiple of the next.'
+      )
+    return kv_heads, self.head_width or width // self.heads
+
+  def process(self, x, mask, state, context):
+    del context
+    y, state = self._attend(x, mask, state)
+    return y, mask, state
+
+  def __call__(self, x, mask, context=None):
+    del context
+    if self.window is not None and not self.causal:
+      raise ValueError('attention with a window is causal')
+    return self._attend(base.zero_masked(x, mask), mask, None)[0], mask
+
+  @nn.compact
+  def _attend(self, x, mask, state):
+    batch, length, width = x.shape
+    kv_heads, size = self._shape(width)
+    start = 0 if state is None else state['position'][:, None]
+    positions = start + jnp.broadcast_to(jnp.arange(length), (batch, length))
+
+    def project(name, heads):
+      y = _project(self, x, name, heads * size, ('embed', 'heads'))
+      return y.reshape(batch, length, heads, size)
+
+    q, k = project('query', self.heads), project('key', kv_heads)
+    v = project('value', kv_heads)
+    if self.rotary != 'none':
+      rotation = None
+      if self.rotary == 'time':
+        rotation = _rotary(positions, size, self.rope_theta)
+      q = self._rotate(q, rotation)
+      k = self._rotate(k, rotation)
+    keys, values, past = k, v, None
+    if state is not None:
+      slots = jnp.arange(self.window)
+      # The last position that was written to a slot; before 0: none was.
+      past = start - 1 - (start - 1 - slots) % self.window
+      keys = jnp.concatenate([state['keys'], k], axis=1)
+      values = jnp.concatenate([state['values'], v], axis=1)
+    y = self._chunks(q, keys, values, positions, past, mask)
+    if state is not None:
+      state = self._write(state, k, v, positions, mask)
+    y = y.reshape(batch, length, self.heads * size)
+    return _project(self, y, 'out', width, ('heads', 'embed')), state
+
+  def _rotate(self, x, rotation):
+    if rotation is None:  # by the number of the head
+      heads = jnp.arange(x.shape[2])[None]
+      cos, sin = _rotary(heads, x.shape[3], self.rope_theta)
+      rotation = jnp.moveaxis(cos, 1, 2), jnp.moveaxis(sin, 1, 2)
+    return attention.rotate(x, rotation)
+
+  @nn.nowrap
+  def _chunks(self, q, keys, values, positions, past, mask):
+    """Attention of some queries at a time, for memory linear in their number.
+
+    `keys` and `values` start with the ring, whose positions are `past`, if that
+    is not None.
+    """
+    kind = attention.Mask(
+        'causal' if self.causal else 'bidirectional', self.window
+    )
+    length = q.shape[1]
+    size = self.window or _CHUNK
+    places, exists = positions, mask
+    if past is not None:
+      places = jnp.concatenate([past, positions], axis=1)
+      exists = jnp.concatenate([past >= 0, mask], axis=1)
+    if length <= 2 * size:
+      seen = kind(positions, places)
+      return attention.attend(q, keys, values, seen, exists)
+    before = size if self.window and past is None else 0
+    after = -length % size
+
+    def pad(x):
+      return base.pad_time(x, before, after)
+
+    keys, values, places, exists = map(pad, (keys, values, places, exists))
+    q, positions = (base.pad_time(a, 0, after) for a in (q, positions))
+    # A window reaches back into the chunk before, which may be the ring.
+    span = 2 * size if self.window else keys.shape[1]
+
+    @jax.checkpoint
+    def chunk(start):
+      def queries(x):
+        return jax.lax.dynamic_slice_in_dim(x, start, size, axis=1)
+
+      def seen(x):
+        if not self.window:
+          return x
+        return jax.lax.dynamic_slice_in_dim(x, start, span, axis=1)
+
+      return attention.attend(
+          queries(q),
+          seen(keys),
+          seen(values),
+          kind(queries(positions), seen(places)),
+          seen(exists),
+      )
+
+    y = jax.lax.map(chunk, jnp.arange(0, length + after, size))
+    y = jnp.moveaxis(y, 0, 1).reshape(q.shape)
+    return y[:, :length]
+
+  @nn.nowrap
+  def _write(self, state, k, v, positions, mask):
+    """The ring with the last valid keys and values in their slots."""
+    count = jnp.sum(mask, axis=1, dtype=jnp.int32)
+    end = state['position'] + count
+    kept = mask & (positions >= end[:, None] - self.window)
+    # Out of bounds, where writes are dropped.
+    slots = jnp.where(kept, positions % self.window, self.window)
+    rows = jnp.arange(k.shape[0])[:, None]
+
+    def write(ring, new):
+      return ring.at[rows, slots].set(new.astype(ring.dtype), mode='drop')
+
+    return {
+        'keys': write(state['keys'], k),
+        'values': write(state['values'], v),
+        'position': end,
+    }
+
+
+class FeedForward(base.Steppable):
+  """A perceptron of two layers at each position, gated for 'swiglu'.
+
+  Attributes:
+    hidden: its hidden width.
+    activation: gelu is the exact one.
+    use_bias: whether the projections have biases.
+  """
+
+  hidden: int
+  activation: Activation = 'gelu'
+  use_bias: bool = False
+
+  @nn.compact
+  def process(self, x, mask, state, context):
+    del context
+    axes = ('embed', 'mlp')
+    h = _project(self, x, 'up', self.hidden, axes)
+    if self.activation == 'swiglu':
+      h *= jax.nn.silu(_project(self, x, 'gate', self.hidden, axes))
+    elif self.activation == 'gelu':
+      h = jax.nn.gelu(h, approximate=False)
+    else:
+      h = {'silu': jax.nn.silu, 'relu': jax.nn.relu}[self.activation](h)
+    y = _project(self, h, 'down', x.shape[-1], axes[::-1])
+    return y, mask, state
+
+
+class TransformerBlock(base.Steppable):
+  """x + scale(attention(norm(x))), then the same with the perceptron.
+
+  Attributes:
+    attention: of time.
+    mlp: of channels.
+    norm: LayerNorm or RMSNorm.
+    norm_epsilon: added to the variance.
+    layer_scale: start of a learned factor for each channel of what the two
+      branches add (2103.17239); None for no such factors.
+  """
+
+  attention: LocalAttention
+  mlp: FeedForward
+  norm: Literal['layer', 'rms'] = 'layer'
+  norm_epsilon: float = 1e-5
+  layer_scale: float | None = None
+
+  @property
+  def steppable(self) -> bool:
+    return self.attention.steppable
+
+  @property
+  def receptive_field(self) -> int | None:
+    return self.attention.receptive_field
+
+  @nn.nowrap
+  def initial_state(self, batch, spec):
+    return self.attention.initial_state(batch, spec)
+
+  def process(self, x, mask, state, context):
+    def attend(y):
+      return self.attention.process(y, mask, state, context)
+
+    y, state = self._run(x, mask, attend)
+    return y, mask, state
+
+  def __call__(self, x, mask, context=None):
+    def attend(y):
+      return *self.attention(y, mask, context), None
+
+    return self._run(base.zero_masked(x, mask), mask, attend)[0], mask
+
+  @nn.compact
+  def _run(self, x, mask, attend):
+    norm = {'layer': layers.FrameNorm, 'rms': norms.RmsNorm}[self.norm]
+
+    def normed(name):
+      layer = norm(self.norm_epsilon, name=f'{name}_norm')
+      return layer.process(x, mask, (), None)[0]
+
+    def scaled(name, y):
+      if self.layer_scale is None:
+        return y
+      layer = norms.Scale(self.layer_scale, name=f'{name}_scale')
+      return layer.process(y, mask, (), None)[0]
+
+    y, _, state = attend(normed('attention'))
+    x = x + scaled('attention', y)
+    y, _, _ = self.mlp.process(normed('mlp'), mask, (), None)
+    return x + scaled('mlp', y), state
+
+
+class Transformer(base.Steppable):
+  """A stack of transformer blocks, without a norm at its end.
+
+  The layers are not scanned: a step, bound by reading the weights, then takes
+  half the time on CPUs (BENCHMARKS.md), and compiles nearly as fast.
+
+  Attributes:
+    layers: how many.
+    heads: of queries.
+    mlp_width: hidden width of the perceptrons.
+    kv_heads: see `LocalAttention`, as head_width, window, causal, rotary and
+      rope_theta.
+    activation: see `FeedForward`.
+    norm: see `TransformerBlock`, as norm_epsilon and layer_scale.
+    use_bias: whether projections have biases.
+  """
+
+  layers: int
+  heads: int
+  mlp_width: int
+  kv_heads: int | None = None
+  head_width: int | None = None
+  window: int | None = None
+  causal: bool = True
+  rotary: Rotary = 'time'
+  rope_theta: float = 10_000.0
+  activation: Activation = 'gelu'
+  norm: Literal['layer', 'rms'] = 'layer'
+  norm_epsilon: float = 1e-5
+  layer_scale: float | None = None
+  use_bias: bool = False
+
+  def setup(self):
+    self.block = [self._block() for _ in range(self.layers)]
+
+  @nn.nowrap
+  def _attention(self, **options):
+    return LocalAttention(
+        self.heads,
+        self.kv_heads,
+        self.head_width,
+        self.window,
+        self.causal,
+        self.rotary,
+        self.rope_theta,
+        self.use_bias,
+        **options,
+    )
+
+  @nn.nowrap
+  def _block(self):
+    return TransformerBlock(
+        self._attention(parent=None),
+        FeedForward(
+            self.mlp_width, self.activation, self.use_bias, parent=None
+        ),
+        self.norm,
+        self.norm_epsilon,
+        self.layer_scale,
+    )
+
+  @property
+  def steppable(self) -> bool:
+    return self.causal and self.window is not None
+
+  @property
+  def receptive_field(self) -> int | None:
+    return self.window and self.layers * (self.window - 1) + 1
+
+  @nn.nowrap
+  def initial_state(self, batch, spec):
+    attend = self._attention(parent=None)
+    return (attend.initial_state(batch, spec),) * self.layers
+
+  def process(self, x, mask, state, context):
+    states = []
+    for block, layer_state in zip(self.block, state, strict=True):
+      x, _, layer_state = block.process(x, mask, layer_state, context)
+      states.append(layer_state)
+    return x, mask, tuple(states)
+
+  def __call__(self, x, mask, context=None):
+    for block in self.block:
+      x, _ = block(x, mask, context)
+    return x, mask
+
+
+def _project(module, x, name, features, axes):
+  """x times the module's weight `name`, plus its bias if it has any."""
+  shape = (x.shape[-1], features)
+  w = ops.weight(module, name, _MATRIX, shape, axes)
+  y = ops.einsum('bnd,df->bnf', x, w)
+  if module.use_bias:
+    init = nn.initializers.zeros
+    bias = ops.weight(module, f'{name}_bias', init, (features,), (None,))
+    y += ops.materialize(bias, y.dtype)
+  return y
+
+
+def _rotary(
+    positions: Int[Array, 'B N'], features: int, theta: float
+) -> tuple[Float[Array, 'B N 1 h'], Float[Array, 'B N 1 h']]:
+  """`attention.rotary`, exact however long a stream has run.
+
+  The product of a position and a frequency in fp32 is off by a radian after
+  some days of 25 Hz frames. Here the angle is a sum over the bits of the
+  position, each reduced by whole turns in double precision.
+  """
+  half = np.arange(features // 2)
+  frequencies = theta ** (-2.0 * half / features)
+  turns = np.ldexp(frequencies, np.arange(31)[:, None]) % (2 * np.pi)
+  bits = (positions[..., None] >> jnp.arange(31)) & 1
+  angles = jnp.einsum(
+      'bnk,kh->bnh',
+      bits.astype(jnp.float32),
+      turns.astype(np.float32),
+      precision=jax.lax.Precision.HIGHEST,
+  )[:, :, None]
+  return jnp.cos(angles), jnp.sin(angles)
