@@ -1,7 +1,9 @@
 """A tokenizer bound to its variables, for people and for scripts."""
 
+import functools
 import hashlib
 import json
+import os
 
 import flax
 import jax
@@ -9,7 +11,10 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.audio import streams
 from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import long
+from audiolm_jax.tokenizers import transcoding
 
 
 class BoundTokenizer:
@@ -28,6 +33,7 @@ class BoundTokenizer:
     self.variables = flax.core.meta.unbox(variables)
     self._encode = jax.jit(tokenizer.encode)
     self._decode = jax.jit(tokenizer.decode)
+    self._coders: dict[long.Settings, long.Coder] = {}
 
   @property
   def spec(self) -> base.Spec:
@@ -89,8 +95,90 @@ class BoundTokenizer:
     audio = np.asarray(audio)[:, : frames * self.spec.hop]
     return audio, np.asarray(lengths)
 
+  def encode_long(
+      self,
+      path_in: str | os.PathLike,
+      path_out: str | os.PathLike,
+      settings: long.Settings = long.DEFAULT,
+      *,
+      each_channel: bool = False,
+      raw: streams.Raw | None = None,
+      name: str = '',
+      show: bool = True,
+  ) -> long.Report:
+    """Audio file (any rate, length, format) to token file, in constant memory.
+
+    Args:
+      path_in: '-' for stdin.
+      path_out: '-' for stdout.
+      settings: size of blocks, codebooks to keep, and what to do where there is
+        no exact way.
+      each_channel: encode channels apart, as rows.
+      raw: what stdin holds if it has no header.
+      name: where this tokenizer is, for the file's header.
+      show: a progress bar, on a terminal.
+
+    Raises:
+      files.AudioFileError, long.LongFileError: see `transcoding.encode_file`.
+    """
+    return transcoding.encode_file(
+        self._coder(settings),
+        transcoding.Source(self.fingerprint(), name),
+        path_in,
+        path_out,
+        each_channel=each_channel,
+        raw=raw,
+        show=show,
+    )
+
+  def decode_long(
+      self,
+      path_in: str | os.PathLike,
+      path_out: str | os.PathLike,
+      settings: long.Settings = long.DEFAULT,
+      *,
+      force: bool = False,
+      raw: bool = False,
+      show: bool = True,
+  ) -> long.Report:
+    """Token file to wav or flac, in constant memory.
+
+    Args:
+      path_in: '-' for stdin.
+      path_out: '-' for stdout.
+      settings: size of blocks, and what to do where there is no exact way.
+      force: decode another tokenizer's tokens, if their shapes fit.
+      raw: write samples without a header.
+      show: a progress bar, on a terminal.
+
+    Raises:
+      token_files.TokenFileError, long.LongFileError: see
+        `transcoding.decode_file`.
+    """
+    return transcoding.decode_file(
+        self._coder(settings),
+        transcoding.Source(self.fingerprint()),
+        path_in,
+        path_out,
+        force=force,
+        raw=raw,
+        show=show,
+    )
+
+  def _coder(self, settings: long.Settings) -> long.Coder:
+    """One for each settings, as it keeps compiled functions."""
+    if settings not in self._coders:
+      self._coders[settings] = long.Coder(
+          self.tokenizer, self.variables, settings
+      )
+    return self._coders[settings]
+
   def fingerprint(self) -> str:
     """`fingerprint` of this tokenizer and its variables."""
+    return self._fingerprint
+
+  @functools.cached_property
+  def _fingerprint(self) -> str:
     return fingerprint(self.tokenizer, self.variables)
 
 

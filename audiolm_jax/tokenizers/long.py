@@ -53,6 +53,9 @@ class Settings:
   codebooks: int | None = None
 
 
+DEFAULT = Settings()
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
   """What was done.
@@ -118,7 +121,7 @@ class Coder:
       self,
       tokenizer: base.Tokenizer,
       variables: base.Variables,
-      settings: Settings = Settings(),
+      settings: Settings = DEFAULT,
   ):
     self.tokenizer = tokenizer
     self.variables = variables

@@ -332,6 +332,18 @@ def read(path: str | os.PathLike) -> tuple[Header, base.Tokens]:
   )
 
 
+def announced_samples(path: str | os.PathLike) -> int | None:
+  """Samples by a file's end, unchecked; None if it has none."""
+  size = _END.size + _CRC.size
+  try:
+    with open(path, 'rb') as file:
+      file.seek(-size, os.SEEK_END)
+      kind, _, samples = _END.unpack(file.read(_END.size))
+  except OSError:
+    return None
+  return samples if kind == b'E' else None
+
+
 def check(path: str | os.PathLike) -> tuple[Header, int, int]:
   """Reads a file through: its header, frames and samples.
 
