@@ -1,17 +1,21 @@
-"""Training a codec: spectral reconstruction and a codebook that follows."""
+"""Training a codec: reconstruction, and optionally a GAN and distillation."""
 
 import dataclasses
 from typing import Annotated, Any
 
+import flax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import streaming
 from audiolm_jax import tokenizers
 from audiolm_jax.objectives import base
+from audiolm_jax.objectives import distances as distances_lib
+from audiolm_jax.objectives import distillation as distillation_lib
+from audiolm_jax.objectives import gan as gan_lib
 from audiolm_jax.objectives import spectral
 from audiolm_jax.tokenizers import bound
 
@@ -22,11 +26,13 @@ _Weight = Annotated[float, config.Range(min=0)]
 
 @dataclasses.dataclass(frozen=True)
 class Codec(base.Objective):
-  """Reconstruction of the waveform's spectra through a bottleneck.
+  """Reconstruction of the waveform through a bottleneck.
 
-  One model, 'codec'. Batches hold `audio` [B, T, C] and `lengths` [B] in
-  samples. Terms are per valid sample (spectral ones) or latent frame (those of
-  the bottleneck, whose factors its config has).
+  Models: 'codec'; with `gan` 'discriminator'; with `distillation` 'distillation'
+  (its linear map) and, if the teacher has variables, 'teacher', to be frozen.
+  Batches hold `audio` [B, T, C] and `lengths` [B] in samples, and what the
+  teacher asks for. Terms are per valid sample (of decoded audio) or latent frame
+  (of the bottleneck, whose factors its config has, and distillation).
 
   Attributes:
     tokenizer: the codec.
@@ -34,10 +40,15 @@ class Codec(base.Objective):
     mel_weight: of the multi-scale log mel distance.
     stft_weight: of the multi-resolution STFT distance.
     complex_weight: of the compressed complex STFT distance.
-    sizes: STFT windows, in samples.
+    sizes: STFT windows of these three, in samples.
     mels: bands at each window.
     complex_size: window of the complex distance, one of `sizes`.
     complex_power: compression of the magnitudes in it.
+    distances: further distances, under names of their terms.
+    gan: discriminators and how they take part, or None.
+    unquantised_rate: share of rows whose latents the decoder gets as they are
+      (Mimi: half); the bottleneck learns from all rows.
+    distillation: of the first level's vectors from a teacher, or None.
   """
 
   tokenizer: Annotated[Any, config.Kind(lambda: tokenizers.TOKENIZERS)]
@@ -55,6 +66,15 @@ class Codec(base.Objective):
   mels: Annotated[tuple[int, ...], config.Range(min=1)] = (16, 32, 64, 80, 80)
   complex_size: _Positive = 512
   complex_power: _Share = 0.5
+  distances: Annotated[
+      dict[str, Any],
+      config.Named(
+          Annotated[Any, config.Kind(lambda: distances_lib.DISTANCES)]
+      ),
+  ] = dataclasses.field(default_factory=dict)
+  gan: gan_lib.Gan | None = None
+  unquantised_rate: _Share = 0.0
+  distillation: distillation_lib.Distillation | None = None
 
   def __post_init__(self):
     if len(self.sizes) != len(self.mels):
@@ -65,81 +85,254 @@ class Codec(base.Objective):
       raise config.ConfigError(
           f'complex_size = {self.complex_size}: expected one of {self.sizes}'
       )
+    # A dict would make the config unhashable.
+    frozen = flax.core.FrozenDict(self.distances)
+    object.__setattr__(self, 'distances', frozen)
+    taken = {*spectral.NAMES, 'adversarial', 'feature'}
+    if taken & set(frozen):
+      raise config.ConfigError(
+          f'distances has {sorted(taken & set(frozen))}, names of other terms:'
+          ' choose others'
+      )
+    bottleneck, width = self.tokenizer.bottleneck, self.tokenizer.encoder
+    if (
+        self.unquantised_rate
+        and bottleneck.output_dimension(width.dimension) != width.dimension
+    ):
+      raise config.ConfigError(
+          f'unquantised_rate = {self.unquantised_rate}: the decoder takes'
+          ' latents of another width than the encoder gives'
+      )
+
+  @property
+  def additive(self) -> bool:
+    return self.gan is None or self.gan.additive
+
+  @property
+  def _audio_weights(self) -> dict[str, float]:
+    """Terms of the decoded audio, with their factors."""
+    builtin = (self.mel_weight, self.stft_weight, self.complex_weight)
+    named = dict(zip(spectral.NAMES, builtin, strict=True))
+    return {
+        **{name: weight for name, weight in named.items() if weight},
+        **{name: d.weight for name, d in self.distances.items()},
+        **({} if self.gan is None else self.gan.weights),
+    }
+
+  @property
+  def _balancer(self):
+    return None if self.gan is None else self.gan.balancer
 
   @property
   def loss_weights(self) -> dict[str, float]:
-    return {
-        'mel': self.mel_weight,
-        'stft': self.stft_weight,
-        'complex': self.complex_weight,
-        **self.tokenizer.bottleneck.loss_weights,
-    }
+    weights = dict(self.tokenizer.bottleneck.loss_weights)
+    if self._balancer is None:
+      weights |= self._audio_weights
+    else:
+      weights['balanced'] = 1.0
+    if self.gan is not None:
+      weights['discriminator'] = 1.0
+    if self.distillation is not None:
+      weights['distillation'] = self.distillation.weight
+    return weights
 
   def init(self, rng: Array) -> base.Variables:
-    return {'codec': self.tokenizer.init(rng)}
+    models = {'codec': self.tokenizer.init(rng)}
+    channels = self.tokenizer.spec.channels
+    if self.gan is not None:
+      models['discriminator'] = self.gan.init(
+          jax.random.fold_in(rng, 1), channels, sorted(self._audio_weights)
+      )
+    if self.distillation is not None:
+      width = self.tokenizer.bottleneck.output_dimension(
+          self.tokenizer.encoder.dimension
+      )
+      models |= self.distillation.init(jax.random.fold_in(rng, 2), width)
+    return models
 
   def example_batch(self, batch_size: int) -> base.Batch:
-    shape = (batch_size, self.samples, self.tokenizer.spec.channels)
-    return {
-        'audio': np.zeros(shape, np.float32),
+    spec = self.tokenizer.spec
+    batch = {
+        'audio': np.zeros(
+            (batch_size, self.samples, spec.channels), np.float32
+        ),
         'lengths': np.zeros(batch_size, np.int32),
         'id': np.zeros(batch_size, np.int32),
     }
+    if self.distillation is not None:
+      batch |= self.distillation.teacher.example(
+          batch_size, self.samples, spec.sample_rate
+      )
+    return batch
 
   def __call__(
       self, variables: base.Variables, batch: base.Batch, rng: Array
   ) -> base.Output:
-    codec = self.tokenizer
-    spec = codec.spec
-    lengths = batch['lengths']
+    codec, lengths = self.tokenizer, batch['lengths']
     size = batch['audio'].shape[1]
-    valid = streaming.length_mask(lengths, size)
-    audio = jnp.where(valid[..., None], batch['audio'], 0.0)
-    dropout_rng, sample_rng, statistics_rng = jax.random.split(rng, 3)
-    quantised = codec.quantise(
-        variables['codec'],
-        audio,
-        lengths,
+    valid = streaming.length_mask(lengths, size)[..., None]
+    audio = jnp.where(valid, batch['audio'], 0.0)
+    dropout_rng, sample_rng, statistics_rng, bypass_rng = jax.random.split(
+        rng, 4
+    )
+    params = variables['codec']['params']
+    latents, frames = codec.encode_latents(params, audio, lengths)
+    quantised = codec.bottleneck.quantise(
+        {
+            'params': params['bottleneck'],
+            'state': variables['codec']['state'],
+        },
+        latents,
+        frames,
         levels=codec.bottleneck.levels(dropout_rng, audio.shape[0]),
         rng=sample_rng,
     )
-    estimate = codec.decode_latents(
-        variables['codec']['params'], quantised.latents, lengths
+    decoded = self._bypassed(quantised.latents, latents, frames, bypass_rng)
+    estimate = codec.decode_latents(params, decoded, lengths)
+    # Decoders that drop samples give fewer than there were.
+    missing = max(size - estimate.shape[1], 0)
+    estimate = streaming.pad_time(estimate, 0, missing)[:, :size]
+
+    terms, norms, metrics = self._audio_terms(
+        variables, audio, estimate, lengths
     )
-    frames = streaming.length_mask(
-        -(-lengths // spec.hop) * codec.bottleneck.frames,
-        quantised.latents.shape[1],
-    )
-    sums = spectral.distances(
-        estimate[:, :size, 0],
-        audio[..., 0],
-        lengths,
-        sample_rate=spec.sample_rate,
-        sizes=self.sizes,
-        mels=self.mels,
-        complex_size=self.complex_size,
-        complex_power=self.complex_power,
-    )
-    samples = jnp.sum(lengths).astype(jnp.float32)
-    terms = {name: (value, samples) for name, value in sums.items()}
     frame_count = jnp.sum(frames).astype(jnp.float32)
     for name, value in quantised.losses.items():
       terms[name] = (jnp.sum(value), frame_count)
+    if self.distillation is not None:
+      if quantised.semantic is None:
+        raise config.ConfigError(
+            'distillation needs a bottleneck with levels, not'
+            f' {type(codec.bottleneck).__name__}'
+        )
+      terms['distillation'] = self.distillation(
+          variables,
+          {**batch, 'audio': audio},
+          quantised.semantic,
+          frames,
+          codec.sample_rate,
+          codec.encoder.hop,
+      )
     statistics = codec.bottleneck.statistics(
         jax.lax.stop_gradient(quantised), frames, statistics_rng
     )
-    metrics = codec.bottleneck.metrics(variables['codec']['state'])
+    one = jnp.ones(())
+    for name, value in codec.bottleneck.metrics(
+        variables['codec']['state']
+    ).items():
+      metrics[name] = (value, one)
     return base.Output(
         terms=terms,
-        statistics=statistics,
-        metrics={name: (m, jnp.ones(())) for name, m in metrics.items()},
+        statistics={'codec': statistics, 'norms': norms},
+        metrics=metrics,
     )
+
+  def _bypassed(self, quantised, latents, frames, rng):
+    """The decoder's input: quantised, but for a share of the rows."""
+    if not self.unquantised_rate:
+      return quantised
+    rows = jax.random.bernoulli(rng, self.unquantised_rate, (latents.shape[0],))
+    latents = streaming.zero_masked(latents.astype(quantised.dtype), frames)
+    return jnp.where(rows[:, None, None], latents, quantised)
+
+  def _audio_terms(self, variables, audio, estimate, lengths):
+    """Terms of the decoded audio: (terms, gradient norms, metrics)."""
+    gan = self.gan
+    terms, of_codec, factor = {}, None, 1.0
+    if gan is not None:
+      discriminator = variables['discriminator']
+      terms['discriminator'], of_codec = gan.terms(
+          discriminator, audio, estimate, lengths
+      )
+      factor = gan.factor(discriminator['state'])
+    samples = jnp.sum(lengths).astype(jnp.float32)
+
+    def audio_terms(estimate):
+      found = {
+          name: (value, samples)
+          for name, value in self._distances(estimate, audio, lengths).items()
+      }
+      return found if of_codec is None else found | of_codec(estimate)
+
+    late = () if gan is None else gan.weights
+    if self._balancer is None:
+      for name, (value, weight) in audio_terms(estimate).items():
+        terms[name] = (factor * value if name in late else value, weight)
+      return terms, {}, {}
+
+    mask = streaming.length_mask(lengths, audio.shape[1])[..., None]
+
+    def losses(estimate):
+      # What stands past the lengths is no part of the gradient's norm.
+      found = audio_terms(jnp.where(mask, estimate, 0.0))
+      return {
+          name: value / jnp.maximum(weight, 1.0)
+          for name, (value, weight) in found.items()
+      }, None
+
+    balanced = self._balancer(
+        variables['discriminator']['state']['balancer'],
+        losses,
+        estimate,
+        {
+            name: factor * weight if name in late else weight
+            for name, weight in self._audio_weights.items()
+        },
+        jnp.sum(lengths > 0).astype(jnp.float32),
+    )
+    terms['balanced'] = balanced.term
+    one = jnp.ones(())
+    metrics = {
+        f'loss/{name}': (value, one) for name, value in balanced.losses.items()
+    }
+    return terms, balanced.norms, metrics
+
+  def _distances(
+      self,
+      estimate: Float[Array, 'B T C'],
+      audio: Float[Array, 'B T C'],
+      lengths: Int[Array, 'B'],
+  ) -> dict[str, Float[Array, '']]:
+    """Sums over valid samples, averaged over channels."""
+    rate = self.tokenizer.sample_rate
+    names = [name for name in spectral.NAMES if name in self._audio_weights]
+    sums = {}
+    if names:
+      channels = audio.shape[-1]
+      # Every channel is a row.
+      x, y = (
+          jnp.moveaxis(a, 2, 1).reshape(-1, a.shape[1])
+          for a in (estimate, audio)
+      )
+      found = spectral.distances(
+          x,
+          y,
+          jnp.repeat(lengths, channels),
+          sample_rate=rate,
+          sizes=self.sizes,
+          mels=self.mels,
+          complex_size=self.complex_size,
+          complex_power=self.complex_power,
+          names=names,
+      )
+      sums |= {name: value / channels for name, value in found.items()}
+    for name, distance in self.distances.items():
+      sums[name] = distance(estimate, audio, lengths, rate)
+    return sums
 
   def finish(
       self, states: dict[str, Any], statistics: Any, rng: Array
   ) -> dict[str, Any]:
     bottleneck = self.tokenizer.bottleneck
-    return {'codec': bottleneck.update(states['codec'], statistics, rng)}
+    new = {
+        **states,
+        'codec': bottleneck.update(states['codec'], statistics['codec'], rng),
+    }
+    if self.gan is not None:
+      new['discriminator'] = self.gan.update(
+          states['discriminator'], statistics['norms']
+      )
+    return new
 
   def bind(self, variables: base.Variables) -> bound.BoundTokenizer:
     return bound.BoundTokenizer(self.tokenizer, variables['codec'])

@@ -5,7 +5,7 @@ valid, times the hop: it is in units of samples, so that scales add up with
 equal weight and the sum divides by the number of valid samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -16,6 +16,7 @@ from audiolm_jax.ops import stft
 # Log magnitudes are of magnitude + this: speech of -25 dB RMS has bands of
 # about 1 to 30, and what lies far below the quantisation noise should not count.
 FLOOR = 1e-3
+NAMES = ('mel', 'stft', 'complex')
 
 
 def distances(
@@ -28,6 +29,7 @@ def distances(
     mels: Sequence[int],
     complex_size: int,
     complex_power: float,
+    names: Collection[str] = NAMES,
 ) -> dict[str, Float[Array, '']]:
   """Sums over valid samples of three distances.
 
@@ -48,8 +50,9 @@ def distances(
     complex_size: the window of 'complex', one of `sizes`.
     complex_power: its compression; the stronger, the more it asks for the phase
       of bins of noise, which nothing can predict.
+    names: which of the three to compute.
   """
-  total = dict.fromkeys(('mel', 'stft', 'complex'), jnp.zeros(()))
+  total = dict.fromkeys(names, jnp.zeros(()))
   for size, bands in zip(sizes, mels, strict=True):
     hop = size // 4
     x, y = (
@@ -68,14 +71,15 @@ def distances(
         jnp.sqrt(jnp.square(s.real) + jnp.square(s.imag) + 1e-10)
         for s in (x, y)
     )
-    x_mel, y_mel = (
-        mel.mel_spectrogram(s, sample_rate, bands) for s in (x_abs, y_abs)
-    )
-    add('mel', jnp.log(x_mel + FLOOR) - jnp.log(y_mel + FLOOR))
-    if size >= complex_size:
+    if 'mel' in names:
+      x_mel, y_mel = (
+          mel.mel_spectrogram(s, sample_rate, bands) for s in (x_abs, y_abs)
+      )
+      add('mel', jnp.log(x_mel + FLOOR) - jnp.log(y_mel + FLOOR))
+    if size >= complex_size and 'stft' in names:
       add('stft', jnp.log(x_abs + FLOOR) - jnp.log(y_abs + FLOOR))
       add('stft', jnp.sqrt(x_abs) - jnp.sqrt(y_abs))
-    if size == complex_size:
+    if size == complex_size and 'complex' in names:
       x_factor, y_factor = (
           s ** (complex_power - 1) * len(sizes) for s in (x_abs, y_abs)
       )

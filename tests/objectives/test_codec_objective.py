@@ -99,8 +99,8 @@ def test_rows_add(objective, start):
       total,
       whole.terms,
   )
-  counts = parts[0].statistics.counts + parts[1].statistics.counts
-  np.testing.assert_allclose(counts, whole.statistics.counts)
+  counts = sum(part.statistics['codec'].counts for part in parts)
+  np.testing.assert_allclose(counts, whole.statistics['codec'].counts)
   assert whole.terms['mel'][1] == 845
   assert whole.terms['commitment'][1] == 16 + 10 + 2
 
