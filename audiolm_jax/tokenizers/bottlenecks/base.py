@@ -71,6 +71,13 @@ class Bottleneck(abc.ABC):
     """The numbers of leading slots that `dequantise` can start from."""
     return (len(self.slots()),)
 
+  def check_prefix(self, codes: Int[Array, 'B N k']):
+    """Raises ValueError if codes of so many slots cannot be decoded."""
+    if codes.shape[-1] not in self.prefixes():
+      raise ValueError(
+          f'{codes.shape[-1]} codes a frame: expected one of {self.prefixes()}'
+      )
+
   def latent_dimension(self) -> int | None:
     """E of continuous tokens, None for discrete ones."""
     return None

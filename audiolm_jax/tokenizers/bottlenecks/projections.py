@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from audiolm_jax import config
 from audiolm_jax import ops
 
 
@@ -54,3 +55,32 @@ def apply(
   with jax.default_matmul_precision('highest'):
     y = ops.einsum('bfd,de->bfe', x.astype(jnp.float32), kernel)
   return y + params['bias'] if 'bias' in params else y
+
+
+def around(
+    rng: Array, dimension: int, width: int, project: bool, given: int = 1
+) -> dict[str, Any]:
+  """Boxed maps with bias to `given` times the width of the codes, and back.
+
+  Args:
+    rng: for the kernels.
+    dimension: D, the encoder's width.
+    width: E, of the codes.
+    project: whether there are maps; without them the result is empty.
+    given: numbers that the bottleneck takes for each one that it gives.
+
+  Raises:
+    ConfigError: without maps, if the encoder's width is not what is taken.
+  """
+  if not project:
+    if dimension != given * width:
+      raise config.ConfigError(
+          f'project = False, but the encoder has width {dimension} and the'
+          f' bottleneck takes {given * width}'
+      )
+    return {}
+  in_rng, out_rng = jax.random.split(rng)
+  return {
+      'in': init(in_rng, dimension, given * width, use_bias=True),
+      'out': init(out_rng, width, dimension, use_bias=True),
+  }

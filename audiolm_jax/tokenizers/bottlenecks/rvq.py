@@ -126,6 +126,7 @@ class Rvq(base.Bottleneck):
 
   def dequantise(self, variables, tokens):
     params = nn.meta.unbox(variables['params'])
+    self.check_prefix(tokens)
     x = vq.dequantise(self.code_vectors(variables), tokens)
     return projections.apply(params['out'], x) if 'out' in params else x
 
@@ -143,7 +144,7 @@ class Rvq(base.Bottleneck):
     return vq.update(state, statistics, rng, ema_of(self))
 
   def metrics(self, state):
-    return {} if self.learned else vq.state_metrics(state)
+    return {} if self.learned else vq.average_metrics(state.counts)
 
   def code_vectors(self, variables):
     if not self.learned:

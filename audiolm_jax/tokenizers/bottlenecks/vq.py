@@ -142,7 +142,7 @@ def quantise(
     codebooks: fp32.
     x: latents.
     mask: valid frames.
-    levels: how many codebooks each row uses, 1..K; default all.
+    levels: how many codebooks each row uses, 0..K; default all.
     normalize: look codes up by direction.
 
   Returns:
@@ -177,7 +177,7 @@ def quantise(
 
   start = (constant, jnp.zeros_like(x))
   (_, total), out = jax.lax.scan(level, start, (jnp.arange(count), codebooks))
-  in_use = count if levels is None else levels[:, None]
+  in_use = count if levels is None else jnp.maximum(levels, 1)[:, None]
   first = jnp.take(codebooks[0], out['codes'][0], axis=0)
   first = jnp.where(mask[..., None], first, 0.0)
   return base.Quantised(
@@ -327,12 +327,12 @@ def usage_metrics(
   }
 
 
-def state_metrics(state: State) -> dict[str, Float[Array, '']]:
-  """Usage and entropy of the averages: mean, first and last codebook."""
+def average_metrics(
+    counts: Float[Array, 'K V'],
+) -> dict[str, Float[Array, '']]:
+  """Usage and entropy of average counts: mean, first and last codebook."""
   # An average below a thousandth of the mean is not in use.
-  counts = jnp.where(
-      state.counts > 1e-3 * jnp.mean(state.counts), state.counts, 0.0
-  )
+  counts = jnp.where(counts > 1e-3 * jnp.mean(counts), counts, 0.0)
   metrics = {}
   for name, values in usage_metrics(counts).items():
     metrics[f'codebook_{name}'] = jnp.mean(values)
