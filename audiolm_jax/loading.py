@@ -1,11 +1,14 @@
 """Trained models back from their work directories."""
 
 import os
+import pathlib
 from typing import Any
 
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
+from audiolm_jax import interop
 from audiolm_jax.data import token_cache
+from audiolm_jax.tokenizers import bound
 from audiolm_jax.training import launch
 
 
@@ -31,6 +34,31 @@ def load(workdir: str | os.PathLike, step: int | None = None) -> Any:
   return assembly.objective.bind(assembly.variables(state))
 
 
+def load_codec(directory: str | os.PathLike) -> bound.BoundTokenizer:
+  """A tokenizer, from a work directory or from one with pretrained weights.
+
+  Args:
+    directory: of a run that has saved a checkpoint, or with a config.json and
+      model.safetensors that `interop.load_pretrained` reads.
+
+  Raises:
+    config.ConfigError: if it is neither, or holds another kind of model.
+    checkpoints.CheckpointError: if it has no readable checkpoint.
+  """
+  if (pathlib.Path(directory) / 'model.safetensors').exists():
+    launch.prepare()
+    try:
+      return bound.BoundTokenizer(*interop.load_pretrained(directory))
+    except interop.PretrainedError as error:
+      raise config.ConfigError(str(error)) from error
+  model = load(directory)
+  if not isinstance(model, bound.BoundTokenizer):
+    raise config.ConfigError(
+        f'{directory} holds a {type(model).__name__}, not a tokenizer.'
+    )
+  return model
+
+
 def load_tokenizer(workdir: str | os.PathLike) -> Any:
   """The tokenizer whose tokens the model of `workdir` was trained on.
 
@@ -49,7 +77,7 @@ def load_tokenizer(workdir: str | os.PathLike) -> Any:
         ' tokens of a cache.'
     )
   header = token_cache.read_header(data.cache)
-  tokenizer = load(header['tokenizer_workdir'])
+  tokenizer = load_codec(header['tokenizer_workdir'])
   if tokenizer.fingerprint() != header['tokenizer_hash']:
     raise config.ConfigError(
         f'The tokenizer of {header["tokenizer_workdir"]} is no longer the one'

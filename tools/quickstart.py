@@ -78,7 +78,8 @@ def _stages(workdir, corpus):
   yield (
       'tokens',
       'cache the tokens of the whole corpus',
-      f'{python} tools/tokenize_audio.py --workdir={workdir}/tokenizer'
+      f'{python} tools/tokenize_audio.py corpus'
+      f' --tokenizer={workdir}/tokenizer'
       f' --corpus={corpus} --languages={languages} --out={workdir}/tokens'
       + (' --limit=60' if budget == 'smoke' else ''),
   )

@@ -1,74 +1,342 @@
-"""Caches a corpus as tokens, with the tokenizer of a work directory.
+"""Audio <-> tokens: files, folders, pipes, and corpora for training.
 
-  python tools/tokenize_audio.py --workdir=runs/quickstart/tokenizer \\
+  python tools/tokenize_audio.py encode in.wav out.tokens --tokenizer=DIR
+  python tools/tokenize_audio.py decode out.tokens out.wav --tokenizer=DIR
+  python tools/tokenize_audio.py encode FOLDER OUT_FOLDER --tokenizer=DIR
+  arecord -f S16_LE -r 16000 | python tools/tokenize_audio.py encode - - \\
+      --tokenizer=DIR | python tools/tokenize_audio.py decode - - \\
+      --tokenizer=DIR | aplay
+  python tools/tokenize_audio.py corpus --tokenizer=runs/quickstart/tokenizer \\
       --corpus=asterisk_prompts --out=runs/quickstart/tokens
 
-Interrupted and run again, it goes on where it was. Run by several processes
-(--shard=0/4 ... --shard=3/4), each does its share of the parts, and whichever is
-last completes the cache.
+DIR is a work directory, or one with a pretrained codec (config.json and
+model.safetensors). Audio may have any rate, number of channels and length.
+`corpus` caches a corpus for training language models on; interrupted and run
+again, it goes on where it was, and run by several processes (--shard=0/4 ...
+--shard=3/4) each does its share.
 """
 
+import argparse
+from collections.abc import Iterator
+import functools
+import os
+import pathlib
 import sys
 import time
 
-from absl import app
-from absl import flags
-
 from audiolm_jax.training import launch
 
-_WORKDIR = flags.DEFINE_string(
-    'workdir', None, "The tokenizer's work directory.", required=True
-)
-_CORPUS = flags.DEFINE_string(
-    'corpus', 'asterisk_prompts', 'Name of a built corpus, or a folder.'
-)
-_LANGUAGES = flags.DEFINE_list('languages', [], 'Which; empty for all.')
-_SPLITS = flags.DEFINE_list(
-    'splits', ['train', 'validation', 'test'], 'Which splits.'
-)
-_OUT = flags.DEFINE_string(
-    'out', None, 'Directory of the token cache.', required=True
-)
-_BATCH_SECONDS = flags.DEFINE_float(
-    'batch_seconds', 32.0, 'Audio of a batch, padding included.'
-)
-_LIMIT = flags.DEFINE_integer(
-    'limit', None, 'At most so many clips of each split, for a quick look.'
-)
-_SHARD = flags.DEFINE_string('shard', '0/1', 'Which share of the work: i/n.')
+_PIPE = '-'
+# New audio in each block: files are done faster in large ones, but who listens
+# at the other end of a pipe waits for a block.
+_BLOCK_SECONDS = {True: 0.24, False: 5.0}
 
 
-def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}')
-  # Late, as these take seconds: wrong flags are told at once.
-  import audiolm_jax  # pylint: disable=g-import-not-at-top
-  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+def _say(text: str) -> None:
+  """Stdout may be a pipe of tokens or audio."""
+  print(text, file=sys.stderr, flush=True)
+
+
+def encode(options) -> int:
+  """Audio -> tokens."""
+  from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.tokenizers import transcoding  # pylint: disable=g-import-not-at-top
+
+  tokenizer = _load(options.tokenizer)
+  codebooks = transcoding.choose_codebooks(
+      tokenizer.tokenizer, kbps=options.kbps, codebooks=options.codebooks
+  )
+  raw = None
+  if options.raw_rate:
+    raw = streams.Raw(options.raw_rate, options.raw_channels)
+
+  def one(path_in, path_out):
+    return tokenizer.encode_long(
+        path_in,
+        path_out,
+        _settings(options, codebooks),
+        each_channel=options.channels == 'each',
+        raw=raw,
+        name=str(options.tokenizer),
+    )
+
+  return _run(options, tokenizer, one, _have_tokens(tokenizer, codebooks))
+
+
+def decode(options) -> int:
+  """Tokens -> audio."""
+  tokenizer = _load(options.tokenizer)
+
+  def one(path_in, path_out):
+    return tokenizer.decode_long(
+        path_in,
+        path_out,
+        _settings(options),
+        force=options.force,
+        raw=options.raw,
+    )
+
+  return _run(options, tokenizer, one, pathlib.Path.exists)
+
+
+def corpus(options) -> int:
+  """A corpus -> a token cache."""
   from audiolm_jax.tokenizers import caching  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.training import checkpoints  # pylint: disable=g-import-not-at-top
 
   start = time.monotonic()
-  try:
-    seconds = caching.fill(
-        audiolm_jax.load(_WORKDIR.value),
-        _OUT.value,
-        corpus=_CORPUS.value,
-        workdir=_WORKDIR.value,
-        languages=tuple(_LANGUAGES.value),
-        wanted=tuple(_SPLITS.value),
-        batch_seconds=_BATCH_SECONDS.value,
-        limit=_LIMIT.value,
-        shard=tuple(map(int, _SHARD.value.split('/'))),
-    )
-  except (config.ConfigError, checkpoints.CheckpointError) as error:
-    sys.exit(f'tokenize_audio: {error}')
+  seconds = caching.fill(
+      _load(options.tokenizer),
+      options.out,
+      corpus=options.corpus,
+      workdir=options.tokenizer,
+      languages=tuple(options.languages),
+      wanted=tuple(options.splits),
+      batch_seconds=options.batch_seconds,
+      limit=options.limit,
+      shard=options.shard,
+  )
   elapsed = time.monotonic() - start
   print(
-      f'{_OUT.value}: {seconds / 60:.1f} min of audio in {elapsed:.0f} s'
+      f'{options.out}: {seconds / 60:.1f} min of audio in {elapsed:.0f} s'
       f' ({seconds / elapsed:.0f} times real time).'
   )
+  return 0
+
+
+def _load(directory):
+  # Late, as it takes seconds: wrong arguments are told at once.
+  from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
+
+  return loading.load_codec(directory)
+
+
+def _settings(options, codebooks=None):
+  from audiolm_jax.tokenizers import long  # pylint: disable=g-import-not-at-top
+
+  piped = _PIPE in (options.input, options.output)
+  return long.Settings(
+      block_seconds=options.block_seconds or _BLOCK_SECONDS[piped],
+      overlap_seconds=options.overlap_seconds,
+      codebooks=codebooks,
+  )
+
+
+def _have_tokens(tokenizer, codebooks):
+  """Whether a whole file of this tokenizer and bitrate is there."""
+  from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
+
+  def have(path):
+    try:
+      header, _, _ = token_files.check(path)
+    except token_files.TokenFileError:
+      return False
+    wanted = codebooks or len(tokenizer.spec.slots) or None
+    return (header.fingerprint, header.codebooks) == (
+        tokenizer.fingerprint(),
+        wanted,
+    )
+
+  return have
+
+
+def _run(options, tokenizer, one, have) -> int:
+  """Does one file or a folder; bad files of a folder are told at the end."""
+  from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
+
+  expected = (files.AudioFileError, token_files.TokenFileError, OSError)
+  convert = functools.partial(_convert, one, tokenizer.spec.sample_rate)
+  if not pathlib.Path(options.input).is_dir() or options.input == _PIPE:
+    try:
+      convert(options.input, options.output)
+    except BrokenPipeError:
+      # Who reads has gone. Python would complain again on flushing.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 1
+    except expected as error:
+      _say(f'tokenize_audio: {error}')
+      return 1
+    return 0
+  bad, done, skipped = [], 0, 0
+  for path_in, path_out, fault in _pairs(options):
+    if fault is None and not options.overwrite and have(path_out):
+      skipped += 1
+      continue
+    try:
+      if fault is not None:
+        raise files.AudioFileError(fault)
+      convert(path_in, path_out)
+      done += 1
+    except expected as error:
+      bad.append(str(error))
+      _say(f'  bad: {error}')
+  _say(
+      f'{options.output}: {done} done, {skipped} there before, {len(bad)} bad.'
+  )
+  for reason in bad:
+    _say(f'  {reason}')
+  return 1 if bad else 0
+
+
+def _pairs(options) -> Iterator[tuple[pathlib.Path, pathlib.Path, str | None]]:
+  """(input, output, why not) of all files of a folder, below it too."""
+  from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
+
+  suffixes, suffix = files.SUFFIXES, token_files.SUFFIX
+  if options.function is decode:
+    suffixes, suffix = (token_files.SUFFIX,), f'.{options.format}'
+  folder, out = pathlib.Path(options.input), pathlib.Path(options.output)
+  taken = {}
+  for path in sorted(folder.rglob('*')):
+    if path.suffix.lower() not in suffixes or not path.is_file():
+      continue
+    target = out / path.relative_to(folder).with_suffix(suffix)
+    fault = None
+    if target in taken:
+      fault = f'{path}: {taken[target]} is already to become {target}.'
+    taken.setdefault(target, path)
+    yield path, target, fault
+  if not taken:
+    raise SystemExit(
+        f'tokenize_audio: {folder} has no file that ends in'
+        f' {", ".join(suffixes)}.'
+    )
+
+
+def _convert(one, rate, path_in, path_out) -> None:
+  """Does a file and says what it took."""
+  start = time.monotonic()
+  report = one(path_in, path_out)
+  elapsed = time.monotonic() - start
+  seconds = report.samples / rate
+  _say(
+      f'{path_out}: {seconds:.2f} s of audio, {report.frames} frames'
+      f' ({seconds / elapsed:.1f} times real time)'
+  )
+  if not report.exact:
+    shares = ', '.join(f'{100 * share:.2g}%' for share in report.disagreement)
+    _say(
+        '  not exactly what the whole file would give: windows differ by'
+        f' {shares or "nothing"} in {report.compared} frames or samples that'
+        ' they share'
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+  index, count = map(int, text.split('/'))
+  if not 0 <= index < count:
+    raise ValueError
+  return index, count
+
+
+def _words(text: str) -> list[str]:
+  return [word for word in text.split(',') if word]
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  commands = parser.add_subparsers(required=True, metavar='COMMAND')
+
+  def command(function, summary):
+    made = commands.add_parser(function.__name__, help=summary)
+    made.set_defaults(function=function)
+    made.add_argument(
+        '--tokenizer',
+        '--workdir',
+        required=True,
+        metavar='DIR',
+        help='work directory, or directory of a pretrained codec',
+    )
+    return made
+
+  for function, from_, to in (
+      (encode, 'audio', 'tokens'),
+      (decode, 'tokens', 'audio'),
+  ):
+    made = command(function, f'{from_} -> {to}: a file, a folder or a pipe')
+    made.add_argument('input', help=f'{from_}: file, folder, or - for stdin')
+    made.add_argument('output', help=f'{to}: file, folder, or - for stdout')
+    made.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='do again what a folder already has',
+    )
+    made.add_argument(
+        '--block_seconds',
+        type=float,
+        help='audio a block (default: 5, and 0.24 for pipes)',
+    )
+    made.add_argument(
+        '--overlap_seconds',
+        type=float,
+        help='for tokenizers that have no exact way block by block',
+    )
+    if function is decode:
+      made.add_argument(
+          '--force', action='store_true', help="another tokenizer's tokens too"
+      )
+      made.add_argument(
+          '--format',
+          choices=('wav', 'flac'),
+          default='wav',
+          help='of the files of a folder',
+      )
+      made.add_argument(
+          '--raw', action='store_true', help='16-bit samples without a header'
+      )
+      continue
+    made.add_argument('--kbps', type=float, help='at most so many kbit/s')
+    made.add_argument('--codebooks', type=int, help='keep the first N')
+    made.add_argument(
+        '--channels',
+        choices=('mix', 'each'),
+        default='mix',
+        help='mix down to what the tokenizer takes, or encode each apart',
+    )
+    made.add_argument(
+        '--raw_rate', type=int, help='the input is 16-bit samples at this rate'
+    )
+    made.add_argument('--raw_channels', type=int, default=1)
+
+  made = command(corpus, 'a corpus -> a token cache to train on')
+  made.add_argument('--corpus', default='asterisk_prompts')
+  made.add_argument('--languages', type=_words, default=[])
+  made.add_argument(
+      '--splits', type=_words, default=['train', 'validation', 'test']
+  )
+  made.add_argument('--out', required=True, help='directory of the cache')
+  made.add_argument(
+      '--batch_seconds', type=float, default=32.0, help='padding included'
+  )
+  made.add_argument(
+      '--limit', type=int, help='at most so many clips of each split'
+  )
+  made.add_argument('--shard', type=_shard, default=(0, 1), help='i/n')
+  return parser
+
+
+def main(argv: list[str]) -> int:
+  options = _parser().parse_args(argv)
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.tokenizers import long  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.tokenizers import transcoding  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.training import checkpoints  # pylint: disable=g-import-not-at-top
+
+  try:
+    return options.function(options)
+  except (
+      config.ConfigError,
+      checkpoints.CheckpointError,
+      long.LongFileError,
+      transcoding.BitrateError,
+  ) as error:
+    sys.exit(f'tokenize_audio: {error}')
 
 
 if __name__ == '__main__':
   launch.reexecute()
-  app.run(main)
+  sys.exit(main(sys.argv[1:]))

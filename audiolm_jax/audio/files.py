@@ -20,7 +20,7 @@ _RAW_FORMATS = {'.g722': 'g722'}
 
 
 class AudioFileError(Exception):
-  """A file that can't be read as audio; the message names it and says why."""
+  """Audio that can't be read or written; the message says which and why."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -202,7 +202,7 @@ def create(
     raw: write no header, only samples.
 
   Raises:
-    ValueError: for another suffix, or a wav file that grew over 4 GiB.
+    files.AudioFileError: for another suffix, or a wav file over 4 GiB.
   """
   name = os.fspath(path)
   if name == STANDARD_STREAM:
@@ -214,7 +214,7 @@ def create(
     return
   path = pathlib.Path(path)
   if not raw and path.suffix.lower() not in ('.wav', '.flac'):
-    raise ValueError(f'{path}: expected .wav or .flac.')
+    raise files.AudioFileError(f'{path}: expected .wav or .flac.')
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{os.getpid()}-{path.name}')
   try:
@@ -243,7 +243,7 @@ def _put_file(stack, path, temporary, rate, channels, samples):
 
   def put(block):
     if kind == 'WAV' and 2 * channels * file.frames > _WAV_LIMIT:
-      raise ValueError(f'{path}: no more than 4 GiB fit; write .flac.')
+      raise files.AudioFileError(f'{path}: over 4 GiB; write .flac instead.')
     file.write(np.clip(block, -1, 1))
 
   return put

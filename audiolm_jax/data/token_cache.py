@@ -177,7 +177,8 @@ def read_header(directory: str | os.PathLike) -> dict[str, Any]:
     state = 'is unfinished' if path.parent.is_dir() else 'does not exist'
     raise CacheError(
         f'The token cache {directory} {state}. Make it (or go on) with: python'
-        f' tools/tokenize_audio.py --workdir=TOKENIZER --out={directory}'
+        f' tools/tokenize_audio.py corpus --tokenizer=TOKENIZER'
+        f' --out={directory}'
     )
   return json.loads(path.read_text())
 

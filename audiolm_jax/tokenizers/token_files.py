@@ -191,10 +191,11 @@ class Reader:
     self._at = 0
     self._crc = 0
     self.frames = self.samples = 0
-    head = self._take(_HEAD.size, 'header')
-    magic, version, size = _HEAD.unpack(head)
-    if magic != _MAGIC:
+    head = self._take(len(_MAGIC), 'header')
+    if head != _MAGIC:
       raise self._error(0, 'this is no token file (wrong first bytes)')
+    head += self._take(_HEAD.size - len(head), 'header')
+    _, version, size = _HEAD.unpack(head)
     if version > VERSION:
       raise self._error(
           8,

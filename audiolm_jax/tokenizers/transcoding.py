@@ -11,6 +11,8 @@ import numpy as np
 import rich.console
 from rich import progress
 
+from audiolm_jax import config
+from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
 from audiolm_jax.tokenizers import base
 from audiolm_jax.tokenizers import long
@@ -61,12 +63,12 @@ def encode_file(
   Raises:
     files.AudioFileError: for audio that can't be read or mixed.
     long.LongFileError: if there is no exact way and no other was allowed.
-    ValueError: for `each_channel` with a tokenizer of several channels.
+    config.ConfigError: for `each_channel` with a tokenizer of several channels.
   """
   spec = coder.tokenizer.spec
   if each_channel and spec.channels != 1:
-    raise ValueError(
-        f'channels apart: this tokenizer takes {spec.channels} at once'
+    raise config.ConfigError(
+        f'channels apart: this tokenizer takes {spec.channels} at once.'
     )
   with contextlib.ExitStack() as stack:
     stream = stack.enter_context(
@@ -97,6 +99,8 @@ def encode_file(
 
     def rows() -> Iterator[Float[np.ndarray, 'R T C']]:
       for block in blocks:
+        if not np.isfinite(block).all():
+          raise files.AudioFileError(f'{path_in}: NaN or infinite samples.')
         yield block.T[..., None] if each_channel else block[None]
         advance(len(block) / spec.sample_rate)
 

@@ -50,7 +50,8 @@ def prepare(base: pathlib.Path, workdir: pathlib.Path) -> Iterator[str]:
   corpus = token_cache.read_header(base / 'tokens')['corpus']
   yield f'python tools/prepare_data.py --corpus={corpus} --languages={NEW}'
   yield (
-      f'python tools/tokenize_audio.py --workdir={base.absolute()}/tokenizer'
+      'python tools/tokenize_audio.py corpus'
+      f' --tokenizer={base.absolute()}/tokenizer'
       f' --corpus={corpus} --languages={NEW} --out={_tokens(workdir)}'
   )
 

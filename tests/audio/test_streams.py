@@ -132,7 +132,7 @@ def test_no_half_written_file_stays(tmp_path):
   with pytest.raises(ValueError, match='1 channels'):
     with streams.create(path, 16000, 1) as writer:
       writer.write(_noise(channels=2))
-  with pytest.raises(ValueError, match='.wav or .flac'):
+  with pytest.raises(files.AudioFileError, match='.wav or .flac'):
     with streams.create(tmp_path / 'x.mp3', 16000, 1):
       pass
   assert not os.listdir(tmp_path)

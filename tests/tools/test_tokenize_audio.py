@@ -1,0 +1,233 @@
+"""The tool: files, folders, pipes, bitrates, and what it says of bad files."""
+
+import importlib.util
+import os
+import pathlib
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from audiolm_jax import loading
+from audiolm_jax.audio import files
+from audiolm_jax.audio import streams
+from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import caching
+from audiolm_jax.tokenizers import token_files
+from tests.tokenizers import tiny
+
+_PATH = pathlib.Path(__file__).parents[2] / 'tools/tokenize_audio.py'
+# One shape for all tests: 13 frames.
+BLOCK = f'--block_seconds={13 * tiny.HOP / tiny.RATE}'
+
+
+@pytest.fixture(name='tool', scope='module')
+def _tool():
+  spec = importlib.util.spec_from_file_location('tokenize_audio_tool', _PATH)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(name='codec', scope='module')
+def _codec():
+  return bound.BoundTokenizer(*tiny.codec('state'))
+
+
+@pytest.fixture(name='run')
+def _run(tool, codec, monkeypatch):
+  """Runs a command with the tiny codec as every directory's tokenizer."""
+  monkeypatch.setattr(loading, 'load_codec', lambda directory: codec)
+
+  def run(command, *arguments):
+    given = ['--tokenizer=x', BLOCK, *map(str, arguments)]
+    return tool.main([command, *given])
+
+  return run
+
+
+def _write(path, samples=3000, rate=8000, channels=1, seed=0):
+  rng = np.random.default_rng(seed)
+  audio = rng.uniform(-0.5, 0.5, (samples, channels)).astype(np.float32)
+  files.write(path, audio, rate)
+  return path
+
+
+def test_a_file_there_and_back(run, tmp_path, capsys):
+  wav = _write(tmp_path / 'x.flac', channels=2)
+  assert run('encode', wav, tmp_path / 'x.tokens') == 0
+  assert run('decode', tmp_path / 'x.tokens', tmp_path / 'y.wav') == 0
+  sound, rate = files.read(tmp_path / 'y.wav')
+  assert rate == tiny.RATE and sound.shape == (600, 1)
+  said = capsys.readouterr()
+  assert not said.out and '0.38 s of audio, 38 frames' in said.err
+
+
+def test_bitrates(run, tmp_path):
+  wav = _write(tmp_path / 'x.wav')
+  out = tmp_path / 'x.tokens'
+  for choice, codebooks in (('--kbps=0.65', 2), ('--codebooks=1', 1)):
+    assert run('encode', wav, out, choice) == 0
+    assert token_files.read(out)[0].codebooks == codebooks
+  with pytest.raises(SystemExit, match=r'1 \(0.3 kbps\), 2'):
+    run('encode', wav, out, '--kbps=0.1')
+
+
+def test_bad_input_is_told(run, tmp_path, capsys):
+  (tmp_path / 'x.wav').write_text('no audio')
+  assert run('encode', tmp_path / 'x.wav', tmp_path / 'x.tokens') == 1
+  assert 'x.wav: cannot be decoded' in capsys.readouterr().err
+  assert run('decode', tmp_path / 'x.wav', tmp_path / 'y.wav') == 1
+  assert 'no token file' in capsys.readouterr().err
+  assert os.listdir(tmp_path) == ['x.wav']
+
+
+def test_a_folder_with_bad_files(run, tmp_path, capsys):
+  folder, out = tmp_path / 'in', tmp_path / 'out'
+  _write(folder / 'a.wav')
+  _write(folder / 'deep/er/b.flac', seed=1)
+  (folder / 'deep/bad.mp3').write_bytes(b'not audio')
+  (folder / 'notes.txt').write_text('not audio either')
+  _write(folder / 'a.flac')  # Would become a.tokens too, and comes first.
+  assert run('encode', folder, out) == 1
+  found = sorted(p.relative_to(out) for p in out.rglob('*') if p.is_file())
+  assert list(map(str, found)) == ['a.tokens', 'deep/er/b.tokens']
+  said = capsys.readouterr().err
+  assert '2 done, 0 there before, 2 bad' in said
+  # Once as they are met, once in the list at the end.
+  assert said.count('bad.mp3: ') == said.count('a.wav: ') == 2
+
+  # What is there and whole is kept; what is damaged or other is done again.
+  damaged = out / 'deep/er/b.tokens'
+  damaged.write_bytes(damaged.read_bytes()[:-1])
+  (folder / 'a.wav').unlink()
+  (folder / 'deep/bad.mp3').unlink()
+  assert run('encode', folder, out) == 0
+  assert '1 done, 1 there before, 0 bad' in capsys.readouterr().err
+  assert run('encode', folder, out, '--codebooks=2') == 0
+  assert '2 done, 0 there before' in capsys.readouterr().err
+  assert run('encode', folder, out, '--codebooks=2', '--overwrite') == 0
+  assert '2 done, 0 there before' in capsys.readouterr().err
+
+  back = tmp_path / 'back'
+  assert run('decode', out, back, '--format=flac') == 0
+  assert files.read(back / 'deep/er/b.flac')[0].shape == (600, 1)
+  with pytest.raises(SystemExit, match='no file that ends in .tokens'):
+    run('decode', folder, back)
+
+
+class _Piped:
+  """Stands for sys.stdin or sys.stdout with a pipe behind it."""
+
+  def __init__(self, file):
+    self.buffer = file
+
+  def fileno(self):
+    return self.buffer.fileno()
+
+
+def test_tokens_come_while_audio_still_comes(run, monkeypatch, tmp_path):
+  """A causal codec on pipes: a block out for each block in."""
+  audio = files.read(_write(tmp_path / 'x.wav', 1000, tiny.RATE))[0]
+  samples = files.to_int16(audio).tobytes()
+  source, feed = os.pipe()
+  drain, sink = os.pipe()
+  monkeypatch.setattr(sys, 'stdin', _Piped(open(source, 'rb')))
+  monkeypatch.setattr(sys, 'stdout', _Piped(open(sink, 'wb')))
+  status = []
+
+  def work():
+    status.append(run('encode', '-', '-', '--codebooks=3'))
+    sys.stdout.buffer.close()
+
+  thread = threading.Thread(target=work)
+  with open(feed, 'wb', buffering=0) as into, open(drain, 'rb') as out:
+    thread.start()
+    # Two blocks of 13 frames, 16 bits a sample.
+    into.write(streams._wav_header(tiny.RATE, 1))
+    into.write(samples[: 2 * 13 * tiny.HOP * 2])
+    reader = token_files.Reader(out)
+    blocks = iter(reader)
+    assert next(blocks).frames == next(blocks).frames == 13
+    into.write(samples[2 * 13 * tiny.HOP * 2 :])
+    into.close()
+    assert sum(block.frames for block in blocks) == 63 - 26
+    assert reader.samples == 1000
+  thread.join(60)
+  assert status == [0]
+
+
+def test_audio_comes_while_tokens_still_come(run, monkeypatch, tmp_path):
+  wav, tokens = _write(tmp_path / 'x.wav', 1000, tiny.RATE), tmp_path / 'x'
+  run('encode', wav, tokens)
+  run('decode', tokens, tmp_path / 'whole.wav')
+  whole, _ = files.read(tmp_path / 'whole.wav')
+  data = tokens.read_bytes()
+  source, feed = os.pipe()
+  drain, sink = os.pipe()
+  monkeypatch.setattr(sys, 'stdin', _Piped(open(source, 'rb')))
+  monkeypatch.setattr(sys, 'stdout', _Piped(open(sink, 'wb')))
+
+  def work():
+    run('decode', '-', '-', '--raw')
+    sys.stdout.buffer.close()
+
+  thread = threading.Thread(target=work)
+  with open(feed, 'wb', buffering=0) as into, open(drain, 'rb') as out:
+    thread.start()
+    into.write(data[:-40])
+    first = out.read(2 * 12 * tiny.HOP)
+    into.write(data[-40:])
+    into.close()
+    rest = out.read()
+  thread.join(60)
+  sound = np.frombuffer(first + rest, '<i2')[:, None] / 32768
+  np.testing.assert_allclose(sound, whole, atol=1 / 16384)
+
+
+def test_raw_input(run, monkeypatch, tmp_path):
+  audio = files.read(_write(tmp_path / 'x.wav', 500, 8000))[0]
+  (tmp_path / 'x.raw').write_bytes(files.to_int16(audio).tobytes())
+  assert run('encode', tmp_path / 'x.wav', tmp_path / 'a') == 0
+  raw = ('--raw_rate=8000', '--raw_channels=1')
+  assert run('encode', tmp_path / 'x.raw', tmp_path / 'b', *raw) == 0
+  one, two = (token_files.read(tmp_path / name)[1] for name in 'ab')
+  np.testing.assert_array_equal(one.codes, two.codes)
+
+
+def test_codecs_without_an_exact_way(tool, monkeypatch, tmp_path, capsys):
+  codec = bound.BoundTokenizer(*tiny.codec('unbounded'))
+  # Its parts are in no table, so they have no config to take it from.
+  monkeypatch.setattr(codec, 'fingerprint', lambda: 'abc')
+  monkeypatch.setattr(loading, 'load_codec', lambda directory: codec)
+  wav, out = _write(tmp_path / 'x.wav', 1600, tiny.RATE), tmp_path / 'x.tokens'
+  command = ['encode', str(wav), str(out), '--tokenizer=x']
+  with pytest.raises(SystemExit, match='depends on the whole file'):
+    tool.main(command)
+  assert not out.exists()
+  settings = ['--block_seconds=0.2', '--overlap_seconds=0.1']
+  assert tool.main(command + settings) == 0
+  assert 'windows differ by' in capsys.readouterr().err
+
+
+def test_corpus(tool, codec, monkeypatch, capsys):
+  monkeypatch.setattr(loading, 'load_codec', lambda directory: codec)
+  given = {}
+  monkeypatch.setattr(
+      caching, 'fill', lambda *args, **more: given.update(more) or 60.0
+  )
+  command = [
+      'corpus',
+      '--workdir=x',
+      '--corpus=c',
+      '--out=y',
+      '--languages=en,fr',
+      '--shard=1/4',
+  ]
+  assert tool.main(command) == 0
+  assert given['languages'] == ('en', 'fr') and given['shard'] == (1, 4)
+  assert given['workdir'] == 'x' and given['corpus'] == 'c'
+  assert '1.0 min of audio' in capsys.readouterr().out
+  with pytest.raises(SystemExit):
+    tool.main([*command, '--shard=4/4'])
