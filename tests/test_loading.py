@@ -6,8 +6,11 @@ import pytest
 
 from audiolm_jax import assembly
 from audiolm_jax import config
+from audiolm_jax import interop
 from audiolm_jax import loading
 from audiolm_jax.data import token_cache
+from audiolm_jax.tokenizers import bound
+from tests.tokenizers import tiny
 
 
 class _Tokenizer:
@@ -27,7 +30,7 @@ def test_the_caches_tokenizer(tmp_path, monkeypatch, made_by, fits):
   header = {'tokenizer_workdir': 'there', 'tokenizer_hash': made_by}
   monkeypatch.setattr(token_cache, 'read_header', lambda path: header)
   tokenizers = {'there': _Tokenizer()}
-  monkeypatch.setattr(loading, 'load', tokenizers.__getitem__)
+  monkeypatch.setattr(loading, 'load_codec', tokenizers.__getitem__)
   workdir = _workdir(tmp_path, kind='tokens', cache='c')
   if fits:
     assert loading.load_tokenizer(workdir) is tokenizers['there']
@@ -40,3 +43,22 @@ def test_a_model_of_something_else(tmp_path):
   workdir = _workdir(tmp_path, kind='synthetic')
   with pytest.raises(config.ConfigError, match="'synthetic'"):
     loading.load_tokenizer(workdir)
+
+
+def test_a_codec_of_either_kind_of_directory(tmp_path, monkeypatch):
+  codec, variables = tiny.codec('state')
+  mine = bound.BoundTokenizer(codec, variables)
+  monkeypatch.setattr(loading, 'load', lambda path: mine)
+  assert loading.load_codec(tmp_path) is mine
+  monkeypatch.setattr(loading, 'load', lambda path: 'a decoder')
+  with pytest.raises(config.ConfigError, match='holds a str, not a tokenizer'):
+    loading.load_codec(tmp_path)
+
+  (tmp_path / 'model.safetensors').touch()
+  monkeypatch.setattr(
+      interop, 'load_pretrained', lambda path: (codec, variables)
+  )
+  assert loading.load_codec(tmp_path).tokenizer is codec
+  monkeypatch.undo()
+  with pytest.raises(config.ConfigError, match=str(tmp_path)):
+    loading.load_codec(tmp_path)
