@@ -6,6 +6,7 @@ largest stride, so a level has several codes in it, each a slot with its time.
 """
 
 import dataclasses
+import math
 from typing import Annotated
 
 import flax.linen as nn
@@ -40,6 +41,8 @@ class MultiRateRvq(base.Bottleneck):
     weight_norm: whether the maps keep direction and gain apart.
     normalize: look codes up by direction.
     dropout: share of rows that use only their first n codebooks, n uniform.
+    multiple: a token frame's frames are a multiple of this, where an encoder or
+      decoder takes whole windows of frames.
     commitment_weight: default factor of the encoder's distance to its codes.
     codebook_weight: default factor of the codes' distance to the encoder.
   """
@@ -50,18 +53,20 @@ class MultiRateRvq(base.Bottleneck):
   weight_norm: bool = True
   normalize: bool = True
   dropout: _Share = 0.0
+  multiple: _Positive = 1
   commitment_weight: _Weight = 0.25
   codebook_weight: _Weight = 1.0
 
   def __post_init__(self):
-    if not self.strides or any(self.frames % s for s in self.strides):
+    longest = max(self.strides, default=1)
+    if not self.strides or any(longest % s for s in self.strides):
       raise config.ConfigError(
           f'strides = {self.strides}: expected some that divide the largest'
       )
 
   @property
   def frames(self):
-    return max(self.strides, default=1)
+    return math.lcm(max(self.strides, default=1), self.multiple)
 
   @property
   def loss_weights(self):
