@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiolm_jax import ops
+from audiolm_jax import param_transforms
 from audiolm_jax.objectives import discriminators
 from audiolm_jax.objectives.discriminators import base
 from audiolm_jax.objectives.discriminators import waveform
@@ -92,6 +94,29 @@ def test_a_padded_row_equals_the_row_alone(case):
     )
     assert not whole.values[row, count:].any()
     assert int(whole.counts[3]) == 0 and not whole.values[3].any()
+
+
+def test_low_rank_updates_reach_every_weight(case):
+  params, forward, _, audio = case
+  transform = param_transforms.Lora(rank=2, alpha=4.0)
+  names = jax.tree.map(lambda p: (None,) * p.ndim, params)
+  low = transform.init(jax.random.key(0), params, names)
+  low = ops.map_weights(
+      lambda w: (
+          w.replace(b=0.3 * jax.random.normal(jax.random.key(1), w.b.shape))
+          if isinstance(w, ops.LoraTensor)
+          else w
+      ),
+      low,
+  )
+  # The shape that the test above compiled.
+  args = (audio[1:2, : LENGTHS[1]], np.array(LENGTHS[1:2]))
+  merged = forward(param_transforms.merge_update(low), *args)
+  base = forward(params, *args)
+  for a, b, c in zip(forward(low, *args), merged, base, strict=True):
+    moved_by = np.abs(b.values - c.values).max()
+    assert moved_by > 1e-2 * np.abs(c.values).max()
+    assert np.abs(a.values - b.values).max() < 1e-2 * moved_by
 
 
 def test_gradients_reach_every_parameter_and_no_padding(case):
