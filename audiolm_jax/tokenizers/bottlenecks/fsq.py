@@ -29,8 +29,8 @@ class Fsq(base.Bottleneck):
   floor(L / 2). A code is the number whose digits are the values' indices, the
   first dimension's the lowest. Slots go by level, then by group.
 
-  X-Codec-2's is grid (4,) * 8; S3's (CosyVoice 2) is grid (3,) * 8 with
-  `stretch` -1e-3.
+  X-Codec-2's is grid (4,) * 8 with `bounds` 2; S3's (CosyVoice 2) is grid
+  (3,) * 8 with `stretch` -1e-3.
 
   Attributes:
     grid: values of each dimension of a code.
@@ -41,6 +41,8 @@ class Fsq(base.Bottleneck):
       otherwise must be groups * len(grid).
     stretch: how far tanh reaches beyond the outermost values, relative to the
       range; it keeps these from saturating.
+    bounds: how often the squeezing is applied; twice, two values of a dimension
+      would not both be reached.
     dropout: share of rows that use only their first n levels, n uniform.
   """
 
@@ -49,9 +51,14 @@ class Fsq(base.Bottleneck):
   codebooks: _Positive = 1
   project: bool = True
   stretch: Annotated[float, config.Range(min=-0.1, max=0.1)] = 1e-3
+  bounds: Annotated[int, config.Range(min=1, max=2)] = 1
   dropout: _Share = 0.0
 
   def __post_init__(self):
+    if self.bounds == 2 and 2 in self.grid:
+      raise config.ConfigError(
+          f'bounds = 2: grid = {self.grid} has a value that cannot be reached'
+      )
     if not self.grid or math.prod(self.grid) > 2**31 - 1:
       raise config.ConfigError(
           f'grid = {self.grid}: expected 1 to 2^31 - 1 codes'
@@ -89,7 +96,9 @@ class Fsq(base.Bottleneck):
     if self.project:
       x = projections.apply(params['in'], x)
     x = x.reshape(*mask.shape, self.groups, len(self.grid))
-    bounded = bound(x, self.grid, self.stretch) / self._half
+    for _ in range(self.bounds):
+      x = bound(x, self.grid, self.stretch)
+    bounded = x / self._half
     residual, total = jax.lax.stop_gradient(bounded), jnp.zeros_like(bounded)
     codes, margins, first = [], [], None
     for k in range(self.codebooks):
