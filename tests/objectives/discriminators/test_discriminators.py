@@ -115,7 +115,7 @@ def test_low_rank_updates_reach_every_weight(case):
   base = forward(params, *args)
   for a, b, c in zip(forward(low, *args), merged, base, strict=True):
     moved_by = np.abs(b.values - c.values).max()
-    assert moved_by > 1e-2 * np.abs(c.values).max()
+    assert moved_by > 1e-3 * np.abs(c.values).max()
     assert np.abs(a.values - b.values).max() < 1e-2 * moved_by
 
 
