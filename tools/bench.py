@@ -2,16 +2,22 @@
 
 python tools/bench.py loop
 python tools/bench.py data --config.crop_seconds=1
+python tools/bench.py memory --minutes=1,60 [--tokenizer=DIR]
 
 `loop`: time a step of the training loop takes beyond the compiled step, with a
 trivial model; the two are measured in turns. Goal: under 2 ms.
 `data`: how many times real time the input pipeline delivers. Goal: 300.
+`memory`: peak memory and speed of encoding a file to a file and back, each
+length in a process of its own. Goal: the longest within 1.2x of the shortest.
 """
 
 import argparse
 import dataclasses
+import json
 import os
+import pathlib
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,13 +26,18 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 from absl import logging  # noqa: E402
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 
 from audiolm_jax import assembly as assembly_lib  # noqa: E402
 from audiolm_jax import config  # noqa: E402
+from audiolm_jax import loading  # noqa: E402
 from audiolm_jax import train  # noqa: E402
+from audiolm_jax.audio import streams  # noqa: E402
 from audiolm_jax.data import audio_crops  # noqa: E402
 from audiolm_jax.data import synthetic  # noqa: E402
 from audiolm_jax.objectives import toy  # noqa: E402
+from audiolm_jax.tokenizers import bound  # noqa: E402
+from audiolm_jax.tokenizers import codec as codec_lib  # noqa: E402
 from audiolm_jax.training import checkpoints  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 from audiolm_jax.training import mesh as mesh_lib  # noqa: E402
@@ -140,6 +151,82 @@ def data(options, overrides) -> int:
   return 0 if rate >= 300 else 1
 
 
+def memory(options, overrides) -> int:
+  """Prints peak memory and speed of long files, for each length."""
+  del overrides
+  peaks = []
+  with tempfile.TemporaryDirectory() as folder:
+    for minutes in options.minutes:
+      path = pathlib.Path(folder) / 'in.wav'
+      _write_noise(path, minutes)
+      command = [sys.executable, __file__, 'transcode', str(path)]
+      if options.tokenizer:
+        command.append(f'--tokenizer={options.tokenizer}')
+      found = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+      found = json.loads(found.stdout.splitlines()[-1])
+      peaks.append(found['peak'])
+      print(
+          f'{minutes:g} min: peak {found["peak"] / 1e6:.0f} MB; encoded'
+          f' {found["encode"]:.0f}, decoded {found["decode"]:.0f} times real'
+          f' time; {found["kbps"]:.2f} kbps',
+          flush=True,
+      )
+  ratio = max(peaks) / peaks[0]
+  print(f'{ratio:.3f} x the memory of the first (goal: <= 1.2)')
+  return 0 if ratio <= 1.2 else 1
+
+
+def transcode(options, overrides) -> int:
+  """Encodes and decodes one file; prints what it took as JSON."""
+  del overrides
+  if options.tokenizer:
+    tokenizer = loading.load_codec(options.tokenizer)
+  else:
+    codec = config.build(codec_lib.Codec, _recommended())
+    variables = jax.jit(codec.init)(jax.random.key(0))
+    tokenizer = bound.BoundTokenizer(codec, variables)
+  path = pathlib.Path(options.path)
+  tokens, back = path.with_suffix('.tokens'), path.with_name('back.wav')
+  seconds = {}
+  for name, function, one, other in (
+      ('encode', tokenizer.encode_long, path, tokens),
+      ('decode', tokenizer.decode_long, tokens, back),
+  ):
+    then = time.perf_counter()
+    report = function(one, other, show=False)
+    seconds[name] = time.perf_counter() - then
+  duration = report.samples / tokenizer.spec.sample_rate
+  # Unlike ru_maxrss it leaves out what the parent had before the exec.
+  status = pathlib.Path('/proc/self/status').read_text()
+  found = {name: duration / spent for name, spent in seconds.items()}
+  found['peak'] = 1024 * int(status.partition('VmHWM:')[2].split()[0])
+  found['kbps'] = 8e-3 * tokens.stat().st_size / duration
+  print(json.dumps(found))
+  return 0
+
+
+def _recommended():
+  """The quickstart's codec, fresh."""
+  return {
+      'encoder': {'kind': 'spectral'},
+      'bottleneck': {'kind': 'rvq'},
+      'decoder': {'kind': 'spectral'},
+  }
+
+
+def _write_noise(path, minutes: float) -> None:
+  """Stereo noise at 44.1 kHz, so that resampling and mixing are in it."""
+  rng = np.random.default_rng(0)
+  second = rng.uniform(-0.3, 0.3, (44100, 2)).astype(np.float32)
+  with streams.create(path, 44100, 2) as writer:
+    for _ in range(round(60 * minutes)):
+      writer.write(second)
+
+
+def _numbers(text: str) -> list[float]:
+  return [float(word) for word in text.split(',')]
+
+
 def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   commands = parser.add_subparsers(required=True)
@@ -149,6 +236,14 @@ def main(argv: list[str]) -> int:
     command.add_argument('--rounds', type=int, default=5)
     command.add_argument('--batch_size', type=int, default=8)
     command.set_defaults(function=function)
+  command = commands.add_parser('memory')
+  command.add_argument('--minutes', type=_numbers, default=[1.0, 60.0])
+  command.add_argument('--tokenizer', help='directory; default: a fresh codec')
+  command.set_defaults(function=memory)
+  command = commands.add_parser('transcode')
+  command.add_argument('path')
+  command.add_argument('--tokenizer')
+  command.set_defaults(function=transcode)
   options, rest = parser.parse_known_args(argv)
   launch.prepare()
   logging.set_verbosity(logging.WARNING)

@@ -1,6 +1,10 @@
 """Block by block equals the whole, by state, by reach and by segments."""
 
 import functools
+import pathlib
+import subprocess
+import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -173,3 +177,41 @@ def test_fixed_pieces_come_as_soon_as_they_are_whole():
   assert windows.size(next(stream)) == 2 and seen == [0]
   sizes = [windows.size(p) for p in stream]
   assert sizes == [2] * 6 + [1]
+
+
+@pytest.mark.parametrize('name', ['state', 'reach', 'segments'])
+def test_what_was_done_is_let_go(name):
+  """However long the stream, few of its blocks are alive at a time."""
+  alive, most = weakref.WeakSet(), []
+
+  class Traced(np.ndarray):
+    """An array that can be told from others."""
+
+    __hash__ = object.__hash__
+
+  def blocks(count, shape, **more):
+    for _ in range(count):
+      block = np.zeros(shape, **more).view(Traced)
+      alive.add(block)
+      yield block
+      del block
+      most.append(len(alive))
+
+  size = 13 * tiny.HOP
+  coder = _coder(name)
+  coder.encode(blocks(40, (1, size, 1)), lambda block: None)
+  codes = blocks(40, (1, 13, 3), dtype=np.int32)
+  ones = np.ones((1, 13), np.float32) if name == 'segments' else None
+  coder.decode(
+      (token_files.Block(size, codes=x, scales=ones) for x in codes),
+      lambda audio: None,
+  )
+  assert len(most) == 80 and max(most) <= 8
+
+
+@pytest.mark.slow
+def test_an_hour_takes_the_memory_of_a_minute():
+  bench = pathlib.Path(__file__).parents[2] / 'tools/bench.py'
+  subprocess.run(
+      [sys.executable, bench, 'memory', '--minutes=1,60'], check=True
+  )

@@ -1,0 +1,78 @@
+"""The card says what is so."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax import loading
+from audiolm_jax.audio import files
+from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import card
+from tests.tokenizers import tiny
+
+_PATH = pathlib.Path(__file__).parents[2] / 'tools/tokenizer_card.py'
+
+
+@pytest.fixture(scope='module')
+def codec():
+  return bound.BoundTokenizer(*tiny.codec('state'))
+
+
+def test_the_card(codec):
+  made = card.make(codec, 'tiny', seconds=0.5, repeats=2)
+  assert json.loads(json.dumps(made)) == made
+  assert (made['architecture'], made['quantiser']) == ('CNN', 'RVQ')
+  assert made['streamable'] and made['latency_ms'] == 1000 * 32 / 1600
+  assert made['frame_rate'] == 100 and made['bits_per_second'] == 900
+  assert list(made['bitrates']) == ['1', '2', '3']
+  params = codec.variables['params']
+  total = sum(x.size for x in jax.tree.leaves(params))
+  assert made['parameters']['total'] == total + 3 * 8 * 2
+  assert min(made['real_time_factor'].values()) > 0
+  text = card.text(made)
+  assert '3 codes of 8 a frame' in text and '0.3, 0.6, 0.9' in text
+  assert 'yes, 20 ms' in text and 'entropy' not in text
+
+
+def test_macs_are_those_of_a_second(codec):
+  half, whole = (card.macs(codec, seconds) for seconds in (0.5, 2.0))
+  for name in half:
+    # Edges and whole windows make a small difference.
+    assert half[name] == pytest.approx(whole[name], rel=0.1)
+  # The last layer alone: 8 channels to 3 x 17 bins, 100 frames a second.
+  assert whole['decode'] > 100 * 8 * 3 * 17
+
+
+def test_entropy_is_that_of_the_codes(codec):
+  clip = np.random.default_rng(0).standard_normal((4000, 1)) / 4
+  found = card.measured_entropy(codec, [clip.astype(np.float32)] * 2)
+  assert found['frames'] == 500
+  codes = codec.encode(clip[None]).codes[0]
+  for slot in range(3):
+    _, counts = np.unique(codes[:, slot], return_counts=True)
+    p = counts / counts.sum()
+    assert found['bits'][slot] == pytest.approx(-(p * np.log2(p)).sum())
+    assert found['used'][slot] == len(counts) / 8
+  assert found['bits_per_second'] == pytest.approx(100 * sum(found['bits']))
+  assert found['bits_per_second'] <= 900
+  assert card.measured_entropy(codec, []) == {}
+
+
+def test_the_tool(codec, monkeypatch, tmp_path, capsys):
+  spec = importlib.util.spec_from_file_location('tokenizer_card_tool', _PATH)
+  tool = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(tool)
+  monkeypatch.setattr(loading, 'load_codec', lambda directory: codec)
+  audio = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 2))
+  files.write(tmp_path / 'deep/x.wav', audio, 8000)
+  arguments = ['there', '--seconds=0.5', '--repeats=1']
+  assert tool.main([*arguments, f'--audio={tmp_path}']) == 0
+  assert 'over 50 frames' in capsys.readouterr().out
+  assert tool.main([*arguments, '--json']) == 0
+  assert json.loads(capsys.readouterr().out)['name'] == 'there'
+  with pytest.raises(SystemExit, match='absent.wav'):
+    tool.main([*arguments, '--audio=absent.wav'])
