@@ -74,10 +74,14 @@ class Segments:
     found = codec.quantise(variables, pieces, own.reshape(-1), rng=rng)
     frames = -(-self.size // codec.hop)
 
-    def joined(x):
-      return None if x is None else x.reshape(rows, -1, *x.shape[2:])
+    total = codec.spec.frames(size)
 
-    scales = jnp.repeat(scales.reshape(rows, count), frames, axis=1)
+    def joined(x):
+      if x is None:
+        return None
+      return x.reshape(rows, -1, *x.shape[2:])[:, :total]
+
+    scales = jnp.repeat(scales.reshape(rows, count), frames, axis=1)[:, :total]
     return base.Tokens(
         lengths=lengths,
         codes=joined(found.codes),
