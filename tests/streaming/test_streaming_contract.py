@@ -40,7 +40,38 @@ LAYERS = {
     'rms_norm': (streaming.RmsNorm(), _FRAMES),
     'scale': (streaming.Scale(0.1), _FRAMES),
     'affine': (streaming.Affine(), _FRAMES),
+    'snake': (streaming.Snake(separate=True, log_scale=True), _FRAMES),
     'lstm': (streaming.Lstm(layers=1), _FRAMES),
+    'repeat_up': (streaming.Upsample(2), _FRAMES),
+    'linear_even': (streaming.Upsample(2, 'linear'), _FRAMES),
+    'linear_odd': (streaming.Upsample(3, 'linear'), _FRAMES),
+    'average': (streaming.AveragePool(3), _FRAMES),
+    'resample_up': (streaming.Resample(3, 2, half_width=2), _FRAMES),
+    'resample_down': (streaming.Resample(4, 6, half_width=2), _FRAMES),
+    'parallel': (
+        streaming.Parallel((streaming.Conv(3, 3), streaming.Dense(3))),
+        _FRAMES,
+    ),
+    'side_by_side': (
+        streaming.Parallel(
+            (
+                streaming.Conv(2, 4, stride=2),
+                streaming.Serial(
+                    (streaming.AveragePool(2), streaming.Conv(1, 2))
+                ),
+            ),
+            'concat',
+        ),
+        _FRAMES,
+    ),
+    'repeat': (
+        streaming.Repeat(
+            streaming.Residual(streaming.Conv(3, 3, dilation=2)),
+            2,
+            remat='full',
+        ),
+        _FRAMES,
+    ),
     'grouped_attention': (streaming.LocalAttention(4, 2, window=4), _WIDE),
     'transformer': (
         streaming.Transformer(2, 1, 6, window=2, layer_scale=0.5, norm='rms'),
@@ -89,6 +120,16 @@ WHOLE_ONLY = {
         _FRAMES,
     ),
     'bidirectional_lstm': (streaming.Lstm(1, bidirectional=True), _FRAMES),
+    'repeat': (
+        streaming.Repeat(streaming.Conv(3, 3, lookahead=1), 3),
+        _FRAMES,
+    ),
+    'parallel': (
+        streaming.Parallel(
+            (streaming.Conv(3, 3, lookahead=1), streaming.Conv(3, 3))
+        ),
+        _FRAMES,
+    ),
     'group_norm': (streaming.TimeGroupNorm(3), _FRAMES),
     'attention': (
         streaming.LocalAttention(2, causal=False, rotary='heads'),
@@ -270,7 +311,7 @@ def test_istft_inverts_stft_at_full_latency():
       (streaming.CausalStft(8, 2), streaming.CausalIstft(8, 2, 6))
   )
   mask = np.arange(40) < np.array([[40], [31]])
-  y, y_mask = pair.apply({}, x, mask)
+  y, y_mask = jax.jit(pair.apply)({}, x, mask)
   assert pair.output_latency == 6
   assert pair.output_ratio == Fraction(1)
   # Samples at an end that only the edge of one window reaches are attenuated.

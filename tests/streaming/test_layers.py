@@ -1,0 +1,232 @@
+"""What streaming layers compute, against numpy, scipy and each other."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from audiolm_jax import streaming
+from audiolm_jax.streaming import activations
+from audiolm_jax.streaming import attention
+from audiolm_jax.training import costs
+
+_QUICK = {'xla_backend_optimization_level': 0}
+
+
+def _random(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def _apply(layer, params, x, mask):
+  """Compiled: operations one by one would each be compiled, too."""
+  apply = jax.jit(layer.apply, compiler_options=_QUICK)
+  return apply({'params': params}, x, mask)
+
+
+def _whole(layer, x, lengths=None, params=None):
+  lengths = [x.shape[1]] * x.shape[0] if lengths is None else lengths
+  mask = streaming.length_mask(jnp.array(lengths), x.shape[1])
+  return _apply(layer, params or {}, x, mask)
+
+
+@pytest.mark.parametrize('up, down', [(3, 2), (2, 3), (160, 441), (4, 2)])
+def test_resample_is_scipys(up, down):
+  x, lengths = _random(2, 900, 2), [900, 701]
+  y, mask = _whole(streaming.Resample(up, down), x, lengths)
+  for row, length in enumerate(lengths):
+    expected = scipy.signal.resample_poly(x[row, :length], up, down, axis=0)
+    count = int(mask[row].sum())
+    assert count == len(expected) == -(-length * up // down)
+    np.testing.assert_allclose(y[row, :count], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize('factor', [1, 2, 3, 4])
+def test_linear_upsampling_interpolates_between_centres(factor):
+  x = _random(1, 5, 1)
+  y, mask = _whole(streaming.Upsample(factor, 'linear'), x)
+  at = (np.arange(5 * factor) + 0.5) / factor - 0.5
+  expected = np.interp(at, np.arange(5), x[0, :, 0])
+  np.testing.assert_allclose(y[0, :, 0], expected, atol=1e-6)
+  assert mask.all()
+
+
+def test_linear_upsampling_holds_the_end_of_each_row():
+  x = _random(1, 5, 1)
+  y, mask = _whole(streaming.Upsample(4, 'linear'), x, [3])
+  alone, _ = _whole(streaming.Upsample(4, 'linear'), x[:, :3])
+  assert mask.sum() == 12
+  np.testing.assert_allclose(y[:, :12], alone, atol=1e-6)
+
+
+def test_average_pool_leaves_out_what_does_not_exist():
+  x = _random(1, 6, 2)
+  y, mask = _whole(streaming.AveragePool(3), x, [4])
+  np.testing.assert_allclose(y[0, 0], x[0, :3].mean(0), rtol=1e-5)
+  np.testing.assert_allclose(y[0, 1], x[0, 3], rtol=1e-5)
+  np.testing.assert_array_equal(mask, [[True, True]])
+
+
+def test_snake_and_snake_beta():
+  x = 3 * _random(2, 4, 3)
+  alpha, beta = np.array([0.3, 1.0, 4.0]), np.array([1.5, 0.5, 2.0])
+  y, _ = _whole(streaming.Snake(), x, params={'alpha': alpha})
+  expected = x + np.sin(alpha * x) ** 2 / (alpha + 1e-9)
+  np.testing.assert_allclose(y, expected, atol=2e-6)
+  logs = {'alpha': np.log(alpha), 'beta': np.log(beta)}
+  y, _ = _whole(streaming.Snake(separate=True, log_scale=True), x, params=logs)
+  expected = x + np.sin(alpha * x) ** 2 / (beta + 1e-9)
+  np.testing.assert_allclose(y, expected, atol=2e-6)
+
+
+def test_sin_squared_and_its_gradient():
+  x = np.linspace(-400, 400, 200_001).astype(np.float32)
+  both = jax.vmap(jax.value_and_grad(activations.sin_squared))
+  y, gradient = jax.jit(both)(x)
+  exact = x.astype(np.float64)
+  np.testing.assert_allclose(y, np.sin(exact) ** 2, atol=5e-7)
+  np.testing.assert_allclose(gradient, np.sin(2 * exact), atol=2e-6)
+
+
+def test_norms_are_their_formulae():
+  x, factor = _random(2, 4, 3), np.array([0.5, 2.0, -1.0], np.float32)
+  y, _ = _whole(streaming.RmsNorm(1e-3), x, params={'scale': factor})
+  rms = np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3)
+  np.testing.assert_allclose(y, factor * x / rms, rtol=1e-5)
+  y, _ = _whole(streaming.Scale(), x, params={'scale': factor})
+  np.testing.assert_allclose(y, factor * x, rtol=1e-6)
+  params = {'scale': factor, 'bias': 1 + factor}
+  y, _ = _whole(streaming.Affine(), x, params=params)
+  np.testing.assert_allclose(y, factor * x + 1 + factor, rtol=1e-5)
+
+
+def test_time_group_norm_has_unit_moments_on_valid_positions():
+  x = 5 + 3 * _random(1, 40, 4)
+  params = {'scale': np.ones(4), 'bias': np.zeros(4)}
+  y, _ = _whole(streaming.TimeGroupNorm(2), x, [30], params)
+  valid = np.asarray(y)[0, :30].reshape(30, 2, 2)
+  np.testing.assert_allclose(valid.mean((0, 2)), 0, atol=1e-5)
+  np.testing.assert_allclose(valid.std((0, 2)), 1, atol=1e-4)
+
+
+def test_repeat_is_the_layers_one_after_the_other():
+  body = streaming.Residual(streaming.Conv(3, 3))
+  x, mask = _random(2, 7, 3), np.ones((2, 7), bool)
+  stack = streaming.Repeat(body, 3)
+  boxed = jax.jit(stack.init)(jax.random.key(0), x, mask)
+  names = boxed['params']['body']['body']['kernel'].names
+  assert names == ('layers', None, 'channels_in', 'channels_out')
+  variables = nn.meta.unbox(boxed)
+  y, _ = _apply(stack, variables['params'], x, mask)
+  expected = x
+  for i in range(3):
+    params = jax.tree.map(lambda p: p[i], variables['params']['body'])  # noqa: B023
+    expected, _ = _apply(body, params, expected, mask)
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+  # The compiler sees one layer, and the costs count three.
+  once = jax.eval_shape(body.init, jax.random.key(0), x, mask)
+  flops = [
+      costs.flops(layer.apply, nn.meta.unbox(v), x, mask)
+      for layer, v in ((stack, variables), (body, once))
+  ]
+  assert flops[0] == 3 * flops[1]
+
+
+def test_branches_and_repeats_that_cannot_be_are_refused():
+  differ = streaming.Parallel((streaming.Dense(2), streaming.AveragePool(2)))
+  with pytest.raises(ValueError, match='output_ratio: Dense 1, AveragePool 1/'):
+    _ = differ.output_ratio
+  late = streaming.Serial(
+      (streaming.Upsample(2, 'linear'), streaming.AveragePool(2))
+  )
+  with pytest.raises(ValueError, match='lags by 1'):
+    _ = late.output_latency
+  lags = streaming.Parallel((streaming.Resample(4, 1), streaming.Upsample(4)))
+  with pytest.raises(ValueError, match='output_latency: Resample'):
+    _ = lags.output_latency
+  with pytest.raises(ValueError, match='changes the rate'):
+    _ = streaming.Repeat(streaming.Upsample(2), 2).output_ratio
+  with pytest.raises(ValueError, match='cannot be repeated'):
+    _whole(streaming.Repeat(streaming.Dense(3), 2), _random(1, 2, 4))
+
+
+def _attention(window):
+  layer = streaming.LocalAttention(heads=2, window=window)
+  x = _random(1, 3, 8)
+  init = jax.jit(layer.init, compiler_options=_QUICK)
+  variables = init(jax.random.key(0), x, np.ones((1, 3), bool))
+  return layer, nn.meta.unbox(variables)
+
+
+def test_chunks_of_queries_are_dense_attention():
+  layer, variables = _attention(window=4)
+  x, mask = _random(2, 30, 8), np.arange(30) < np.array([[30], [19]])
+  apply = jax.jit(layer.apply, compiler_options=_QUICK)
+  y, _ = apply(variables, x, mask)
+  for start in (0, 5, 22):
+    # Rotary positions are relative: a window alone has the same last output.
+    end = start + 4
+    alone, _ = apply(variables, x[:1, start:end], mask[:1, start:end])
+    np.testing.assert_allclose(y[0, end - 1], alone[0, -1], atol=1e-5)
+  short, _ = apply(variables, x[1:, :8], mask[1:, :8])
+  np.testing.assert_allclose(y[1, :8], short[0], atol=1e-5)
+
+
+def test_memory_of_attention_is_linear_in_time():
+  layer, variables = _attention(window=16)
+
+  def bytes_for(length):
+    x = jax.ShapeDtypeStruct((1, length, 8), jnp.float32)
+    mask = jax.ShapeDtypeStruct((1, length), bool)
+
+    def loss(variables, x, mask):
+      return jnp.sum(layer.apply(variables, x, mask)[0])
+
+    compiled = jax.jit(jax.grad(loss), compiler_options=_QUICK).lower(
+        variables, x, mask
+    )
+    return costs.memory(compiled.compile())['temporaries']
+
+  # Ten times the length: a T x T mask alone would take 100 times the memory.
+  assert bytes_for(16_000) < 12 * bytes_for(1_600)
+
+
+def test_rows_that_pause_go_on_where_they_were():
+  layer, variables = _attention(window=3)
+  step = jax.jit(
+      lambda *args: layer.apply(variables, *args, method='step'),
+      compiler_options=_QUICK,
+  )
+  x = _random(2, 8, 8)
+  state = layer.initial_state(2, jax.ShapeDtypeStruct((8,), jnp.float32))
+  outputs, at = ([], []), [0, 0]
+  for turn in range(16):
+    plays = np.array([turn % 2 == 0, turn < 8])
+    now = np.stack([x[row, min(at[row], 7)] for row in range(2)])[:, None]
+    y, _, state = step(now, plays[:, None], state)
+    for row in np.flatnonzero(plays):
+      outputs[row].append(y[row, 0])
+      at[row] += 1
+  expected, _ = _whole(layer, x, params=variables['params'])
+  np.testing.assert_allclose(np.stack(outputs), expected, atol=1e-5)
+
+
+def test_rotation_is_exact_after_weeks():
+  position = np.array([[1_900_000_123]])
+  cos, sin = attention._rotary(jnp.asarray(position), 8, 10_000.0)
+  angle = position[0, 0] * 10_000.0 ** (-np.arange(4) / 4)
+  np.testing.assert_allclose(cos[0, 0, 0], np.cos(angle), atol=2e-5)
+  np.testing.assert_allclose(sin[0, 0, 0], np.sin(angle), atol=2e-5)
+
+
+def test_attention_refuses_heads_and_windows_that_do_not_fit():
+  x = _random(1, 3, 8)
+  with pytest.raises(ValueError, match='multiple of the next'):
+    streaming.LocalAttention(3).init(
+        jax.random.key(0), x, np.ones((1, 3), bool)
+    )
+  with pytest.raises(ValueError, match='window is causal'):
+    streaming.LocalAttention(2, window=2, causal=False).init(
+        jax.random.key(0), x, np.ones((1, 3), bool)
+    )
