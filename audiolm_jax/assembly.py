@@ -43,6 +43,7 @@ class ModelTraining:
     ema: decay of the average of its parameters that evaluation uses.
     param_transform: which parameters train, and in which form.
     init_from: work directory whose parameters (and state) it starts from.
+    init_model: which model of that run; by default the one of its own name.
   """
 
   optimizer: Annotated[Any, config.Kind(lambda: optimizers.OPTIMIZERS)] = (
@@ -57,6 +58,7 @@ class ModelTraining:
       Any, config.Kind(lambda: param_transforms.TRANSFORMS)
   ] = param_transforms.Full()
   init_from: str | None = None
+  init_model: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,7 +245,9 @@ class Assembly:
   def create(self) -> state_lib.TrainState:
     """The state at step 0, made in its shards."""
     given = {
-        model: self._load_model(model, settings.init_from)
+        model: self._load_model(
+            model, settings.init_from, settings.init_model or model
+        )
         for model, settings in self.config.models.items()
         if settings.init_from is not None
     }
@@ -259,19 +263,19 @@ class Assembly:
     )
     return create(rng, given)
 
-  def _load_model(self, model: str, workdir: str):
-    """Variables of `model` in another work directory, dense."""
+  def _load_model(self, model: str, workdir: str, name: str):
+    """Variables for `model`, of the model `name` of another run, dense."""
     where = f'config.models.{model}.init_from = {workdir!r}'
     other, state = restore(workdir)
     found = state.variables(other.transforms)
-    if model not in found:
+    if name not in found:
       raise config.ConfigError(
-          f'{where}: that run has the models {sorted(found)}, not {model!r}.'
+          f'{where}: that run has the models {sorted(found)}, not {name!r}.'
       )
     found = {
         # What it learnt in low rank or packed becomes plain weights.
-        'params': ops.map_weights(ops.materialize, found[model]['params']),
-        'state': found[model]['state'],
+        'params': ops.map_weights(ops.materialize, found[name]['params']),
+        'state': found[name]['state'],
     }
     fresh = jax.eval_shape(self.objective.init, jax.random.key(0))[model]
     fresh = {'state': {}, **nn.meta.unbox(fresh)}

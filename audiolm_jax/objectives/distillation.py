@@ -184,10 +184,10 @@ class Projection(nn.Module):
 class Distillation:
   """A term that draws the first level's vectors towards a teacher's features.
 
-  The map is the objective's model 'distillation'.
-
   Attributes:
     teacher: of `TEACHERS`.
+    projection: whether there is a linear map between, the objective's model
+      'distillation'. Bottlenecks that keep their own ('distilled_rvq') need none.
     weight: in the loss: 120 (SpeechTokenizer), 1 for 'frame' (Mimi).
     comparison: 'time': -log sigmoid of each feature's cosine over time (Zhang et
       al. 2023, eq. 1); 'frame': one minus the cosine of each frame (Defossez et
@@ -195,15 +195,26 @@ class Distillation:
   """
 
   teacher: Annotated[Any, config.Kind(lambda: TEACHERS)] = Features()
+  projection: bool = True
   weight: Annotated[float, config.Range(min=0)] = 120.0
   comparison: Literal['time', 'frame'] = 'time'
 
   def init(self, rng: Array, dimension: int) -> dict[str, dict[str, Any]]:
-    """Variables of the models 'distillation' and, if it has any, 'teacher'."""
+    """Variables of the models that there are of 'distillation' and 'teacher'.
+
+    Raises:
+      config.ConfigError: if there is no map, and should be one.
+    """
     rng, teacher_rng = jax.random.split(rng)
-    projection = Projection(self.teacher.dimension)
-    variables = projection.init(rng, jnp.zeros((1, 1, dimension)))
-    models = {'distillation': {'params': variables['params'], 'state': {}}}
+    width, models = self.teacher.dimension, {}
+    if self.projection:
+      params = Projection(width).init(rng, jnp.zeros((1, 1, dimension)))
+      models['distillation'] = {'params': params['params'], 'state': {}}
+    elif dimension != width:
+      raise config.ConfigError(
+          f'projection = False: the bottleneck gives vectors of {dimension}, the'
+          f' teacher features of {width}'
+      )
     teacher = self.teacher.init(teacher_rng)
     return models if teacher is None else {**models, 'teacher': teacher}
 
@@ -230,9 +241,11 @@ class Distillation:
     target = jax.lax.stop_gradient(
         teacher(variables.get('teacher'), batch, sample_rate)
     )
-    student = Projection(teacher.dimension).apply(
-        {'params': variables['distillation']['params']}, semantic
-    )
+    student = semantic
+    if self.projection:
+      student = Projection(teacher.dimension).apply(
+          {'params': variables['distillation']['params']}, semantic
+      )
     target, found = align(
         target,
         batch['lengths'],

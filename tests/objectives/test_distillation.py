@@ -177,3 +177,16 @@ def test_student_and_map_learn_and_the_teacher_does_not(name, comparison):
 def test_a_teacher_of_another_sample_rate_is_refused():
   with pytest.raises(config.ConfigError, match='16000 Hz, the student 24000'):
     TEACHERS['codec'].hop(24000)
+
+
+def test_a_bottleneck_with_its_own_map():
+  teacher = distillation.Features(width=3, frame_rate=500.0)
+  term = distillation.Distillation(teacher, projection=False)
+  assert term.init(jax.random.key(0), 3) == {}
+  batch = {'teacher': TARGET, 'lengths': jnp.array([192, 128])}
+  value, weight = term({}, batch, STUDENT, MASK, 16000, 32)
+  rows = distillation.over_time(STUDENT, TARGET, MASK)
+  assert float(value) == pytest.approx(float(6 * rows[0] + 4 * rows[1]), 1e-5)
+  assert float(weight) == 10
+  with pytest.raises(config.ConfigError, match='vectors of 4'):
+    term.init(jax.random.key(0), 4)
