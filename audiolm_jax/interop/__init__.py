@@ -11,6 +11,7 @@ from audiolm_jax.interop import base
 from audiolm_jax.interop import encodec
 from audiolm_jax.interop import files
 from audiolm_jax.interop import mimi
+from audiolm_jax.interop import speechtokenizer
 from audiolm_jax.interop.base import Options
 from audiolm_jax.interop.base import PretrainedError
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -19,6 +20,7 @@ from audiolm_jax.tokenizers import codec as codec_lib
 FAMILIES: dict[str, base.Family] = {
     'encodec': encodec.Encodec(),
     'mimi': mimi.Mimi(),
+    'speechtokenizer': speechtokenizer.SpeechTokenizer(),
 }
 
 

@@ -144,7 +144,7 @@ class Codec(base.Objective):
           jax.random.fold_in(rng, 1), channels, sorted(self._audio_weights)
       )
     if self.distillation is not None:
-      width = self.tokenizer.bottleneck.output_dimension(
+      width = self.tokenizer.bottleneck.semantic_dimension(
           self.tokenizer.encoder.dimension
       )
       models |= self.distillation.init(jax.random.fold_in(rng, 2), width)

@@ -31,8 +31,8 @@ class Quantised(flax.struct.PyTreeNode):
     margins: [B, N, K] (second best - best) / (their sum) of the distances, one
       at masked frames; a code may flip under rounding only where its margin, or
       that of a level before it, is small.
-    semantic: [B, F, D] the first level's part of the latents, which semantic
-      distillation compares; None without levels.
+    semantic: [B, F, E] the first level's part of the latents, or a map of it,
+      which semantic distillation compares; None without levels.
     residuals: what `statistics` needs, without gradients.
   """
 
@@ -41,7 +41,7 @@ class Quantised(flax.struct.PyTreeNode):
   codes: Int[Array, 'B N K'] | None = None
   tokens: Float[Array, 'B F E'] | None = None
   margins: Float[Array, 'B N K'] | None = None
-  semantic: Float[Array, 'B F D'] | None = None
+  semantic: Float[Array, 'B F E'] | None = None
   residuals: Any = None
 
 
@@ -85,6 +85,10 @@ class Bottleneck(abc.ABC):
   def output_dimension(self, dimension: int) -> int:
     """Width of what the decoder sees, under an encoder of width D."""
     return dimension
+
+  def semantic_dimension(self, dimension: int) -> int:
+    """Width of `Quantised.semantic`, under an encoder of width D."""
+    return self.output_dimension(dimension)
 
   @abc.abstractmethod
   def init(self, rng: Array, dimension: int) -> Variables:

@@ -24,6 +24,9 @@ class DistilledRvq(rvq.Rvq):
 
   features: Annotated[int, config.Range(min=1)] = 768
 
+  def semantic_dimension(self, dimension):
+    return self.features
+
   def init(self, rng, dimension):
     rng, semantic_rng = jax.random.split(rng)
     variables = super().init(rng, dimension)

@@ -1,0 +1,346 @@
+"""SpeechTokenizer: the same weights here and in a restatement in torch.
+
+The original needs torchaudio, which lags behind torch, so what it computes is
+written down once more, by its names. Checked against speechtokenizer 1.0.1.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch')
+
+from audiolm_jax import interop  # noqa: E402
+from audiolm_jax.interop import base  # noqa: E402
+from tests.parity import codec_models  # noqa: E402
+from tests.parity import exchanges  # noqa: E402
+
+pytestmark = pytest.mark.parity
+
+SMALL = {
+    'sample_rate': 16000,
+    'n_filters': 4,
+    'strides': [5, 2],
+    'dimension': 8,
+    'semantic_dimension': 6,
+    'bidirectional': True,
+    'dilation_base': 2,
+    'residual_kernel_size': 3,
+    'n_residual_layers': 1,
+    'lstm_layers': 2,
+    'activation': 'ELU',
+    'n_q': 4,
+    'codebook_size': 32,
+}
+# speechtokenizer_hubert_avg.
+PUBLISHED = {
+    **SMALL,
+    'n_filters': 64,
+    'strides': [8, 5, 4, 2],
+    'dimension': 1024,
+    'semantic_dimension': 768,
+    'n_q': 8,
+    'codebook_size': 1024,
+}
+
+
+class Reference:
+  """What the original computes, from its state dict."""
+
+  def __init__(self, config, seed=0):
+    self.config = config
+    self.random = np.random.default_rng(seed)
+    self.tensors = {}
+    filters, dimension = config['n_filters'], config['dimension']
+    strides = config['strides']
+    name, width = 'encoder.model', filters
+    self.conv(f'{name}.0', 1, width, 7)
+    place = 1
+    for stride in reversed(strides):
+      self.residual(f'{name}.{place}', width)
+      self.conv(f'{name}.{place + 2}', width, 2 * width, 2 * stride)
+      place, width = place + 3, 2 * width
+    self.lstm(f'{name}.{place}', width, config['bidirectional'])
+    double = width * (1 + config['bidirectional'])
+    self.conv(f'{name}.{place + 2}', double, dimension, 7)
+    name = 'decoder.model'
+    self.conv(f'{name}.0', dimension, width, 7)
+    self.lstm(f'{name}.1', width, False)
+    place = 2
+    for stride in strides:
+      self.conv(f'{name}.{place + 1}', width, width // 2, 2 * stride, True)
+      self.residual(f'{name}.{place + 2}', width // 2)
+      place, width = place + 3, width // 2
+    self.conv(f'{name}.{place + 1}', width, 1, 7)
+    self.add('transform.weight', config['semantic_dimension'], dimension)
+    self.add('transform.bias', config['semantic_dimension'])
+    for k in range(config['n_q']):
+      book = f'quantizer.vq.layers.{k}._codebook'
+      self.add(f'{book}.embed', config['codebook_size'], dimension)
+      self.tensors[f'{book}.inited'] = torch.ones(1)
+    self.fill_codebooks()
+
+  def add(self, name, *shape):
+    bound = np.prod(shape[1:]) ** -0.5
+    value = self.random.uniform(-bound, bound, shape).astype(np.float32)
+    self.tensors[name] = torch.from_numpy(value)
+
+  def conv(self, name, inputs, outputs, width, transposed=False):
+    kind = 'convtr' if transposed else 'conv'
+    pair = (inputs, outputs) if transposed else (outputs, inputs)
+    inner = f'{name}.{kind}.{kind}'
+    self.add(f'{inner}.weight_v', *pair, width)
+    v = self.tensors[f'{inner}.weight_v']
+    gain = torch.from_numpy(self.random.uniform(0.7, 1.3, (pair[0], 1, 1)))
+    norm = v.pow(2).sum((1, 2), keepdim=True).sqrt()
+    self.tensors[f'{inner}.weight_g'] = gain.float() * norm
+    self.add(f'{inner}.bias', outputs)
+
+  def residual(self, name, width):
+    self.conv(f'{name}.block.1', width, width // 2, 3)
+    self.conv(f'{name}.block.3', width // 2, width, 1)
+    self.conv(f'{name}.shortcut', width, width, 1)
+
+  def lstm(self, name, width, bidirectional):
+    module = torch.nn.LSTM(width, width, 2, bidirectional=bidirectional)
+    for key, value in module.named_parameters():
+      self.add(f'{name}.lstm.{key}', *value.shape)
+
+  def fill_codebooks(self):
+    samples = (
+        2 * self.config['codebook_size'] * math.prod(self.config['strides'])
+    )
+    x = codec_models.audio(2, 1, min(samples, 60_000), seed=3)
+    frames = self.encode(x).reshape(-1, self.config['dimension'])
+    books = [
+        f'quantizer.vq.layers.{k}._codebook' for k in range(self.config['n_q'])
+    ]
+    torch.manual_seed(0)
+    codec_models.residual_codebooks(
+        frames, [self.tensors[f'{b}.embed'] for b in books]
+    )
+    for book in books:
+      size = 1 + torch.rand(self.config['codebook_size'])
+      self.tensors[f'{book}.cluster_size'] = size
+      embed = self.tensors[f'{book}.embed']
+      self.tensors[f'{book}.embed_avg'] = embed * size[:, None]
+
+  # -- what it computes; x is [B, C, T] -----------------------------------------
+
+  def kernel(self, name):
+    v = self.tensors[f'{name}.weight_v']
+    norm = v.pow(2).sum((1, 2), keepdim=True).sqrt()
+    return v * self.tensors[f'{name}.weight_g'] / norm
+
+  def run_conv(self, name, x, stride=1):
+    kernel = self.kernel(f'{name}.conv.conv')
+    total = kernel.shape[2] - stride
+    right = total // 2
+    left = total - right
+    right += -x.shape[2] % stride
+    short = max(0, max(left, right) + 1 - x.shape[2])
+    x = torch.nn.functional.pad(x, (0, short))
+    x = torch.nn.functional.pad(x, (left, right), 'reflect')
+    x = x[..., : x.shape[2] - short]
+    bias = self.tensors[f'{name}.conv.conv.bias']
+    return torch.nn.functional.conv1d(x, kernel, bias, stride)
+
+  def run_transposed(self, name, x, stride):
+    inner = f'{name}.convtr.convtr'
+    y = torch.nn.functional.conv_transpose1d(
+        x, self.kernel(inner), self.tensors[f'{inner}.bias'], stride
+    )
+    right = stride // 2
+    return y[..., stride - right : y.shape[2] - right]
+
+  def run_residual(self, name, x):
+    elu = torch.nn.functional.elu
+    y = self.run_conv(f'{name}.block.1', elu(x))
+    y = self.run_conv(f'{name}.block.3', elu(y))
+    return self.run_conv(f'{name}.shortcut', x) + y
+
+  def run_lstm(self, name, x, bidirectional):
+    module = torch.nn.LSTM(
+        x.shape[1], x.shape[1], 2, bidirectional=bidirectional
+    )
+    prefix = f'{name}.lstm.'
+    module.load_state_dict(
+        {
+            key.removeprefix(prefix): value
+            for key, value in self.tensors.items()
+            if key.startswith(prefix)
+        }
+    )
+    x = x.permute(2, 0, 1)
+    y = module(x)[0] + x.repeat(1, 1, 1 + bidirectional)
+    return y.permute(1, 2, 0)
+
+  @torch.no_grad()
+  def encode(self, audio):
+    """[B, T, 1] -> latents [B, F, D]."""
+    elu = torch.nn.functional.elu
+    x = torch.from_numpy(audio.transpose(0, 2, 1))
+    name, place = 'encoder.model', 1
+    x = self.run_conv(f'{name}.0', x)
+    for stride in reversed(self.config['strides']):
+      x = self.run_residual(f'{name}.{place}', x)
+      x = self.run_conv(f'{name}.{place + 2}', elu(x), stride)
+      place += 3
+    x = self.run_lstm(f'{name}.{place}', x, self.config['bidirectional'])
+    return self.run_conv(f'{name}.{place + 2}', elu(x)).transpose(1, 2)
+
+  @torch.no_grad()
+  def quantise(self, latents):
+    """Codes [B, F, K]."""
+    codes = []
+    for k in range(self.config['n_q']):
+      book = self.tensors[f'quantizer.vq.layers.{k}._codebook.embed']
+      distances = (latents[:, :, None] - book).pow(2).sum(-1)
+      codes.append(distances.argmin(-1))
+      latents = latents - book[codes[-1]]
+    return torch.stack(codes, -1).numpy()
+
+  @torch.no_grad()
+  def semantic(self, codes):
+    """What the first level says of the teacher's features, [B, F, E]."""
+    book = self.tensors['quantizer.vq.layers.0._codebook.embed']
+    first = book[torch.from_numpy(codes[..., 0])]
+    return torch.nn.functional.linear(
+        first, self.tensors['transform.weight'], self.tensors['transform.bias']
+    )
+
+  @torch.no_grad()
+  def decode(self, codes):
+    """[B, F, K] -> audio [B, T, 1]."""
+    elu = torch.nn.functional.elu
+    x = sum(
+        self.tensors[f'quantizer.vq.layers.{k}._codebook.embed'][
+            torch.from_numpy(codes[..., k])
+        ]
+        for k in range(codes.shape[-1])
+    ).transpose(1, 2)
+    name, place = 'decoder.model', 2
+    x = self.run_lstm(f'{name}.1', self.run_conv(f'{name}.0', x), False)
+    for stride in self.config['strides']:
+      x = self.run_transposed(f'{name}.{place + 1}', elu(x), stride)
+      x = self.run_residual(f'{name}.{place + 2}', x)
+      place += 3
+    return self.run_conv(f'{name}.{place + 1}', elu(x)).transpose(1, 2)
+
+  def save(self, directory):
+    tensors = {n: t.contiguous().numpy() for n, t in self.tensors.items()}
+    interop.files.write(directory, self.config, tensors)
+    return directory
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+  reference = Reference(SMALL)
+  return reference, reference.save(tmp_path_factory.mktemp('speechtokenizer'))
+
+
+def _run(codec, variables, x, codes, lengths=None):
+  lengths = np.full(len(x), x.shape[1]) if lengths is None else lengths
+  return exchanges.compiled(codec)(variables, x, lengths, codes)
+
+
+def _check(reference, directory, samples, weight_norm=False):
+  codec, variables = interop.load_pretrained(directory, weight_norm=weight_norm)
+  base.check_complete(interop.FAMILIES['speechtokenizer'], codec)
+  x = codec_models.audio(2, 1, samples)
+  latents = reference.encode(x)
+  codes = reference.quantise(latents)
+  codec_models.used(codes, reference.config['codebook_size'])
+  found = _run(codec, variables, x, codes)
+  codec_models.close(found['latents'], latents)
+  codec_models.same_codes(found['codes'], codes, found['margins'])
+  same = np.asarray(found['codes'])[..., 0] == codes[..., 0]
+  semantic = reference.semantic(codes)
+  codec_models.close(np.asarray(found['semantic'])[same], semantic[same])
+  np.testing.assert_array_equal(found['lengths'], samples)
+  codec_models.close(
+      found['decoded'][:, :samples], reference.decode(codes)[:, :samples]
+  )
+
+
+@pytest.mark.parametrize('weight_norm', [False, True])
+def test_codes_and_audio_are_those_of_the_original(small, weight_norm):
+  _check(*small, 1403, weight_norm)
+
+
+def test_a_padded_batch_is_its_rows(small):
+  reference, directory = small
+  codec, variables = interop.load_pretrained(directory)
+  lengths = np.array([1403, 331, 40, 11, 10, 9, 1])
+  x = codec_models.audio(len(lengths), 1, 1403)
+  rows = [x[i : i + 1, :n].copy() for i, n in enumerate(lengths)]
+  x[np.arange(x.shape[1]) >= lengths[:, None]] = np.nan
+  expected = [reference.quantise(reference.encode(row))[0] for row in rows]
+  codes = np.zeros((len(rows), *expected[0].shape), np.int32)
+  for i, row in enumerate(expected):
+    codes[i, : len(row)] = row
+  found = _run(codec, variables, x, codes, lengths)
+  mask = np.arange(codes.shape[1]) < codec.spec.frames(lengths)[:, None]
+  assert [len(row) for row in expected] == list(mask.sum(axis=1))
+  codec_models.same_codes(
+      np.asarray(found['codes'])[mask],
+      codes[mask],
+      np.asarray(found['margins'])[mask],
+  )
+  for i, row in enumerate(expected):
+    decoded = reference.decode(row[None])
+    codec_models.close(
+        found['decoded'][i, : lengths[i]], decoded[0, : lengths[i]]
+    )
+
+
+def test_saving_gives_the_same_files(small, tmp_path):
+  reference, directory = small
+  for weight_norm in (True, False):
+    codec, variables = interop.load_pretrained(
+        directory, weight_norm=weight_norm
+    )
+    target = tmp_path / str(weight_norm)
+    interop.save_pretrained(target, codec, variables, 'speechtokenizer')
+    config, tensors = interop.files.read(target)
+    assert config == reference.config
+    assert set(tensors) == set(reference.tensors)
+    for name, value in tensors.items():
+      if not name.endswith(('weight_g', 'weight_v')) or weight_norm:
+        np.testing.assert_allclose(value, reference.tensors[name], rtol=1e-6)
+
+
+def _commute(first, second):
+  """Biases that are only ever added to each other."""
+  if 'bias' not in first or 'bias' not in second:
+    return False
+  pairs = (('bias_ih', 'bias_hh'), ('block.3', 'shortcut'))
+  return any(first.replace(*p) == second.replace(*p) for p in pairs)
+
+
+def test_exchanging_two_weights_shows(small, monkeypatch):
+  reference, directory = small
+  x = codec_models.audio(1, 1, 200)
+  codes = reference.quantise(reference.encode(x))
+  exchanges.assert_every_exchange_shows(
+      directory, x, codes, monkeypatch, _commute
+  )
+
+
+def test_what_does_not_fit_is_listed(small, tmp_path):
+  _, directory = small
+  config, tensors = interop.files.read(directory)
+  del tensors['transform.bias']
+  interop.files.write(tmp_path, config, tensors)
+  with pytest.raises(interop.PretrainedError, match='missing: transform.bias'):
+    interop.load_pretrained(tmp_path)
+  interop.files.write(tmp_path, {**config, 'activation': 'Snake'}, tensors)
+  with pytest.raises(interop.PretrainedError, match='only ELU'):
+    interop.load_pretrained(tmp_path)
+
+
+@pytest.mark.slow
+def test_full_size(tmp_path):
+  reference = Reference(PUBLISHED)
+  _check(reference, reference.save(tmp_path), 16_001)
