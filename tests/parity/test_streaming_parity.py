@@ -218,3 +218,46 @@ def test_time_group_norm(groups):
     one = torch.tensor(x[row : row + 1, :length]).transpose(1, 2)
     expected = theirs(one).transpose(1, 2)[0].detach()
     _close(y[row, :length], expected)
+
+
+def test_snakes_are_dacs_and_xcodec2s():
+  import torch  # pylint: disable=g-import-not-at-top
+  from transformers.models.dac import modeling_dac  # pylint: disable=g-import-not-at-top
+  from transformers.models.xcodec2 import modeling_xcodec2  # pylint: disable=g-import-not-at-top
+
+  x, mask = 3 * _random(2, 9, 4), np.ones((2, 9), bool)
+  alpha = np.array([0.3, 1.0, -2.0, 4.0], np.float32)
+  beta = np.array([1.0, -0.5, 0.2, 2.0], np.float32)
+  single, double = modeling_dac.Snake1d(4), modeling_xcodec2.Xcodec2SnakeBeta(4)
+  cases = (
+      (streaming.Snake(), single, {'alpha': alpha}),
+      (
+          streaming.Snake(separate=True, log_scale=True),
+          double,
+          {'alpha': alpha, 'beta': beta},
+      ),
+  )
+  for ours, theirs, params in cases:
+    with torch.no_grad():
+      for name, value in params.items():
+        parameter = getattr(theirs, name)
+        parameter.copy_(torch.tensor(value).reshape(parameter.shape))
+      expected = theirs(torch.tensor(x).transpose(1, 2)).transpose(1, 2)
+    y, _ = ours.apply({'params': params}, x, mask)
+    _close(y, expected)
+
+
+@pytest.mark.parametrize('factor', [2, 3])
+def test_linear_upsampling_and_pooling(factor):
+  import torch  # pylint: disable=g-import-not-at-top
+
+  x, mask = _random(2, 6, 4), np.ones((2, 6), bool)
+  there = torch.tensor(x).transpose(1, 2)
+  y, _ = streaming.Upsample(factor, 'linear').apply({}, x, mask)
+  expected = torch.nn.functional.interpolate(
+      there, scale_factor=factor, mode='linear'
+  )
+  _close(y, expected.transpose(1, 2))
+  y, _ = streaming.AveragePool(factor).apply({}, x, mask)
+  expected = torch.nn.functional.avg_pool1d(there, factor)
+  _close(y, expected.transpose(1, 2))

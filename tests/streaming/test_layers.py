@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import scipy.signal
 
+from audiolm_jax import ops
+from audiolm_jax import param_transforms
 from audiolm_jax import streaming
 from audiolm_jax.streaming import activations
 from audiolm_jax.streaming import attention
 from audiolm_jax.training import costs
+from audiolm_jax.training import mesh
 
 _QUICK = {'xla_backend_optimization_level': 0}
 
@@ -230,3 +233,41 @@ def test_attention_refuses_heads_and_windows_that_do_not_fit():
     streaming.LocalAttention(2, window=2, causal=False).init(
         jax.random.key(0), x, np.ones((1, 3), bool)
     )
+
+
+@pytest.mark.parametrize(
+    'layer',
+    [
+        streaming.Lstm(1, bidirectional=True),
+        streaming.Transformer(
+            1, 2, 6, kv_heads=1, window=3, activation='swiglu'
+        ),
+        streaming.Repeat(
+            streaming.Parallel((streaming.Dense(4), streaming.Conv(4, 2))), 2
+        ),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_low_rank_updates_reach_every_weight(layer):
+  x, mask = _random(2, 5, 4), np.ones((2, 5), bool)
+  init = jax.jit(layer.init, compiler_options=_QUICK)
+  boxed = init(jax.random.key(0), x, mask)['params']
+  base = nn.meta.unbox(boxed)
+  lora = param_transforms.Lora(rank=2, alpha=4.0)
+  zero = lora.init(jax.random.key(1), base, mesh.logical_axes(boxed))
+  rng = np.random.default_rng(0)
+
+  def move(w):
+    if not isinstance(w, ops.LoraTensor):
+      return w
+    b = rng.normal(size=w.b.shape).astype(np.float32)
+    return w.replace(b=b)
+
+  moved = ops.map_weights(move, zero)
+  plain, _ = _apply(layer, base, x, mask)
+  same, _ = _apply(layer, zero, x, mask)
+  low, _ = _apply(layer, moved, x, mask)
+  merged, _ = _apply(layer, param_transforms.merge_update(moved), x, mask)
+  np.testing.assert_allclose(same, plain, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(low, merged, rtol=1e-4, atol=1e-4)
+  assert np.abs(low - plain).max() > 0.01
