@@ -35,8 +35,7 @@ class Fsq(base.Bottleneck):
   Attributes:
     grid: values of each dimension of a code.
     groups: codes side by side, each of dimensions of its own.
-    codebooks: levels; each rounds what the ones before left over, on a grid as
-      fine as a step of theirs.
+    codebooks: levels; each cuts a step of the one before into L equal ones.
     project: linear maps with bias from and to the encoder's width, which
       otherwise must be groups * len(grid).
     stretch: how far tanh reaches beyond the outermost values, relative to the
@@ -102,9 +101,8 @@ class Fsq(base.Bottleneck):
     residual, total = jax.lax.stop_gradient(bounded), jnp.zeros_like(bounded)
     codes, margins, first = [], [], None
     for k in range(self.codebooks):
-      steps = self._half / self._scale(k)
-      digits, closeness = nearest(residual * steps, self.grid)
-      chosen = digits / steps
+      digits, closeness = nearest(self._places(residual, k), self.grid)
+      chosen = self._values(digits, k)
       residual = residual - chosen
       if levels is not None:
         chosen = chosen * (k < levels)[:, None, None, None]
@@ -133,7 +131,7 @@ class Fsq(base.Bottleneck):
     levels = tokens.shape[-1] // self.groups
     codes = tokens.reshape(*tokens.shape[:-1], levels, self.groups)
     total = sum(
-        decode_digits(codes[..., k, :], self.grid) * self._scale(k) / self._half
+        self._values(decode_digits(codes[..., k, :], self.grid), k)
         for k in range(levels)
     )
     return self._output(nn.meta.unbox(variables['params']), total)
@@ -147,10 +145,10 @@ class Fsq(base.Bottleneck):
     """[K, V, len(grid)], one for each slot: those of its level."""
     del variables
     codes = jnp.arange(math.prod(self.grid))
-    values = decode_digits(codes, self.grid) / self._half
+    digits = decode_digits(codes, self.grid)
     return jnp.stack(
         [
-            values * self._scale(k)
+            self._values(digits, k)
             for k in range(self.codebooks)
             for _ in range(self.groups)
         ]
@@ -160,9 +158,22 @@ class Fsq(base.Bottleneck):
   def _half(self):
     return np.array(self.grid, np.float32) // 2
 
-  def _scale(self, level):
-    """Of a level's values: its range is a step of the level before."""
-    return (2 * self._half) ** -float(level)
+  def _values(self, digits, level):
+    """What a level's whole numbers stand for."""
+    return (digits + self._offset(level)) / self._steps(level)
+
+  def _places(self, values, level):
+    """The inverse of `_values`, between whole numbers."""
+    return values * self._steps(level) - self._offset(level)
+
+  def _steps(self, level):
+    """Of a level in a unit: each cuts a step of the one before into L."""
+    return self._half * np.array(self.grid, np.float32) ** level
+
+  def _offset(self, level):
+    """What the levels leave over is symmetric, an even number of values not."""
+    even = np.array(self.grid) % 2 == 0
+    return np.where(even & (level > 0), 0.5, 0.0).astype(np.float32)
 
   def _output(self, params, values):
     x = values.reshape(*values.shape[:2], -1)
