@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import dataclasses
 import functools
+import pathlib
 from typing import Annotated
 
 from absl import logging
@@ -38,6 +39,10 @@ class AudioCrops:
     level_db: RMS to bring each clip to, in dB of full scale; None leaves it.
     gain_db: random gain in [-gain_db, gain_db] for each crop; never above full
       scale.
+    features: folder of a teacher's features, ID.npy [N, E] for every clip, which
+      batches then hold as `teacher` [B, crop_seconds feature_rate, E], cut at
+      the same place as the audio. Crops then begin at a feature frame.
+    feature_rate: feature frames a second.
     workers: reading processes; 0 reads in a thread.
     buffer: batches read ahead (per worker).
   """
@@ -51,6 +56,8 @@ class AudioCrops:
   min_seconds: Annotated[float, config.Range(min=0)] = 0.5
   level_db: Annotated[float | None, config.Range(max=0)] = None
   gain_db: Annotated[float, config.Range(min=0)] = 0.0
+  features: str | None = None
+  feature_rate: Annotated[float, config.Range(min=1e-3)] = 50.0
   workers: Annotated[int, config.Range(min=0)] = 0
   buffer: Annotated[int, config.Range(min=1)] = 4
 
@@ -90,7 +97,7 @@ def crop(
     index: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-  """One row: `audio` [T, C] float32, zero from `lengths` on."""
+  """One row: `audio` [T, C] float32, zero from `lengths` on; `teacher` [N, E]."""
   clip = corpus[index]
   audio, rate = clip['audio'], clip['sample_rate']
   target = round(settings.crop_seconds * settings.sample_rate)
@@ -104,6 +111,11 @@ def crop(
   if settings.gain_db:
     gain *= 10 ** (rng.uniform(-settings.gain_db, settings.gain_db) / 20)
   start = int(rng.integers(max(len(audio) - span, 0) + 1))
+  row = {}
+  if settings.features is not None:
+    first = int(start * settings.feature_rate / rate)
+    start = round(first * rate / settings.feature_rate)
+    row['teacher'] = _features(settings, clip['id'], first)
   audio = resample.remix(audio[start : start + span], settings.channels)
   audio = resample.resample(audio, rate, settings.sample_rate)[:target]
   if gain != 1:
@@ -111,7 +123,21 @@ def crop(
   return {
       'audio': pipeline.pad([audio], 1, target)[0],
       'lengths': np.int32(len(audio)),
+      **row,
   }
+
+
+def _features(settings, clip, first) -> np.ndarray:
+  """The crop's feature frames from `first` on, zero past the clip's end."""
+  path = pathlib.Path(settings.features) / f'{clip}.npy'
+  if not path.exists():
+    raise corpora.CorpusError(
+        f'config.data.features = {settings.features!r} has no {clip}.npy.'
+    )
+  count = int(np.ceil(settings.crop_seconds * settings.feature_rate - 1e-6))
+  whole = np.load(path, mmap_mode='r')
+  found = np.asarray(whole[first : first + count], np.float32)
+  return np.pad(found, ((0, count - len(found)), (0, 0)))
 
 
 def read(

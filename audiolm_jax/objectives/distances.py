@@ -112,17 +112,21 @@ class EncodecMel(Distance):
 
 
 @dataclasses.dataclass(frozen=True)
-class DacMel(Distance):
-  """L1 of log mel magnitudes at several scales (DAC, section 3.5).
+class LogMel(Distance):
+  """L1 of log mel magnitudes at one or several scales, which add up.
 
-  Slaney's filters, log10 of the magnitudes above a floor; scales add up.
+  As it stands DAC's (Kumar et al. 2023, section 3.5): Slaney's filters, log10 of
+  the magnitudes above a floor. HiFi-GAN's has one size and the natural logarithm,
+  Vocos' HTK's filters too.
 
   Attributes:
     weight: see `Distance`.
     sizes: windows, in samples; hops are a quarter.
     mels: bands at each size.
+    filters: their convention, as in `ops.mel`.
+    logarithm: base 10 or natural.
     floor: smallest magnitude.
-    power: of the mel magnitudes.
+    power: of the mel magnitudes: a factor of their logarithms.
   """
 
   weight: _Weight = 15.0
@@ -136,6 +140,8 @@ class DacMel(Distance):
       160,
       320,
   )
+  filters: mel.Convention = 'slaney'
+  logarithm: Literal['ten', 'natural'] = 'ten'
   floor: Annotated[float, config.Range(min=1e-12)] = 1e-5
   power: Annotated[float, config.Range(min=0)] = 1.0
 
@@ -149,22 +155,19 @@ class DacMel(Distance):
     total = jnp.zeros(())
     for size, bands in zip(self.sizes, self.mels, strict=True):
       x, y = (
-          self.power
-          * jnp.log10(
-              jnp.maximum(
-                  mel.mel_spectrogram(
-                      _root(_energies(audio, size)),
-                      sample_rate,
-                      bands,
-                      convention='slaney',
-                  ),
-                  self.floor,
-              )
+          mel.mel_spectrogram(
+              _root(_energies(audio, size)),
+              sample_rate,
+              bands,
+              convention=self.filters,
           )
           for audio in (estimate, target)
       )
+      x, y = (jnp.log(jnp.maximum(m, self.floor)) for m in (x, y))
       total += _frame_sum(jnp.abs(x - y), size, lengths)
-    return total
+    return (
+        total * self.power / (jnp.log(10.0) if self.logarithm == 'ten' else 1)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +270,6 @@ def _frame_sum(values, size, lengths):
 DISTANCES = {
     'waveform': Waveform,
     'encodec_mel': EncodecMel,
-    'dac_mel': DacMel,
+    'log_mel': LogMel,
     'multi_resolution_stft': MultiResolutionStft,
 }

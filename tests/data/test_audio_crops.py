@@ -86,6 +86,34 @@ def test_cutting_before_resampling_is_resampling_before_cutting(cache):
   np.testing.assert_allclose(row['audio'][inner], whole[inner], atol=2e-3)
 
 
+def test_features_are_cut_where_the_audio_is(cache, tmp_path):
+  corpus = corpora.load_corpus('espeak_sentences', 'train', ('en',))
+  rate = 22050
+  for i in range(len(corpus)):
+    clip = corpus[i]
+    path = tmp_path / f"{clip['id']}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The first sample of every fiftieth of a second.
+    starts = np.arange(0, len(clip['audio']), rate / 50).round().astype(int)
+    starts = starts[starts < len(clip['audio'])]
+    np.save(path, np.repeat(clip['audio'][starts], 3, axis=1))
+  settings = _settings(
+      languages=('en',), crop_seconds=0.2, features=str(tmp_path)
+  )
+  batch = settings.open(batch_size=6, seed=0).next(None)
+  assert batch['teacher'].shape == (6, 10, 3)
+  moved = 0
+  for row, features in zip(batch['audio'], batch['teacher'], strict=True):
+    np.testing.assert_array_equal(features[0], row[0].repeat(3))
+    np.testing.assert_allclose(features[5], row[round(rate / 10)].repeat(3))
+    moved += row[0, 0] != 0
+  assert moved
+  next(iter(tmp_path.rglob('*.npy'))).unlink()
+  with pytest.raises(corpora.CorpusError, match='has no .*npy'):
+    for i in range(len(corpus)):
+      audio_crops.crop(settings, corpus, i, np.random.default_rng(0))
+
+
 def test_levels(cache):
   quiet = _settings(level_db=-40.0, crop_seconds=10.0)
   batch = quiet.open(batch_size=8, seed=0).next(None)

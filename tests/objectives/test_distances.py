@@ -19,7 +19,7 @@ X, Y = _RNG.standard_normal((2, LENGTH, 2)).astype(np.float32)
 SMALL = {
     'waveform': distances.Waveform(),
     'encodec_mel': distances.EncodecMel(sizes=SIZES, mels=8),
-    'dac_mel': distances.DacMel(sizes=SIZES, mels=(5, 10)),
+    'log_mel': distances.LogMel(sizes=SIZES, mels=(5, 10)),
     'multi_resolution_stft': distances.MultiResolutionStft(
         sizes=SIZES, linear=0.5
     ),
@@ -81,7 +81,7 @@ def _stereo_resolutions(x, y):
 WANT = {
     'waveform': np.mean(np.abs(X - Y)),
     'encodec_mel': _mean(X, Y, _encodec_mel),
-    'dac_mel': _mean(X, Y, _dac_mel),
+    'log_mel': _mean(X, Y, _dac_mel),
     'multi_resolution_stft': _stereo_resolutions(X, Y),
 }
 
@@ -148,6 +148,25 @@ def test_audiocrafts_options():
   assert float(got) == pytest.approx(LENGTH * want / (1 + root), rel=1e-4)
 
 
+def test_hifi_gans_and_vocos_mel():
+  for convention in ('slaney', 'htk'):
+    distance = distances.LogMel(
+        sizes=(64,), mels=(8,), filters=convention, logarithm='natural'
+    )
+    filters = mel.mel_filters(RATE, 64, 8, convention=convention)
+    a, b = (
+        np.maximum(_magnitudes(z[:, 0], 64) @ filters, 1e-5) for z in (X, Y)
+    )
+    got = distance(
+        jnp.asarray(X[None, :, :1]),
+        jnp.asarray(Y[None, :, :1]),
+        jnp.array([LENGTH]),
+        RATE,
+    )
+    want = LENGTH * np.mean(np.abs(np.log(a / b)))
+    assert float(got) == pytest.approx(want, rel=1e-4)
+
+
 def test_mels_are_of_every_size():
   with pytest.raises(config.ConfigError, match='1 sizes'):
-    distances.DacMel(sizes=(64,), mels=(5, 10))
+    distances.LogMel(sizes=(64,), mels=(5, 10))
