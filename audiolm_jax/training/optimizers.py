@@ -145,6 +145,21 @@ class Cosine:
 
 
 @dataclasses.dataclass(frozen=True)
+class Exponential:
+  """Warm-up, then a factor of `decay` every step (DAC: 0.999996)."""
+
+  learning_rate: Positive = 1e-4
+  warmup_steps: Annotated[int, config.Range(min=0)] = 0
+  decay: Fraction = 0.999996
+
+  def build(self, steps: int) -> optax.Schedule:
+    """Learning rate as a function of the step; the run's length is nothing."""
+    del steps
+    decay = optax.exponential_decay(self.learning_rate, 1, self.decay)
+    return _warm(self, decay)
+
+
+@dataclasses.dataclass(frozen=True)
 class WarmupStableDecay:
   """Warm-up, a plateau, and a line to `final` in the last `decay` of the run.
 
@@ -181,5 +196,6 @@ SCHEDULES = {
     'constant': Constant,
     'linear': Linear,
     'cosine': Cosine,
+    'exponential': Exponential,
     'wsd': WarmupStableDecay,
 }

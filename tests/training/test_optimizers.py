@@ -38,6 +38,10 @@ def _params():
             optimizers.WarmupStableDecay(1.0, 2, decay=0.5),
             [1 / 3, 2 / 3, 1, 1, 1, 0.75, 0.5, 0.25],
         ),
+        (
+            optimizers.Exponential(8.0, warmup_steps=1, decay=0.5),
+            [4, 8, 4, 2, 1, 0.5, 0.25, 0.125],
+        ),
     ],
 )
 def test_schedules(schedule, expected):
