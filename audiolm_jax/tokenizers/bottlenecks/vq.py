@@ -245,9 +245,9 @@ def statistics(
     chosen = jax.nn.one_hot(code, vocabulary) * valid[:, None]
     return Statistics(
         counts=chosen.sum(axis=0),
-        sums=chosen.T @ residual,
+        sums=_sum_by(chosen, residual),
         candidate_counts=placed.sum(axis=0),
-        candidate_sums=placed.T @ residual,
+        candidate_sums=_sum_by(placed, residual),
     )
 
   return jax.lax.map(level, (codes, residuals))
@@ -307,7 +307,7 @@ def k_means(
     codes, _ = nearest(centroids, points, normalize)
     chosen = jax.nn.one_hot(codes, centroids.shape[0]) * valid[:, None]
     counts = chosen.sum(axis=0)
-    means = chosen.T @ points / jnp.maximum(counts, 1.0)[:, None]
+    means = _sum_by(chosen, points) / jnp.maximum(counts, 1.0)[:, None]
     centroids = jnp.where(counts[:, None] > 0, means, centroids)
     return centroids, counts / jnp.maximum(valid.sum(), 1)
 
@@ -339,6 +339,14 @@ def average_metrics(
     metrics[f'codebook_{name}_first'] = values[0]
     metrics[f'codebook_{name}_last'] = values[-1]
   return metrics
+
+
+def _sum_by(one_hot, x):
+  """Sums of the rows [N, D] that each column of [N, V] picks: [V, D]."""
+  # Accelerators would round x to fewer bits than it has.
+  return jnp.einsum(
+      'nv,nd->vd', one_hot, x, precision=jax.lax.Precision.HIGHEST
+  )
 
 
 def _unit(x):
