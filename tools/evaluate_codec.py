@@ -1,18 +1,21 @@
 """Judges a trained codec on held-out sentences, and updates its report.
 
   pip install -e '.[eval]'
-  python tools/evaluate_codec.py --workdir=runs/quickstart [--clips=100]
+  python tools/evaluate_codec.py --workdir=runs/quickstart [--clips=100] \
+      [--languages=en,fr,es,it,ru] [--opus=6,12,24]
 
 Looks for the codec in WORKDIR/tokenizer (or WORKDIR itself), reconstructs test
 clips of each language at several numbers of codebooks, prints a table with the
 originals' scores beside, writes WORKDIR/codec_evaluation.json and the scores of
 every clip to WORKDIR/codec_evaluation.jsonl, and renews the codec's part of
-WORKDIR/report.html and summary.json where they are. Word errors are counted for
-English only; its clips are transcribed sentences of at least a second. Without
-[eval] it gives the distances and says what is missing. About 3 minutes on 2
-cores.
+WORKDIR/report.html and summary.json where they are. Languages that the codec
+was not trained on are marked as unseen. With --opus the same clips also go
+through Opus at these bitrates. Word errors are counted for English only; its
+clips are transcribed sentences of at least a second. Without [eval] it gives
+the distances and says what is missing. About 3 minutes on 2 cores.
 """
 
+import functools
 import json
 import pathlib
 import sys
@@ -30,6 +33,7 @@ from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import corpora
 from audiolm_jax.evaluation import codec
 from audiolm_jax.evaluation import judges
+from audiolm_jax.evaluation import opus
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import writers
 
@@ -48,6 +52,7 @@ _CLIPS = flags.DEFINE_integer(
 _CODEBOOKS = flags.DEFINE_list(
     'codebooks', [], 'Numbers of codebooks; default: 1, 2, 4, ... all.'
 )
+_OPUS = flags.DEFINE_list('opus', [], 'Bitrates of Opus in kbit/s.')
 
 # A recogniser's error rate on fewer sentences is mostly chance.
 _FEWEST = 60
@@ -88,7 +93,8 @@ def main(argv):
 def _evaluate(run):
   """(results of each language, lines of item scores)."""
   bound = loading.load(run)
-  corpus = _CORPUS.value or assembly.read(run).data.corpus
+  trained = assembly.read(run).data
+  corpus = _CORPUS.value or trained.corpus
   absent = judges.missing()
   present = [name for name in judges.JUDGES if name not in absent]
   groups, lines = [], []
@@ -111,12 +117,31 @@ def _evaluate(run):
     if english and len(clips) < _FEWEST:
       print(f'  fewer than {_FEWEST} sentences: take WER as a rough guess')
     scores = list(evaluator.score(bound))
-    groups.append(codec_table.results(scores, bound.spec, language, seconds))
+    others = list(evaluator.compare(bound.spec, _others()))
+    group = codec_table.results(
+        scores,
+        bound.spec,
+        language,
+        seconds,
+        others=others,
+        unseen=bool(trained.languages) and language not in trained.languages,
+    )
+    groups.append(group)
     lines += [
         json.dumps({'group': language, **score._asdict()}) + '\n'
-        for score in scores
+        for score in scores + others
     ]
   return groups, lines
+
+
+def _others():
+  """The codecs to compare with, by name."""
+  return {
+      f'Opus {rate} kbit/s': functools.partial(
+          opus.encode_decode, bits_per_second=round(1000 * float(rate))
+      )
+      for rate in _OPUS.value
+  }
 
 
 def _codebooks(spec) -> tuple[int, ...]:

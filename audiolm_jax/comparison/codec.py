@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from audiolm_jax.comparison import report as report_lib
+from audiolm_jax.comparison import statistics
 from audiolm_jax.evaluation import base
 from audiolm_jax.evaluation import judges
 from audiolm_jax.tokenizers import base as tokenizers_base
@@ -29,6 +30,9 @@ def results(
     spec: tokenizers_base.Spec,
     group: str,
     seconds: float,
+    *,
+    others: Iterable[base.Score] = (),
+    unseen: bool = False,
 ) -> dict[str, Any]:
   """Scores of one group of clips, summed up, as plain values.
 
@@ -37,14 +41,20 @@ def results(
     spec: of the tokenizer.
     group: what the clips are, such as 'en'.
     seconds: of audio.
+    others: of its `compare`, if other codecs stand beside.
+    unseen: whether the tokenizer was trained without clips of their kind.
 
   Returns:
-    group, seconds, clips (how many each metric scored), usage and entropy of
-    each codebook, and `rows`: for each number of codebooks its bits/s and mean
-    scores.
+    group, seconds, unseen, clips (how many each metric scored), usage and
+    entropy of each codebook; `rows`: for each number of codebooks its bits/s
+    and mean scores; `intervals`: of the first row's scores, bootstrap over
+    clips; `others`: name, bits/s and mean scores of each other codec.
   """
   scores = list(scores)
   means = base.summarize(scores)
+  items: dict[str, dict[str, tuple[float, float]]] = {}
+  for score in scores:
+    items.setdefault(score.name, {})[score.item] = (score.sum, score.weight)
   total = max(len(spec.slots), 1)
   counted: dict[str, int] = {}
   for score in scores:
@@ -61,14 +71,32 @@ def results(
       if name + suffix in means:
         row[name] = means[name + suffix]
     rows.append(row)
+  intervals = {
+      name: statistics.bootstrap(items[name])
+      for name in _METRICS
+      if name in items
+  }
   return {
       'group': group,
       'seconds': seconds,
+      'unseen': unseen,
+      'intervals': {n: [i.low, i.high] for n, i in intervals.items()},
+      'others': _others(base.summarize(others)),
       'clips': {name: counted[name] for name in _METRICS if name in counted},
       'rows': rows,
       'usage': [means[f'usage_{k}'] for k in range(len(spec.slots))],
       'entropy': [means[f'entropy_{k}'] for k in range(len(spec.slots))],
   }
+
+
+def _others(means):
+  """[{name, bits_per_second, score: mean}] of means named 'score@name'."""
+  rows = {}
+  for key, value in means.items():
+    metric, _, name = key.partition('@')
+    metric = 'bits_per_second' if metric == 'bits' else metric
+    rows.setdefault(name, {'name': name})[metric] = value
+  return list(rows.values())
 
 
 def add_to(
@@ -85,11 +113,13 @@ def add_to(
       if name == 'wer':
         value = _percent(group['rows'][0].get('wer_original'))
       original.append(value if name in group['rows'][0] else None)
-    rows.append([f'{group["group"]}: original', *original[1:]])
-    for row in group['rows']:
+    title = group['group'] + (' (unseen)' if group['unseen'] else '')
+    rows.append([f'{title}: original', *original[1:]])
+    for row in [*group['rows'], *group['others']]:
+      name = row.get('name') or f'{row["codebooks"]} codebooks'
       rows.append(
           [
-              f'{group["group"]}: {row["codebooks"]} codebooks',
+              f'{title}: {name}',
               max(group['clips'].values()),
               f'{row["bits_per_second"] / 1000:.2f}',
               *[
@@ -115,6 +145,13 @@ def add_to(
       rows,
       caption,
   )
+  report.add_table(
+      SECTION,
+      ['all codebooks', *[_METRICS[n][0] for n in names]],
+      [[g['group'], *[_interval(g, name) for name in names]] for g in groups],
+      '95% bootstrap intervals over clips: of this checkpoint on other clips,'
+      ' not of other seeds.',
+  )
   first = groups[0]
   if first['usage']:
     report.add_table(
@@ -133,6 +170,13 @@ def add_to(
     headings = ', '.join(_METRICS[n][0] for n in absent)
     command = COMMAND.format(workdir=workdir)
     report.add_missing(SECTION, {headings: f'{judges.INSTALL} && {command}'})
+
+
+def _interval(group, name):
+  if name not in group['intervals']:
+    return None
+  show = _percent if name == 'wer' else _round
+  return ' to '.join(map(show, group['intervals'][name]))
 
 
 def _percent(value):

@@ -1,6 +1,6 @@
 """How well a tokenizer reconstructs held-out clips, item by item."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 from typing import Annotated, Any
 
@@ -13,6 +13,8 @@ from audiolm_jax.data import pipeline
 from audiolm_jax.evaluation import base
 from audiolm_jax.evaluation import judges as judges_lib
 from audiolm_jax.evaluation import metrics
+from audiolm_jax.evaluation import opus
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import bound as bound_lib
 
 # (Frames, rows) of batches, which cost alike. Few, as each shape is compiled
@@ -102,7 +104,13 @@ class CodecEvaluator(base.Evaluator):
     vocabularies = bound.spec.vocabularies
     counts = [np.zeros(v, np.int64) for v in vocabularies]
     for item in self.reconstruct(bound):
-      yield from self._scores(item, max(item.estimates))
+      total = max(item.estimates)
+      estimates = {
+          '' if n == total else f'@{n}': estimate
+          for n, estimate in item.estimates.items()
+      }
+      rate = item.sample_rate
+      yield from self._scores(item.clip, item.original, rate, estimates)
       if item.codes is not None:
         found = metrics.code_counts(
             item.codes[None], np.array([len(item.codes)]), vocabularies
@@ -111,6 +119,31 @@ class CodecEvaluator(base.Evaluator):
     for slot, of in enumerate(metrics.code_statistics(counts)):
       yield base.Score(f'usage_{slot}', 'corpus', of.usage, 1.0)
       yield base.Score(f'entropy_{slot}', 'corpus', of.entropy, 1.0)
+
+  def compare(
+      self,
+      spec: tokenizers_base.Spec,
+      codecs: Mapping[str, Callable[[np.ndarray, int], opus.Coded]],
+  ) -> Iterator[base.Score]:
+    """Scores of other codecs on the same clips, mono.
+
+    Args:
+      spec: of the tokenizer that they stand beside.
+      codecs: name -> function of audio [T] and its rate in Hz.
+
+    Yields:
+      The scores of every clip with the suffix '@name', and 'bits@name', whose
+      weight is seconds.
+    """
+    rate = spec.sample_rate
+    for clip in self.clips(spec):
+      original = clip['audio'].mean(axis=1)
+      found = {f'@{n}': code(original, rate) for n, code in codecs.items()}
+      for suffix, coded in found.items():
+        seconds = len(original) / rate
+        yield base.Score(f'bits{suffix}', clip['id'], coded.bits, seconds)
+      estimates = {suffix: coded.audio for suffix, coded in found.items()}
+      yield from self._scores(clip, original, rate, estimates)
 
   def reconstruct(
       self, bound: bound_lib.BoundTokenizer
@@ -190,11 +223,10 @@ class CodecEvaluator(base.Evaluator):
         said or not self.settings.transcribed
     )
 
-  def _scores(self, item: Reconstruction, total: int) -> Iterator[base.Score]:
-    name = item.clip['id']
-    original, rate = item.original, item.sample_rate
-    for n, estimate in item.estimates.items():
-      suffix = '' if n == total else f'@{n}'
+  def _scores(self, clip, original, rate, estimates) -> Iterator[base.Score]:
+    """Of each of the clip's estimates {suffix of the names: [T]}."""
+    text = clip.get('text', '')
+    for suffix, estimate in estimates.items():
       values = {
           'mel': (metrics.mel_distance(original, estimate, rate), 1.0),
           'stft': (metrics.stft_distance(original, estimate), 1.0),
@@ -202,12 +234,11 @@ class CodecEvaluator(base.Evaluator):
       ratio = metrics.si_sdr(original, estimate)
       if not np.isnan(ratio):
         values['si_sdr'] = (ratio, 1.0)
-      text = item.clip.get('text', '')
-      clip = judges_lib.Clip(original, estimate, rate, text)
+      judged = judges_lib.Clip(original, estimate, rate, text)
       for judge in self._judges:
-        values |= judge(clip)
-      for metric, (total_value, weight) in values.items():
-        yield base.Score(metric + suffix, name, float(total_value), weight)
+        values |= judge(judged)
+      for metric, (total, weight) in values.items():
+        yield base.Score(metric + suffix, clip['id'], float(total), weight)
 
 
 def _first(tokens, n):

@@ -1,5 +1,7 @@
 """The codec's table says what was measured, and what was not."""
 
+import pytest
+
 from audiolm_jax.comparison import codec
 from audiolm_jax.comparison import report
 from audiolm_jax.evaluation import base
@@ -35,6 +37,8 @@ def test_results_by_number_of_codebooks():
   assert (full['bits_per_second'], one['bits_per_second']) == (1000, 500)
   assert (full['wer'], one['wer'], one['wer_original']) == (0.1, 0.2, 0.05)
   assert found['usage'] == [0.5, 0.5] and found['entropy'] == [9.0, 9.0]
+  low, high = found['intervals']['mel']
+  assert low == pytest.approx(0.2) and high == pytest.approx(0.2)
 
 
 def test_the_original_stands_beside_and_a_second_call_replaces():
@@ -45,7 +49,7 @@ def test_the_original_stands_beside_and_a_second_call_replaces():
     codec.add_to(page, groups, 'runs/x')
     (section,) = page.data['sections']
     kinds = [block['kind'] for block in section['blocks']]
-    assert kinds == ['table', 'table', 'missing']
+    assert kinds == ['table', 'table', 'table', 'missing']
     missing = section['blocks'][-1]['missing']
     (headings,) = missing
     assert ('WER' in headings) != judged
@@ -56,3 +60,23 @@ def test_the_original_stands_beside_and_a_second_call_replaces():
   assert rows[0] == ['en: original', '–', '–', '5.0%', '0']
   assert rows[1] == ['en: 2 codebooks', '2', '1.00', '10.0%', '0.200']
   assert rows[2] == ['en: 1 codebooks', '2', '0.50', '20.0%', '0.700']
+
+
+def test_other_codecs_and_unseen_clips_are_named():
+  page = report.Report('x')
+  others = [base.Score('bits@Opus 6', 'a', 3e4, 5.0)]
+  others += [base.Score('mel@Opus 6', item, 0.3, 1.0) for item in 'ab']
+  group = codec.results(
+      _scores(False), SPEC, 'ru', 12.0, others=others, unseen=True
+  )
+  codec.add_to(page, [group], 'runs/x')
+  table, intervals = page.data['sections'][0]['blocks'][:2]
+  rows = [[cell['text'] for cell in row] for row in table['rows']]
+  assert [row[0] for row in rows] == [
+      'ru (unseen): original',
+      'ru (unseen): 2 codebooks',
+      'ru (unseen): 1 codebooks',
+      'ru (unseen): Opus 6',
+  ]
+  assert rows[-1][2:] == ['6.00', '0.300']
+  assert [c['text'] for c in intervals['rows'][0]] == ['ru', '0.200 to 0.200']

@@ -10,6 +10,7 @@ from audiolm_jax.evaluation import base
 from audiolm_jax.evaluation import codec
 from audiolm_jax.evaluation import judges
 from audiolm_jax.evaluation import metrics
+from audiolm_jax.evaluation import opus
 from audiolm_jax.tokenizers import base as tokenizers_base
 
 RATE, HOP, SLOTS = 8000, 80, 3
@@ -155,3 +156,18 @@ def test_judges_scores_are_kept_with_their_weights(corpus, monkeypatch):
       f'clip{i}': (float(n), 2.0) for i, n in enumerate(SAMPLES) if i != 4
   }
   assert found == expected
+
+
+def test_other_codecs_are_scored_on_the_same_clips(corpus):
+  def halve(audio, rate):
+    assert rate == RATE
+    return opus.Coded(audio / 2, bits=2 * len(audio))
+
+  settings = codec.Codec(min_seconds=0.5)
+  evaluator = codec.CodecEvaluator(settings)
+  scores = list(evaluator.compare(_Bound().spec, {'half': halve}))
+  assert {s.item for s in scores} == {'clip1', 'clip3', 'clip5'}
+  means = base.summarize(scores)
+  assert means['bits@half'] == 2 * RATE
+  assert means['si_sdr@half'] == 100
+  assert means['mel@half'] == pytest.approx(np.log10(2), abs=0.01)
