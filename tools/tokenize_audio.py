@@ -210,8 +210,9 @@ def _convert(one, rate, path_in, path_out) -> None:
   report = one(path_in, path_out)
   elapsed = time.monotonic() - start
   seconds = report.samples / rate
+  name = 'standard output' if path_out == _PIPE else path_out
   _say(
-      f'{path_out}: {seconds:.2f} s of audio, {report.frames} frames'
+      f'{name}: {seconds:.2f} s of audio, {report.frames} frames'
       f' ({seconds / elapsed:.1f} times real time)'
   )
   if not report.exact:
