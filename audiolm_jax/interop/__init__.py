@@ -8,10 +8,12 @@ import os
 from typing import Any
 
 from audiolm_jax.interop import base
+from audiolm_jax.interop import dac
 from audiolm_jax.interop import encodec
 from audiolm_jax.interop import files
 from audiolm_jax.interop import mimi
 from audiolm_jax.interop import speechtokenizer
+from audiolm_jax.interop import wavtokenizer
 from audiolm_jax.interop.base import Options
 from audiolm_jax.interop.base import PretrainedError
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -21,6 +23,8 @@ FAMILIES: dict[str, base.Family] = {
     'encodec': encodec.Encodec(),
     'mimi': mimi.Mimi(),
     'speechtokenizer': speechtokenizer.SpeechTokenizer(),
+    'wavtokenizer': wavtokenizer.WavTokenizer(),
+    'dac': dac.Dac(),
 }
 
 

@@ -3,10 +3,24 @@
 To add one: a frozen dataclass that is a `base.Part`, and a line here.
 """
 
+from audiolm_jax.tokenizers.parts.dac import DacDecoder
+from audiolm_jax.tokenizers.parts.dac import DacEncoder
 from audiolm_jax.tokenizers.parts.seanet import SeanetDecoder
 from audiolm_jax.tokenizers.parts.seanet import SeanetEncoder
 from audiolm_jax.tokenizers.parts.spectral import SpectralDecoder
 from audiolm_jax.tokenizers.parts.spectral import SpectralEncoder
+from audiolm_jax.tokenizers.parts.vocos import VocosDecoder
+from audiolm_jax.tokenizers.parts.vocos import VocosEncoder
 
-ENCODERS = {'seanet': SeanetEncoder, 'spectral': SpectralEncoder}
-DECODERS = {'seanet': SeanetDecoder, 'spectral': SpectralDecoder}
+ENCODERS = {
+    'dac': DacEncoder,
+    'seanet': SeanetEncoder,
+    'spectral': SpectralEncoder,
+    'vocos': VocosEncoder,
+}
+DECODERS = {
+    'dac': DacDecoder,
+    'seanet': SeanetDecoder,
+    'spectral': SpectralDecoder,
+    'vocos': VocosDecoder,
+}
