@@ -318,3 +318,25 @@ def test_dead_codes_are_replaced_only_when_checked():
     np.testing.assert_array_equal(after.updates, updates + 1)
     alive[updates] = bool(after.counts[0, 3] > 0)
   assert alive == {4: False, 5: True, 6: False}
+
+
+def test_sums_are_those_of_a_product_with_one_hots(data):
+  """On CPUs they are scattered additions; elsewhere products."""
+  x, mask, codebooks = data
+  quantised = vq.quantise(codebooks, x, mask)
+  found = vq.statistics(quantised, mask, V, jax.random.key(0))
+  valid = mask.reshape(-1)
+  for k in range(K):
+    codes = quantised.codes[..., k].reshape(-1)
+    chosen = jax.nn.one_hot(codes, V) * valid[:, None]
+    residuals = quantised.residuals[k].reshape(valid.size, -1)
+    np.testing.assert_allclose(
+        found.sums[k], chosen.T @ residuals, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(found.counts[k], chosen.sum(axis=0))
+
+
+def test_ties_go_to_the_first_code():
+  codebook = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+  codes, margins = vq.nearest(codebook, jnp.array([[1.0, 0.0], [0.0, 2.0]]))
+  assert codes.tolist() == [0, 1] and margins[0] == 0 and margins[1] > 0
