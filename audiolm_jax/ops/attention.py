@@ -102,17 +102,28 @@ def attend(
   groups = k.shape[2]
   exists = valid[:, :, None, None]
   k, v = jnp.where(exists, k, 0), jnp.where(exists, v, 0)
+  # Heads lead, as matrix products want them.
   q = q.reshape(batch, queries, groups, heads // groups, features)
+  q, k, v = jnp.moveaxis(q, 1, 3), jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
   scores = jnp.einsum(
-      'bnjrd,bsjd->bjrns', q, k, preferred_element_type=jnp.float32
+      'bjrnd,bjsd->bjrns', q, k, preferred_element_type=jnp.float32
   )
-  scores *= features**-0.5
   allowed = (seen & valid[:, None, :])[:, None, None]
-  # A finite floor: a row without any key gets a uniform softmax, not NaN.
-  scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
-  weights = jnp.where(allowed, jax.nn.softmax(scores, axis=-1), 0)
-  y = jnp.einsum('bjrns,bsjd->bnjrd', weights.astype(v.dtype), v)
-  return y.reshape(batch, queries, heads, features)
+  # A finite floor: inf - inf of a row without any key would be NaN.
+  low = jnp.finfo(jnp.float32).min
+  scores = jnp.where(allowed, scores * features**-0.5, low)
+  most = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+  weights = jnp.where(allowed, jnp.exp(scores - most), 0)
+  # Divided by at the end, where there is less to divide.
+  total = jnp.sum(weights, axis=-1, keepdims=True)
+  y = jnp.einsum(
+      'bjrns,bjsd->bjrnd',
+      weights.astype(v.dtype),
+      v,
+      preferred_element_type=jnp.float32,
+  )
+  y = jnp.moveaxis(y / jnp.where(total > 0, total, 1), 3, 1)
+  return y.astype(v.dtype).reshape(batch, queries, heads, features)
 
 
 def write_cache(
