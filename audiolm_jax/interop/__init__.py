@@ -12,6 +12,8 @@ from audiolm_jax.interop import dac
 from audiolm_jax.interop import encodec
 from audiolm_jax.interop import files
 from audiolm_jax.interop import mimi
+from audiolm_jax.interop import oobleck
+from audiolm_jax.interop import snac
 from audiolm_jax.interop import speechtokenizer
 from audiolm_jax.interop import wavtokenizer
 from audiolm_jax.interop.base import Options
@@ -25,6 +27,8 @@ FAMILIES: dict[str, base.Family] = {
     'speechtokenizer': speechtokenizer.SpeechTokenizer(),
     'wavtokenizer': wavtokenizer.WavTokenizer(),
     'dac': dac.Dac(),
+    'oobleck': oobleck.Oobleck(),
+    'snac': snac.Snac(),
 }
 
 

@@ -7,6 +7,8 @@ from audiolm_jax.tokenizers.parts.dac import DacDecoder
 from audiolm_jax.tokenizers.parts.dac import DacEncoder
 from audiolm_jax.tokenizers.parts.seanet import SeanetDecoder
 from audiolm_jax.tokenizers.parts.seanet import SeanetEncoder
+from audiolm_jax.tokenizers.parts.snac import SnacDecoder
+from audiolm_jax.tokenizers.parts.snac import SnacEncoder
 from audiolm_jax.tokenizers.parts.spectral import SpectralDecoder
 from audiolm_jax.tokenizers.parts.spectral import SpectralEncoder
 from audiolm_jax.tokenizers.parts.vocos import VocosDecoder
@@ -15,12 +17,14 @@ from audiolm_jax.tokenizers.parts.vocos import VocosEncoder
 ENCODERS = {
     'dac': DacEncoder,
     'seanet': SeanetEncoder,
+    'snac': SnacEncoder,
     'spectral': SpectralEncoder,
     'vocos': VocosEncoder,
 }
 DECODERS = {
     'dac': DacDecoder,
     'seanet': SeanetDecoder,
+    'snac': SnacDecoder,
     'spectral': SpectralDecoder,
     'vocos': VocosDecoder,
 }

@@ -1,0 +1,239 @@
+"""DAC as transformers has it (`descript/dac_16khz`, 24 and 44 kHz)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from audiolm_jax import streaming
+from audiolm_jax.interop import base
+from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers import codec as codec_lib
+from audiolm_jax.tokenizers.parts import dac
+
+# Layers of a list -> their names in it.
+Names = Callable[[Sequence[streaming.Layer]], list[str]]
+
+_LEVELS = 'quantizer.quantizers'
+
+
+class Dac(base.Family):
+  """`DacModel`."""
+
+  def recognises(self, config):
+    return config.get('model_type') == 'dac'
+
+  def build(self, config, options):
+    down = tuple(config['downsampling_ratios'])
+    up = tuple(config.get('upsampling_ratios', down[::-1]))
+    first, last = config['encoder_hidden_size'], config['decoder_hidden_size']
+    sizes = {
+        'dimension': first * 2 ** len(down),
+        'weight_norm': options.weight_norm,
+    }
+    return codec_lib.Codec(
+        encoder=dac.DacEncoder(
+            widths=tuple(first * 2**i for i in range(len(down) + 1)),
+            strides=down,
+            **sizes,
+        ),
+        bottleneck=bottlenecks.BOTTLENECKS['factorised_rvq'](
+            codebooks=config['n_codebooks'],
+            vocabulary=config['codebook_size'],
+            dimension=config['codebook_dim'],
+            weight_norm=options.weight_norm,
+            dropout=float(config['quantizer_dropout']),
+            commitment_weight=config['commitment_loss_weight'],
+            codebook_weight=config['codebook_loss_weight'],
+        ),
+        decoder=dac.DacDecoder(
+            widths=tuple(last // 2**i for i in range(len(up) + 1)),
+            strides=up,
+            drop_samples=options.drop_samples,
+            **sizes,
+        ),
+        sample_rate=config['sampling_rate'],
+        whole_frames=True,
+        objective=('GAN', 'Feat', 'Rec', 'VQ'),
+    )
+
+  def config_of(self, codec):
+    encoder, decoder = codec.encoder, codec.decoder
+    rvq = codec.bottleneck
+    config = {
+        'model_type': 'dac',
+        'architectures': ['DacModel'],
+        'sampling_rate': codec.sample_rate,
+        'encoder_hidden_size': encoder.widths[0],
+        'downsampling_ratios': list(encoder.strides),
+        'decoder_hidden_size': decoder.widths[0],
+        'upsampling_ratios': list(decoder.strides),
+        'hidden_size': encoder.dimension,
+        'hop_length': encoder.hop,
+        'n_codebooks': rvq.codebooks,
+        'codebook_size': rvq.vocabulary,
+        'codebook_dim': rvq.dimension,
+        'quantizer_dropout': rvq.dropout,
+        'commitment_loss_weight': rvq.commitment_weight,
+        'codebook_loss_weight': rvq.codebook_weight,
+    }
+    check_parts(self, codec, config)
+    return config
+
+  def entries(self, codec):
+    found = []
+    for part in ('encoder', 'decoder'):
+      found += walk(
+          getattr(codec, part).layer, f'params.{part}', part, numbered
+      )
+    count = codec.bottleneck.codebooks
+    return [*found, *quantisers(codec.bottleneck, count)]
+
+
+def check_parts(
+    family: base.Family, codec: codec_lib.Codec, config: dict[str, Any]
+) -> None:
+  """Raises PretrainedError if a config.json cannot say what the codec is."""
+  options = base.Options(
+      weight_norm=codec.encoder.weight_norm,
+      drop_samples=getattr(codec.decoder, 'drop_samples', False),
+  )
+  again = family.build(config, options)
+  for part in ('encoder', 'bottleneck', 'decoder'):
+    have, want = getattr(codec, part), getattr(again, part)
+    if have != want:
+      raise base.PretrainedError(
+          f'{type(family).__name__} has no such {part}: {have}; it would be'
+          f' {want}'
+      )
+
+
+def walk(
+    layer: streaming.Layer,
+    ours: str,
+    theirs: str,
+    names: Names,
+    stored_normed: bool = False,
+) -> list[base.Entry]:
+  """Entries of a layer made of `parts.dac` units.
+
+  Args:
+    layer: an encoder, a decoder or part of one.
+    ours: its path.
+    theirs: its name.
+    names: what the layers of a list are called.
+    stored_normed: whether files are written with weight norm.
+  """
+  if isinstance(layer, streaming.Residual):
+    layer, ours = layer.body, f'{ours}.body'
+  if isinstance(layer, streaming.Serial):
+    inner = zip(layer.layers, names(layer.layers), strict=True)
+    return [
+        entry
+        for i, (part, name) in enumerate(inner)
+        for entry in walk(
+            part, f'{ours}.layers_{i}', f'{theirs}.{name}', names, stored_normed
+        )
+    ]
+  if isinstance(layer, streaming.Snake):
+    return [
+        _factors(f'{ours}.{name}', f'{theirs}.{name}')
+        for name in ('alpha', 'beta')[: 1 + layer.separate]
+    ]
+  if isinstance(layer, streaming.Conv | streaming.ConvTranspose):
+    return base.conv(
+        ours,
+        theirs,
+        bias=layer.use_bias,
+        transposed=isinstance(layer, streaming.ConvTranspose),
+        normed=layer.weight_norm,
+        stored_normed=stored_normed,
+    )
+  return []  # A function.
+
+
+def numbered(layers: Sequence[streaming.Layer]) -> list[str]:
+  """conv1, block.0, ...: how transformers and diffusers name layers."""
+  found, counts = [], {}
+  for layer in layers:
+    kind = next(
+        (name for cls, name in _KINDS if isinstance(layer, cls)), 'function'
+    )
+    counts[kind] = counts.get(kind, 0) + 1
+    number = counts[kind]
+    found.append(
+        f'block.{number - 1}' if kind == 'block' else kind + str(number)
+    )
+  return found
+
+
+_KINDS = (
+    (streaming.Residual, 'res_unit'),
+    (streaming.Serial, 'block'),
+    (streaming.Snake, 'snake'),
+    (streaming.Conv, 'conv'),
+    (streaming.ConvTranspose, 'conv_t'),
+)
+
+
+def quantisers(
+    bottleneck: Any, count: int, stored_normed: bool = False
+) -> list[base.Entry]:
+  """Entries of DAC's quantisers, each level of which ours holds stacked."""
+  found = []
+  for side in ('in', 'out'):
+    levels = [
+        base.conv(
+            f'params.bottleneck.{side}',
+            f'{_LEVELS}.{k}.{side}_proj',
+            normed=bottleneck.weight_norm,
+            stored_normed=stored_normed,
+        )
+        for k in range(count)
+    ]
+    found += [_stacked(level) for level in zip(*levels, strict=True)]
+  books = [f'{_LEVELS}.{k}.codebook.weight' for k in range(count)]
+  return [*found, base.stacked('params.bottleneck.codebooks', books)]
+
+
+def _factors(ours, theirs):
+  """[C] of ours is [1, C, 1] there."""
+  layout = base.Layout(
+      (theirs,), lambda x: (x.reshape(-1),), lambda x: (x.reshape(1, -1, 1),)
+  )
+  return base.Entry((ours,), (layout,))
+
+
+def _stacked(levels: Sequence[base.Entry]) -> base.Entry:
+  """The entries of 1x1 convolutions, or of their biases, as those of one leaf.
+
+  Kernels [1, D, E] become [K, D, E].
+  """
+  return base.Entry(
+      levels[0].ours,
+      tuple(
+          _stacked_layout(layouts)
+          for layouts in zip(*[e.layouts for e in levels], strict=True)
+      ),
+  )
+
+
+def _stacked_layout(layouts):
+  size = len(layouts[0].theirs)
+
+  def load(*arrays):
+    pieces = [arrays[i : i + size] for i in range(0, len(arrays), size)]
+    loaded = [x.load(*p) for x, p in zip(layouts, pieces, strict=True)]
+    stacks = [np.stack(leaves) for leaves in zip(*loaded, strict=True)]
+    return tuple(x[:, 0] if x.ndim == 4 else x for x in stacks)
+
+  def save(*leaves):
+    leaves = [x[:, None] if x.ndim == 3 else x for x in leaves]
+    return tuple(
+        array
+        for k, layout in enumerate(layouts)
+        for array in layout.save(*[x[k] for x in leaves])
+    )
+
+  names = tuple(name for x in layouts for name in x.theirs)
+  return base.Layout(names, load, save)

@@ -1,0 +1,124 @@
+"""SNAC as its own package has it (`hubertsiuzdak/snac_24khz`, 32 and 44 kHz).
+
+Its files are torch's; `safetensors.torch.save_file(model.state_dict(), ...)`
+beside its config.json makes what is read here.
+"""
+
+import numpy as np
+
+from audiolm_jax import streaming
+from audiolm_jax.interop import base
+from audiolm_jax.interop import dac as dac_names
+from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers import codec as codec_lib
+from audiolm_jax.tokenizers.parts import snac
+
+
+class Snac(base.Family):
+  """`snac.SNAC`; its config.json has no name, but alone has `vq_strides`."""
+
+  def recognises(self, config):
+    return 'vq_strides' in config
+
+  def build(self, config, options):
+    down, up = tuple(config['encoder_rates']), tuple(config['decoder_rates'])
+    first, last = config['encoder_dim'], config['decoder_dim']
+    window = config['attn_window_size']
+    sizes = {
+        'dimension': config.get('latent_dim') or first * 2 ** len(down),
+        'attention_window': window,
+        'depthwise': config['depthwise'],
+        'weight_norm': options.weight_norm,
+    }
+    return codec_lib.Codec(
+        encoder=snac.SnacEncoder(
+            widths=tuple(first * 2**i for i in range(len(down) + 1)),
+            strides=down,
+            **sizes,
+        ),
+        bottleneck=bottlenecks.BOTTLENECKS['multi_rate_rvq'](
+            strides=tuple(config['vq_strides']),
+            vocabulary=config['codebook_size'],
+            dimension=config['codebook_dim'],
+            weight_norm=options.weight_norm,
+            # Clips are padded to whole windows of the attention.
+            multiple=window or 1,
+        ),
+        decoder=snac.SnacDecoder(
+            widths=tuple(last // 2**i for i in range(len(up) + 1)),
+            strides=up,
+            noise=config['noise'],
+            **sizes,
+        ),
+        sample_rate=config['sampling_rate'],
+        whole_frames=True,
+        objective=('GAN', 'Feat', 'Rec', 'VQ'),
+    )
+
+  def config_of(self, codec):
+    encoder, decoder = codec.encoder, codec.decoder
+    rvq = codec.bottleneck
+    config = {
+        'sampling_rate': codec.sample_rate,
+        'encoder_dim': encoder.widths[0],
+        'encoder_rates': list(encoder.strides),
+        'latent_dim': encoder.dimension,
+        'decoder_dim': decoder.widths[0],
+        'decoder_rates': list(decoder.strides),
+        'attn_window_size': encoder.attention_window,
+        'codebook_size': rvq.vocabulary,
+        'codebook_dim': rvq.dimension,
+        'vq_strides': list(rvq.strides),
+        'noise': decoder.noise,
+        'depthwise': encoder.depthwise,
+    }
+    dac_names.check_parts(self, codec, config)
+    return config
+
+  def entries(self, codec):
+    found = []
+    for part, place in (('encoder', 'block'), ('decoder', 'model')):
+      for i, layer in enumerate(getattr(codec, part).layer.layers):
+        found += _walk(
+            layer, f'params.{part}.layers_{i}', f'{part}.{place}.{i}'
+        )
+    levels = len(codec.bottleneck.strides)
+    return [
+        *found,
+        *dac_names.quantisers(codec.bottleneck, levels, stored_normed=True),
+    ]
+
+  def constants(self, codec):
+    half = np.arange(0, snac.HEAD, 2, dtype=np.float32)
+    frequencies = 1.0 / snac.THETA ** (half / snac.HEAD)
+    return {
+        f'{part}.{place}.{i}.rel_pos.inv_freq': frequencies.astype(np.float32)
+        for part, place in (('encoder', 'block'), ('decoder', 'model'))
+        for i, layer in enumerate(getattr(codec, part).layer.layers)
+        if isinstance(layer, snac.WindowAttention)
+    }
+
+
+def _walk(layer, ours, theirs):
+  if isinstance(layer, streaming.Serial):
+    return [
+        entry
+        for i, part in enumerate(layer.layers)
+        for entry in _walk(part, f'{ours}.layers_{i}', f'{theirs}.block.{i}')
+    ]
+  if isinstance(layer, snac.Noise):
+    return _walk(layer.gain, f'{ours}.gain', f'{theirs}.linear')
+  if isinstance(layer, snac.WindowAttention):
+    return [
+        base.plain(f'{ours}.norm.scale', f'{theirs}.norm.weight'),
+        base.plain(f'{ours}.norm.bias', f'{theirs}.norm.bias'),
+        base.plain(
+            f'{ours}.query_key_value', f'{theirs}.to_qkv.weight', (1, 0)
+        ),
+        base.plain(f'{ours}.out', f'{theirs}.to_out.weight', (1, 0)),
+    ]
+  return dac_names.walk(layer, ours, theirs, _by_position, stored_normed=True)
+
+
+def _by_position(layers):
+  return [f'block.{i}' for i in range(len(layers))]
