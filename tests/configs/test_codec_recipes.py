@@ -1,0 +1,63 @@
+"""Every codec recipe builds in all its sizes, and its smallest trains."""
+
+import importlib
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import train
+
+# Millions of parameters of the full codec, and its kbit/s (0: continuous).
+RECIPES = {
+    'dac_44khz': (76.7, 7.75),
+    'encodec_24khz': (14.7, 24.0),
+    'fsq_16khz': (122.8, 0.8),
+    'mimi_24khz': (79.3, 4.4),
+    'speechtokenizer_16khz': (103.7, 4.0),
+    'vae_16khz': (38.3, 0.0),
+    'vocos_16khz': (71.7, 0.6),
+}
+
+
+def _config(name, arg):
+  return importlib.import_module(f'configs.codec.{name}').get_config(arg)
+
+
+@pytest.mark.parametrize('name', sorted(RECIPES))
+@pytest.mark.parametrize('arg', ['full', 'cpu', 'smoke'])
+def test_a_recipe_builds(name, arg):
+  """As shapes: nothing is compiled. Every size trains the same models."""
+  values = _config(name, arg)
+  objective = config.build(train.Config, values).objective
+  shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
+  assert set(shapes) == set(values.models)
+  codec = objective.tokenizer
+  assert str(codec.sample_rate // 1000) in name
+  assert objective.samples >= codec.hop
+  if arg == 'full':
+    leaves = jax.tree.leaves(shapes['codec']['params'])
+    size = sum(leaf.size for leaf in leaves)
+    millions, kilobits = RECIPES[name]
+    assert size / 1e6 == pytest.approx(millions, abs=0.1)
+    assert codec.spec.bits_per_second / 1e3 == pytest.approx(kilobits, abs=0.01)
+
+
+def _train(name, workdir):
+  values = _config(name, 'smoke')
+  values.steps = 2
+  values.eval_every = 2
+  results = train.train(values, workdir)
+  assert np.isfinite(results['loss'])
+
+
+def test_a_smoke_run_trains(cache, tmp_path):
+  _train('fsq_16khz', tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', sorted(set(RECIPES) - {'fsq_16khz'}))
+def test_every_smoke_run_trains(cache, tmp_path, name):
+  _train(name, tmp_path)
