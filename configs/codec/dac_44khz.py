@@ -79,7 +79,7 @@ def get_config(arg: str = 'full'):
       steps={'full': 400_000, 'cpu': 5_000, 'smoke': 4}[arg],
       corpus='data/general_audio',
       audio={'level_db': -16.0},
-      distances={'multi_mel': recipe.distance('log_mel', weight=15.0)},
+      distances={'multi_mel': recipe.multi_mel(arg, weight=15.0)},
       gan={
           'discriminators': recipe.judges(
               arg,

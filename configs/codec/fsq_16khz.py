@@ -65,7 +65,7 @@ def get_config(arg: str = 'full'):
       batch_size={'full': 64, 'cpu': 8, 'smoke': 2}[arg],
       steps=steps,
       corpus='librispeech',
-      distances={'multi_mel': recipe.distance('log_mel', weight=15.0)},
+      distances={'multi_mel': recipe.multi_mel(arg, weight=15.0)},
       gan={
           'discriminators': recipe.judges(
               arg,

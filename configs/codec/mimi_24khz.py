@@ -70,7 +70,7 @@ def get_config(arg: str = 'full'):
     mel = {}
   else:
     teacher = config.kind(distillation.TEACHERS, 'log_mel', step=480)
-    mel = {'spectral': recipe.distance('log_mel')}
+    mel = {'spectral': recipe.multi_mel(arg)}
   training = recipe.model(
       8e-4 if arg == 'full' else 3e-4, b1=0.5, b2=0.9, decay=0.05
   )

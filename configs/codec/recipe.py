@@ -43,6 +43,13 @@ def distance(kind, **options):
   return config.kind(distances.DISTANCES, kind, **options)
 
 
+def multi_mel(arg, **options):
+  """DAC's mel distance at its seven scales; 'smoke' compiles but one."""
+  if arg == 'smoke':
+    options = {**options, 'sizes': (512,), 'mels': (40,)}
+  return distance('log_mel', **options)
+
+
 def discriminator(kind, **options):
   """One of the discriminators."""
   return config.kind(discriminators.DISCRIMINATORS, kind, **options)
@@ -52,7 +59,9 @@ def judges(arg, **full):
   """The recipe's own discriminators, or one that is cheap on CPUs."""
   if arg == 'full':
     return full
-  sizes = {'width': 16, 'hidden': 16, 'blocks': 1} if arg == 'smoke' else {}
+  sizes = {}
+  if arg == 'smoke':
+    sizes = {'sizes': (512,), 'width': 16, 'hidden': 16, 'blocks': 1}
   return {'frames': discriminator('frame_rate', **sizes)}
 
 

@@ -64,7 +64,11 @@ def get_config(arg: str = 'full'):
       steps={'full': 1_000_000, 'cpu': 5_000, 'smoke': 4}[arg],
       corpus='librispeech',
       distances={
-          'spectral': recipe.distance('multi_resolution_stft', weight=1.0)
+          'spectral': recipe.distance(
+              'multi_resolution_stft',
+              weight=1.0,
+              **({'sizes': (512,)} if arg == 'smoke' else {}),
+          )
       },
       gan={
           'discriminators': recipe.judges(
