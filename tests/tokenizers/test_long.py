@@ -1,11 +1,13 @@
 """Block by block equals the whole, by state, by reach and by segments."""
 
 import functools
+import itertools
 import pathlib
 import subprocess
 import sys
 import weakref
 
+import jax
 import numpy as np
 import pytest
 
@@ -36,11 +38,17 @@ def _cut(audio, sizes):
   return np.split(audio, stops, axis=1)
 
 
-# Lengths about the ends of blocks (13 frames), windows and segments.
-@pytest.mark.parametrize('name', ['state', 'reach', 'segments'])
-@pytest.mark.parametrize(
-    'samples', [0, 1, 13 * tiny.HOP, 41 * tiny.HOP + 5, 60 * tiny.HOP]
-)
+_CASES = [
+    # Lengths about the ends of blocks (13 frames), windows and segments.
+    *itertools.product(
+        ('state', 'reach', 'segments'), (0, 1, 208, 661, 60 * tiny.HOP)
+    ),
+    ('continuous', 661),
+    ('multi_rate', 661),
+]
+
+
+@pytest.mark.parametrize('name, samples', _CASES)
 def test_blocks_equal_the_whole(name, samples):
   codec, variables = tiny.codec(name)
   rows, size = 2, 60 * tiny.HOP
@@ -49,6 +57,9 @@ def test_blocks_equal_the_whole(name, samples):
   padded = np.pad(audio, ((0, 0), (0, size - samples), (0, 0)))
   expected, sound = _whole(name, padded, lengths)
   frames = int(codec.spec.frames(samples))
+  expected = jax.tree.map(
+      lambda x: x[:, :frames], expected.replace(lengths=None)
+  )
 
   blocks = []
   coder = _coder(name)
@@ -57,42 +68,41 @@ def test_blocks_equal_the_whole(name, samples):
   assert len(blocks) > 1 or samples < 14 * tiny.HOP
   if not samples:
     return
-  pieces = [{'codes': b.codes} for b in blocks]
-  codes = windows._joined(pieces)['codes']
-  margins = contract.margins_of(codec, variables, padded, lengths)[:, :frames]
-  contract.assert_same_codes(codes, expected.codes[:, :frames], margins)
-  if expected.scales is not None:
-    scales = np.concatenate([b.scales for b in blocks], axis=1)
-    contract.assert_close(scales, expected.scales[:, :frames], 1e-5, 'scales')
+  for field in ('codes', 'latents', 'scales'):
+    whole = getattr(expected, field)
+    if whole is None:
+      assert getattr(blocks[0], field) is None
+      continue
+    found = np.concatenate([getattr(b, field) for b in blocks], axis=1)
+    if field == 'codes':
+      margins = contract.margins_of(codec, variables, padded, lengths)
+      contract.assert_same_codes(found, whole, margins[:, :frames])
+    else:
+      contract.assert_close(found, whole, 1e-5, field)
 
   # From the same tokens, in other blocks.
-  block = token_files.Block(
-      samples=samples,
-      codes=expected.codes[:, :frames],
-      scales=None if expected.scales is None else expected.scales[:, :frames],
-  )
   made = []
-  report = coder.decode(_split(block, codec.spec, 5), made.append)
+  report = coder.decode(_split(expected, samples, codec.spec, 5), made.append)
   assert report == long.Report(samples, frames)
   contract.assert_close(
       np.concatenate(made, axis=1), sound[:, :samples], 1e-5, 'audio'
   )
 
 
-def _split(block, spec, frames):
+def _split(tokens, samples, spec, frames):
   """Blocks of so many frames; samples as if there were no segments."""
-  for start in range(0, block.frames, frames):
-    past = min(start * spec.hop, block.samples)
-    here = slice(start, start + frames)
-    last = start + frames >= block.frames
-    stop = (
-        block.samples if last else min(past + frames * spec.hop, block.samples)
-    )
-    yield token_files.Block(
-        samples=stop - past,
-        codes=block.codes[:, here],
-        scales=None if block.scales is None else block.scales[:, here],
-    )
+  values = tokens.latents if tokens.codes is None else tokens.codes
+  for start in range(0, values.shape[1], frames):
+    past = min(start * spec.hop, samples)
+    stop = min(past + frames * spec.hop, samples)
+    if start + frames >= values.shape[1]:
+      stop = samples
+    named = {
+        field: getattr(tokens, field)[:, start : start + frames]
+        for field in ('codes', 'latents', 'scales')
+        if getattr(tokens, field) is not None
+    }
+    yield token_files.Block(samples=stop - past, **named)
 
 
 def test_what_depends_on_the_whole_is_refused_or_measured():

@@ -80,6 +80,17 @@ CODECS = {
         _ahead(),
         segment=segments.Segments(size=10 * HOP + 4, stride=9 * HOP + 2),
     ),
+    'continuous': lambda: dataclasses.replace(
+        _ahead(), bottleneck=bottlenecks.BOTTLENECKS['vae'](dimension=3)
+    ),
+    # Frames of two latents.
+    'multi_rate': lambda: dataclasses.replace(
+        _ahead(),
+        bottleneck=bottlenecks.BOTTLENECKS['multi_rate_rvq'](
+            strides=(2, 1), vocabulary=8, dimension=2
+        ),
+        whole_frames=True,
+    ),
     'unbounded': lambda: _ahead(bounded=False),
 }
 
