@@ -109,7 +109,7 @@ class FrameRate(base.Discriminator):
   width: _Positive = 192
   hidden: _Positive = 384
   kernel: _Positive = 7
-  blocks: _Positive = 3
+  blocks: _Positive = 2
 
   @nn.compact
   def __call__(

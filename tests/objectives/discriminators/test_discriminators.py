@@ -240,8 +240,8 @@ def test_multi_band_stft_has_dacs_shapes():
 def test_frame_rate_is_small():
   shapes, size = _shapes(discriminators.FrameRate(), 16000)
   assert [s[0] for s in shapes] == [(1, 16), (1, 32), (1, 63)]
-  assert [f[1:] for f in shapes[2][1]] == [(63, 192)] * 3
-  blocks = 3 * (7 * 192 + 192 + 2 * 192 * 384 + 384 + 192)
+  assert [f[1:] for f in shapes[2][1]] == [(63, 192)] * 2
+  blocks = 2 * (7 * 192 + 192 + 2 * 192 * 384 + 384 + 192)
   inputs = sum(3 * (n // 2 + 1) * 192 + 192 for n in (2048, 1024, 512))
   assert size == inputs + 3 * (blocks + 192 + 193)
 
