@@ -144,7 +144,7 @@ def load(
         f'{len(problems)} tensors do not fit:\n  ' + '\n  '.join(problems)
     )
   return jax.tree_util.tree_map_with_path(
-      lambda path, _: found[mesh.key(path)], _abstract(codec)
+      lambda path, _: found[mesh.key(path)], abstract(codec)
   )
 
 
@@ -191,7 +191,8 @@ def check_complete(family: Family, codec: codec_lib.Codec) -> None:
     raise PretrainedError(f'entries cover twice {twice}, not at all {lost}')
 
 
-def _abstract(codec):
+def abstract(codec: codec_lib.Codec) -> Any:
+  """The shapes of a codec's variables."""
   boxed = jax.eval_shape(codec.init, jax.random.key(0))
   return nn.meta.unbox(boxed)
 
@@ -199,7 +200,7 @@ def _abstract(codec):
 def _shapes(codec):
   return {
       mesh.key(path): leaf
-      for path, leaf in jax.tree_util.tree_leaves_with_path(_abstract(codec))
+      for path, leaf in jax.tree_util.tree_leaves_with_path(abstract(codec))
   }
 
 

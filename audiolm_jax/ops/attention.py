@@ -112,7 +112,9 @@ def attend(
   # A finite floor: inf - inf of a row without any key would be NaN.
   low = jnp.finfo(jnp.float32).min
   scores = jnp.where(allowed, scores * features**-0.5, low)
-  most = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+  # `initial` also serves a sequence of no keys at all.
+  most = jnp.max(scores, axis=-1, keepdims=True, initial=low)
+  most = jax.lax.stop_gradient(most)
   weights = jnp.where(allowed, jnp.exp(scores - most), 0)
   # Divided by at the end, where there is less to divide.
   total = jnp.sum(weights, axis=-1, keepdims=True)

@@ -137,7 +137,13 @@ class Residual(base.Steppable):
   @property
   def receptive_field(self) -> int | None:
     fields = [part.receptive_field for part in self._parts]
-    return None if None in fields else max(fields)
+    if None in fields:
+      return None
+    # A part of smaller blocks waits for the end of the common one.
+    return max(
+        field + self.block_size - part.block_size
+        for part, field in zip(self._parts, fields, strict=True)
+    )
 
   @nn.nowrap
   def reach(self, start, stop):

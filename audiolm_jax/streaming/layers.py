@@ -102,6 +102,11 @@ class Conv(base.Steppable):
     return self._convolve(x), block_mask(mask, self.stride), state
 
   def __call__(self, x, mask, context=None):
+    if not x.shape[1]:
+      # What has no edges cannot be extended: a masked block instead.
+      x, mask = (base.pad_time(a, 0, self.stride) for a in (x, mask))
+      y, mask = self(x, mask, context)
+      return y[:, :0], mask[:, :0]
     if self.steppable:
       return super().__call__(x, mask, context)
     x = base.zero_masked(x, mask)

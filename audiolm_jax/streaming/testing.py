@@ -413,12 +413,12 @@ class _Steps(_Run):
 
 def _jit(function, **options):
   """Compiled as fast as may be: these run a few times on a few numbers."""
-  return jax.jit(function, compiler_options=_quick(), **options)
+  return jax.jit(function, compiler_options=quick_options(), **options)
 
 
 @functools.cache
-def _quick():
-  """Compiler options for programs that run a few times."""
+def quick_options():
+  """Compiler options for programs that run a few times on a few numbers."""
   plain = {'xla_backend_optimization_level': 0}
   # A third of the time for small programs, where XLA has this option (0.10).
   quick = {**plain, 'xla_cpu_use_fusion_emitters': False}

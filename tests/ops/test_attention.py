@@ -112,3 +112,11 @@ def test_write_cache_writes_each_row_at_its_position():
   new = jnp.array([[1.0, 2.0], [3.0, 4.0]])[..., None, None]
   out = attention.write_cache(cache, new, jnp.array([0, 2]))
   np.testing.assert_array_equal(out[..., 0, 0], [[1, 2, 0, 0], [0, 0, 3, 4]])
+
+
+def test_nothing_attends_to_nothing():
+  none = jnp.zeros((2, 0, 4, 8))
+  y = attention.attend(
+      none, none, none, jnp.zeros((2, 0, 0), bool), jnp.zeros((2, 0), bool)
+  )
+  assert y.shape == (2, 0, 4, 8)

@@ -27,6 +27,15 @@ LAYERS = {
     'transpose_uneven': (streaming.ConvTranspose(2, 5, 2), _FRAMES),
     'upsample': (streaming.ConvTranspose(2, 3, 3), _FRAMES),
     'replicate': (streaming.Conv(2, 4, stride=2, padding='replicate'), _FRAMES),
+    'residual_blocks': (
+        streaming.Residual(
+            streaming.Serial(
+                (streaming.Stack(2), streaming.ConvTranspose(3, 2, 2))
+            ),
+            shortcut=streaming.Conv(3, 5),
+        ),
+        _FRAMES,
+    ),
     'normed': (streaming.Conv(2, 3, weight_norm=True), _FRAMES),
     'transpose_depthwise': (
         streaming.ConvTranspose(3, 4, 2, depthwise=True, use_bias=False),
@@ -346,3 +355,11 @@ def test_window_shifts_add_to_a_constant():
   assert window.min() > 0
   total = np.square(window).reshape(4, 4).sum(0)
   np.testing.assert_allclose(total, 1.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize('lookahead', [0, 2])
+def test_no_positions_give_none(lookahead):
+  layer = streaming.Conv(2, 4, lookahead=lookahead, padding='replicate')
+  x, mask = jnp.zeros((3, 0, 1)), jnp.zeros((3, 0), bool)
+  (y, y_mask), _ = layer.init_with_output(jax.random.key(0), x, mask)
+  assert y.shape == (3, 0, 2) and y_mask.shape == (3, 0)

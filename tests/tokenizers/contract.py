@@ -12,11 +12,12 @@ import flax
 import jax
 import numpy as np
 
+from audiolm_jax.streaming import testing
 from audiolm_jax.tokenizers import base
 
 MARGIN = 1e-3
 # Compiling takes longer than running here.
-QUICK = {'xla_backend_optimization_level': 0}
+QUICK = testing.quick_options()
 
 
 @functools.lru_cache(64)
