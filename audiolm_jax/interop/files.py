@@ -15,6 +15,7 @@ from audiolm_jax.training import writers
 
 CONFIG = 'config.json'
 WEIGHTS = 'model.safetensors'
+DIFFUSERS = 'diffusion_pytorch_model.safetensors'  # what diffusers calls it
 INDEX = 'model.safetensors.index.json'
 
 
@@ -28,7 +29,8 @@ def read(
   """
   directory = pathlib.Path(directory)
   config = _json(directory / CONFIG)
-  names = [WEIGHTS]
+  stored = [n for n in (WEIGHTS, DIFFUSERS) if (directory / n).exists()]
+  names = stored[:1] or [WEIGHTS]
   if (directory / INDEX).exists():
     names = sorted(set(_json(directory / INDEX)['weight_map'].values()))
   tensors = {}

@@ -104,7 +104,7 @@ def assert_same(run, variables, x, lengths, reference, most=0.01):
   return audio, kept, codes
 
 
-def latents(model, hop, vocabulary, most=200_000):
+def latents(model, hop, vocabulary, most=100_000):
   """What a model's encoder says of noise: enough frames for its codebooks."""
   size = min(max(60, 2 * vocabulary) * hop, most - most % hop)
   x = codec_models.audio(1, 1, size, seed=3).transpose(0, 2, 1)
