@@ -1,0 +1,31 @@
+"""The waveform as it is, for bottlenecks that take samples (mu-law)."""
+
+import dataclasses
+import functools
+from typing import Annotated
+
+from audiolm_jax import config
+from audiolm_jax import streaming
+from audiolm_jax.tokenizers.parts import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Waveform(base.Part):
+  """Audio [B, T, C] <-> latents [B, T, C], the same; encoder and decoder.
+
+  Attributes:
+    channels: of the audio.
+  """
+
+  channels: Annotated[int, config.Range(min=1)] = 1
+
+  hop = 1
+  architecture = 'none'
+
+  @property
+  def dimension(self) -> int:
+    return self.channels
+
+  @functools.cached_property
+  def layer(self) -> streaming.Steppable:
+    return streaming.Map(lambda x: x)
