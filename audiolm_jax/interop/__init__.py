@@ -16,6 +16,7 @@ from audiolm_jax.interop import oobleck
 from audiolm_jax.interop import snac
 from audiolm_jax.interop import speechtokenizer
 from audiolm_jax.interop import wavtokenizer
+from audiolm_jax.interop import xcodec2
 from audiolm_jax.interop.base import Options
 from audiolm_jax.interop.base import PretrainedError
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -26,6 +27,7 @@ FAMILIES: dict[str, base.Family] = {
     'mimi': mimi.Mimi(),
     'speechtokenizer': speechtokenizer.SpeechTokenizer(),
     'wavtokenizer': wavtokenizer.WavTokenizer(),
+    'xcodec2': xcodec2.Xcodec2(),
     'dac': dac.Dac(),
     'oobleck': oobleck.Oobleck(),
     'snac': snac.Snac(),

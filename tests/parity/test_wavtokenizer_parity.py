@@ -9,7 +9,7 @@ transformers = pytest.importorskip('transformers')
 from audiolm_jax import interop  # noqa: E402
 from audiolm_jax.interop import base  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
-from tests.parity import exchanges  # noqa: E402
+from tests.parity import compiled  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -85,7 +85,7 @@ def _check(model, directory, lengths, weight_norm=False):
   for i, (_, row) in enumerate(rows):
     codes[i, : row.shape[1]] = row[0]
   codec_models.used(rows[0][1], model.config.codebook_size)
-  found = exchanges.compiled(codec)(variables, x, lengths, codes)
+  found = compiled.outputs(codec)(variables, x, lengths, codes)
   np.testing.assert_array_equal(found['lengths'], lengths)
   for i, (latents, row) in enumerate(rows):
     frames, size = row.shape[1], lengths[i]
@@ -122,19 +122,14 @@ def test_saved_weights_load_in_transformers(small, tmp_path):
         np.testing.assert_array_equal(again.state_dict()[name], value, name)
 
 
-def _commute(first, second):
-  """What only ever is added to each other, or is not used: rows but the first."""
-  if 'bias' not in first or 'bias' not in second:
-    return False
-  pairs = (('bias_ih', 'bias_hh'), ('block.3', 'shortcut'))
-  return any(first.replace(*p) == second.replace(*p) for p in pairs)
-
-
-def test_exchanging_two_weights_shows(small, monkeypatch):
+def test_exchanging_two_weights_shows(small):
   model, directory = small
+  codec, _ = interop.load_pretrained(directory)
   x = codec_models.audio(1, 1, 200)
-  exchanges.assert_every_exchange_shows(
-      directory, x, _encode(model, x)[1], monkeypatch, _commute
+  codec_models.assert_permutations_show(
+      directory,
+      compiled.arrays(codec, x, _encode(model, x)[1]),
+      additive=[('bias_ih', 'bias_hh'), ('block.3', 'shortcut')],
   )
 
 

@@ -176,7 +176,8 @@ class Fsq(base.Bottleneck):
     return np.where(even & (level > 0), 0.5, 0.0).astype(np.float32)
 
   def _output(self, params, values):
-    x = values.reshape(*values.shape[:2], -1)
+    width = self.groups * len(self.grid)
+    x = values.reshape(*values.shape[:2], width)  # -1 fails without frames.
     return projections.apply(params['out'], x) if self.project else x
 
 

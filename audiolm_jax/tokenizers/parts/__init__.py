@@ -13,6 +13,9 @@ from audiolm_jax.tokenizers.parts.spectral import SpectralDecoder
 from audiolm_jax.tokenizers.parts.spectral import SpectralEncoder
 from audiolm_jax.tokenizers.parts.vocos import VocosDecoder
 from audiolm_jax.tokenizers.parts.vocos import VocosEncoder
+from audiolm_jax.tokenizers.parts.waveform import Waveform
+from audiolm_jax.tokenizers.parts.xcodec2 import Xcodec2Decoder
+from audiolm_jax.tokenizers.parts.xcodec2 import Xcodec2Encoder
 
 ENCODERS = {
     'dac': DacEncoder,
@@ -20,6 +23,8 @@ ENCODERS = {
     'snac': SnacEncoder,
     'spectral': SpectralEncoder,
     'vocos': VocosEncoder,
+    'waveform': Waveform,
+    'xcodec2': Xcodec2Encoder,
 }
 DECODERS = {
     'dac': DacDecoder,
@@ -27,4 +32,6 @@ DECODERS = {
     'snac': SnacDecoder,
     'spectral': SpectralDecoder,
     'vocos': VocosDecoder,
+    'waveform': Waveform,
+    'xcodec2': Xcodec2Decoder,
 }

@@ -1,0 +1,258 @@
+"""X-Codec-2 as transformers has it (`HKUSTAudio/xcodec2-hf`)."""
+
+import numpy as np
+
+from audiolm_jax.interop import base
+from audiolm_jax.interop import dac as dac_names
+from audiolm_jax.interop import seanet as seanet_names
+from audiolm_jax.interop import vocos as vocos_names
+from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers import codec as codec_lib
+from audiolm_jax.tokenizers.parts import xcodec2
+
+# What the code here takes as given, and transformers too where it can say so.
+_GIVEN = {'hidden_act': 'silu', 'attention_bias': False}
+_SEMANTIC_GIVEN = {
+    'model_type': 'wav2vec2-bert',
+    'hidden_act': 'swish',
+    'position_embeddings_type': 'relative_key',
+    'add_adapter': False,
+    'use_intermediate_ffn_before_adapter': False,
+    'feature_projection_input_dim': 160,
+}
+_SEMANTIC = 'params.encoder.layers_0.branches_0'
+_ACOUSTIC = 'params.encoder.layers_0.branches_1'
+
+
+class Xcodec2(base.Family):
+  """`Xcodec2Model`.
+
+  For whole hops transformers' feature extractor adds a frame of silence, which
+  `encode` here does not.
+  """
+
+  def recognises(self, config):
+    return config.get('model_type') == 'xcodec2'
+
+  def build(self, config, options):
+    semantic = config['semantic_model_config']
+    for given, wanted in ((config, _GIVEN), (semantic, _SEMANTIC_GIVEN)):
+      for key, value in wanted.items():
+        if given.get(key, value) != value:
+          raise base.PretrainedError(
+              f'{key} = {given[key]!r} is not supported: only {value!r}'
+          )
+    heads = config['num_attention_heads']
+    if config.get('num_key_value_heads', heads) != heads:
+      raise base.PretrainedError('grouped queries are not supported')
+    grid = tuple(config['quantization_levels'])
+    encoder = xcodec2.Xcodec2Encoder(
+        width=config['encoder_hidden_size'],
+        strides=tuple(config['downsampling_ratios']),
+        acoustic=config['hidden_size'],
+        semantic=semantic['hidden_size'],
+        hidden=semantic['intermediate_size'],
+        layers=semantic['num_hidden_layers'],
+        heads=semantic['num_attention_heads'],
+        kernel=semantic['conv_depthwise_kernel_size'],
+        left=semantic['left_max_position_embeddings'],
+        right=semantic['right_max_position_embeddings'],
+        norm_epsilon=semantic['layer_norm_eps'],
+        grid=grid,
+        weight_norm=options.weight_norm,
+    )
+    rope = config.get('rope_parameters') or {}
+    decoder = xcodec2.Xcodec2Decoder(
+        hop=encoder.hop,
+        dimension=len(grid),
+        fused=config['quantization_dim'],
+        width=config['hidden_size'],
+        hidden=config['intermediate_size'],
+        layers=config['num_hidden_layers'],
+        heads=heads,
+        head_width=config['head_dim'],
+        rope_theta=float(rope.get('rope_theta', 10_000.0)),
+        norm_epsilon=config['rms_norm_eps'],
+    )
+    return codec_lib.Codec(
+        encoder=encoder,
+        bottleneck=bottlenecks.BOTTLENECKS['fsq'](grid=grid, project=False),
+        decoder=decoder,
+        sample_rate=config['sampling_rate'],
+        whole_frames=True,
+        objective=('GAN', 'Feat', 'Rec'),
+        auxiliary=('supervised semantic',),
+        domain=('speech',),
+    )
+
+  def config_of(self, codec):
+    encoder, decoder = codec.encoder, codec.decoder
+    return {
+        'model_type': 'xcodec2',
+        'architectures': ['Xcodec2Model'],
+        'sampling_rate': codec.sample_rate,
+        'encoder_hidden_size': encoder.width,
+        'downsampling_ratios': list(encoder.strides),
+        'hidden_size': decoder.width,
+        'intermediate_size': decoder.hidden,
+        'num_hidden_layers': decoder.layers,
+        'num_attention_heads': decoder.heads,
+        'num_key_value_heads': decoder.heads,
+        'head_dim': decoder.head_width,
+        'rms_norm_eps': decoder.norm_epsilon,
+        'rope_parameters': {
+            'rope_theta': decoder.rope_theta,
+            'rope_type': 'default',
+        },
+        'quantization_dim': decoder.fused,
+        'quantization_levels': list(encoder.grid),
+        **_GIVEN,
+        'semantic_model_config': {
+            'hidden_size': encoder.semantic,
+            'output_hidden_size': encoder.semantic,
+            'intermediate_size': encoder.hidden,
+            'num_hidden_layers': encoder.layers,
+            'num_attention_heads': encoder.heads,
+            'conv_depthwise_kernel_size': encoder.kernel,
+            'left_max_position_embeddings': encoder.left,
+            'right_max_position_embeddings': encoder.right,
+            'layer_norm_eps': encoder.norm_epsilon,
+            **_SEMANTIC_GIVEN,
+        },
+    }
+
+  def entries(self, codec):
+    return [
+        *_semantic(codec.encoder),
+        *_acoustic(codec.encoder),
+        *base.linear('params.encoder.layers_1', 'fc_encoder'),
+        *base.linear('params.encoder.layers_2', 'quantizer.project_in'),
+        *_decoder(codec.decoder),
+    ]
+
+  def constants(self, codec):
+    # What training puts at frames that it hides.
+    return {
+        'semantic_encoder.masked_spec_embed': np.zeros(
+            codec.encoder.semantic, np.float32
+        )
+    }
+
+
+def _semantic(encoder):
+  theirs = 'semantic_encoder.feature_projection'
+  found = seanet_names.norm(f'{_SEMANTIC}.layers_1', f'{theirs}.layer_norm')
+  found += base.linear(f'{_SEMANTIC}.layers_2', f'{theirs}.projection')
+  for i in range(encoder.layers):
+    found += _conformer_block(
+        f'{_SEMANTIC}.layers_3.layers_{i}',
+        f'semantic_encoder.encoder.layers.{i}',
+    )
+  for place, name, bias in (
+      ('layers_0', 'conv1', False),
+      ('layers_2.body.layers_0', 'conv2', True),
+      ('layers_2.body.layers_2', 'conv3', True),
+      ('layers_3', 'conv4', False),
+  ):
+    found += base.conv(
+        f'{_SEMANTIC}.layers_4.{place}', f'semantic_adapter.{name}', bias=bias
+    )
+  return found
+
+
+def _conformer_block(ours, theirs):
+  found = []
+  for place, name in (('layers_0', 'ffn1'), ('layers_3', 'ffn2')):
+    here = f'{ours}.{place}.body'
+    found += seanet_names.norm(
+        f'{here}.layers_0', f'{theirs}.{name}_layer_norm'
+    )
+    found += base.linear(
+        f'{here}.layers_1', f'{theirs}.{name}.intermediate_dense'
+    )
+    found += base.linear(f'{here}.layers_3', f'{theirs}.{name}.output_dense')
+  here, there = f'{ours}.layers_1.body', f'{theirs}.self_attn'
+  found += seanet_names.norm(f'{here}.layers_0', f'{there}_layer_norm')
+  for name, place in (
+      ('query', 'linear_q'),
+      ('key', 'linear_k'),
+      ('value', 'linear_v'),
+      ('out', 'linear_out'),
+  ):
+    found += base.linear(f'{here}.layers_1.{name}', f'{there}.{place}')
+  found.append(
+      base.plain(
+          f'{here}.layers_1.distances', f'{there}.distance_embedding.weight'
+      )
+  )
+  here, there = f'{ours}.layers_2.body', f'{theirs}.conv_module'
+  found += seanet_names.norm(f'{here}.layers_0', f'{there}.layer_norm')
+  found += base.conv(f'{here}.layers_3', f'{there}.depthwise_conv', bias=False)
+  found += seanet_names.norm(
+      f'{here}.layers_4', f'{there}.depthwise_layer_norm'
+  )
+  for place, name in (
+      ('layers_1', 'pointwise_conv1'),
+      ('layers_6', 'pointwise_conv2'),
+  ):
+    found.append(
+        vocos_names.matrix(f'{here}.{place}.kernel', f'{there}.{name}.weight')
+    )
+  found += seanet_names.norm(f'{ours}.layers_4', f'{theirs}.final_layer_norm')
+  return found
+
+
+def _acoustic(encoder):
+  _, layer = encoder.layer.layers[0].branches
+  found = dac_names.walk(
+      layer, _ACOUSTIC, 'acoustic_encoder', dac_names.numbered
+  )
+  return [_factor(e) if e.ours[0].endswith(_FACTORS) else e for e in found]
+
+
+_FACTORS = ('.alpha', '.beta')
+
+
+def _factor(entry):
+  """Of an activation, which theirs holds in another module."""
+  stem, _, name = entry.layouts[0].theirs[0].rpartition('.')
+  return base.plain(entry.ours[0], f'{stem}.act.{name}')
+
+
+def _decoder(decoder):
+  ours, theirs = 'params.decoder', 'acoustic_decoder'
+  found = base.linear(f'{ours}.layers_0', 'quantizer.project_out')
+  found += base.linear(f'{ours}.layers_1', f'{theirs}.fc')
+  found += base.conv(f'{ours}.layers_2', f'{theirs}.embed')
+  for place, name in (
+      (3, 'prior_net.0'),
+      (4, 'prior_net.1'),
+      (6, 'post_net.0'),
+      (7, 'post_net.1'),
+  ):
+    found += vocos_names.residual_convs(
+        f'{ours}.layers_{place}', f'{theirs}.{name}'
+    )
+  for i in range(decoder.layers):
+    here, there = f'{ours}.layers_5.block_{i}', f'{theirs}.layers.{i}'
+    for name, place in (
+        ('attention.query', 'self_attn.q_proj'),
+        ('attention.key', 'self_attn.k_proj'),
+        ('attention.value', 'self_attn.v_proj'),
+        ('attention.out', 'self_attn.o_proj'),
+        ('mlp.up', 'mlp.fc1'),
+        ('mlp.down', 'mlp.fc2'),
+    ):
+      found.append(
+          base.plain(f'{here}.{name}', f'{there}.{place}.weight', (1, 0))
+      )
+    for name, place in (
+        ('attention_norm', 'input_layernorm'),
+        ('mlp_norm', 'post_attention_layernorm'),
+    ):
+      found.append(
+          base.plain(f'{here}.{name}.scale', f'{there}.{place}.weight')
+      )
+  found += seanet_names.norm(f'{ours}.layers_8', f'{theirs}.norm')
+  found += base.linear(f'{ours}.layers_9', f'{theirs}.head.linear')
+  return found
