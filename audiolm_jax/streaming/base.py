@@ -48,6 +48,15 @@ class Layer(nn.Module):
     """Whether it may be used as a `Steppable`."""
     return False
 
+  @property
+  def least_step(self) -> int | None:
+    """Input positions that each step must have at least; None: it has no steps.
+
+    More than a block where a causal layer mirrors the start of a sequence: it
+    goes step by step in steps of this size, though it is not `steppable`.
+    """
+    return self.block_size if self.steppable else None
+
   @nn.nowrap
   def output_spec(self, spec: PositionSpec) -> PositionSpec:
     """What stands at an output position, given that of the input."""
@@ -159,10 +168,10 @@ class Steppable(Layer):
     """The next T positions: (outputs, their mask, next state).
 
     Raises:
-      ValueError: if T is not a multiple of `block_size`, or the layer is not
-        `steppable`.
+      ValueError: if T is not a multiple of `block_size`, or the layer has no
+        `least_step`.
     """
-    if not self.steppable:
+    if self.least_step is None:
       raise ValueError(
           f'{type(self).__name__} cannot step with these options: it needs more'
           ' of the sequence than its past. Call it on whole sequences.'

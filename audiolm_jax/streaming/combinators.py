@@ -25,6 +25,19 @@ class Serial(base.Steppable):
     return all(layer.steppable for layer in self.layers)
 
   @property
+  def least_step(self) -> int | None:
+    size, ratio, lags = 1, Fraction(1), False
+    for layer in self.layers:
+      first = layer.least_step
+      # Nothing mirrors a start that comes later.
+      if first is None or (lags and first > layer.block_size):
+        return None
+      size = max(size, math.ceil(first / ratio))
+      ratio *= layer.output_ratio
+      lags = lags or layer.output_latency > 0
+    return -(-size // self.block_size) * self.block_size
+
+  @property
   def block_size(self) -> int:
     size, ratio = 1, Fraction(1)
     for layer in self.layers:
@@ -122,6 +135,11 @@ class Residual(base.Steppable):
   @property
   def steppable(self) -> bool:
     return all(part.steppable for part in self._parts)
+
+  @property
+  def least_step(self) -> int | None:
+    found = [part.least_step for part in self._parts]
+    return None if None in found else max(found)
 
   @property
   def block_size(self) -> int:

@@ -55,6 +55,15 @@ class Conv(base.Steppable):
     return not self.lookahead and self.padding != 'reflect'
 
   @property
+  def least_step(self) -> int | None:
+    if self.padding != 'reflect':
+      return super().least_step
+    # A mirrored end lies in what is kept of the past.
+    if self.lookahead or self._before < self.stride - 1:
+      return None
+    return (self._before // self.stride + 1) * self.stride
+
+  @property
   def receptive_field(self) -> int:
     return (self.width - 1) * self.dilation + 1
 
@@ -83,16 +92,17 @@ class Conv(base.Steppable):
     past = jnp.zeros((batch, self._before, *spec.shape), spec.dtype)
     if self.padding == 'zeros':
       return past
-    return {
-        'past': past,
-        'started': jnp.zeros(batch, bool),
-        'last': jnp.zeros((batch, *spec.shape), spec.dtype),
-    }
+    state = {'past': past, 'started': jnp.zeros(batch, bool)}
+    if self.padding == 'replicate':
+      state['last'] = jnp.zeros((batch, *spec.shape), spec.dtype)
+    return state
 
   def process(self, x, mask, state, context):
     del context
     if self.padding == 'replicate':
       x, state, rest = _replicate(x, mask, state)
+    elif self.padding == 'reflect':
+      x, state, rest = _reflect(x, mask, state, self.stride)
     else:
       rest = None
     size = state.shape[1]
@@ -348,6 +358,27 @@ def _replicate_edges(x, mask, before, after):
   return jnp.concatenate([first, x, rest], axis=1)
 
 
+def _reflect(x, mask, state, stride):
+  """For a step: (x with its mirrored end, past, rest of state)."""
+  past, before = state['past'], state['past'].shape[1]
+  if x.shape[1] <= before:
+    raise ValueError(
+        f'a convolution that reflects takes steps of at least {before + 1}'
+        f' positions, got {x.shape[1]}'
+    )
+  count = mask.sum(axis=1)
+  starts = mask[:, 0] & ~state['started']
+  # As a whole row has it; one that has begun before is longer than `before`.
+  own = -count % stride
+  end = jnp.where(starts, jnp.maximum(before, own) + 1, 0)
+  end = jnp.maximum(count, end)
+  past = jnp.where(_as(starts, x), x[:, before:0:-1], past)
+  x = jnp.concatenate([past, x], axis=1)
+  x = _mirror_ends(x, count, end, before, stride - 1, starts)
+  rest = {'started': state['started'] | (count > 0)}
+  return x[:, before:], x[:, :before], rest
+
+
 def _reflect_edges(x, mask, before, after, stride, lookahead):
   """x with its mirror images around each row.
 
@@ -359,17 +390,32 @@ def _reflect_edges(x, mask, before, after, stride, lookahead):
   mirror = base.pad_time(x, 0, max(before + 1 - size, 0))[:, 1 : before + 1]
   x = jnp.concatenate([mirror[:, ::-1], base.pad_time(x, 0, after)], axis=1)
   most = stride - 1 + lookahead
-  if not most:
-    return x
   own = -count % stride + lookahead
   end = jnp.maximum(count, jnp.maximum(before, own) + 1)
+  return _mirror_ends(x, count, end, before, most, jnp.ones_like(count, bool))
+
+
+def _mirror_ends(x, count, end, before, most, starts):
+  """x with the `most` positions past each row's end from its mirror image.
+
+  Args:
+    x: [B, before + T, ...], masked ones zero.
+    count: [B] valid positions of T.
+    end: [B] where the mirror stands.
+    before: positions of the past.
+    most: positions to write.
+    starts: [B] whether the past is no part of the row.
+  """
+  if not most:
+    return x
   position = count[:, None] + jnp.arange(most)
   source = jnp.where(
       position < end[:, None], position, 2 * (end[:, None] - 1) - position
   )
-  valid = (source >= 0) & (source < count[:, None])
-  source = jnp.clip(source, 0, size - 1)
-  values = jnp.take_along_axis(x, _as(source + before, x), axis=1)
+  first = jnp.where(starts, 0, -before)
+  valid = (source >= first[:, None]) & (source < count[:, None])
+  place = jnp.clip(source + before, 0, x.shape[1] - 1)
+  values = jnp.take_along_axis(x, _as(place, x), axis=1)
   values = jnp.where(_as(valid, x), values, 0)
   rows = jnp.arange(x.shape[0])[:, None]
   # Past the end of the array stands what no valid output sees.

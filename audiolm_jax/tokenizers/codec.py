@@ -81,6 +81,25 @@ class Codec(base.Tokenizer):
     layers = (self.encoder.layer, self.decoder.layer)
     return self.segment is None and all(layer.steppable for layer in layers)
 
+  @property
+  def least_step(self) -> int | None:
+    """Frames that each step must have at least; None if there are no steps.
+
+    More than one where it mirrors the start of the audio (EnCodec at 24 kHz): it
+    is causal and goes step by step in steps of this size, though it is not
+    `steppable`.
+    """
+    encoder, decoder = self.encoder.layer, self.decoder.layer
+    if self.segment is not None or None in (
+        encoder.least_step,
+        decoder.least_step,
+    ):
+      return None
+    latents = self.bottleneck.frames
+    return max(
+        -(-encoder.least_step // self.hop), -(-decoder.least_step // latents)
+    )
+
   @functools.cached_property
   def spec(self) -> base.Spec:
     kinds = (self.encoder.architecture, self.decoder.architecture)
@@ -227,10 +246,10 @@ class Codec(base.Tokenizer):
     Raises:
       ValueError: if the codec cannot stream.
     """
-    if not self.steppable:
+    if self.least_step is None:
       raise ValueError(
-          'this codec cannot stream: its layers look ahead, reflect, or see the'
-          ' whole of a segment'
+          'this codec has no steps: its layers look ahead, or see the whole of'
+          ' a segment'
       )
     width = self.bottleneck.output_dimension(self.encoder.dimension)
     return {

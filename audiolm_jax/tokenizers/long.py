@@ -2,7 +2,9 @@
 
 By what the tokenizer's network is, from the best way to the last resort:
 
-*   It steps (causal codecs): the state is carried from block to block.
+*   It steps (causal codecs): the state is carried from block to block. EnCodec
+    at 24 kHz, which mirrors the start of the audio, does so in blocks that are
+    long enough.
 *   It codes segments by themselves (EnCodec at 48 kHz): some at a time.
 *   What an output depends on is bounded (`reach`): windows overlap by as much
     as that, and outputs whose dependencies leave the window are dropped.
@@ -142,12 +144,13 @@ class Coder:
   def block(self) -> int:
     """Frames of new audio in a block."""
     spec, size = self.tokenizer.spec, 1
+    least = self.tokenizer.least_step or 1
     frames = self.settings.block_seconds * spec.sample_rate / spec.hop
     # Steps must be whole blocks of both networks.
     for name, given in (('encoder', spec.hop), ('decoder', self._latents)):
       wanted = self._layer(name).block_size
       size = math.lcm(size, wanted // math.gcd(wanted, given))
-    return max(math.ceil(frames / size - 1e-9), 1) * size
+    return math.ceil(max(frames, least) / size - 1e-9) * size
 
   def encode(
       self,
@@ -164,7 +167,7 @@ class Coder:
       LongFileError: if there is no exact way and no `overlap_seconds`.
     """
     pieces = ({'audio': x} for x in audio)
-    if self.tokenizer.steppable:
+    if self.tokenizer.least_step is not None:
       return self._encode_steps(pieces, write)
     return self._encode_windows(pieces, write, self._plan('encoder'))
 
@@ -184,7 +187,7 @@ class Coder:
       LongFileError: if there is no exact way and no `overlap_seconds`.
     """
     counter = _Counter(blocks)
-    if self.tokenizer.steppable:
+    if self.tokenizer.least_step is not None:
       return self._decode_steps(counter, write)
     return self._decode_windows(counter, write, self._plan('decoder'))
 

@@ -44,6 +44,8 @@ _CASES = [
     *itertools.product(
         ('state', 'reach', 'segments'), (0, 1, 208, 661, 60 * tiny.HOP)
     ),
+    ('mirrored', 1),
+    ('mirrored', 661),
     ('continuous', 661),
     ('multi_rate', 661),
 ]

@@ -19,10 +19,14 @@ RATE = 1600
 
 @dataclasses.dataclass(frozen=True)
 class Ahead(parts_base.Part):
-  """Convolutions that look ahead; over the whole file if `bounded` is not."""
+  """Convolutions that look ahead; over the whole file if `bounded` is not.
+
+  If `causal`, they look back only, but mirror the start.
+  """
 
   decodes: bool = False
   bounded: bool = True
+  causal: bool = False
   hop: int = HOP
   channels: int = 1
   dimension: int = 2
@@ -30,18 +34,21 @@ class Ahead(parts_base.Part):
 
   @functools.cached_property
   def layer(self):
-    conv = functools.partial(streaming.Conv, padding='reflect')
-    steps = [
-        streaming.Conv(8, 7, lookahead=3, padding='reflect'),
-        streaming.Map(jax.nn.tanh),
-    ]
+    def conv(features, width, stride=1, lookahead=0):
+      lookahead = 0 if self.causal else lookahead
+      return streaming.Conv(
+          features, width, stride, lookahead=lookahead, padding='reflect'
+      )
+
+    steps = [conv(8, 7, lookahead=3), streaming.Map(jax.nn.tanh)]
     if not self.decodes:
-      steps.append(conv(self.dimension, 2 * HOP, HOP, lookahead=HOP // 2))
+      steps.append(conv(self.dimension, 2 * HOP, HOP, HOP // 2))
     if not self.bounded:
       lstm = streaming.Lstm(1, bidirectional=True)
       steps += [lstm, streaming.Dense(self.dimension)]
     if self.decodes:
-      steps.append(streaming.ConvTranspose(8, 2 * HOP, HOP, trim=HOP // 2))
+      trim = 0 if self.causal else HOP // 2
+      steps.append(streaming.ConvTranspose(8, 2 * HOP, HOP, trim=trim))
       steps.append(conv(1, 5, lookahead=2))
     return streaming.Serial(tuple(steps))
 
@@ -75,6 +82,7 @@ def _causal():
 
 CODECS = {
     'state': _causal,
+    'mirrored': lambda: _ahead(causal=True),
     'reach': _ahead,
     'segments': lambda: dataclasses.replace(
         _ahead(),
