@@ -57,8 +57,10 @@ def outputs(codec):
       jax.jit, compiler_options={'xla_backend_optimization_level': 0}
   )
   def run(variables, x, lengths, codes):
-    latents, _ = codec.encode_latents(variables['params'], x, lengths)
-    found = codec.quantise(variables, x, lengths)
+    params, state = variables['params'], variables['state']
+    latents, mask = codec.encode_latents(params, x, lengths)
+    given = {'params': params['bottleneck'], 'state': state}
+    found = codec.bottleneck.quantise(given, latents, mask)
     tokens = tokens_base.Tokens(lengths=lengths, codes=codes)
     audio, kept = codec.decode(variables, tokens)
     return latents, found.codes, found.margins, audio[..., 0], kept

@@ -160,11 +160,12 @@ def _outputs(codec):
   )
   def run(variables, x, lengths, latents):
     tokens = tokens_base.Tokens(lengths=lengths, latents=latents)
-    return (
-        codec.encode_latents(variables['params'], x, lengths)[0],
-        codec.encode(variables, x, lengths).latents,
-        codec.decode(variables, tokens)[0],
+    encoded, mask = codec.encode_latents(variables['params'], x, lengths)
+    # The bottleneck has no parameters.
+    found = codec.bottleneck.quantise(
+        {'params': {}, 'state': {}}, encoded, mask
     )
+    return encoded, found.tokens, codec.decode(variables, tokens)[0]
 
   return run
 

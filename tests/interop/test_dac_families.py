@@ -1,0 +1,111 @@
+"""Weights of DAC's kin: what is saved is loaded; what does not fit is refused."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax import interop
+from audiolm_jax.interop import base
+from audiolm_jax.interop import files
+
+_DAC = {
+    'model_type': 'dac',
+    'sampling_rate': 16000,
+    'encoder_hidden_size': 2,
+    'downsampling_ratios': [3],
+    'decoder_hidden_size': 8,
+    'n_codebooks': 2,
+    'codebook_size': 4,
+    'codebook_dim': 3,
+    'quantizer_dropout': 0.0,
+    'commitment_loss_weight': 0.25,
+    'codebook_loss_weight': 1.0,
+}
+_OOBLECK = {
+    '_class_name': 'AutoencoderOobleck',
+    'encoder_hidden_size': 4,
+    'downsampling_ratios': [3],
+    'channel_multiples': [2],
+    'decoder_channels': 3,
+    'decoder_input_channels': 2,
+    'audio_channels': 2,
+    'sampling_rate': 44100,
+}
+_SNAC = {
+    'sampling_rate': 44100,
+    'encoder_dim': 32,
+    'encoder_rates': [3],
+    'latent_dim': None,
+    'decoder_dim': 64,
+    'decoder_rates': [3],
+    'attn_window_size': 6,
+    'codebook_size': 4,
+    'codebook_dim': 3,
+    'vq_strides': [4, 2, 1],
+    'noise': True,
+    'depthwise': True,
+}
+CONFIGS = {'dac': _DAC, 'oobleck': _OOBLECK, 'snac': _SNAC}
+
+
+def _made(name, weight_norm):
+  family = interop.FAMILIES[name]
+  codec = family.build(CONFIGS[name], base.Options(weight_norm=weight_norm))
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+      lambda s: rng.standard_normal(s.shape).astype(np.float32),
+      base.abstract(codec),
+  )
+  return codec, variables
+
+
+@pytest.mark.parametrize('weight_norm', [False, True])
+@pytest.mark.parametrize('name', sorted(CONFIGS))
+def test_what_is_saved_is_loaded(name, weight_norm, tmp_path):
+  codec, variables = _made(name, weight_norm)
+  base.check_complete(interop.FAMILIES[name], codec)
+  interop.save_pretrained(tmp_path, codec, variables, name)
+  loaded, found = interop.load_pretrained(tmp_path, weight_norm=weight_norm)
+  assert loaded == codec
+  # DAC's files hold no weight norm: directions come back at other lengths.
+  if weight_norm and name == 'dac':
+    loaded, found = interop.load_pretrained(tmp_path)
+    other = tmp_path / 'again'
+    interop.save_pretrained(other, loaded, found, name)
+    first, second = (files.read(d)[1] for d in (tmp_path, other))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    return
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-6, atol=1e-7),
+      found,
+      variables,
+  )
+
+
+def test_the_name_that_diffusers_gives_a_file(tmp_path):
+  codec, variables = _made('oobleck', True)
+  interop.save_pretrained(tmp_path, codec, variables, 'oobleck')
+  (tmp_path / files.WEIGHTS).rename(tmp_path / files.DIFFUSERS)
+  loaded, _ = interop.load_pretrained(tmp_path, weight_norm=True)
+  assert loaded == codec
+
+
+def test_a_codec_that_a_family_has_not_is_not_saved(tmp_path):
+  codec, variables = _made('dac', True)
+  encoder = dataclasses.replace(codec.encoder, dilations=(1, 3))
+  other = dataclasses.replace(codec, encoder=encoder)
+  with pytest.raises(interop.PretrainedError, match='no such encoder'):
+    interop.save_pretrained(tmp_path, other, variables, 'dac')
+
+
+def test_a_level_of_another_shape_is_named(tmp_path):
+  codec, variables = _made('dac', False)
+  interop.save_pretrained(tmp_path, codec, variables, 'dac')
+  config, tensors = files.read(tmp_path)
+  name = 'quantizer.quantizers.1.codebook.weight'
+  tensors[name] = tensors[name][:3]
+  files.write(tmp_path, config, tensors)
+  with pytest.raises(interop.PretrainedError, match=f'{name} .3, 3.'):
+    interop.load_pretrained(tmp_path)
