@@ -243,8 +243,10 @@ class Codec(base.Tokenizer):
   def initial_state(self, batch: int) -> dict[Literal['encode', 'decode'], Any]:
     """What `encode_step` ('encode') and `decode_step` ('decode') start from.
 
+    The steps may take the states over (`donate_argnums`).
+
     Raises:
-      ValueError: if the codec cannot stream.
+      ValueError: if the codec has no steps.
     """
     if self.least_step is None:
       raise ValueError(
@@ -252,14 +254,16 @@ class Codec(base.Tokenizer):
           ' a segment'
       )
     width = self.bottleneck.output_dimension(self.encoder.dimension)
-    return {
-        'encode': self.encoder.layer.initial_state(
-            batch, jax.ShapeDtypeStruct((self.encoder.channels,), jnp.float32)
-        ),
-        'decode': self.decoder.layer.initial_state(
-            batch, jax.ShapeDtypeStruct((width,), jnp.float32)
-        ),
+    widths = {'encode': self.encoder.channels, 'decode': width}
+    layers = {'encode': self.encoder.layer, 'decode': self.decoder.layer}
+    states = {
+        way: layer.initial_state(
+            batch, jax.ShapeDtypeStruct((widths[way],), jnp.float32)
+        )
+        for way, layer in layers.items()
     }
+    # Layers may use one zero for several leaves, which could not be donated.
+    return jax.tree.map(lambda x: jnp.array(x, copy=True), states)
 
   def encode_step(
       self,

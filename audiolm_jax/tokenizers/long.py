@@ -23,7 +23,6 @@ import functools
 import math
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
@@ -200,11 +199,6 @@ class Coder:
   def _layer(self, name: str) -> streaming.Layer:
     return getattr(self.tokenizer, name).layer
 
-  def _initial(self, rows: int, way: str):
-    """A state in buffers of its own, as steps take them over."""
-    state = self.tokenizer.initial_state(rows)[way]
-    return jax.tree.map(lambda x: jnp.array(x, copy=True), state)
-
   def _encode_steps(self, pieces, write) -> Report:
     spec, size = self.tokenizer.spec, self.block * self.tokenizer.spec.hop
     state, out = None, _Emitter(write, self.settings)
@@ -214,7 +208,7 @@ class Coder:
       mask = np.zeros(audio.shape[:2], bool)
       mask[:, : windows.size(piece)] = True
       if state is None:
-        state = self._initial(len(audio), 'encode')
+        state = self.tokenizer.initial_state(len(audio))['encode']
       tokens, _, state = self._encode_step(self.variables, audio, mask, state)
       frames = spec.frames(windows.size(piece))
       tokens = np.asarray(tokens)[:, :frames]
@@ -230,7 +224,7 @@ class Coder:
       mask = np.zeros(tokens.shape[:2], bool)
       mask[:, : windows.size(piece)] = True
       if state is None:
-        state = self._initial(len(tokens), 'decode')
+        state = self.tokenizer.initial_state(len(tokens))['decode']
       audio, valid, state = self._decode_step(
           self.variables, tokens, mask, state
       )
