@@ -69,7 +69,14 @@ def _layer(layer, ours, theirs, names) -> list[base.Entry]:
         *_layer(conv, f'{ours}.layers_0', theirs, names),
         *norm(f'{ours}.layers_1', f'{theirs}.{names.norm}'),
     ]
-  return []  # An activation.
+  if isinstance(layer, streaming.Snake):
+    layout = base.Layout(
+        (f'{theirs}.alpha',),
+        lambda x: (x.reshape(-1),),
+        lambda x: (x.reshape(1, -1, 1),),
+    )
+    return [base.Entry((f'{ours}.alpha',), (layout,))]
+  return []  # An activation without parameters.
 
 
 def _conv(layer, ours, theirs, names):

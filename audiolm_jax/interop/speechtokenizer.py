@@ -14,6 +14,7 @@ from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.tokenizers.parts import seanet
 
+_ACTIVATIONS = {'ELU': 'elu', 'Snake': 'snake'}
 _OWN = ('n_filters', 'strides', 'semantic_dimension', 'n_q')
 
 
@@ -24,9 +25,10 @@ class SpeechTokenizer(base.Family):
     return 'model_type' not in config and all(key in config for key in _OWN)
 
   def build(self, config, options):
-    if config['activation'] != 'ELU':
+    if config['activation'] not in _ACTIVATIONS:
       raise base.PretrainedError(
-          f'activation = {config["activation"]!r} is not supported: only ELU'
+          f'activation = {config["activation"]!r} is none of'
+          f' {sorted(_ACTIVATIONS)}'
       )
     dimension = config['dimension']
     sizes = {
@@ -40,6 +42,7 @@ class SpeechTokenizer(base.Family):
         'causal': False,
         'padding': 'reflect',
         'norm': 'weight' if options.weight_norm else 'none',
+        'activation': _ACTIVATIONS[config['activation']],
         'lstm_layers': config['lstm_layers'],
     }
     rvq = {
@@ -78,7 +81,7 @@ class SpeechTokenizer(base.Family):
         'residual_kernel_size': part.residual_kernel,
         'n_residual_layers': part.residual_layers,
         'lstm_layers': part.lstm_layers,
-        'activation': 'ELU',
+        'activation': {v: k for k, v in _ACTIVATIONS.items()}[part.activation],
         'n_q': rvq.codebooks,
         'codebook_size': rvq.vocabulary,
         'sample_rate': codec.sample_rate,

@@ -81,7 +81,7 @@ class Xcodec2(base.Family):
         sample_rate=config['sampling_rate'],
         whole_frames=True,
         objective=('GAN', 'Feat', 'Rec'),
-        auxiliary=('supervised semantic',),
+        auxiliary=('semantic distillation',),
         domain=('speech',),
     )
 

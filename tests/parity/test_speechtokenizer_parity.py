@@ -59,19 +59,23 @@ class Reference:
     place = 1
     for stride in reversed(strides):
       self.residual(f'{name}.{place}', width)
+      self.alpha(f'{name}.{place + 1}', width)
       self.conv(f'{name}.{place + 2}', width, 2 * width, 2 * stride)
       place, width = place + 3, 2 * width
     self.lstm(f'{name}.{place}', width, config['bidirectional'])
     double = width * (1 + config['bidirectional'])
+    self.alpha(f'{name}.{place + 1}', double)
     self.conv(f'{name}.{place + 2}', double, dimension, 7)
     name = 'decoder.model'
     self.conv(f'{name}.0', dimension, width, 7)
     self.lstm(f'{name}.1', width, False)
     place = 2
     for stride in strides:
+      self.alpha(f'{name}.{place}', width)
       self.conv(f'{name}.{place + 1}', width, width // 2, 2 * stride, True)
       self.residual(f'{name}.{place + 2}', width // 2)
       place, width = place + 3, width // 2
+    self.alpha(f'{name}.{place}', width)
     self.conv(f'{name}.{place + 1}', width, 1, 7)
     self.add('transform.weight', config['semantic_dimension'], dimension)
     self.add('transform.bias', config['semantic_dimension'])
@@ -97,7 +101,14 @@ class Reference:
     self.tensors[f'{inner}.weight_g'] = gain.float() * norm
     self.add(f'{inner}.bias', outputs)
 
+  def alpha(self, name, width):
+    if self.config['activation'] == 'Snake':
+      values = self.random.uniform(0.5, 2, (1, width, 1)).astype(np.float32)
+      self.tensors[f'{name}.alpha'] = torch.from_numpy(values)
+
   def residual(self, name, width):
+    self.alpha(f'{name}.block.0', width)
+    self.alpha(f'{name}.block.2', width // 2)
     self.conv(f'{name}.block.1', width, width // 2, 3)
     self.conv(f'{name}.block.3', width // 2, width, 1)
     self.conv(f'{name}.shortcut', width, width, 1)
@@ -146,6 +157,12 @@ class Reference:
     bias = self.tensors[f'{name}.conv.conv.bias']
     return torch.nn.functional.conv1d(x, kernel, bias, stride)
 
+  def act(self, name, x):
+    if self.config['activation'] == 'ELU':
+      return torch.nn.functional.elu(x)
+    alpha = self.tensors[f'{name}.alpha']
+    return x + torch.sin(alpha * x).pow(2) / (alpha + 1e-9)
+
   def run_transposed(self, name, x, stride):
     inner = f'{name}.convtr.convtr'
     y = torch.nn.functional.conv_transpose1d(
@@ -155,9 +172,8 @@ class Reference:
     return y[..., stride - right : y.shape[2] - right]
 
   def run_residual(self, name, x):
-    elu = torch.nn.functional.elu
-    y = self.run_conv(f'{name}.block.1', elu(x))
-    y = self.run_conv(f'{name}.block.3', elu(y))
+    y = self.run_conv(f'{name}.block.1', self.act(f'{name}.block.0', x))
+    y = self.run_conv(f'{name}.block.3', self.act(f'{name}.block.2', y))
     return self.run_conv(f'{name}.shortcut', x) + y
 
   def run_lstm(self, name, x, bidirectional):
@@ -179,16 +195,17 @@ class Reference:
   @torch.no_grad()
   def encode(self, audio):
     """[B, T, 1] -> latents [B, F, D]."""
-    elu = torch.nn.functional.elu
     x = torch.from_numpy(audio.transpose(0, 2, 1))
     name, place = 'encoder.model', 1
     x = self.run_conv(f'{name}.0', x)
     for stride in reversed(self.config['strides']):
       x = self.run_residual(f'{name}.{place}', x)
-      x = self.run_conv(f'{name}.{place + 2}', elu(x), stride)
+      x = self.act(f'{name}.{place + 1}', x)
+      x = self.run_conv(f'{name}.{place + 2}', x, stride)
       place += 3
     x = self.run_lstm(f'{name}.{place}', x, self.config['bidirectional'])
-    return self.run_conv(f'{name}.{place + 2}', elu(x)).transpose(1, 2)
+    x = self.act(f'{name}.{place + 1}', x)
+    return self.run_conv(f'{name}.{place + 2}', x).transpose(1, 2)
 
   @torch.no_grad()
   def quantise(self, latents):
@@ -213,7 +230,6 @@ class Reference:
   @torch.no_grad()
   def decode(self, codes):
     """[B, F, K] -> audio [B, T, 1]."""
-    elu = torch.nn.functional.elu
     x = sum(
         self.tensors[f'quantizer.vq.layers.{k}._codebook.embed'][
             torch.from_numpy(codes[..., k])
@@ -223,10 +239,12 @@ class Reference:
     name, place = 'decoder.model', 2
     x = self.run_lstm(f'{name}.1', self.run_conv(f'{name}.0', x), False)
     for stride in self.config['strides']:
-      x = self.run_transposed(f'{name}.{place + 1}', elu(x), stride)
+      x = self.act(f'{name}.{place}', x)
+      x = self.run_transposed(f'{name}.{place + 1}', x, stride)
       x = self.run_residual(f'{name}.{place + 2}', x)
       place += 3
-    return self.run_conv(f'{name}.{place + 1}', elu(x)).transpose(1, 2)
+    x = self.act(f'{name}.{place}', x)
+    return self.run_conv(f'{name}.{place + 1}', x).transpose(1, 2)
 
   def save(self, directory):
     tensors = {n: t.contiguous().numpy() for n, t in self.tensors.items()}
@@ -236,7 +254,8 @@ class Reference:
 
 @pytest.fixture(scope='module')
 def small(tmp_path_factory):
-  reference = Reference(SMALL)
+  # As published second, with learned activations.
+  reference = Reference({**SMALL, 'activation': 'Snake'})
   return reference, reference.save(tmp_path_factory.mktemp('speechtokenizer'))
 
 
@@ -264,9 +283,13 @@ def _check(reference, directory, samples, weight_norm=False):
   )
 
 
-@pytest.mark.parametrize('weight_norm', [False, True])
-def test_codes_and_audio_are_those_of_the_original(small, weight_norm):
-  _check(*small, 1403, weight_norm)
+def test_codes_and_audio_are_those_of_the_original(small):
+  _check(*small, 1403)
+
+
+def test_with_elu_and_weight_norm_too(tmp_path):
+  reference = Reference(SMALL)
+  _check(reference, reference.save(tmp_path), 1403, weight_norm=True)
 
 
 def test_a_padded_batch_is_its_rows(small):
@@ -330,8 +353,8 @@ def test_what_does_not_fit_is_listed(small, tmp_path):
   interop.files.write(tmp_path, config, tensors)
   with pytest.raises(interop.PretrainedError, match='missing: transform.bias'):
     interop.load_pretrained(tmp_path)
-  interop.files.write(tmp_path, {**config, 'activation': 'Snake'}, tensors)
-  with pytest.raises(interop.PretrainedError, match='only ELU'):
+  interop.files.write(tmp_path, {**config, 'activation': 'ReLU'}, tensors)
+  with pytest.raises(interop.PretrainedError, match="'ReLU' is none of"):
     interop.load_pretrained(tmp_path)
 
 

@@ -26,7 +26,7 @@ SMALL = {
     # Two channels in each of the norms' groups: of one, no bias would show.
     'hidden_size': 64,
     'intermediate_size': 24,
-    'num_hidden_layers': 2,
+    'num_hidden_layers': 1,
     'num_attention_heads': 4,
     'num_key_value_heads': 4,
     'head_dim': 6,

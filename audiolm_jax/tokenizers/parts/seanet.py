@@ -48,6 +48,7 @@ class _Seanet(base.Part):
     causal: whether convolutions look back only.
     padding: around the audio; reflection does not stream.
     norm: weight norm, none, or normalisation over channels and time.
+    activation: snake is learned, a frequency for each channel.
     lstm_layers: 0 for none.
     transformer: behind the encoder's convolutions, before the decoder's.
     resample: a further stride behind the transformer (before the decoder's).
@@ -67,6 +68,7 @@ class _Seanet(base.Part):
   causal: bool = True
   padding: Literal['zeros', 'reflect'] = 'zeros'
   norm: Literal['none', 'weight', 'time_group'] = 'none'
+  activation: Literal['elu', 'snake'] = 'elu'
   lstm_layers: _Count = 2
   transformer: attention.Transformer | None = None
   resample: _Positive = 1
@@ -96,14 +98,19 @@ class _Seanet(base.Part):
       return streaming.Serial((layer, norms.TimeGroupNorm()))
     return layer
 
+  def _activation(self):
+    if self.activation == 'snake':
+      return streaming.Snake()
+    return streaming.Map(nn.elu)
+
   def _residual(self, features, index):
     hidden = features // self.compress
     dilation = self.dilation_base**index
     body = streaming.Serial(
         (
-            streaming.Map(nn.elu),
+            self._activation(),
             self._conv(hidden, self.residual_kernel, dilation=dilation),
-            streaming.Map(nn.elu),
+            self._activation(),
             self._conv(features, 1),
         )
     )
@@ -135,11 +142,11 @@ class SeanetEncoder(_Seanet):
     for ratio in reversed(self.ratios):
       layers += self._residuals(features)
       features *= 2
-      layers.append(streaming.Map(nn.elu))
+      layers.append(self._activation())
       layers.append(self._conv(features, 2 * ratio, ratio))
     if self.lstm_layers:
       layers.append(streaming.Lstm(self.lstm_layers, self.bidirectional))
-    layers.append(streaming.Map(nn.elu))
+    layers.append(self._activation())
     layers.append(self._conv(self.dimension, self.last_kernel))
     whole = [streaming.Serial(tuple(layers)), *self._transformers()]
     if self.resample > 1:
@@ -167,10 +174,10 @@ class SeanetDecoder(_Seanet):
       layers.append(streaming.Lstm(self.lstm_layers))
     for ratio in self.ratios:
       features //= 2
-      layers.append(streaming.Map(nn.elu))
+      layers.append(self._activation())
       layers.append(self._conv_transpose(features, 2 * ratio, ratio))
       layers += self._residuals(features)
-    layers.append(streaming.Map(nn.elu))
+    layers.append(self._activation())
     layers.append(self._conv(self.channels, self.last_kernel))
     whole = [*self._transformers(), streaming.Serial(tuple(layers))]
     if self.resample > 1:
