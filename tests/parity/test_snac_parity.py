@@ -208,6 +208,8 @@ def test_noise_is_added_where_the_package_adds_it(small):
 def test_any_two_weights_exchanged_show(small):
   _, directory = small
   codec, variables, run = _loaded(directory, weight_norm=False)
+  if not codec.decoder.noise:
+    pytest.skip('the other model has these names, and more')
   x, lengths = _batch(codec)
   shape = (len(lengths), -(-x.shape[1] // codec.hop), len(codec.spec.slots))
   codes = run(variables, x, lengths, np.zeros(shape, np.int32))[1]

@@ -123,17 +123,34 @@ def test_the_contract_of_tokenizers_holds(name):
       assert len(np.unique(codes[..., k])) > 4
 
 
-@pytest.mark.parametrize('name', ['down', 'up', 'window', 'noise'])
-def test_causal_units_keep_the_streaming_contract(name):
-  units = {'dilations': (3,), 'kernel': 3, 'causal': True}
-  layer, width = {
-      'down': lambda: (parts.ENCODERS['dac'](**units).down(2, 3, 3), 2),
-      'up': lambda: (parts.DECODERS['dac'](**units).up(2, 3), 3),
+def _unit(name, causal):
+  """(one of the units with an odd stride, its width)."""
+  options = {'dilations': (3,), 'kernel': 3, 'causal': causal}
+  return {
+      'down': lambda: (parts.ENCODERS['dac'](**options).down(2, 3, 3), 2),
+      'up': lambda: (parts.DECODERS['dac'](**options).up(2, 3), 3),
+      'up that drops': lambda: (
+          parts.DECODERS['dac'](**options).up(2, 3, 1),
+          3,
+      ),
       'window': lambda: (snac.WindowAttention(3), 64),
       'noise': lambda: (snac.Noise(streaming.Conv(2, 1)), 2),
   }[name]()
+
+
+@pytest.mark.parametrize('name', ['down', 'up', 'window', 'noise'])
+def test_causal_units_keep_the_streaming_contract(name):
+  layer, width = _unit(name, causal=True)
   spec = jax.ShapeDtypeStruct((width,), jnp.float32)
   testing.assert_streaming_contract(layer, spec)
+
+
+@pytest.mark.parametrize('name', ['down', 'up', 'up that drops'])
+def test_units_that_look_ahead_keep_the_contract_of_layers(name):
+  layer, width = _unit(name, causal=False)
+  assert not layer.steppable
+  spec = jax.ShapeDtypeStruct((width,), jnp.float32)
+  testing.assert_layer_contract(layer, spec)
 
 
 def test_published_sizes_have_their_names():

@@ -75,7 +75,14 @@ class Units(base.Part, abc.ABC):
     beta = self.activation == 'snake_beta'
     return streaming.Snake(separate=beta, log_scale=beta)
 
-  def conv(self, features, width, dilation=1, groups=1, bias=True):
+  def conv(
+      self,
+      features: int,
+      width: int,
+      dilation: int = 1,
+      groups: int = 1,
+      bias: bool = True,
+  ) -> streaming.Layer:
     """A convolution at the same rate."""
     return streaming.Conv(
         features,

@@ -174,7 +174,8 @@ class WindowAttention(streaming.Steppable):
     valid = mask.reshape(count, self.window)
     norm = streaming.FrameNorm(name='norm')
     y, _, _ = norm.process(x, valid, (), None)
-    w = self._weight('query_key_value', width, 3 * width)
+    shape = (width, 3 * width)
+    w = self._weight('query_key_value', shape, ('embed', 'heads'))
     y = ops.einsum('btd,df->btf', y, w)
     y = y.reshape(count, self.window, 3, width // HEAD, HEAD)
     q, k, v = jnp.moveaxis(y, 2, 0)
@@ -183,14 +184,10 @@ class WindowAttention(streaming.Steppable):
     q, k = attention.rotate(q, rotation), attention.rotate(k, rotation)
     seen = jnp.ones((count, self.window, self.window), bool)
     y = attention.attend(q, k, v, seen, valid).reshape(x.shape)
-    y = x + ops.einsum('btd,df->btf', y, self._weight('out', width, width))
+    w = self._weight('out', (width, width), ('heads', 'embed'))
+    y = x + ops.einsum('btd,df->btf', y, w)
     return y.reshape(batch, length, width), mask, state
 
-  def _weight(self, name, inputs, outputs):
-    return ops.weight(
-        self,
-        name,
-        nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal'),
-        (inputs, outputs),
-        ('embed', 'heads') if outputs > inputs else ('heads', 'embed'),
-    )
+  def _weight(self, name, shape, axes):
+    init = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+    return ops.weight(self, name, init, shape, axes)
