@@ -3,8 +3,9 @@
 Every loss of a row is the mean over a sub-discriminator's own positions in the
 row, combined over sub-discriminators. A term is (sum over rows of length x loss
 of the row, sum of lengths): a mean over rows, weighted by their valid samples.
-The weight counts samples only, so it is a constant to the gradient; microbatches
-add exactly; a row's share does not depend on how the batch is padded.
+The weight counts samples only, so it is a constant to the gradient;
+microbatches add exactly; a row's share does not depend on how the batch is
+padded.
 """
 
 from collections.abc import Callable, Sequence
@@ -99,8 +100,8 @@ def feature_term(
 ) -> Term:
   """L1 between the features of real and of decoded audio.
 
-  Real features are constants. Over the layers of a sub-discriminator, `reduction`
-  is taken as over the sub-discriminators.
+  Real features are constants. Over the layers of a sub-discriminator,
+  `reduction` is taken as over the sub-discriminators.
 
   Args:
     real: verdicts of real audio.

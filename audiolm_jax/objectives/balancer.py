@@ -84,11 +84,11 @@ class Balancer:
   ) -> Balanced:
     """Balances the gradients of `losses` at `audio`.
 
-    A loss's gradient is g; its norm n is the mean over rows of the row's |g|; the
-    balanced gradient is total_norm sum_i (w_i / sum_j w_j) g_i / mean(n_i), where
-    the running means include this batch, as theirs do. Losses are means over the
-    batch, so their gradients shrink with it and the balanced one does not; the
-    term has the weight `rows`, which makes it a mean again.
+    A loss's gradient is g; its norm n is the mean over rows of the row's |g|;
+    the balanced gradient is total_norm sum_i (w_i / sum_j w_j) g_i / mean(n_i),
+    where the running means include this batch, as theirs do. Losses are means
+    over the batch, so their gradients shrink with it and the balanced one does
+    not; the term has the weight `rows`, which makes it a mean again.
 
     Args:
       state: the running means before this batch.

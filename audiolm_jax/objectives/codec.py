@@ -28,11 +28,12 @@ _Weight = Annotated[float, config.Range(min=0)]
 class Codec(base.Objective):
   """Reconstruction of the waveform through a bottleneck.
 
-  Models: 'codec'; with `gan` 'discriminator'; with `distillation` 'distillation'
-  (its linear map) and, if the teacher has variables, 'teacher', to be frozen.
-  Batches hold `audio` [B, T, C] and `lengths` [B] in samples, and what the
-  teacher asks for. Terms are per valid sample (of decoded audio) or latent frame
-  (of the bottleneck, whose factors its config has, and distillation).
+  Models: 'codec'; with `gan` 'discriminator'; with `distillation`
+  'distillation' (its linear map) and, if the teacher has variables, 'teacher',
+  to be frozen. Batches hold `audio` [B, T, C] and `lengths` [B] in samples, and
+  what the teacher asks for. Terms are per valid sample (of decoded audio) or
+  latent frame (of the bottleneck, whose factors its config has, and
+  distillation).
 
   Attributes:
     tokenizer: the codec.

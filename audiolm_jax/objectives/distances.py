@@ -67,9 +67,9 @@ class Waveform(Distance):
 class EncodecMel(Distance):
   """L1 and squared L2 of mel spectra at several scales (EnCodec, eq. 3).
 
-  Windows are normalised to unit energy, filters are HTK's. The paper leaves open
-  what the norms are of; as in its code, L1 is of the spectra and L2 of their
-  logarithms (base 10).
+  Windows are normalised to unit energy, filters are HTK's. The paper leaves
+  open what the norms are of; as in its code, L1 is of the spectra and L2 of
+  their logarithms (base 10).
 
   Attributes:
     weight: see `Distance`.
@@ -115,9 +115,9 @@ class EncodecMel(Distance):
 class LogMel(Distance):
   """L1 of log mel magnitudes at one or several scales, which add up.
 
-  As it stands DAC's (Kumar et al. 2023, section 3.5): Slaney's filters, log10 of
-  the magnitudes above a floor. HiFi-GAN's has one size and the natural logarithm,
-  Vocos' HTK's filters too.
+  As it stands DAC's (Kumar et al. 2023, section 3.5): Slaney's filters, log10
+  of the magnitudes above a floor. HiFi-GAN's has one size and the natural
+  logarithm, Vocos' HTK's filters too.
 
   Attributes:
     weight: see `Distance`.

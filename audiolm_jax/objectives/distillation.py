@@ -41,8 +41,7 @@ class Teacher(abc.ABC):
   def __call__(
       self, variables: Any, batch: dict[str, Array], sample_rate: int
   ) -> Float[Array, 'B N E']:
-    """Features of `audio` [B, T, C], zero past `lengths`; frame n is of the n-th
-    hop."""
+    """Features of `audio` [B, T, C], zero past `lengths`, one frame a hop."""
 
   def init(self, rng: Array) -> dict[str, Any] | None:
     """Variables of a teacher that has any; they are never trained."""
@@ -187,11 +186,12 @@ class Distillation:
   Attributes:
     teacher: of `TEACHERS`.
     projection: whether there is a linear map between, the objective's model
-      'distillation'. Bottlenecks that keep their own ('distilled_rvq') need none.
+      'distillation'. Bottlenecks that keep their own ('distilled_rvq') need
+      none.
     weight: in the loss: 120 (SpeechTokenizer), 1 for 'frame' (Mimi).
-    comparison: 'time': -log sigmoid of each feature's cosine over time (Zhang et
-      al. 2023, eq. 1); 'frame': one minus the cosine of each frame (Defossez et
-      al. 2024, section 3.3.3).
+    comparison: 'time': -log sigmoid of each feature's cosine over time (Zhang
+      et al. 2023, eq. 1); 'frame': one minus the cosine of each frame (Defossez
+      et al. 2024, section 3.3.3).
   """
 
   teacher: Annotated[Any, config.Kind(lambda: TEACHERS)] = Features()
@@ -212,8 +212,8 @@ class Distillation:
       models['distillation'] = {'params': params['params'], 'state': {}}
     elif dimension != width:
       raise config.ConfigError(
-          f'projection = False: the bottleneck gives vectors of {dimension}, the'
-          f' teacher features of {width}'
+          f'projection = False: the bottleneck gives vectors of {dimension},'
+          f' the teacher features of {width}'
       )
     teacher = self.teacher.init(teacher_rng)
     return models if teacher is None else {**models, 'teacher': teacher}
@@ -269,8 +269,8 @@ def align(
 ) -> tuple[Float[Array, 'B F E'], Bool[Array, 'B F']]:
   """Features at the student's frames, and which of them there are.
 
-  A faster teacher is averaged over each student frame (by overlap), a slower one
-  is interpolated linearly at its middle; frames past a row's length take no
+  A faster teacher is averaged over each student frame (by overlap), a slower
+  one is interpolated linearly at its middle; frames past a row's length take no
   part.
 
   Args:

@@ -1,8 +1,8 @@
 """Mel filter banks, in the two conventions that codecs use.
 
 'htk': the HTK scale (O'Shaughnessy 1987), triangles of height 1; torchaudio's
-default, EnCodec's. 'slaney': Slaney's scale (Auditory Toolbox 1998), linear below
-1 kHz, triangles of equal area; librosa's default, DAC's.
+default, EnCodec's. 'slaney': Slaney's scale (Auditory Toolbox 1998), linear
+below 1 kHz, triangles of equal area; librosa's default, DAC's.
 """
 
 import functools
@@ -50,9 +50,9 @@ def mel_filters(
 ) -> np.ndarray:
   """Triangular filters [size / 2 + 1, mels], float32.
 
-  HTK filters so narrow that no bin falls into them (many mels on a short window)
-  are linear interpolations between the two bins around their centre instead of
-  empty. Slaney's are left empty, as librosa leaves them.
+  HTK filters so narrow that no bin falls into them (many mels on a short
+  window) are linear interpolations between the two bins around their centre
+  instead of empty. Slaney's are left empty, as librosa leaves them.
 
   Args:
     sample_rate: in Hz.

@@ -3,18 +3,18 @@
 python -m audiolm_jax.main --config=configs/codec/dac_44khz.py \
     --workdir=runs/dac_44khz --config.data.corpus=FOLDER
 
-86 frames a second, 9 codebooks of 1024 in 8 dimensions (7.8 kbit/s). Convolutions
-with Snake, learned codebooks looked up by direction, mel distance in seven
-resolutions, discriminators of periods and of bands. It looks ahead, so it does not
-stream (`causal=True` in both parts does).
+86 frames a second, 9 codebooks of 1024 in 8 dimensions (7.8 kbit/s).
+Convolutions with Snake, learned codebooks looked up by direction, mel distance
+in seven resolutions, discriminators of periods and of bands. It looks ahead, so
+it does not stream (`causal=True` in both parts does).
 
 Differences: weight decay, 0.01 as PyTorch's default, spares vectors; clips are
 brought to -16 dB, theirs also get random phase shifts.
 
-Hardware: 'full' 1 to 8 GPUs for days; it was built and traced here, not run.
-`:cpu` is 2 cores: a codec of 0.9M parameters at 44.1 kHz, on speech of 16 kHz; only
-its first steps were run, so no quality is claimed. `:smoke` takes a few seconds a
-step after compiling.
+Hardware: 'full' 1 to 8 GPUs for days (an estimate: it was built and traced
+here, not run). `:cpu` is 2 cores: a codec of 0.9M parameters at 44.1 kHz, on
+speech of 16 kHz. It was built and traced, not run, so no quality is claimed.
+`:smoke` compiles for half a minute; its 4 steps are seconds.
 """
 
 from configs.codec import recipe

@@ -4,16 +4,17 @@ python -m audiolm_jax.main --config=configs/codec/fsq_16khz.py \
     --workdir=runs/fsq_16khz --config.data.corpus=librispeech
 
 50 frames a second of one code of 65536 (800 bit/s): finite scalar quantisation
-(Mentzer et al. 2023) of 8 dimensions with 4 values each. A convolutional encoder,
-a decoder at frame rate with an inverse STFT.
+(Mentzer et al. 2023) of 8 dimensions with 4 values each. A convolutional
+encoder, a decoder at frame rate with an inverse STFT.
 
 Differences from X-Codec 2: no w2v-BERT beside the encoder, hence no semantic
 reconstruction; ConvNeXt blocks in the decoder where theirs has a transformer.
 
-Hardware: 'full' 8 GPUs for some days; it was built and traced here, not run.
-`:cpu` is 2 cores: encoder and decoder of width 192 at frame rate, 4 codes of 1000 a
-frame (2 kbit/s); only its first steps were run, so no quality is claimed. `:smoke`
-takes a few seconds a step after compiling.
+Hardware: 'full' 8 GPUs for some days (an estimate: it was built and traced
+here, not run). `:cpu` is 2 cores: encoder and decoder of width 192 at frame
+rate, 4 codes of 1000 a frame (2 kbit/s). A step takes 0.4 s of one core; no
+whole run was made, so no quality is claimed. `:smoke` compiles for half a
+minute; its 4 steps are seconds.
 """
 
 from configs.codec import recipe
@@ -38,7 +39,7 @@ def get_config(arg: str = 'full'):
             'strides': (2, 2, 4, 4, 5),
         },
     )
-    quantiser = {'grid': (4,) * 8, 'bounds': 2}
+    quantiser = {'grid': (4,) * 8}
   codec = recipe.tokenizer(
       encoder,
       ('fsq', quantiser),

@@ -5,22 +5,23 @@ python -m audiolm_jax.main --config=configs/codec/mimi_24khz.py \
     --config.data.features=FOLDER_OF_WAVLM
 
 A SEANet with a causal transformer on either side, a split quantiser of 1 + 31
-codebooks of 2048 (8 of them: 1.1 kbit/s), streaming with frames of 80 ms. Trained
-by adversarial and feature losses alone, and by distillation of WavLM into the
-first codebook; half of the rows are not quantised.
+codebooks of 2048 (8 of them: 1.1 kbit/s), streaming with frames of 80 ms.
+Trained by adversarial and feature losses alone, and by distillation of WavLM
+into the first codebook; half of the rows are not quantised.
 
 Its training code was never released. From the paper: losses, rates, optimizer,
 lengths. Guessed: the discriminators (EnCodec's) and their weights, that of
-distillation, and that there is no balancer. The weight decay is of all matrices,
-theirs of the transformers'.
+distillation, and that there is no balancer. The weight decay is of all
+matrices, theirs of the transformers'.
 
-`data.features` holds one CLIP_ID.npy [frames, 1024] a clip, at 50 frames a second,
-made with WavLM-large.
+`data.features` holds one CLIP_ID.npy [frames, 1024] a clip, at 50 frames a
+second, made with WavLM-large.
 
-Hardware: 'full' 8 GPUs for weeks; it was built and traced here, not run. `:cpu`
-is 2 cores: a codec of 1.4M parameters, with the mel distance that a short training
-needs, and mel bands as teacher; only its first steps were run, so no quality is
-claimed. `:smoke` takes a few seconds a step after compiling.
+Hardware: 'full' 8 GPUs for weeks (an estimate: it was built and traced here,
+not run). `:cpu` is 2 cores: a codec of 1.4M parameters, with the mel distance
+that a short training needs, and mel bands as teacher. It was built and traced,
+not run, so no quality is claimed. `:smoke` compiles for half a minute; its 4
+steps are seconds.
 """
 
 from audiolm_jax import config

@@ -2,8 +2,8 @@
 
 A recipe has three sizes. 'full' is the published training, on a corpus that you
 bring. 'cpu' is the same losses on a small model, two CPU cores and the speech
-prompts that `python tools/prepare_data.py` builds. 'smoke' runs every line of it
-in a few steps, on synthetic speech
+prompts that `python tools/prepare_data.py` builds. 'smoke' runs every line of
+it in a few steps, on synthetic speech
 (`python tools/prepare_data.py --corpus=espeak_sentences --languages=en`).
 """
 

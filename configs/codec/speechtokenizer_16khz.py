@@ -9,16 +9,16 @@ encoder. The first codebook's vectors are drawn to HuBERT's features through a
 linear map that stays with the codec.
 
 Differences: mel filters of height 1 (theirs of equal area, which only matters
-below the logarithm's floor), windows a quarter apart (theirs .23); all
-scales of the discriminators are weight-normalised.
+below the logarithm's floor), windows a quarter apart (theirs .23); all scales
+of the discriminators are weight-normalised.
 
-`data.features` holds one CLIP_ID.npy [frames, 768] a clip, at 50 frames a second:
-the mean of all hidden states of hubert-base-ls960.
+`data.features` holds one CLIP_ID.npy [frames, 768] a clip, at 50 frames a
+second: the mean of all hidden states of hubert-base-ls960.
 
-Hardware: 'full' 8 GPUs for some days; it was built and traced here, not run.
-`:cpu` is 2 cores: a codec of 1.1M parameters, mel bands as teacher; only its first
-steps were run, so no quality is claimed. `:smoke` takes a few seconds a step after
-compiling.
+Hardware: 'full' 8 GPUs for some days (an estimate: it was built and traced
+here, not run). `:cpu` is 2 cores: a codec of 1.1M parameters, mel bands as
+teacher. It was built and traced, not run, so no quality is claimed. `:smoke`
+compiles for half a minute; its 4 steps are seconds.
 """
 
 from audiolm_jax import config

@@ -3,20 +3,21 @@
 python -m audiolm_jax.main --config=configs/codec/vae_16khz.py \
     --workdir=runs/vae_16khz --config.data.corpus=librispeech
 
-50 latents of 64 dimensions a second, normal distributions near the standard one;
-Oobleck's convolutions on both sides. Multi-resolution STFT distance, EnCodec's
-discriminators. It looks ahead, so it does not stream (`causal=True` in both parts
-does).
+50 latents of 64 dimensions a second, normal distributions near the standard
+one; Oobleck's convolutions on both sides. Multi-resolution STFT distance,
+EnCodec's discriminators. It looks ahead, so it does not stream (`causal=True`
+in both parts does).
 
-Differences from stable-audio 2's: mono speech at 16 kHz, a hop of 320 (theirs is
-stereo at 44.1 kHz, 21.5 latents a second), magnitudes without A-weighting, and a
-constant learning rate after a warm-up (theirs then falls with the root of the
-steps). Spectral convergence is of each row. Their KL leaves out the factor 1/2, so
-its weight here is twice theirs.
+Differences from stable-audio 2's: mono speech at 16 kHz, a hop of 320 (theirs
+is stereo at 44.1 kHz, 21.5 latents a second), magnitudes without A-weighting,
+and a constant learning rate after a warm-up (theirs then falls with the root of
+the steps). Spectral convergence is of each row. Their KL leaves out the factor
+1/2, so its weight here is twice theirs.
 
-Hardware: 'full' 8 GPUs for some days; it was built and traced here, not run.
-`:cpu` is 2 cores: a codec of 0.6M parameters; only its first steps were run, so no
-quality is claimed. `:smoke` takes a few seconds a step after compiling.
+Hardware: 'full' 8 GPUs for some days (an estimate: it was built and traced
+here, not run). `:cpu` is 2 cores: a codec of 0.6M parameters. It was built and
+traced, not run, so no quality is claimed. `:smoke` compiles for half a minute;
+its 4 steps are seconds.
 """
 
 from configs.codec import recipe

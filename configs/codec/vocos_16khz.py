@@ -10,10 +10,11 @@ before them: it does not stream (`prior='none'` and `causal=True` do).
 Differences from WavTokenizer: 16 kHz rather than 24, so 50 frames a second
 rather than 75; the discriminators are Vocos' (periods and resolutions, hinge).
 
-Hardware: 'full' 8 GPUs for some days; it was built and traced here, not run.
-`:cpu` is 2 cores: an encoder and decoder of width 192 at frame rate, 8 codebooks of
-1024; only its first steps were run, so no quality is claimed. `:smoke` takes a few
-seconds a step after compiling.
+Hardware: 'full' 8 GPUs for some days (an estimate: it was built and traced
+here, not run). `:cpu` is 2 cores: encoder and decoder of width 192 at frame
+rate, 8 codebooks of 1024. A step takes 1.0 s of one core; no whole run was
+made, so no quality is claimed. `:smoke` compiles for half a minute; its 4 steps
+are seconds.
 """
 
 from configs.codec import recipe

@@ -1,4 +1,4 @@
-"""A GAN through the loop: resume, both models in the checkpoint, fine-tuning."""
+"""A GAN through the loop: resume, both models saved, fine-tuning."""
 
 import jax
 import numpy as np

@@ -170,7 +170,8 @@ def test_multi_period_has_hifi_gans_shapes():
   ]
   assert logits == (1, 33, 3)
   widths = [1, 32, 128, 512, 1024, 1024]
-  one = sum(_conv_size(5, a, b) for a, b in zip(widths, widths[1:]))  # noqa: B905
+  pairs = zip(widths[:-1], widths[1:], strict=True)
+  one = sum(_conv_size(5, a, b) for a, b in pairs)
   assert size == 5 * (one + _conv_size(3, 1024, 1))
   assert len(shapes) == 5
 
