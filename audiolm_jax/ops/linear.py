@@ -5,6 +5,8 @@ The low-rank path multiplies by the factors one after the other, so that neither
 w + ab nor its gradient is ever formed.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -55,6 +57,9 @@ def conv(
 ) -> Float[Array, 'B S D']:
   """Channels-last 1-D convolution (cross-correlation) with zero padding.
 
+  XLA's is the fastest form on CPUs but where there is a single channel on one
+  side, as next to the audio: see `_narrow_conv`.
+
   Args:
     x: input.
     w: kernel [width, C / groups, D].
@@ -67,15 +72,63 @@ def conv(
     low = conv(x, w.a, stride, padding, dilation)
     update = jnp.einsum('btr,rd->btd', low, w.b.astype(x.dtype))
     return conv(x, w.w, stride, padding, dilation) + w.scale * update
+  kernel = weights.materialize(w, x.dtype)
+  one_channel = stride == groups == 1 and 1 in kernel.shape[1:]
+  if one_channel and kernel.shape[0] <= _MOST_TAPS and _on_cpu():
+    return _narrow_conv(x, kernel, padding, dilation)
+  return _wide_conv(x, kernel, stride, padding, dilation, groups)
+
+
+# Above, shifted sums of a single channel are slower than a convolution.
+_MOST_TAPS = 16
+
+
+def _on_cpu() -> bool:
+  return jax.default_backend() == 'cpu'
+
+
+def _wide_conv(x, kernel, stride, padding, dilation, groups):
   return jax.lax.conv_general_dilated(
       x,
-      weights.materialize(w, x.dtype),
+      kernel,
       window_strides=(stride,),
       padding=(padding,),
       rhs_dilation=(dilation,),
       dimension_numbers=('NWC', 'WIO', 'NWC'),
       feature_group_count=groups,
   )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _narrow_conv(x, kernel, padding, dilation):
+  """A convolution from one channel, or to one, as shifted sums.
+
+  2-3.5x faster than XLA's on CPUs, its gradient up to 1.6x slower: so this is
+  for inference only.
+  """
+  pad = ((0, 0), padding, (0, 0))
+  taps = kernel.shape[0]
+  if kernel.shape[1] == 1:
+    return depthwise_conv(x, kernel[:, 0], padding, dilation)
+  y = jnp.pad(jnp.einsum('btc,kc->btk', x, kernel[:, :, 0]), pad)
+  size = y.shape[1] - dilation * (taps - 1)
+  return sum(
+      y[:, i * dilation : i * dilation + size, i : i + 1] for i in range(taps)
+  )
+
+
+def _narrow_forward(x, kernel, padding, dilation):
+  return _wide_conv(x, kernel, 1, padding, dilation, 1), (x, kernel)
+
+
+def _narrow_backward(padding, dilation, saved, cotangent):
+  _, pull = jax.vjp(
+      lambda x, kernel: _wide_conv(x, kernel, 1, padding, dilation, 1), *saved
+  )
+  return pull(cotangent)
+
+
+_narrow_conv.defvjp(_narrow_forward, _narrow_backward)
 
 
 def conv2d(
@@ -132,10 +185,7 @@ def depthwise_conv(
 def conv_transpose(
     x: Float[Array, 'B T C'], w: weights.Weight, stride: int
 ) -> Float[Array, 'B S D']:
-  """Transposed 1-D convolution: matmul, then overlap-add.
-
-  The gradient of this form is 4x faster on CPUs than that of a convolution with
-  dilated input.
+  """Transposed 1-D convolution.
 
   Args:
     x: input.
@@ -149,14 +199,53 @@ def conv_transpose(
   if width < stride:
     raise ValueError(f'width {width} < stride {stride} would leave gaps')
   if isinstance(w, weights.LoraTensor):
-    low = jnp.einsum('btc,wcr->btwr', x, w.a.astype(x.dtype))
-    update = jnp.einsum('btwr,rd->btwd', low, w.b.astype(x.dtype))
-    base = jnp.einsum('btc,wcd->btwd', x, weights.materialize(w.w, x.dtype))
-    frames = base + w.scale * update
-  else:
-    kernel = weights.materialize(w, x.dtype)
-    frames = jnp.einsum('btc,wcd->btwd', x, kernel)
-  return _overlap_add(frames, stride)
+    low = conv_transpose(x, w.a, stride)
+    update = jnp.einsum('btr,rd->btd', low, w.b.astype(x.dtype))
+    return conv_transpose(x, w.w, stride) + w.scale * update
+  kernel = weights.materialize(w, x.dtype)
+  # Where the kernel is larger than the sequence, moving it costs more.
+  if x.shape[1] >= x.shape[2] and _on_cpu():
+    return _conv_blocks(x, kernel, stride)
+  return _spread(x, kernel, stride)
+
+
+def _spread(x, kernel, stride):
+  """`conv_transpose` as a product and overlap-add.
+
+  Its gradient is 4x faster on CPUs than that of a convolution with dilated
+  input, and 15x faster than that of `_conv_blocks`.
+  """
+  return _overlap_add(jnp.einsum('btc,wcd->btwd', x, kernel), stride)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv_blocks(x, kernel, stride):
+  """`conv_transpose` as a convolution to whole blocks of `stride` outputs.
+
+  Nothing is added up outside of it: 1.3-3x faster on CPUs than `_spread`, for
+  inference only.
+  """
+  batch, time, channels = x.shape
+  width, _, features = kernel.shape
+  blocks = -(-width // stride)
+  kernel = jnp.pad(kernel, ((0, blocks * stride - width), (0, 0), (0, 0)))
+  kernel = kernel.reshape(blocks, stride, channels, features)[::-1]
+  kernel = jnp.swapaxes(kernel, 1, 2).reshape(blocks, channels, -1)
+  y = _wide_conv(x, kernel, 1, (blocks - 1, blocks - 1), 1, 1)
+  y = y.reshape(batch, (time + blocks - 1) * stride, features)
+  return y[:, : (time - 1) * stride + width]
+
+
+def _blocks_forward(x, kernel, stride):
+  return _spread(x, kernel, stride), (x, kernel)
+
+
+def _blocks_backward(stride, saved, cotangent):
+  _, pull = jax.vjp(lambda x, kernel: _spread(x, kernel, stride), *saved)
+  return pull(cotangent)
+
+
+_conv_blocks.defvjp(_blocks_forward, _blocks_backward)
 
 
 def depthwise_conv_transpose(

@@ -110,6 +110,70 @@ def test_conv2d_matches_scipy(kind, stride, dilation):
   _close(ops.conv2d(x, w, stride, ((2, 1), (4, 3)), dilation), want)
 
 
+def _value_and_gradients(function, *args):
+  y, pull = jax.vjp(function, *args)
+  return y, *pull(_random(*y.shape, seed=9))
+
+
+@pytest.mark.parametrize('kind', ['array', 'lora'])
+@pytest.mark.parametrize('channels', [(1, 6), (3, 1), (1, 1)])
+@pytest.mark.parametrize('padding, dilation', [((0, 0), 1), ((5, 2), 3)])
+def test_conv_of_one_channel_is_a_convolution(
+    kind, channels, padding, dilation
+):
+  x, w = _random(2, 20, channels[0]), _random(4, *channels, seed=4)
+  leaf = _lora(w) if kind == 'lora' else w
+  dense = jnp.asarray(_dense(leaf), 'float32')
+
+  def general(x, w):
+    return jax.lax.conv_general_dilated(
+        x,
+        w,
+        (1,),
+        (padding,),
+        rhs_dilation=(dilation,),
+        dimension_numbers=('NWC', 'WIO', 'NWC'),
+    )
+
+  def ours(x, w):
+    return ops.conv(x, w, 1, padding, dilation)
+
+  _close(jax.jit(ours)(x, leaf), general(x, dense))
+  for got, want in zip(
+      _value_and_gradients(ours, x, dense),
+      _value_and_gradients(general, x, dense),
+      strict=True,
+  ):
+    _close(got, want)
+
+
+@pytest.mark.parametrize('time', [1, 9])  # a product; a convolution
+@pytest.mark.parametrize('width, stride', [(4, 2), (5, 2), (3, 3), (7, 3)])
+def test_conv_transpose_is_a_convolution_with_holes(time, width, stride):
+  x, w = _random(2, time, 3), _random(width, 3, 6, seed=6)
+
+  def general(x, w):
+    return jax.lax.conv_general_dilated(
+        x,
+        w[::-1],
+        (1,),
+        ((width - 1, width - 1),),
+        lhs_dilation=(stride,),
+        dimension_numbers=('NWC', 'WIO', 'NWC'),
+    )
+
+  def ours(x, w):
+    return ops.conv_transpose(x, w, stride)
+
+  _close(jax.jit(ours)(x, w), general(x, w))
+  for got, want in zip(
+      _value_and_gradients(ours, x, w),
+      _value_and_gradients(general, x, w),
+      strict=True,
+  ):
+    _close(got, want)
+
+
 @pytest.mark.parametrize('kind', ['array', 'packed', 'lora'])
 def test_depthwise_conv_equals_grouped_conv(kind):
   x, w = _random(2, 11, 4), _kinds(_random(3, 4, seed=5))[kind]
