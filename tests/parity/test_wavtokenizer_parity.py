@@ -73,7 +73,7 @@ def _decode(model, codes):
   return model.decode(codes).audio_values.numpy().transpose(0, 2, 1)
 
 
-def _check(model, directory, lengths, weight_norm=False):
+def _check(model, directory, lengths, weight_norm=False, most=0.01):
   """A padded batch against transformers' rows one by one."""
   codec, variables = interop.load_pretrained(directory, weight_norm=weight_norm)
   base.check_complete(interop.FAMILIES['wavtokenizer'], codec)
@@ -97,6 +97,7 @@ def _check(model, directory, lengths, weight_norm=False):
       np.asarray(found['codes'])[mask],
       codes[mask],
       np.asarray(found['margins'])[mask],
+      most,
   )
 
 
@@ -137,4 +138,5 @@ def test_exchanging_two_weights_shows(small):
 def test_full_size(tmp_path):
   model = _model()
   model.save_pretrained(tmp_path)
-  _check(model, tmp_path, [48_001, 24_000])
+  # 4096 random codes for 120 frames: a few more ties than trained ones have.
+  _check(model, tmp_path, [48_001, 24_000], most=0.05)
