@@ -1,0 +1,90 @@
+"""The causal 16 kHz speech codec that we recommend, trained for an hour on CPUs.
+
+python -m audiolm_jax.main --config=configs/codec/causal_16khz.py:cpu \
+    --workdir=runs/causal_16khz
+
+50 frames a second, 8 codebooks of 1024 (4 kbit/s; the first 1, 2 or 4 alone are
+.5, 1 and 2), 30 ms of delay beyond the frame. English, French and Spanish prompts;
+`python tools/prepare_data.py` builds the corpus.
+
+The quickstart's architecture and losses, seventeen times its steps. What changes
+with them: codebooks average over some 40 vectors a code instead of 8 and check for
+dead codes ten times less often, fewer rows drop codebooks, and the learning rate is
+constant until the last third.
+
+Hardware: `:cpu` 2 CPU cores, an hour. `:smoke` takes seconds. 'full' is a larger
+model for an accelerator, on a corpus that you bring; it was built and traced
+here, not run.
+"""
+
+from audiolm_jax import config
+from audiolm_jax import data
+from audiolm_jax import objectives
+from audiolm_jax import tokenizers
+from audiolm_jax import train
+from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers import parts
+from audiolm_jax.training import optimizers
+
+_CORPORA = {
+    'full': {'corpus': 'librispeech', 'crop_seconds': 2.0},
+    'cpu': {'corpus': 'asterisk_prompts', 'languages': ('en', 'fr', 'es')},
+    'smoke': {'corpus': 'espeak_sentences', 'languages': ('en',)},
+}
+
+
+def get_config(arg: str = 'full'):
+  """The config; `arg` is 'full', 'cpu' or 'smoke'."""
+  steps = {'full': 400_000, 'cpu': 16_000, 'smoke': 4}[arg]
+  sizes = {
+      'full': {'width': 512, 'hidden': 1536, 'blocks': 8},
+      'cpu': {},
+      'smoke': {'width': 16, 'hidden': 16, 'blocks': 1},
+  }[arg]
+  source = config.kind(data.SOURCES, 'audio', gain_db=4.0, **_CORPORA[arg])
+  return config.defaults(
+      train.Config,
+      objective=config.kind(
+          objectives.OBJECTIVES,
+          'codec',
+          tokenizer=config.kind(
+              tokenizers.TOKENIZERS,
+              'codec',
+              encoder=config.kind(parts.ENCODERS, 'spectral', **sizes),
+              bottleneck=config.kind(
+                  bottlenecks.BOTTLENECKS,
+                  'rvq',
+                  decay=0.99,
+                  check_every=10,
+                  dropout=0.2,
+              ),
+              decoder=config.kind(parts.DECODERS, 'spectral', **sizes),
+              domain=('speech',),
+          ),
+          samples=round(source.crop_seconds * source.sample_rate),
+          mel_weight=8.0,
+          stft_weight=1.0,
+      ),
+      data=source,
+      models={
+          'codec': {
+              'optimizer': config.kind(
+                  optimizers.OPTIMIZERS, 'adamw', b1=0.8, b2=0.99
+              ),
+              'schedule': config.kind(
+                  optimizers.SCHEDULES,
+                  'wsd',
+                  learning_rate=5e-4 if arg == 'full' else 1.5e-3,
+                  warmup_steps=min(200, steps // 4),
+                  decay=0.3,
+              ),
+              'clip': 10.0,
+              'ema': 0.999 if arg == 'full' else 0.995,
+          }
+      },
+      steps=steps,
+      batch_size={'full': 64, 'cpu': 8, 'smoke': 2}[arg],
+      log_every=min(50, steps),
+      eval_every=steps,
+      checkpoint={'every': max(1, min(1000, steps // 2))},
+  )
