@@ -1,14 +1,19 @@
-"""Benchmarks: what the loop and the input pipeline cost.
+"""Benchmarks: the loop, the input pipeline, and codecs beside transformers'.
 
 python tools/bench.py loop
 python tools/bench.py data --config.crop_seconds=1
 python tools/bench.py memory --minutes=1,60 [--tokenizer=DIR]
+python tools/bench.py codec [--codecs=encodec,dac,mimi] [--batches=1,8]
+python tools/bench.py streaming
 
 `loop`: time a step of the training loop takes beyond the compiled step, with a
 trivial model; the two are measured in turns. Goal: under 2 ms.
 `data`: how many times real time the input pipeline delivers. Goal: 300.
 `memory`: peak memory and speed of encoding a file to a file and back, each
 length in a process of its own. Goal: the longest within 1.2x of the shortest.
+`codec`: encoding and decoding 10 s, beside transformers with the same weights.
+Goal: 2x its speed, or 70% of the machine's matmul peak where that is less.
+`streaming`: latency of Mimi's frames of 80 ms. Goal: twice real time.
 """
 
 import argparse
@@ -205,6 +210,23 @@ def transcode(options, overrides) -> int:
   return 0
 
 
+def codec(options, overrides) -> int:
+  del overrides
+  import bench_codec  # pylint: disable=g-import-not-at-top  # imports torch
+
+  unknown = sorted(set(options.codecs) - set(bench_codec.CODECS))
+  if unknown:
+    raise config.ConfigError(f'--codecs: {unknown}; of {bench_codec.CODECS}')
+  return bench_codec.codec(options)
+
+
+def streaming(options, overrides) -> int:
+  del overrides
+  import bench_codec  # pylint: disable=g-import-not-at-top  # imports torch
+
+  return bench_codec.streaming(options)
+
+
 def _recommended():
   """The quickstart's codec, fresh."""
   return {
@@ -227,6 +249,14 @@ def _numbers(text: str) -> list[float]:
   return [float(word) for word in text.split(',')]
 
 
+def _counts(text: str) -> list[int]:
+  return [int(word) for word in text.split(',')]
+
+
+def _words(text: str) -> list[str]:
+  return text.split(',')
+
+
 def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   commands = parser.add_subparsers(required=True)
@@ -244,6 +274,17 @@ def main(argv: list[str]) -> int:
   command.add_argument('path')
   command.add_argument('--tokenizer')
   command.set_defaults(function=transcode)
+  command = commands.add_parser('codec')
+  command.add_argument(
+      '--codecs', type=_words, default=_words('encodec,dac,mimi')
+  )
+  command.add_argument('--batches', type=_counts, default=[1, 8])
+  command.add_argument('--seconds', type=float, default=10.0)
+  command.add_argument('--rounds', type=int, default=5)
+  command.set_defaults(function=codec)
+  command = commands.add_parser('streaming')
+  command.add_argument('--seconds', type=float, default=30.0)
+  command.set_defaults(function=streaming)
   options, rest = parser.parse_known_args(argv)
   launch.prepare()
   logging.set_verbosity(logging.WARNING)
