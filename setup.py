@@ -2,7 +2,12 @@
 
 import setuptools
 
-TEST = ['pytest>=8', 'nbclient>=0.10', 'ipykernel>=6.29']
+TEST = [
+    'pytest>=8',
+    'pytest-xdist>=3.6',
+    'nbclient>=0.10',
+    'ipykernel>=6.29',
+]
 EVAL = [
     # No torch: Whisper runs on CTranslate2, and its weights come as a package.
     'pesq>=0.0.4',
