@@ -31,7 +31,7 @@ SMALL = {
     'lstm_layers': 2,
     'activation': 'ELU',
     'n_q': 4,
-    'codebook_size': 32,
+    'codebook_size': 16,
 }
 # speechtokenizer_hubert_avg.
 PUBLISHED = {
@@ -66,6 +66,7 @@ class Reference:
     double = width * (1 + config['bidirectional'])
     self.alpha(f'{name}.{place + 1}', double)
     self.conv(f'{name}.{place + 2}', double, dimension, 7)
+    self.last = f'{name}.{place + 2}.conv.conv'
     name = 'decoder.model'
     self.conv(f'{name}.0', dimension, width, 7)
     self.lstm(f'{name}.1', width, False)
@@ -124,6 +125,13 @@ class Reference:
     )
     x = codec_models.audio(2, 1, min(samples, 60_000), seed=3)
     frames = self.encode(x).reshape(-1, self.config['dimension'])
+    # A frame differs little from the next under random weights: each latent
+    # dimension is moved to mean 0 and scaled to variance 1.
+    mean, std = frames.mean(0), frames.std(0)
+    self.tensors[f'{self.last}.weight_g'] /= std[:, None, None]
+    bias = self.tensors[f'{self.last}.bias']
+    self.tensors[f'{self.last}.bias'] = (bias - mean) / std
+    frames = (frames - mean) / std
     books = [
         f'quantizer.vq.layers.{k}._codebook' for k in range(self.config['n_q'])
     ]
@@ -274,6 +282,7 @@ def _check(reference, directory, samples, weight_norm=False, most=0.01):
   found = _run(codec, variables, x, codes)
   codec_models.close(found['latents'], latents)
   codec_models.same_codes(found['codes'], codes, found['margins'], most)
+  assert (np.asarray(found['codes']) == codes).mean() > 0.95
   same = np.asarray(found['codes'])[..., 0] == codes[..., 0]
   semantic = reference.semantic(codes)
   codec_models.close(np.asarray(found['semantic'])[same], semantic[same])
@@ -361,4 +370,5 @@ def test_what_does_not_fit_is_listed(small, tmp_path):
 @pytest.mark.slow
 def test_full_size(tmp_path):
   reference = Reference(PUBLISHED)
-  _check(reference, reference.save(tmp_path), 16_001, most=0.05)
+  # In 1024 dimensions random codes are all about as far away.
+  _check(reference, reference.save(tmp_path), 16_001, most=1.0)
