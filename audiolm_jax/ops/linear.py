@@ -206,7 +206,15 @@ def conv_transpose(
   # Where the kernel is larger than the sequence, moving it costs more.
   if x.shape[1] >= x.shape[2] and _on_cpu():
     return _conv_blocks(x, kernel, stride)
+  if x.shape[1] <= _FEW and _on_cpu():
+    # A step reads the kernel once; `_spread` would rewrite all of it first.
+    frames = jax.lax.map(lambda tap: x @ tap, kernel)
+    return _overlap_add(jnp.moveaxis(frames, 0, 2), stride)
   return _spread(x, kernel, stride)
+
+
+# Positions of a step for which reading a kernel costs more than multiplying.
+_FEW = 4
 
 
 def _spread(x, kernel, stride):
