@@ -30,17 +30,7 @@ class Encodec(base.Family):
     if options.streamable and causal:
       padding = 'zeros'
     sizes = {
-        'channels': config['audio_channels'],
-        'filters': config['num_filters'],
-        'dimension': config['hidden_size'],
-        'ratios': tuple(config['upsampling_ratios']),
-        'kernel': config['kernel_size'],
-        'last_kernel': config['last_kernel_size'],
-        'residual_kernel': config['residual_kernel_size'],
-        'residual_layers': config['num_residual_layers'],
-        'dilation_base': config['dilation_growth_rate'],
-        'compress': config['compress'],
-        'conv_shortcut': config['use_conv_shortcut'],
+        **seanet_names.sizes(config),
         'causal': causal,
         'padding': padding,
         'norm': norm,

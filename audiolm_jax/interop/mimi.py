@@ -48,17 +48,7 @@ class Mimi(base.Family):
         use_bias=False,
     )
     sizes = {
-        'channels': config['audio_channels'],
-        'filters': config['num_filters'],
-        'dimension': config['hidden_size'],
-        'ratios': tuple(config['upsampling_ratios']),
-        'kernel': config['kernel_size'],
-        'last_kernel': config['last_kernel_size'],
-        'residual_kernel': config['residual_kernel_size'],
-        'residual_layers': config['num_residual_layers'],
-        'dilation_base': config['dilation_growth_rate'],
-        'compress': config['compress'],
-        'conv_shortcut': config['use_conv_shortcut'],
+        **seanet_names.sizes(config),
         'norm': 'weight' if options.weight_norm else 'none',
         'lstm_layers': 0,
         'transformer': transformer,
@@ -170,17 +160,7 @@ def _transformer(transformer, ours, theirs):
   found = []
   for i in range(transformer.layers):
     here, there = f'{ours}.block_{i}', f'{theirs}.layers.{i}'
-    for name, place in (
-        ('attention.query', 'self_attn.q_proj'),
-        ('attention.key', 'self_attn.k_proj'),
-        ('attention.value', 'self_attn.v_proj'),
-        ('attention.out', 'self_attn.o_proj'),
-        ('mlp.up', 'mlp.fc1'),
-        ('mlp.down', 'mlp.fc2'),
-    ):
-      found.append(
-          base.plain(f'{here}.{name}', f'{there}.{place}.weight', (1, 0))
-      )
+    found += seanet_names.transformer_matrices(here, there)
     for name, place in (
         ('attention_norm', 'input_layernorm'),
         ('mlp_norm', 'post_attention_layernorm'),

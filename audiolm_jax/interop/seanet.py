@@ -1,5 +1,6 @@
 """Names of SEANet's weights, which every user of it numbers in the same way."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -116,3 +117,35 @@ def lstm(layer: Any, ours: str, theirs: str) -> list[base.Entry]:
             ),
         ]
   return found
+
+
+def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What a transformers config says of SEANet, as fields of our parts."""
+  return {
+      'channels': config['audio_channels'],
+      'filters': config['num_filters'],
+      'dimension': config['hidden_size'],
+      'ratios': tuple(config['upsampling_ratios']),
+      'kernel': config['kernel_size'],
+      'last_kernel': config['last_kernel_size'],
+      'residual_kernel': config['residual_kernel_size'],
+      'residual_layers': config['num_residual_layers'],
+      'dilation_base': config['dilation_growth_rate'],
+      'compress': config['compress'],
+      'conv_shortcut': config['use_conv_shortcut'],
+  }
+
+
+def transformer_matrices(ours: str, theirs: str) -> list[base.Entry]:
+  """Those of a block of `streaming.Transformer`, named as in transformers."""
+  return [
+      base.plain(f'{ours}.{name}', f'{theirs}.{place}.weight', (1, 0))
+      for name, place in (
+          ('attention.query', 'self_attn.q_proj'),
+          ('attention.key', 'self_attn.k_proj'),
+          ('attention.value', 'self_attn.v_proj'),
+          ('attention.out', 'self_attn.o_proj'),
+          ('mlp.up', 'mlp.fc1'),
+          ('mlp.down', 'mlp.fc2'),
+      )
+  ]

@@ -235,17 +235,7 @@ def _decoder(decoder):
     )
   for i in range(decoder.layers):
     here, there = f'{ours}.layers_5.block_{i}', f'{theirs}.layers.{i}'
-    for name, place in (
-        ('attention.query', 'self_attn.q_proj'),
-        ('attention.key', 'self_attn.k_proj'),
-        ('attention.value', 'self_attn.v_proj'),
-        ('attention.out', 'self_attn.o_proj'),
-        ('mlp.up', 'mlp.fc1'),
-        ('mlp.down', 'mlp.fc2'),
-    ):
-      found.append(
-          base.plain(f'{here}.{name}', f'{there}.{place}.weight', (1, 0))
-      )
+    found += seanet_names.transformer_matrices(here, there)
     for name, place in (
         ('attention_norm', 'input_layernorm'),
         ('mlp_norm', 'post_attention_layernorm'),
