@@ -131,9 +131,11 @@ def test_fewer_codebooks_decode_as_in_transformers(small, ours):
   for count in (1, 2, 3):
     codes = np.asarray(tokens.codes)[..., :count]
     with torch.no_grad():
-      expected = small[0].decode(
-          torch.from_numpy(codes.transpose(0, 2, 1)).long()
-      ).audio_values
+      expected = (
+          small[0]
+          .decode(torch.from_numpy(codes.transpose(0, 2, 1)).long())
+          .audio_values
+      )
     decoded, _ = decode(variables, tokens.replace(codes=codes))
     codec_models.close(decoded, expected.numpy().transpose(0, 2, 1))
 
