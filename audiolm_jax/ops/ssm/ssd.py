@@ -1,0 +1,135 @@
+"""Mamba-2's state space model: state space duality (2405.21060).
+
+For each head, with a state S [P, N] (listing 1, section 6):
+
+  S[t] = exp(dt[t] a) S[t-1] + dt[t] x[t] b[t]^T,   y[t] = S[t] c[t].
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def ssd(
+    x: Float[Array, 'B T H P'],
+    dt: Float[Array, 'B T H'],
+    a: Float[Array, 'H'],
+    b: Float[Array, 'B T G N'],
+    c: Float[Array, 'B T G N'],
+    state: Float[Array, 'B H P N'],
+    chunk: int,
+) -> tuple[Float[Array, 'B T H P'], Float[Array, 'B H P N']]:
+  """The whole sequence by matrix products within chunks, states between them.
+
+  dt = 0 leaves the state untouched: so masked positions are passed. One
+  position is one step of the recurrence.
+
+  Args:
+    x: inputs, in the dtype of the matrix products.
+    dt: step sizes >= 0, float32.
+    a: negative rates, float32.
+    b: from input to state; head h uses group h G // H.
+    c: from state to output, likewise.
+    state: before the first position, float32.
+    chunk: positions of a chunk, at most.
+
+  Returns:
+    (y in x's dtype, the state after the last position).
+  """
+  if x.shape[1] == 1:
+    now = (x[:, 0], dt[:, 0], a, b[:, 0], c[:, 0], state)
+    y, state = ssd_step(*now)
+    return y[:, None], state
+  batch, time, heads, width = x.shape
+  groups, size = b.shape[2:]
+  dtype, shared = x.dtype, heads // groups
+  # As few chunks as may be, then as short ones: a little padding only.
+  count = -(-time // chunk)
+  chunk = -(-time // count)
+
+  def chunks(value, *trailing):
+    pad = [(0, 0)] * value.ndim
+    pad[1] = (0, count * chunk - time)
+    return jnp.pad(value, pad).reshape(batch, count, chunk, *trailing)
+
+  dt = chunks(dt, groups, shared)
+  b, c = chunks(b, groups, size), chunks(c, groups, size)
+  # [B L G R Q P] and [B L G R Q]: heads lead, so that products are batched.
+  x = chunks(x, groups, shared, width) * dt[..., None].astype(dtype)
+  x = jnp.moveaxis(x, 2, 4)
+  log_decay = jnp.moveaxis(dt * a.reshape(groups, shared), 2, 4)
+  total, within = segment_sums(log_decay)
+
+  def product(subscripts, left, right):
+    return jnp.einsum(
+        subscripts, left, right, preferred_element_type=jnp.float32
+    )
+
+  # Within a chunk: attention whose weights decay with distance.
+  scores = product('blign,bljgn->blgij', c, b)[:, :, :, None]
+  scores = (scores * jnp.exp(within)).astype(dtype)
+  y = product('blgrij,blgrjp->blgrip', scores, x)
+  # What each chunk adds to the state at its end.
+  rest = jnp.exp(within[..., -1, :])[..., None]
+  added = product('blgrjp,bljgn->blgrpn', (x * rest).astype(dtype), b)
+
+  def carry(state, now):
+    added, decay = now
+    return decay[..., None, None] * state + added, state
+
+  whole = jnp.exp(total[..., -1])
+  state, before = jax.lax.scan(
+      carry,
+      state.reshape(batch, groups, shared, width, size),
+      (jnp.moveaxis(added, 1, 0), jnp.moveaxis(whole, 1, 0)),
+  )
+  # What the state at a chunk's start adds to its outputs.
+  before = jnp.moveaxis(before, 0, 1).astype(dtype)
+  past = product('blign,blgrpn->blgrip', c, before)
+  y = y + past * jnp.exp(total)[..., None]
+  y = jnp.moveaxis(y, 4, 2).reshape(batch, count * chunk, heads, width)
+  return y[:, :time].astype(dtype), state.reshape(batch, heads, width, size)
+
+
+def ssd_step(
+    x: Float[Array, 'B H P'],
+    dt: Float[Array, 'B H'],
+    a: Float[Array, 'H'],
+    b: Float[Array, 'B G N'],
+    c: Float[Array, 'B G N'],
+    state: Float[Array, 'B H P N'],
+) -> tuple[Float[Array, 'B H P'], Float[Array, 'B H P N']]:
+  """One position of `ssd`: (y, state)."""
+  shared = x.shape[1] // b.shape[1]
+  # Heads of a group side by side, as in `ssd`.
+  b, c = (jnp.repeat(v.astype(jnp.float32), shared, axis=1) for v in (b, c))
+  decay = jnp.exp(dt * a)[..., None, None]
+  inputs = (x * dt[..., None])[..., None] * b[:, :, None]
+  state = decay * state + inputs
+  y = jnp.einsum('bhpn,bhn->bhp', state, c)
+  return y.astype(x.dtype), state
+
+
+def segment_sums(
+    x: Float[Array, '*B Q'],
+) -> tuple[Float[Array, '*B Q'], Float[Array, '*B Q Q']]:
+  """Running sums, and the sums of x[j + 1 .. i] for all i >= j.
+
+  The latter, as differences of the former, would cancel where a state is wiped
+  out and then kept for long. So the rounding errors of the running sums are
+  summed up beside them.
+
+  Returns:
+    (sums of x[.. i], [..., i, j] sums of x[j + 1 .. i], -inf for i < j).
+  """
+  total = jnp.cumsum(x, axis=-1)
+  start = jnp.concatenate([jnp.zeros_like(x[..., :1]), total[..., :-1]], -1)
+  error = jnp.cumsum(jax.lax.stop_gradient(x - (total - start)), axis=-1)
+
+  def differences(sums):
+    return sums[..., :, None] - sums[..., None, :]
+
+  size = x.shape[-1]
+  causal = jnp.tril(jnp.ones((size, size), bool))
+  between = differences(total) + differences(error)
+  return total, jnp.where(causal, between, -jnp.inf)
