@@ -8,18 +8,23 @@ a frame mean the same under all of them.
 import abc
 import dataclasses
 
+import flax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Shaped
 import numpy as np
 
 
 class Pattern(abc.ABC):
-  """An order of the slots of frames; hashable, static.
+  """An order of the slots of frames; hashable, static."""
 
-  The steps of a longer sequence begin with those of a shorter one (cells past
-  its end aside): that is what makes a pattern streamable, and every pattern
-  whose `cells` takes only the step is.
-  """
+  @property
+  def streamable(self) -> bool:
+    """Whether longer sequences begin with the steps of shorter ones.
+
+    (Cells past the end of the shorter one aside.) Where that is False, the
+    length of a row must be known from its first step on, and `cells` needs it.
+    """
+    return True
 
   @abc.abstractmethod
   def group(self, slots: int) -> int:
@@ -35,25 +40,37 @@ class Pattern(abc.ABC):
 
   @abc.abstractmethod
   def cells(
-      self, step: Int[Array, '*n'], slots: int
+      self,
+      step: Int[Array, '*n'],
+      slots: int,
+      frames: Int[Array, '*n'] | None = None,
   ) -> tuple[Int[Array, '*n G'], Int[Array, '*n G']]:
     """The frame and slot of each place of a step, of numpy or JAX integers.
 
     Frames below 0, or at or past the end of a sequence, do not exist: the place
     is filled in the decoder's input and not scored.
+
+    Args:
+      step: from 0.
+      slots: K.
+      frames: length of the sequence, broadcastable to `step`; only a pattern
+        that is not streamable reads it.
+
+    Raises:
+      ValueError: if the pattern is not streamable and `frames` is None.
     """
 
   def layout(self, frames: int, slots: int) -> 'Layout':
     """The whole table for a sequence of `frames` frames."""
     step = np.arange(self.steps(frames, slots))
-    frame, slot = self.cells(step, slots)
+    frame, slot = self.cells(step, slots, np.array(frames))
     inverse = np.full((2, frames, slots), -1)
     exists = (frame >= 0) & (frame < frames)
     where = np.nonzero(exists)
     inverse[:, frame[exists], slot[exists]] = where
     if exists.sum() != frames * slots or (inverse < 0).any():
       raise ValueError(f'{self} is no bijection for {frames} x {slots}')
-    return Layout(frame, slot, inverse[0], inverse[1])
+    return Layout(frame, slot, inverse[0], inverse[1], self.streamable)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,21 +82,30 @@ class Layout:
     slot: [N, G] slot of each place.
     step: [F, K] step that holds a frame's slot.
     place: [F, K] its place in that step.
+    streamable: of the pattern. If not, a shorter row has fewer steps between
+      others, and those that it has are packed: see `packing`.
   """
 
   frame: Int[np.ndarray, 'N G']
   slot: Int[np.ndarray, 'N G']
   step: Int[np.ndarray, 'F K']
   place: Int[np.ndarray, 'F K']
+  streamable: bool = True
 
   def scored(self, lengths: Int[Array, 'B']) -> Bool[Array, 'B N G']:
     """True for places that hold a frame before the row's length."""
     return (self.frame >= 0) & (self.frame < lengths[:, None, None])
 
   def active(self, lengths: Int[Array, 'B']) -> Bool[Array, 'B N']:
-    """True for steps up to the last scored one of each row."""
+    """True for the steps that a row of its own length would have."""
     scored = jnp.any(self.scored(lengths), axis=-1)
+    if not self.streamable:
+      return scored
     return jnp.flip(jnp.cumsum(jnp.flip(scored, 1), axis=1), 1) > 0
+
+  def packing(self, lengths: Int[Array, 'B']) -> 'Packing':
+    """Where each row's own steps stand in the table."""
+    return Packing.of(self.active(lengths))
 
   def to_steps(self, x: Shaped[Array, 'B F K']) -> Shaped[Array, 'B N G']:
     """Moves values from frames to steps; places without a frame hold 0."""
@@ -97,3 +123,40 @@ class Layout:
     later = (self.frame >= frames) & (self.frame < self.step.shape[0])
     rows = np.flatnonzero(later.any(axis=1))
     return int(rows[0]) if rows.size else self.frame.shape[0]
+
+
+class Packing(flax.struct.PyTreeNode):
+  """The steps that each row has, moved to its beginning in their order.
+
+  Attributes:
+    order: [B, N] which step of the table stands at each position of a row.
+    position: [B, N] the inverse: where in a row each step of the table stands.
+    mask: [B, N] the positions that hold a step, a prefix of each row.
+  """
+
+  order: Int[Array, 'B N']
+  position: Int[Array, 'B N']
+  mask: Bool[Array, 'B N']
+
+  @classmethod
+  def of(cls, active: Bool[Array, 'B N']) -> 'Packing':
+    """Packs the steps where `active`; the others follow."""
+    order = jnp.argsort(~active, axis=1, stable=True)
+    before = jnp.cumsum(active, axis=1)
+    gaps = jnp.cumsum(~active, axis=1)
+    count = before[:, -1:]
+    position = jnp.where(active, before, count + gaps) - 1
+    return cls(order, position, jnp.arange(active.shape[1]) < count)
+
+  def pack(self, x: Shaped[Array, 'B N *d']) -> Shaped[Array, 'B N *d']:
+    """From the table's order to the rows'."""
+    return _take_steps(x, self.order)
+
+  def unpack(self, x: Shaped[Array, 'B N *d']) -> Shaped[Array, 'B N *d']:
+    """The inverse of `pack`."""
+    return _take_steps(x, self.position)
+
+
+def _take_steps(x, index):
+  index = index.reshape(*index.shape, *[1] * (x.ndim - 2))
+  return jnp.take_along_axis(x, index, axis=1)

@@ -1,6 +1,6 @@
-"""Patterns over one stream of frames: parallel, delay, flatten.
+"""Patterns over one stream of frames: parallel, delay, stereo, flatten.
 
-As MusicGen defines them (2306.05284, section 2.2 and figure 1).
+As MusicGen defines them (2306.05284, sections 2.2 and 2.4, and figure 1).
 """
 
 import dataclasses
@@ -10,6 +10,8 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.patterns import base
+
+Delays = Annotated[tuple[int, ...], config.Range(min=0)] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Parallel(base.Pattern):
   def steps(self, frames, slots):
     return frames
 
-  def cells(self, step, slots):
+  def cells(self, step, slots, frames=None):
     slot = np.arange(slots)
     return step[..., None] + 0 * slot, slot + 0 * step[..., None]
 
@@ -31,22 +33,25 @@ class Parallel(base.Pattern):
 class Delay(base.Pattern):
   """All slots in one step, slot k of frame f in step f + delays[k].
 
+  Moshi's streams (2410.00037, section 3.4.4) are the delays 0 for the text, and
+  0, 1, 1, 1, 1, 1, 1, 1 for the codebooks of each of the two speakers, whose
+  first is semantic: a step begins with what is said, and acoustics follow it a
+  frame later.
+
   Attributes:
     delays: one for each slot, the smallest 0; None delays each slot by one
       frame more than the one before.
   """
 
-  delays: Annotated[tuple[int, ...], config.Range(min=0)] | None = None
+  delays: Delays = None
 
   def _delays(self, slots):
-    delays = self.delays
-    if delays is None:
-      return np.arange(slots)
-    if len(delays) != slots or min(delays) != 0:
-      raise ValueError(
-          f'delays = {delays}: expected {slots} delays, the smallest 0.'
-      )
-    return np.array(delays)
+    """The delay of each place."""
+    return _checked(self.delays, slots, slots)
+
+  def _slots(self, slots):
+    """The slot of each place."""
+    return np.arange(slots)
 
   def group(self, slots):
     return len(self._delays(slots))
@@ -54,10 +59,58 @@ class Delay(base.Pattern):
   def steps(self, frames, slots):
     return frames + int(self._delays(slots).max()) if frames else 0
 
-  def cells(self, step, slots):
-    delays = self._delays(slots)
-    slot = np.arange(slots)
-    return step[..., None] - delays, slot + 0 * step[..., None]
+  def cells(self, step, slots, frames=None):
+    frame = step[..., None] - self._delays(slots)
+    return frame, self._slots(slots) + 0 * frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Stereo(Delay):
+  """A delay for two or more channels: codebook 1 of each, then codebook 2, ...
+
+  MusicGen's stereo order 1L 1R 2L 2R ..., with the delays 0 0 1 1 ...
+
+  Attributes:
+    delays: one for each codebook of a channel; None: 0, 1, 2, ...
+    channels: of each slot, as a tokenizer's `spec.slots` say; None: the first
+      half of the slots left, the second half right.
+  """
+
+  channels: Annotated[tuple[int, ...], config.Range(min=0)] | None = None
+
+  def _ranks(self, slots):
+    """(channel of each slot, how many of its channel come before it)."""
+    channels = self.channels
+    if channels is None:
+      channels = [2 * k // slots for k in range(slots)]
+    counts = np.bincount(channels)
+    if len(channels) != slots or (counts != counts[0]).any():
+      raise ValueError(
+          f'channels = {tuple(channels)}: expected {slots} entries, as many of'
+          ' each channel.'
+      )
+    ranks = [channels[:k].count(c) for k, c in enumerate(channels)]
+    return np.array(channels), np.array(ranks)
+
+  def _slots(self, slots):
+    channels, ranks = self._ranks(slots)
+    return np.lexsort((channels, ranks))
+
+  def _delays(self, slots):
+    _, ranks = self._ranks(slots)
+    delays = _checked(self.delays, int(ranks.max()) + 1, slots)
+    return delays[np.sort(ranks)]
+
+
+def _checked(delays, count, slots):
+  if delays is None:
+    return np.arange(count)
+  if len(delays) != count or min(delays) != 0:
+    raise ValueError(
+        f'delays = {delays}: expected {count} delays for {slots} slots, the'
+        ' smallest 0.'
+    )
+  return np.array(delays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,5 +123,5 @@ class Flatten(base.Pattern):
   def steps(self, frames, slots):
     return frames * slots
 
-  def cells(self, step, slots):
+  def cells(self, step, slots, frames=None):
     return step[..., None] // slots, step[..., None] % slots
