@@ -149,6 +149,9 @@ def difference(old, new, path: str = 'config') -> list[str]:
       lines.append(f'{name}: {old[key]!r} -> (absent)')
     elif _is_group(old[key]) and _is_group(new[key]):
       lines += difference(old[key], new[key], name)
+    elif _same_groups(old[key], new[key]):
+      for i, (a, b) in enumerate(zip(old[key], new[key], strict=True)):
+        lines += difference(a, b, f'{name}[{i}]')
     elif _plain(old[key]) != _plain(new[key]):
       lines.append(f'{name}: {old[key]!r} -> {new[key]!r}')
   return lines
@@ -186,6 +189,16 @@ def _choose(table, name, path):
 
 def _is_group(value) -> bool:
   return isinstance(value, (Mapping, ml_collections.ConfigDict))
+
+
+def _same_groups(*values) -> bool:
+  """Whether all are equally many groups in a row."""
+  lists = all(isinstance(v, (tuple, list)) for v in values)
+  return (
+      lists
+      and len({len(v) for v in values}) == 1
+      and all(_is_group(entry) for v in values for entry in v)
+  )
 
 
 def _as_dict(config, path) -> dict[str, Any]:
@@ -307,8 +320,19 @@ def _set(result, name, annotation, value):
       return
   if dataclasses.is_dataclass(value):
     result[name] = to_config(value)
+  elif typing.get_origin(base) is tuple and value is not None:
+    result[name] = tuple(
+        _entry(typing.get_args(base)[0], entry) for entry in value
+    )
   elif value is None and base in (int, float, str, bool):
     # A placeholder keeps the type, so that a flag can set it later.
     result[name] = config_dict.placeholder(base)
   else:
     result[name] = value
+
+
+def _entry(annotation, value):
+  """An entry of a tuple; groups as plain dicts, since JSON knows them."""
+  holder = ml_collections.ConfigDict()
+  _set(holder, 'value', annotation, value)
+  return holder.to_dict()['value']

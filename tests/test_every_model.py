@@ -64,9 +64,7 @@ def _lm():
       decoders.DECODERS,
       'tokens',
       vocabularies=(11, 13),
-      backbone=config.kind(
-          decoders.BACKBONES, 'transformer', width=16, layers=2
-      ),
+      backbone=config.kind(decoders.BACKBONES, 'stack', width=16, layers=2),
   )
   return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=9)
 

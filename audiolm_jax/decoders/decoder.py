@@ -12,10 +12,10 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import patterns
 from audiolm_jax.decoders import heads
-from audiolm_jax.decoders import transformer
+from audiolm_jax.decoders import stack
 from audiolm_jax.patterns import interleaving
 
-BACKBONES = {'transformer': transformer.Transformer}
+BACKBONES = {'stack': stack.Stack}
 HEADS = {'independent': heads.Independent}
 
 
@@ -76,9 +76,7 @@ class Decoder(nn.Module):
   pattern: Annotated[Any, config.Kind(lambda: patterns.PATTERNS)] = (
       interleaving.Delay()
   )
-  backbone: Annotated[Any, config.Kind(lambda: BACKBONES)] = (
-      transformer.Transformer()
-  )
+  backbone: Annotated[Any, config.Kind(lambda: BACKBONES)] = stack.Stack()
   head: Annotated[Any, config.Kind(lambda: HEADS)] = heads.Independent()
 
   @property
@@ -95,14 +93,12 @@ class Decoder(nn.Module):
       self,
       codes: Int[Array, 'B F K'],
       lengths: Int[Array, 'B'],
-      deterministic: bool = True,
   ) -> Scores:
     """Log-probability of every code of every row's first `lengths` frames.
 
     Args:
       codes: anything past a row's length changes nothing.
       lengths: frames of each row.
-      deterministic: False applies dropout, from the rng stream 'dropout'.
     """
     frames, slots = codes.shape[1:]
     layout = self.pattern.layout(frames, slots)
@@ -115,26 +111,34 @@ class Decoder(nn.Module):
         np.concatenate([layout.slot[:1], layout.slot[:-1]]),
         jnp.pad(exists[:, :-1], later),
     )
-    h, _ = self.backbone(x, layout.active(lengths), deterministic=deterministic)
+    h, _ = self.backbone(x, layout.active(lengths))
     log_prob = self.head.log_prob(h, steps, layout.slot, self.vocabularies)
     log_prob = layout.to_frames(jnp.where(exists, log_prob, 0))
     return Scores(log_prob, layout.to_frames(exists), self.head.tag)
 
-  def init_cache(self, batch: int, steps: int) -> transformer.Cache:
-    """An empty state with room for `steps` steps."""
-    return self.backbone.init_cache(batch, steps)
+  @nn.nowrap
+  def initial_state(self, batch: int, room: int) -> Any:
+    """The backbone's state before the first step.
+
+    Args:
+      batch: rows.
+      room: steps that attention without a window keeps in sight.
+    """
+    backbone = self.backbone.with_room(room)
+    return backbone.initial_state(batch, backbone.output_spec(None))
 
   def extend(
       self,
-      cache: transformer.Cache,
+      state: Any,
       codes: Int[Array, 'B n G'],
       slots: Int[Array, 'B n G'],
       exists: Bool[Array, 'B n G'],
-  ) -> tuple[Float[Array, 'B D'], transformer.Cache]:
+  ) -> tuple[Float[Array, 'B D'], Any]:
     """Takes in the next n >= 1 steps; what predicts the step after them."""
     x = self.embedding(codes, slots, exists)
-    h, cache = self.backbone(x, cache=cache)
-    return h[:, -1], cache
+    mask = jnp.ones(x.shape[:2], bool)
+    output = self.backbone.transform(x, mask, state)
+    return output.y[:, -1], output.state
 
   def sample(
       self,

@@ -54,7 +54,7 @@ def start(
   Args:
     decoder: what generates.
     frames: length of each row's sequence; `ENDLESS` for a stream.
-    steps: room in the cache; no more steps may be taken.
+    steps: that attention without a window keeps in sight.
     rng: a key.
   """
   batch = frames.shape[0]
@@ -62,7 +62,7 @@ def start(
   _, slots = decoder.pattern.cells(step, len(decoder.vocabularies))
   none = jnp.zeros((batch, decoder.group), jnp.int32)
   return State(
-      cache=decoder.init_cache(batch, steps),
+      cache=decoder.initial_state(batch, steps),
       codes=none,
       slots=slots,
       exists=none.astype(bool),
@@ -73,17 +73,13 @@ def start(
 
 
 def restart(state: State, fresh: State, rows: Bool[Array, 'B']) -> State:
-  """`state` with some rows taken from `fresh`, a state of `start`.
-
-  What the cache holds of a restarted row's past is out of its sight.
-  """
+  """`state` with some rows taken from `fresh`, a state of `start`."""
 
   def pick(new, old):
     return jnp.where(rows.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
-  position = pick(fresh.cache.position, state.cache.position)
   return state.replace(
-      cache=state.cache.replace(position=position),
+      cache=jax.tree.map(pick, fresh.cache, state.cache),
       **{
           name: pick(getattr(fresh, name), getattr(state, name))
           for name in ('codes', 'slots', 'exists', 'step', 'frames')

@@ -90,7 +90,6 @@ class LM(base.Objective):
         {'params': variables['lm']['params']},
         batch['codes'],
         batch['lengths'],
-        deterministic=False,
         rngs={'dropout': rng},
         method='score',
     )

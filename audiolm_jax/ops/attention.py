@@ -1,16 +1,20 @@
-"""Attention as pure functions: masks, rotary positions, scaled dot products.
+"""Attention as pure functions: masks, softmax over several sets of keys, rings.
 
-Keys that are not valid may hold anything, NaN included: they reach no output.
+Keys lead with their heads, [B J S D], as matrix products want them: a step
+then reads a cache where it lies.
 """
 
+from collections.abc import Sequence
 import dataclasses
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 Kind = Literal['causal', 'bidirectional', 'block_causal']
+# Queries taken at a time where each sees the whole row.
+_CHUNK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,33 +54,93 @@ class Mask:
 CAUSAL = Mask()
 
 
-def rotary(
-    positions: Int[Array, 'B N'], features: int, theta: float
-) -> tuple[Float[Array, 'B N 1 h'], Float[Array, 'B N 1 h']]:
-  """Cosines and sines for `rotate` (RoFormer, 2104.09864, eq. 15), fp32.
+class Part(NamedTuple):
+  """Queries, and some of the keys that they see.
 
-  Raises:
-    ValueError: if `features`, the width of a head, is odd.
+  Attributes:
+    q: queries. They may differ between parts, as when some keys are seen from
+      another distance.
+    k: keys, finite.
+    v: values, finite.
+    allowed: what each query sees; its first axis may be 1.
   """
-  if features % 2:
-    raise ValueError(f'rotary positions need an even head width: {features}')
-  half = jnp.arange(features // 2, dtype=jnp.float32)
-  frequencies = theta ** (-2.0 * half / features)
-  angles = positions[..., None, None].astype(jnp.float32) * frequencies
-  return jnp.cos(angles), jnp.sin(angles)
+
+  q: Float[Array, 'B N H D']
+  k: Float[Array, 'B J S D']
+  v: Float[Array, 'B J S D']
+  allowed: Bool[Array, 'B N S']
 
 
-def rotate(
-    x: Float[Array, 'B N H D'],
-    rotation: tuple[Float[Array, 'B N 1 h'], Float[Array, 'B N 1 h']],
+class Keys(NamedTuple):
+  """Keys and where they stand.
+
+  Attributes:
+    k: keys, finite.
+    v: values, finite.
+    places: their positions; the first axis may be 1, as in `exists`.
+    exists: whether they may be seen at all.
+  """
+
+  k: Float[Array, 'B J S D']
+  v: Float[Array, 'B J S D']
+  places: Int[Array, 'B S']
+  exists: Bool[Array, 'B S']
+
+
+def attend_parts(
+    parts: Sequence[Part],
+    sinks: Float[Array, 'H'] | None = None,
+    scale: float | None = None,
 ) -> Float[Array, 'B N H D']:
-  """Rotates pairs (x[i], x[i + D / 2]) by the position's angles."""
-  cos, sin = rotation
-  left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  rotated = jnp.concatenate(
-      [left * cos - right * sin, right * cos + left * sin], axis=-1
-  )
-  return rotated.astype(x.dtype)
+  """Attention with one fp32 softmax over the keys of all parts.
+
+  Args:
+    parts: head h of a part's queries reads key head h // (H / J) (GQA,
+      2305.13245).
+    sinks: a further logit for each head, which takes its share of the softmax
+      and adds nothing (gpt-oss).
+    scale: of the products of queries and keys; None for D**-.5.
+
+  Returns:
+    The attended values in their dtype; zeros where a query sees nothing.
+  """
+  batch, queries, heads, features = parts[0].q.shape
+  groups = parts[0].k.shape[1]
+  scale = features**-0.5 if scale is None else scale
+  # A finite floor: inf - inf of a row without any key would be NaN.
+  low = jnp.finfo(jnp.float32).min
+  scores = []
+  for part in parts:
+    q = part.q.reshape(batch, queries, groups, heads // groups, features)
+    score = jnp.einsum(
+        'bjrnd,bjsd->bjrns',
+        jnp.moveaxis(q, 1, 3),
+        part.k,
+        preferred_element_type=jnp.float32,
+    )
+    scores.append(jnp.where(part.allowed[:, None, None], score * scale, low))
+  # `initial` also serves a sequence of no keys at all.
+  most = [jnp.max(s, axis=-1, keepdims=True, initial=low) for s in scores]
+  if sinks is not None:
+    sinks = sinks.astype(jnp.float32).reshape(groups, -1, 1, 1)
+    most.append(jnp.broadcast_to(sinks, most[0].shape))
+  most = jax.lax.stop_gradient(jnp.stack(most).max(axis=0))
+  total = 0.0 if sinks is None else jnp.exp(sinks - most)
+  y = 0.0
+  for part, score in zip(parts, scores, strict=True):
+    weights = jnp.exp(score - most)
+    weights = jnp.where(part.allowed[:, None, None], weights, 0)
+    total += jnp.sum(weights, axis=-1, keepdims=True)
+    y += jnp.einsum(
+        'bjrns,bjsd->bjrnd',
+        weights.astype(part.v.dtype),
+        part.v,
+        preferred_element_type=jnp.float32,
+    )
+  # Divided by at the end, where there is less to divide.
+  y = jnp.moveaxis(y / jnp.where(total > 0, total, 1), 3, 1)
+  y = y.astype(parts[0].v.dtype)
+  return y.reshape(batch, queries, heads, features)
 
 
 def attend(
@@ -86,59 +150,141 @@ def attend(
     seen: Bool[Array, 'B N S'],
     valid: Bool[Array, 'B S'],
 ) -> Float[Array, 'B N H D']:
-  """Scaled dot-product attention with grouped queries; the softmax is fp32.
+  """`attend_parts` with one set of keys that may hold anything if not valid.
 
   Args:
-    q: queries; head h reads key head h // (H / J) (GQA, 2305.13245).
+    q: queries.
     k: keys.
     v: values.
     seen: what each query may see, from a `Mask`.
-    valid: keys that exist. Others may hold NaN.
-
-  Returns:
-    The attended values in q's dtype; zeros where a query sees nothing.
+    valid: keys that exist. Others may hold NaN: they reach no output.
   """
-  batch, queries, heads, features = q.shape
-  groups = k.shape[2]
   exists = valid[:, :, None, None]
-  k, v = jnp.where(exists, k, 0), jnp.where(exists, v, 0)
-  # Heads lead, as matrix products want them.
-  q = q.reshape(batch, queries, groups, heads // groups, features)
-  q, k, v = jnp.moveaxis(q, 1, 3), jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
-  scores = jnp.einsum(
-      'bjrnd,bjsd->bjrns', q, k, preferred_element_type=jnp.float32
-  )
-  allowed = (seen & valid[:, None, :])[:, None, None]
-  # A finite floor: inf - inf of a row without any key would be NaN.
-  low = jnp.finfo(jnp.float32).min
-  scores = jnp.where(allowed, scores * features**-0.5, low)
-  # `initial` also serves a sequence of no keys at all.
-  most = jnp.max(scores, axis=-1, keepdims=True, initial=low)
-  most = jax.lax.stop_gradient(most)
-  weights = jnp.where(allowed, jnp.exp(scores - most), 0)
-  # Divided by at the end, where there is less to divide.
-  total = jnp.sum(weights, axis=-1, keepdims=True)
-  y = jnp.einsum(
-      'bjrns,bjsd->bjrnd',
-      weights.astype(v.dtype),
-      v,
-      preferred_element_type=jnp.float32,
-  )
-  y = jnp.moveaxis(y / jnp.where(total > 0, total, 1), 3, 1)
-  return y.astype(v.dtype).reshape(batch, queries, heads, features)
+  k, v = (heads_first(jnp.where(exists, a, 0)) for a in (k, v))
+  return attend_parts([Part(q, k, v, seen & valid[:, None, :])])
 
 
-def write_cache(
-    cache: Float[Array, 'B S J D'],
-    new: Float[Array, 'B n J D'],
-    position: Int[Array, 'B'],
-) -> Float[Array, 'B S J D']:
-  """Writes each row's n new keys (or values) from its own position on.
+def heads_first(x: Float[Array, 'B S J D']) -> Float[Array, 'B J S D']:
+  """Keys as `attend_parts` takes them."""
+  return jnp.swapaxes(x, 1, 2)
 
-  The caller keeps position + n <= S: XLA would shift a later write back.
+
+def attend_keys(
+    q: Float[Array, 'B N H D'],
+    positions: Int[Array, 'B N'],
+    sets: Sequence[Keys],
+    mask: Mask,
+    kept: tuple[Float[Array, 'B N H D'], Keys] | None = None,
+    sinks: Float[Array, 'H'] | None = None,
+    scale: float | None = None,
+) -> Float[Array, 'B N H D']:
+  """Attention by position, in memory linear in the number of queries.
+
+  Args:
+    q: queries.
+    positions: theirs, without gaps; the first axis may be 1.
+    sets: keys, in order of position. The last set begins at the position of the
+      first query.
+    mask: what is seen of them.
+    kept: further keys that everything after them sees, and the queries that
+      they are seen with.
+    sinks: see `attend_parts`.
+    scale: likewise.
   """
+  length = q.shape[1]
+  behind = mask.window is not None and mask.kind == 'causal'
+  size = mask.window if behind else _CHUNK
 
-  def row(cache, new, position):
-    return jax.lax.dynamic_update_slice_in_dim(cache, new, position, axis=0)
+  def run(q, positions, sets, q_kept):
+    parts = [
+        Part(q, s.k, s.v, mask(positions, s.places) & s.exists[:, None, :])
+        for s in sets
+    ]
+    if kept is not None:
+      keys = kept[1]
+      seen = CAUSAL(positions, keys.places) & keys.exists[:, None, :]
+      parts.append(Part(q_kept, keys.k, keys.v, seen))
+    return attend_parts(parts, sinks, scale)
 
-  return jax.vmap(row)(cache, new.astype(cache.dtype), position)
+  q_kept = None if kept is None else kept[0]
+  if length <= 2 * size:
+    return run(q, positions, sets, q_kept)
+  # A window reaches back into the chunk before, which may be of another set.
+  before = sum(s.k.shape[2] for s in sets[:-1])
+  ahead = max(size - before, 0) if behind else 0
+  after = -length % size
+
+  def joined(name, axis):
+    found = [getattr(s, name) for s in sets]
+    rows = max(a.shape[0] for a in found)
+    found = [jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in found]
+    return _pad(jnp.concatenate(found, axis), axis, ahead, after)
+
+  keys = Keys(
+      joined('k', 2), joined('v', 2), joined('places', 1), joined('exists', 1)
+  )
+  q, positions = _pad(q, 1, 0, after), _pad(positions, 1, 0, after)
+  if kept is not None:
+    q_kept = _pad(q_kept, 1, 0, after)
+  span = 2 * size if behind else keys.k.shape[2]
+  first = before + ahead - size if behind else 0
+
+  @jax.checkpoint
+  def chunk(start):
+    def queries(x):
+      return jax.lax.dynamic_slice_in_dim(x, start, size, axis=1)
+
+    def seen(x, axis):
+      if not behind:
+        return x
+      return jax.lax.dynamic_slice_in_dim(x, first + start, span, axis=axis)
+
+    near = Keys(
+        seen(keys.k, 2),
+        seen(keys.v, 2),
+        seen(keys.places, 1),
+        seen(keys.exists, 1),
+    )
+    here = None if kept is None else queries(q_kept)
+    return run(queries(q), queries(positions), [near], here)
+
+  y = jax.lax.map(chunk, jnp.arange(0, length + after, size))
+  y = jnp.moveaxis(y, 0, 1).reshape(q.shape)
+  return y[:, :length]
+
+
+def _pad(x, axis, before, after):
+  """Zeros (False) at both ends of an axis."""
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (before, after)
+  return jnp.pad(x, widths)
+
+
+def ring_places(count: Int[Array, 'B'], slots: int) -> Int[Array, 'B S']:
+  """The position that each slot of a ring holds after `count` positions.
+
+  Position p lies in slot p % slots. Below 0: the slot is still empty.
+  """
+  last = count[:, None] - 1
+  return last - (last - jnp.arange(slots)) % slots
+
+
+def write_ring(
+    ring: Float[Array, 'B J S D'],
+    new: Float[Array, 'B N J D'],
+    positions: Int[Array, 'B N'],
+    written: Bool[Array, 'B N'],
+) -> Float[Array, 'B J S D']:
+  """Each row's new keys (or values) in their slots.
+
+  Args:
+    ring: of S slots.
+    new: what to write.
+    positions: theirs; position p goes to slot p % S.
+    written: others are dropped. No two of a row may share a slot.
+  """
+  slots = ring.shape[2]
+  # Out of bounds, where writes are dropped.
+  places = jnp.where(written, positions % slots, slots)
+  rows = jnp.arange(ring.shape[0])[:, None]
+  return ring.at[rows, :, places].set(new.astype(ring.dtype), mode='drop')

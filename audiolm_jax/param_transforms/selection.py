@@ -19,7 +19,7 @@ class Frozen(base.ParamTransform):
 
   Attributes:
     patterns: regular expressions, found anywhere in a path such as
-      'backbone/layers/attention/query'. The default freezes all.
+      'backbone/layers/block_0/mixer/query'. The default freezes all.
   """
 
   patterns: tuple[str, ...] = ('',)

@@ -5,11 +5,10 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
-import numpy as np
 
 from audiolm_jax import ops
 from audiolm_jax.ops import attention
+from audiolm_jax.ops import rotary
 from audiolm_jax.streaming import base
 from audiolm_jax.streaming import layers
 from audiolm_jax.streaming import norms
@@ -108,7 +107,7 @@ class LocalAttention(base.Steppable):
     if self.rotary != 'none':
       rotation = None
       if self.rotary == 'time':
-        rotation = _rotary(positions, size, self.rope_theta)
+        rotation = rotary.Rope(self.rope_theta).rotation(positions, size)
       q = self._rotate(q, rotation)
       k = self._rotate(k, rotation)
     keys, values, past = k, v, None
@@ -127,9 +126,10 @@ class LocalAttention(base.Steppable):
   def _rotate(self, x, rotation):
     if rotation is None:  # by the number of the head
       heads = jnp.arange(x.shape[2])[None]
-      cos, sin = _rotary(heads, x.shape[3], self.rope_theta)
+      rope = rotary.Rope(self.rope_theta)
+      cos, sin = rope.rotation(heads, x.shape[3])
       rotation = jnp.moveaxis(cos, 1, 2), jnp.moveaxis(sin, 1, 2)
-    return attention.rotate(x, rotation)
+    return rotary.rotate(x, rotation)
 
   @nn.nowrap
   def _chunks(self, q, keys, values, positions, past, mask):
@@ -391,25 +391,3 @@ def _project(module, x, name, features, axes):
     bias = ops.weight(module, f'{name}_bias', init, (features,), (None,))
     y += ops.materialize(bias, y.dtype)
   return y
-
-
-def _rotary(
-    positions: Int[Array, 'B N'], features: int, theta: float
-) -> tuple[Float[Array, 'B N 1 h'], Float[Array, 'B N 1 h']]:
-  """`attention.rotary`, exact however long a stream has run.
-
-  The product of a position and a frequency in fp32 is off by a radian after
-  some days of 25 Hz frames. Here the angle is a sum over the bits of the
-  position, each reduced by whole turns in double precision.
-  """
-  half = np.arange(features // 2)
-  frequencies = theta ** (-2.0 * half / features)
-  turns = np.ldexp(frequencies, np.arange(31)[:, None]) % (2 * np.pi)
-  bits = (positions[..., None] >> jnp.arange(31)) & 1
-  angles = jnp.einsum(
-      'bnk,kh->bnh',
-      bits.astype(jnp.float32),
-      turns.astype(np.float32),
-      precision=jax.lax.Precision.HIGHEST,
-  )[:, :, None]
-  return jnp.cos(angles), jnp.sin(angles)

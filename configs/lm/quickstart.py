@@ -29,9 +29,9 @@ CODEBOOKS = 4
 def get_config(arg: str = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   steps = {'cpu': 400, 'smoke': 20}[arg]
-  backbone = {
-      'cpu': {'width': 256, 'layers': 4, 'heads': 4, 'mlp_width': 1024},
-      'smoke': {'width': 64, 'layers': 2, 'heads': 2, 'mlp_width': 128},
+  width, layers, heads, hidden = {
+      'cpu': (256, 4, 4, 1024),
+      'smoke': (64, 2, 2, 128),
   }[arg]
   frames = {'cpu': 128, 'smoke': 64}[arg]
   tokens = 'runs/quickstart/tokens'
@@ -48,11 +48,17 @@ def get_config(arg: str = 'cpu'):
               'vocabularies': (1024,) * CODEBOOKS,
               'pattern': {'kind': 'delay'},
               'backbone': {
-                  'kind': 'transformer',
+                  'kind': 'stack',
+                  'width': width,
+                  'layers': layers,
+                  'mixers': ({'kind': 'attention', 'heads': heads},),
                   # Its gradient is 1.7x faster than SwiGLU's on CPUs.
-                  'activation': 'relu',
+                  'mlp': {
+                      'kind': 'dense',
+                      'hidden': hidden,
+                      'activation': 'relu',
+                  },
                   'dropout': 0.1,
-                  **backbone,
               },
           },
       ),

@@ -12,7 +12,9 @@ import pytest
 
 from audiolm_jax import ops
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import transformer
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack
+from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.patterns import interleaving
 
 PATTERNS = [
@@ -37,17 +39,11 @@ def scorer(decoder):
   )
 
 
-def make(pattern, vocabularies=(3, 3), **backbone):
-  backbone = {
-      'width': 8,
-      'layers': 2,
-      'heads': 2,
-      'kv_heads': 1,
-      'mlp_width': 8,
-      **backbone,
-  }
+def make(pattern, vocabularies=(3, 3), *, mlp=None, mixer=None, **options):
+  mixer = attention.Attention(**{'heads': 2, 'kv_heads': 1, **(mixer or {})})
+  mlp = mlps.Dense(8, **(mlp or {}))
   return decoder_lib.Decoder(
-      vocabularies, pattern, transformer.Transformer(**backbone)
+      vocabularies, pattern, stack.Stack(8, 2, (mixer,), mlp, **options)
   )
 
 
@@ -147,7 +143,7 @@ def test_no_code_sees_itself_or_what_the_pattern_puts_later(model):
 
 @pytest.mark.parametrize('block', [1, 2])
 def test_stepwise_log_probs_equal_teacher_forced_ones(model, block):
-  """Chunked or one by one, and after a reset of one row's cache."""
+  """Chunked or one by one."""
   decoder, params, score = model
   codes = np.random.default_rng(1).integers(0, 3, (2, 3, 2)).astype(np.int32)
   lengths = np.array([3, 3], np.int32)
@@ -183,11 +179,7 @@ def test_stepwise_log_probs_equal_teacher_forced_ones(model, block):
         method='sample',
     )[1]
 
-  cache = decoder.init_cache(2, count + 3)
-  # Row 1 has heard something else before, and starts again.
-  noise = [np.repeat(x[:, :1], block, 1) for x in (steps, slots, exists)]
-  _, cache = extend(cache, *noise)
-  cache = cache.replace(position=jnp.zeros(2, jnp.int32))
+  cache = decoder.initial_state(2, count)
   outputs = []
   for n in range(0, count, block):
     h, cache = extend(cache, *[x[:, n : n + block] for x in inputs])
@@ -254,9 +246,9 @@ def test_codes_beyond_a_slots_vocabulary_have_no_probability():
     [
         {'remat': 'full'},
         {'remat': 'dots'},
-        {'activation': 'relu'},
-        {'activation': 'gelu'},
-        {'window': 2},
+        {'mlp': {'activation': 'relu'}},
+        {'mlp': {'activation': 'gelu'}},
+        {'mixer': {'window': 2}},
         {'dtype': 'bfloat16'},
     ],
     ids=str,
@@ -268,19 +260,11 @@ def test_what_each_backbone_field_changes(change):
   lengths = np.array([6, 5], np.int32)
 
   def loss(decoder):
-    if decoder.backbone.activation == 'swiglu':
-      tree = params
-    else:
-      layers = params['backbone']['layers']
-      mlp = {k: v for k, v in layers['mlp'].items() if k != 'gate'}
-      layers = {**layers, 'mlp': mlp}
-      tree = {**params, 'backbone': {**params['backbone'], 'layers': layers}}
-
     def total(params):
       scores = decoder.apply({'params': params}, codes, lengths, method='score')
       return -scores.log_prob.sum()
 
-    value, gradient = quick_jit(jax.value_and_grad(total))(tree)
+    value, gradient = quick_jit(jax.value_and_grad(total))(params)
     assert value.dtype == jnp.float32
     return float(value), gradient
 
@@ -310,7 +294,6 @@ def test_dropout_needs_its_rng_and_changes_the_score():
         {'params': params},
         codes,
         np.array([4]),
-        deterministic=False,
         rngs={'dropout': jax.random.key(seed)},
         method='score',
     ).log_prob.sum()
@@ -320,4 +303,4 @@ def test_dropout_needs_its_rng_and_changes_the_score():
 
 def test_heads_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match='width 8, heads 3'):
-    init(make(PATTERNS[0], heads=3, kv_heads=None))
+    init(make(PATTERNS[0], mixer={'heads': 3, 'kv_heads': None}))

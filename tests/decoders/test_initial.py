@@ -53,9 +53,7 @@ def _settings(tmp_path):
   decoder = {
       'kind': 'tokens',
       'vocabularies': (7, 7),
-      'backbone': config.kind(
-          decoders.BACKBONES, 'transformer', width=8, layers=1, heads=2
-      ),
+      'backbone': config.kind(decoders.BACKBONES, 'stack', width=8, layers=1),
   }
   objective = config.build(
       lm.LM, {'decoder': decoder, 'frames': 4, 'codebooks': str(tmp_path)}

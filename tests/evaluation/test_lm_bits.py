@@ -50,14 +50,19 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def objective():
-  backbone = {'width': 8, 'layers': 1, 'heads': 1, 'mlp_width': 8}
   settings = config.kind(
       objectives.OBJECTIVES,
       'lm',
       decoder={
           'kind': 'tokens',
           'vocabularies': (V, V),
-          'backbone': {'kind': 'transformer', **backbone},
+          'backbone': {
+              'kind': 'stack',
+              'width': 8,
+              'layers': 1,
+              'mixers': ({'kind': 'attention', 'heads': 1},),
+              'mlp': {'kind': 'dense', 'hidden': 8},
+          },
       },
   )
   return config.build_kind(objectives.OBJECTIVES, settings)

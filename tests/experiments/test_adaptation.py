@@ -56,7 +56,13 @@ def places(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('experiment')
   _write_cache(base / 'tokens', ('en', 'fr', 'es'))
   _write_cache(workdir / 'tokens_it', ('it',))
-  backbone = {'width': 8, 'layers': 1, 'heads': 1, 'mlp_width': 8}
+  backbone = {
+      'kind': 'stack',
+      'width': 8,
+      'layers': 1,
+      'mixers': ({'kind': 'attention', 'heads': 1},),
+      'mlp': {'kind': 'dense', 'hidden': 8},
+  }
   train.train(
       config.defaults(
           train.Config,
@@ -67,7 +73,7 @@ def places(tmp_path_factory):
               decoder={
                   'kind': 'tokens',
                   'vocabularies': (V,) * K,
-                  'backbone': {'kind': 'transformer', **backbone},
+                  'backbone': backbone,
               },
           ),
           data=config.kind(

@@ -10,7 +10,9 @@ import pytest
 
 from audiolm_jax import generation
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import transformer
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack
+from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.patterns import interleaving
 
 V, F, K = 5, 6, 2
@@ -27,7 +29,7 @@ def model(request):
   decoder = decoder_lib.Decoder(
       (V,) * K,
       request.param,
-      transformer.Transformer(width=8, layers=2, heads=2, mlp_width=8),
+      stack.Stack(8, 2, (attention.Attention(2),), mlps.Dense(8)),
   )
 
   @functools.partial(

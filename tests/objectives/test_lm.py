@@ -21,11 +21,11 @@ def objective():
           'kind': 'tokens',
           'vocabularies': (7, 7),
           'backbone': {
-              'kind': 'transformer',
+              'kind': 'stack',
               'width': 8,
               'layers': 1,
-              'heads': 2,
-              'mlp_width': 8,
+              'mixers': ({'kind': 'attention', 'heads': 2},),
+              'mlp': {'kind': 'dense', 'hidden': 8},
           },
       },
   )

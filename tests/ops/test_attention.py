@@ -81,37 +81,17 @@ def test_gradients_are_finite_and_zero_at_invalid_keys():
     assert np.abs(gradient[1]).max() == 0
 
 
-def test_rotary_scores_depend_on_distance_only_and_keep_norms():
-  rng = np.random.default_rng(1)
-  q, k = rng.normal(size=(2, 1, 1, 1, 8)).astype(np.float32)
-
-  def score(query, key):
-    turned = [
-        attention.rotate(x, attention.rotary(jnp.array([[p]]), 8, 100.0))
-        for x, p in ((q, query), (k, key))
-    ]
-    np.testing.assert_allclose(
-        [jnp.linalg.norm(x) for x in turned],
-        [np.linalg.norm(q), np.linalg.norm(k)],
-        rtol=1e-5,
-    )
-    return float(jnp.sum(turned[0] * turned[1]))
-
-  assert score(7, 3) == pytest.approx(score(104, 100), rel=1e-4)
-  assert score(7, 3) != pytest.approx(score(8, 3), rel=1e-2)
-  assert score(0, 0) == pytest.approx(float(np.sum(q * k)), rel=1e-5)
-
-
-def test_rotary_needs_an_even_width():
-  with pytest.raises(ValueError, match='even head width: 3'):
-    attention.rotary(jnp.arange(2)[None], 3, 100.0)
-
-
-def test_write_cache_writes_each_row_at_its_position():
-  cache = jnp.zeros((2, 4, 1, 1))
-  new = jnp.array([[1.0, 2.0], [3.0, 4.0]])[..., None, None]
-  out = attention.write_cache(cache, new, jnp.array([0, 2]))
-  np.testing.assert_array_equal(out[..., 0, 0], [[1, 2, 0, 0], [0, 0, 3, 4]])
+def test_a_ring_holds_the_last_of_each_row():
+  ring = jnp.zeros((2, 1, 3, 1))
+  new = 1.0 + jnp.arange(10).reshape(2, 5, 1, 1)
+  written = np.array(
+      [[False, False, True, True, True], [True] * 2 + [False] * 3]
+  )
+  places = np.broadcast_to(np.arange(5), (2, 5))
+  ring = attention.write_ring(ring, new, places, written)
+  found = attention.ring_places(jnp.array([5, 2]), 3)
+  np.testing.assert_array_equal(found, [[3, 4, 2], [0, 1, -1]])
+  np.testing.assert_array_equal(ring[:, 0, :, 0], [[4, 5, 3], [6, 7, 0]])
 
 
 def test_nothing_attends_to_nothing():

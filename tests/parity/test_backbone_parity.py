@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.decoders import transformer
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack
+from audiolm_jax.decoders.mixers import attention as mixer
 from audiolm_jax.ops import attention
 from audiolm_jax.ops import mel
 from audiolm_jax.ops import stft
@@ -45,14 +47,14 @@ def _llama():
 
 
 _NAMES = {
-    ('attention', 'query'): 'self_attn.q_proj',
-    ('attention', 'key'): 'self_attn.k_proj',
-    ('attention', 'value'): 'self_attn.v_proj',
-    ('attention', 'out'): 'self_attn.o_proj',
+    ('mixer', 'query'): 'self_attn.q_proj',
+    ('mixer', 'key'): 'self_attn.k_proj',
+    ('mixer', 'value'): 'self_attn.v_proj',
+    ('mixer', 'out'): 'self_attn.o_proj',
     ('mlp', 'gate'): 'mlp.gate_proj',
     ('mlp', 'up'): 'mlp.up_proj',
     ('mlp', 'down'): 'mlp.down_proj',
-    ('attention_norm', 'scale'): 'input_layernorm',
+    ('mixer_norm', 'scale'): 'input_layernorm',
     ('mlp_norm', 'scale'): 'post_attention_layernorm',
 }
 
@@ -63,7 +65,10 @@ def _params(llama):
   for (group, name), theirs in _NAMES.items():
     stack = [found[f'layers.{i}.{theirs}.weight'].T for i in range(3)]
     layers.setdefault(group, {})[name] = jnp.stack(stack)
-  return {'layers': layers, 'norm': {'scale': found['norm.weight']}}
+  return {
+      'layers': {'block_0': layers},
+      'norm': {'scale': found['norm.weight']},
+  }
 
 
 @pytest.mark.parametrize('padding', ['none', 'right'])
@@ -74,9 +79,7 @@ def test_the_backbone_is_llama(llama, padding):
   valid = np.ones((2, 9), bool)
   if padding == 'right':
     valid[1, 5:] = False
-  ours = transformer.Transformer(
-      width=32, layers=3, heads=4, kv_heads=2, mlp_width=48
-  )
+  ours = stack.Stack(32, 3, (mixer.Attention(4, 2),), mlps.Dense(48))
   got, _ = jax.jit(ours.apply)({'params': _params(llama)}, x, valid)
   with torch.no_grad():
     want = llama(
@@ -92,21 +95,19 @@ def test_two_weights_of_a_shape_swapped_are_noticed(llama):
   import torch  # pylint: disable=g-import-not-at-top
 
   x = _random(1, 9, 32)
-  ours = transformer.Transformer(
-      width=32, layers=3, heads=4, kv_heads=2, mlp_width=48
-  )
+  ours = stack.Stack(32, 3, (mixer.Attention(4, 2),), mlps.Dense(48))
   with torch.no_grad():
     want = llama(inputs_embeds=torch.tensor(x)).last_hidden_state.numpy()
   apply = jax.jit(ours.apply)
   for group, one, other in (
-      ('attention', 'query', 'out'),
-      ('attention', 'key', 'value'),
+      ('mixer', 'query', 'out'),
+      ('mixer', 'key', 'value'),
       ('mlp', 'gate', 'up'),
   ):
     params = _params(llama)
-    part = params['layers'][group]
+    part = params['layers']['block_0'][group]
     part[one], part[other] = part[other], part[one]
-    got, _ = apply({'params': params}, x)
+    got, _ = apply({'params': params}, x, np.ones((1, 9), bool))
     assert np.abs(np.asarray(got) - want).max() > 1e-2, (one, other)
 
 

@@ -16,6 +16,7 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import streaming
 from audiolm_jax.ops import attention
+from audiolm_jax.ops import rotary
 from audiolm_jax.tokenizers.parts import dac
 
 # Of the attention; neither is an option in the original.
@@ -179,9 +180,9 @@ class WindowAttention(streaming.Steppable):
     y = ops.einsum('btd,df->btf', y, w)
     y = y.reshape(count, self.window, 3, width // HEAD, HEAD)
     q, k, v = jnp.moveaxis(y, 2, 0)
-    positions = jnp.broadcast_to(jnp.arange(self.window), (count, self.window))
-    rotation = attention.rotary(positions, HEAD, THETA)
-    q, k = attention.rotate(q, rotation), attention.rotate(k, rotation)
+    positions = jnp.arange(self.window)[None]
+    rotation = rotary.Rope(THETA).rotation(positions, HEAD)
+    q, k = rotary.rotate(q, rotation), rotary.rotate(k, rotation)
     seen = jnp.ones((count, self.window, self.window), bool)
     y = attention.attend(q, k, v, seen, valid).reshape(x.shape)
     w = self._weight('out', (width, width), ('heads', 'embed'))

@@ -1,0 +1,312 @@
+"""Attention over time, and over a context."""
+
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from audiolm_jax import config
+from audiolm_jax import ops
+from audiolm_jax.ops import attention
+from audiolm_jax.ops import rotary
+from audiolm_jax.streaming import base
+
+POSITIONS = {'rope': rotary.Rope}
+_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+
+
+class Attention(base.Steppable):
+  """Multi-head attention with all that decoders vary of it.
+
+  Steps keep keys and values in a ring of `window` or `room` positions, and
+  beside it those of the first `keep`. Its size is a matter of the state alone:
+  a state made with room serves the same module without.
+
+  Attributes:
+    heads: of queries.
+    kv_heads: of keys and values; divides heads (GQA, 2305.13245; 1 is MQA,
+      1911.02150). None: heads.
+    head_width: None for width / heads.
+    window: a query sees keys nearer than this; None for all.
+    keep: the first positions, which every later query sees whatever the window
+      (StreamingLLM, 2309.17453). A query sees them from no further than keep +
+      window - 1, the largest distance among neighbours.
+    kind: see `attention.Mask`.
+    block: of block_causal; steps are multiples of it.
+    positions: what queries and keys are told of theirs.
+    qk_norm: whether queries and keys are normed (RMS) in each head, before
+      their rotation (2302.05442).
+    sinks: whether each head has a learned logit that takes its share of the
+      softmax and adds nothing.
+    use_bias: whether queries, keys and values have biases.
+    out_bias: whether the output has.
+    softmax_scale: of products of queries and keys; None for head_width**-.5.
+    room: positions that steps keep where there is no window. What lies further
+      back falls out of sight, as with window = room.
+  """
+
+  heads: Annotated[int, config.Range(min=1)] = 4
+  kv_heads: Annotated[int, config.Range(min=1)] | None = None
+  head_width: Annotated[int, config.Range(min=1)] | None = None
+  window: Annotated[int, config.Range(min=1)] | None = None
+  keep: Annotated[int, config.Range(min=0)] = 0
+  kind: Literal['causal', 'bidirectional', 'block_causal'] = 'causal'
+  block: Annotated[int, config.Range(min=1)] = 1
+  positions: Annotated[Any, config.Kind(lambda: POSITIONS)] | None = (
+      rotary.Rope()
+  )
+  qk_norm: Literal['none', 'rms'] = 'none'
+  sinks: bool = False
+  use_bias: bool = False
+  out_bias: bool = False
+  softmax_scale: float | None = None
+  room: Annotated[int, config.Range(min=1)] | None = None
+
+  @property
+  def block_size(self) -> int:
+    return self.block if self.kind == 'block_causal' else 1
+
+  @property
+  def steppable(self) -> bool:
+    bounded = self.window is not None or self.room is not None
+    return self.kind != 'bidirectional' and bounded
+
+  @property
+  def receptive_field(self) -> int | None:
+    if self.window is None or self.keep:
+      return None
+    return self.window + self.block_size - 1
+
+  @nn.nowrap
+  def reach(self, start, stop):
+    if self.kind == 'bidirectional' and self.receptive_field is not None:
+      return start - self.window + 1, stop + self.window - 1
+    return super().reach(start, stop)
+
+  @nn.nowrap
+  def initial_state(self, batch, spec):
+    """Rings of keys and values, and how many positions there have been.
+
+    Raises:
+      ValueError: if nothing bounds what they keep.
+    """
+    if not self.steppable:
+      raise ValueError('attention steps if it is causal and has room')
+    kv_heads, size = _heads(self, spec.shape[-1])
+
+    def zeros(slots):
+      return jnp.zeros((batch, kv_heads, slots, size), spec.dtype)
+
+    slots = self.window or self.room
+    state = {
+        'keys': zeros(slots),
+        'values': zeros(slots),
+        'position': jnp.zeros(batch, jnp.int32),
+    }
+    if self.keep:
+      state |= {
+          'kept_keys': zeros(self.keep),
+          'kept_values': zeros(self.keep),
+      }
+    return state
+
+  def process(self, x, mask, state, context):
+    del context
+    y, state = self._attend(x, mask, state)
+    return y, mask, state
+
+  def __call__(self, x, mask, context=None):
+    del context
+    return self._attend(base.zero_masked(x, mask), mask, None)[0], mask
+
+  @nn.compact
+  def _attend(self, x, mask, state):
+    positions = jnp.arange(x.shape[1])[None]
+    if state is not None:
+      positions = state['position'][:, None] + positions
+    kv_heads, size = _heads(self, x.shape[-1])
+    q = _normed(self, 'query', _project(self, x, 'query', self.heads, size))
+    k = _normed(self, 'key', _project(self, x, 'key', kv_heads, size))
+    v = _project(self, x, 'value', kv_heads, size)
+    k = self._rotate(k, positions)
+    if state is None:
+      y = self._whole(q, k, v, positions, mask)
+    else:
+      y, state = self._step(q, k, v, positions, mask, state)
+    return _output(self, y, x.shape[-1]), state
+
+  @nn.nowrap
+  def _rotate(self, x, positions):
+    if self.positions is None:
+      return x
+    rotation = self.positions.rotation(positions, x.shape[-1])
+    return rotary.rotate(x, rotation)
+
+  def _run(self, q, positions, sets, window, kept):
+    """Attention, with the first positions `kept` (Keys) if not None."""
+    if kept is not None:
+      most = kept.places.shape[1] + window - 1
+      kept = self._rotate(q, jnp.minimum(positions, most)), kept
+    sinks = None
+    if self.sinks:
+      init = nn.initializers.zeros
+      sinks = ops.weight(self, 'sinks', init, (self.heads,), (None,))
+      sinks = ops.materialize(sinks)
+    return attention.attend_keys(
+        self._rotate(q, positions),
+        positions,
+        sets,
+        attention.Mask(self.kind, window, self.block),
+        kept,
+        sinks,
+        self.softmax_scale,
+    )
+
+  def _whole(self, q, k, v, positions, mask):
+    k, v = attention.heads_first(k), attention.heads_first(v)
+    # Without a window everything is kept.
+    keep = self.keep if self.window is not None else 0
+    keys = attention.Keys(k, v, positions, mask & (positions >= keep))
+    kept = None
+    if keep:
+      kept = attention.Keys(
+          k[:, :, :keep], v[:, :, :keep], positions[:, :keep], mask[:, :keep]
+      )
+    return self._run(q, positions, [keys], self.window, kept)
+
+  def _step(self, q, k, v, positions, mask, state):
+    window = state['keys'].shape[2]
+    keep = state['kept_keys'].shape[2] if 'kept_keys' in state else 0
+    start = state['position']
+    end = start + jnp.sum(mask, axis=1, dtype=jnp.int32)
+
+    def written(names, first, last, offset):
+      here = mask & (positions >= first) & (positions < last)
+      return [
+          attention.write_ring(state[name], new, positions - offset, here)
+          for name, new in zip(names, (k, v), strict=True)
+      ]
+
+    def ring(keys, values, count):
+      places = attention.ring_places(count - keep, window)
+      return attention.Keys(keys, values, places + keep, places >= 0)
+
+    first = jnp.maximum(end - window, keep)[:, None]
+    keys, values = written(('keys', 'values'), first, end[:, None], keep)
+    after = {'keys': keys, 'values': values, 'position': end}
+    kept = None
+    if keep:
+      names = ('kept_keys', 'kept_values')
+      after |= zip(names, written(names, 0, keep, 0), strict=True)
+      places = jnp.arange(keep)[None]
+      kept = attention.Keys(
+          *(after[name] for name in names), places, places < end[:, None]
+      )
+    if q.shape[1] == 1:
+      # What the new key takes the place of is out of sight.
+      sets = [ring(keys, values, end)]
+    else:
+      new = attention.Keys(
+          attention.heads_first(k),
+          attention.heads_first(v),
+          positions,
+          mask & (positions >= keep),
+      )
+      sets = [ring(state['keys'], state['values'], start), new]
+    return self._run(q, positions, sets, window, kept), after
+
+
+class Cross(nn.Module):
+  """Attention of every position over a context, such as text.
+
+  Attributes:
+    heads: of queries.
+    kv_heads: see `Attention`, as head_width, qk_norm, use_bias, out_bias.
+  """
+
+  heads: Annotated[int, config.Range(min=1)] = 4
+  kv_heads: Annotated[int, config.Range(min=1)] | None = None
+  head_width: Annotated[int, config.Range(min=1)] | None = None
+  qk_norm: Literal['none', 'rms'] = 'none'
+  use_bias: bool = False
+  out_bias: bool = False
+
+  @nn.compact
+  def __call__(
+      self,
+      x: Float[Array, 'B N D'],
+      context: Float[Array, 'B S E'],
+      mask: Bool[Array, 'B S'],
+  ) -> Float[Array, 'B N D']:
+    """What x attends to; zeros (but for a bias) where the mask has nothing.
+
+    Args:
+      x: finite.
+      context: where masked it may hold NaN.
+      mask: which positions of the context exist, in any places.
+    """
+    kv_heads, size = _heads(self, x.shape[-1])
+    context = base.zero_masked(context, mask).astype(x.dtype)
+    q = _normed(self, 'query', _project(self, x, 'query', self.heads, size))
+    k = _normed(self, 'key', _project(self, context, 'key', kv_heads, size))
+    v = _project(self, context, 'value', kv_heads, size)
+    part = attention.Part(
+        q,
+        attention.heads_first(k),
+        attention.heads_first(v),
+        mask[:, None, :],
+    )
+    return _output(self, attention.attend_parts([part]), x.shape[-1])
+
+
+def _heads(module, width) -> tuple[int, int]:
+  """(heads of keys, width of a head) for inputs of `width`."""
+  kv_heads = module.kv_heads or module.heads
+  if module.heads % kv_heads or (
+      not module.head_width and width % module.heads
+  ):
+    raise ValueError(
+        f'width {width}, heads {module.heads} and kv_heads {kv_heads}: each'
+        ' must be a multiple of the next.'
+    )
+  return kv_heads, module.head_width or width // module.heads
+
+
+def _project(module, x, name, heads, size):
+  """Queries, keys or values [B, N, heads, size]."""
+  shape = (x.shape[-1], heads * size)
+  w = ops.weight(module, name, _MATRIX, shape, ('embed', 'heads'))
+  y = ops.einsum('bnd,df->bnf', x, w)
+  if module.use_bias:
+    y += _bias(module, f'{name}_bias', heads * size, y.dtype)
+  return y.reshape(*x.shape[:2], heads, size)
+
+
+def _normed(module, name, x):
+  """x [B, N, H, D], with RMS 1 in each head where that is wanted."""
+  if module.qk_norm == 'none':
+    return x
+  init = nn.initializers.ones
+  scale = ops.weight(module, f'{name}_norm', init, x.shape[-1:], (None,))
+  y = x.astype(jnp.float32)
+  square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
+  y *= jax.lax.rsqrt(square + 1e-6) * ops.materialize(scale)
+  return y.astype(x.dtype)
+
+
+def _output(module, y, width):
+  """The heads' values y [B, N, H, D] as an output [B, N, width]."""
+  y = y.reshape(*y.shape[:2], -1)
+  shape = (y.shape[-1], width)
+  w = ops.weight(module, 'out', _MATRIX, shape, ('heads', 'embed'))
+  y = ops.einsum('bnf,fd->bnd', y, w)
+  if module.out_bias:
+    y += _bias(module, 'out_bias', width, y.dtype)
+  return y
+
+
+def _bias(module, name, features, dtype):
+  bias = ops.weight(module, name, nn.initializers.zeros, (features,), (None,))
+  return ops.materialize(bias, dtype)

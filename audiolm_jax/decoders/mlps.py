@@ -1,0 +1,92 @@
+"""Perceptrons: what each position of a decoder does by itself."""
+
+from typing import Annotated, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from audiolm_jax import config
+from audiolm_jax import ops
+
+Losses = dict[str, Float[Array, 'B']]
+Activation = Literal[
+    'gelu', 'gelu_tanh', 'relu', 'silu', 'swiglu', 'clamped_swiglu'
+]
+_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+_GATED = ('swiglu', 'clamped_swiglu')
+
+
+def activate(
+    kind: Activation,
+    up: Float[Array, '*b F'],
+    gate: Float[Array, '*b F'] | None,
+    limit: float,
+    alpha: float,
+) -> Float[Array, '*b F']:
+  """What the hidden layer gives.
+
+  Args:
+    kind: gelu is exact, gelu_tanh GPT-2's approximation; swiglu is up silu(gate)
+      (2002.05202, eq. 6), clamped_swiglu gpt-oss's (up + 1) gate sigmoid(alpha
+      gate), with gate at most `limit` and up within +-`limit`.
+    up: before the activation.
+    gate: likewise, of gated ones.
+    limit: see above.
+    alpha: likewise.
+  """
+  if kind == 'swiglu':
+    return up * jax.nn.silu(gate)
+  if kind == 'clamped_swiglu':
+    gate = jnp.minimum(gate, limit)
+    up = jnp.clip(up, -limit, limit)
+    return (up + 1) * gate * jax.nn.sigmoid(alpha * gate)
+  if kind in ('gelu', 'gelu_tanh'):
+    return jax.nn.gelu(up, approximate=kind == 'gelu_tanh')
+  return jax.nn.relu(up) if kind == 'relu' else jax.nn.silu(up)
+
+
+class Dense(nn.Module):
+  """Two layers, the first of them gated for 'swiglu' and 'clamped_swiglu'.
+
+  Attributes:
+    hidden: width of the hidden layer.
+    activation: see `activate`. On CPUs relu's gradient is 1.7x faster.
+    limit: of clamped_swiglu.
+    alpha: of clamped_swiglu.
+    use_bias: whether the layers have biases.
+  """
+
+  hidden: Annotated[int, config.Range(min=1)] = 1024
+  activation: Activation = 'swiglu'
+  limit: float = 7.0
+  alpha: float = 1.702
+  use_bias: bool = False
+
+  @nn.compact
+  def __call__(
+      self, x: Float[Array, 'B N D'], mask: Bool[Array, 'B N']
+  ) -> tuple[Float[Array, 'B N D'], Losses]:
+    """Outputs, and what it adds to the loss: nothing."""
+    del mask
+    up = self._layer(x, 'up', self.hidden, ('embed', 'mlp'))
+    gate = None
+    if self.activation in _GATED:
+      gate = self._layer(x, 'gate', self.hidden, ('embed', 'mlp'))
+    h = activate(self.activation, up, gate, self.limit, self.alpha)
+    return self._layer(h, 'down', x.shape[-1], ('mlp', 'embed')), {}
+
+  def _layer(self, x, name, features, axes):
+    shape = (x.shape[-1], features)
+    y = ops.einsum(
+        'bnd,df->bnf', x, ops.weight(self, name, _MATRIX, shape, axes)
+    )
+    if self.use_bias:
+      init = nn.initializers.zeros
+      bias = ops.weight(self, f'{name}_bias', init, (features,), axes[1:])
+      y += ops.materialize(bias, y.dtype)
+    return y
+
+
+MLPS = {'dense': Dense}

@@ -1,0 +1,41 @@
+"""The norms of decoders."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from audiolm_jax import ops
+
+Kind = Literal['rms', 'layer']
+
+
+class Norm(nn.Module):
+  """RMSNorm (1910.07467, eq. 4) or LayerNorm (1607.06450), in fp32.
+
+  Attributes:
+    kind: RMSNorm takes no mean away.
+    epsilon: added to the mean square.
+    use_bias: whether there is a learned offset beside the learned factor.
+  """
+
+  kind: Kind = 'rms'
+  epsilon: float = 1e-5
+  use_bias: bool = False
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*b D']) -> Float[Array, '*b D']:
+    shape = x.shape[-1:]
+    scale = ops.weight(self, 'scale', nn.initializers.ones, shape, (None,))
+    y = x.astype(jnp.float32)
+    if self.kind == 'layer':
+      y -= jnp.mean(y, axis=-1, keepdims=True)
+    square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
+    y *= jax.lax.rsqrt(square + self.epsilon)
+    y *= ops.materialize(scale)
+    if self.use_bias:
+      bias = ops.weight(self, 'bias', nn.initializers.zeros, shape, (None,))
+      y += ops.materialize(bias)
+    return y.astype(x.dtype)

@@ -1,0 +1,401 @@
+"""The backbone of decoders: residual layers of a mixer and a perceptron."""
+
+import math
+from typing import Annotated, Any, Literal
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import ops
+from audiolm_jax.decoders import mixers as mixers_lib
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import norms
+from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.ops import rotary
+from audiolm_jax.streaming import base
+
+_POLICIES = {
+    'full': None,
+    'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Output(flax.struct.PyTreeNode):
+  """What a stack makes of its input.
+
+  Attributes:
+    y: outputs, unspecified where masked.
+    state: the next one; None of a whole sequence.
+    losses: for each row, sums over its positions of what the perceptrons add
+      to the loss, averaged over layers.
+  """
+
+  y: Float[Array, 'B N D']
+  state: Any
+  losses: mlps.Losses
+
+
+class Block(nn.Module):
+  """One layer: each branch is added to the residual stream.
+
+  Attributes:
+    mixer: see `Stack`, as the other fields.
+    mlp: likewise.
+  """
+
+  mixer: base.Steppable
+  mlp: nn.Module | None
+  cross: nn.Module | None
+  norm: norms.Norm
+  norm_position: str
+  adaptive: str
+  dropout: float
+
+  @nn.compact
+  def __call__(self, x, mask, state, context):
+    def mix(y):
+      if state is None:
+        return self.mixer(y, mask, context)[0], None
+      y, _, after = self.mixer.process(y, mask, state, context)
+      return y, after
+
+    x, state = self._add('mixer', mix, x, context)
+    if self.cross is not None:
+
+      def look(y):
+        return self.cross(y, context['cross'], context['cross_mask']), None
+
+      x, _ = self._add('cross', look, x, context)
+    losses = {}
+    if self.mlp is not None:
+      x, losses = self._add('mlp', lambda y: self.mlp(y, mask), x, context)
+    return x, (state, losses)
+
+  def _add(self, name, branch, x, context):
+    """x and what the branch says of it, and what else it says."""
+    norm = self.norm.clone(parent=self, name=f'{name}_norm')
+    y, gate = x, None
+    if self.norm_position == 'pre':
+      y = norm(y)
+    if self.adaptive != 'none':
+      scale, shift, gate = self._modulation(name, x, context)
+      y = y * (1 + scale) + shift
+    y, other = branch(y)
+    if self.adaptive == 'adaln_zero':
+      y *= gate
+    if self.dropout and self.has_rng('dropout'):
+      y = nn.Dropout(self.dropout, deterministic=False)(y)
+    x += y
+    return (norm(x) if self.norm_position == 'post' else x), other
+
+  def _modulation(self, name, x, context):
+    """Factors, offsets and gates [B, 1, D], all 0 at the start."""
+    film = context['film'].astype(x.dtype)
+    width = x.shape[-1]
+    init = nn.initializers.zeros
+    parts = 3 if self.adaptive == 'adaln_zero' else 2
+    shape = (film.shape[-1], parts * width)
+    name = f'{name}_modulation'
+    w = ops.weight(self, name, init, shape, (None, 'embed'))
+    bias = ops.weight(self, f'{name}_bias', init, shape[1:], (None,))
+    y = ops.einsum('bc,cf->bf', film, w) + ops.materialize(bias, x.dtype)
+    return (*jnp.split(y[:, None], parts, axis=-1), None)[:3]
+
+
+class Period(nn.Module):
+  """The layers that a scanned stack repeats."""
+
+  block: tuple[nn.Module, ...]
+
+  def __call__(self, x, states, mask, context):
+    after, found = [], []
+    for i, block in enumerate(self.block):
+      state = None if states is None else states[i]
+      x, (state, losses) = block(x, mask, state, context)
+      after.append(state)
+      found.append(losses)
+    return x, (None if states is None else tuple(after), _total(found))
+
+
+class Stack(base.Steppable):
+  """Residual layers: mixer, perhaps attention to a context, perceptron.
+
+  Attributes:
+    width: of the residual stream, and of inputs and outputs.
+    layers: how many.
+    mixers: the period that is repeated: one for layers all alike, several for
+      hybrids, or for windows that alternate with full attention.
+    mlp: the perceptron; None for layers that are mixers only.
+    norm: of inputs to each branch.
+    norm_epsilon: see `norms.Norm`.
+    norm_bias: likewise.
+    norm_position: pre norms a branch's input (1910.05895), post the residual
+      stream after it (1706.03762).
+    final_norm: whether outputs are normed.
+    positions: added to the inputs: vectors that are learned, or cosines and
+      sines (as in MusicGen: all cosines first, frequencies from 1 to 1e-4).
+    max_positions: how many learned ones there are.
+    cross: attention to context['cross'] [B, S, E], where
+      context['cross_mask'] [B, S], between mixer and perceptron.
+    adaptive: how context['film'] [B, C] acts: not at all; film scales and
+      shifts the input of each branch (1709.07871); adaln_zero gates its output,
+      too (2212.09748, without their SiLU of the condition). All three linear
+      in it and zero at the start, so film starts as the plain stack and
+      adaln_zero as the identity.
+    dropout: of what each branch adds, where there is an rng stream 'dropout'.
+    remat: what the backward pass recomputes: nothing, everything, or everything
+      but the results of matrix products.
+    scan: whether layers are compiled as one loop over stacked parameters.
+      Steps are faster without: see `unroll`.
+    dtype: of activations; parameters, norms and softmax are fp32.
+  """
+
+  width: Annotated[int, config.Range(min=1)] = 256
+  layers: Annotated[int, config.Range(min=1)] = 4
+  mixers: tuple[Annotated[Any, config.Kind(lambda: mixers_lib.MIXERS)], ...] = (
+      attention.Attention(),
+  )
+  mlp: Annotated[Any, config.Kind(lambda: mlps.MLPS)] | None = mlps.Dense()
+  norm: norms.Kind = 'rms'
+  norm_epsilon: Annotated[float, config.Range(min=0)] = 1e-5
+  norm_bias: bool = False
+  norm_position: Literal['pre', 'post'] = 'pre'
+  final_norm: bool = True
+  positions: Literal['none', 'learned', 'sinusoidal'] = 'none'
+  max_positions: Annotated[int, config.Range(min=1)] = 1024
+  cross: attention.Cross | None = None
+  adaptive: Literal['none', 'film', 'adaln_zero'] = 'none'
+  dropout: Annotated[float, config.Range(min=0, max=0.95)] = 0.0
+  remat: Literal['none', 'full', 'dots'] = 'none'
+  scan: bool = True
+  dtype: Literal['float32', 'bfloat16'] = 'float32'
+
+  @property
+  def block_size(self) -> int:
+    return math.lcm(*(m.block_size for m in self.mixers))
+
+  @property
+  def steppable(self) -> bool:
+    return all(m.steppable for m in self.mixers)
+
+  @property
+  def receptive_field(self) -> int | None:
+    fields = [m.receptive_field for m in self.mixers]
+    if None in fields:
+      return None
+    # Each reaches back from the end of its own block.
+    reach = sum(f - 1 for f in fields) * (self.layers // len(fields))
+    return reach + 1
+
+  @nn.nowrap
+  def reach(self, start, stop):
+    for mixer in self.mixers * (self.layers // len(self.mixers)):
+      found = mixer.reach(start, stop)
+      if found is None:
+        return None
+      start, stop = found
+    return start, stop
+
+  @nn.nowrap
+  def output_spec(self, spec):
+    return jax.ShapeDtypeStruct((self.width,), jnp.dtype(self.dtype))
+
+  @nn.nowrap
+  def initial_state(self, batch, spec):
+    """The layers' states, and how many positions there have been."""
+    del spec
+    spec = self.output_spec(None)
+    states = [m.initial_state(batch, spec) for m in self.mixers]
+    count = self.layers // len(states)
+    return {
+        'layers': tuple(states) * count,
+        'position': jnp.zeros(batch, jnp.int32),
+    }
+
+  def process(self, x, mask, state, context):
+    output = self.transform(x, mask, state, context)
+    return output.y, mask, output.state
+
+  def __call__(self, x, mask, context=None):
+    return self.transform(x, mask, None, context).y, mask
+
+  @nn.compact
+  def transform(
+      self,
+      x: Float[Array, 'B N D'],
+      mask: Bool[Array, 'B N'],
+      state: Any = None,
+      context: base.Context = None,
+  ) -> Output:
+    """A whole sequence, or with a state the next N positions of one.
+
+    Args:
+      x: inputs. Where masked they may hold NaN.
+      mask: prefixes of the rows.
+      state: of `initial_state`, of this stack or of `with_room`'s.
+      context: see `cross` and `adaptive`.
+
+    Raises:
+      ValueError: if the period does not divide the layers, the input has
+        another width, or there are too few learned positions.
+    """
+    if self.layers % len(self.mixers) or x.shape[-1] != self.width:
+      raise ValueError(
+          f'{self.layers} layers of width {self.width} do not fit a period of'
+          f' {len(self.mixers)} and inputs of width {x.shape[-1]}'
+      )
+    x = base.zero_masked(x.astype(self.dtype), mask)
+    start = 0 if state is None else state['position'][:, None]
+    x = self._positioned(x, start)
+    states = None if state is None else state['layers']
+    x, states, losses = self._run(x, mask, states, context)
+    if self.final_norm:
+      x = self._norm(name='norm')(x)
+    if state is not None:
+      count = jnp.sum(mask, axis=1, dtype=jnp.int32)
+      state = {'layers': states, 'position': state['position'] + count}
+    losses = {name: loss / self.layers for name, loss in losses.items()}
+    return Output(x, state, losses)
+
+  def _positioned(self, x, start):
+    length = x.shape[1]
+    at = start + jnp.arange(length)[None]
+    if self.positions == 'learned':
+      if length > self.max_positions:
+        raise ValueError(
+            f'{length} positions, but max_positions = {self.max_positions}'
+        )
+      shape = (self.max_positions, self.width)
+      init = nn.initializers.normal(0.02)
+      table = ops.weight(self, 'position', init, shape, (None, 'embed'))
+      return x + ops.take(table, at, x.dtype)
+    if self.positions == 'sinusoidal':
+      half = self.width // 2
+      radians = 10_000.0 ** (-np.arange(half) / max(half - 1, 1))
+      waves = [w[:, :, 0] for w in rotary.angles(at, radians)]
+      waves = jnp.concatenate(waves, axis=-1).astype(x.dtype)
+      return x + jnp.pad(waves, ((0, 0), (0, 0), (0, self.width % 2)))
+    return x
+
+  def _run(self, x, mask, states, context):
+    """(x, states, losses summed over layers) after all layers."""
+    period = len(self.mixers)
+    if not self.scan:
+      after, found = [], []
+      for i in range(self.layers):
+        block = self._block(i % period, name=f'layer_{i}')
+        state = None if states is None else states[i]
+        x, (state, losses) = block(x, mask, state, context)
+        after.append(state)
+        found.append(losses)
+      return x, tuple(after), _total(found)
+    if states is not None:
+      # For each place in the period, states stacked over periods.
+      states = tuple(
+          jax.tree.map(lambda *s: jnp.stack(s), *states[i::period])
+          for i in range(period)
+      )
+    loop = nn.scan(
+        Period,
+        variable_axes={'params': 0},
+        split_rngs={'params': True, 'dropout': True},
+        in_axes=(0, nn.broadcast, nn.broadcast),
+        length=self.layers // period,
+        metadata_params={nn.PARTITION_NAME: 'layers'},
+    )
+    blocks = tuple(self._block(i, parent=None) for i in range(period))
+    x, (states, losses) = loop(blocks, name='layers')(x, states, mask, context)
+    if states is not None:
+      states = tuple(
+          jax.tree.map(lambda s, n=n: s[n], states[i])
+          for n in range(self.layers // period)
+          for i in range(period)
+      )
+    return x, states, {k: jnp.sum(loss, axis=0) for k, loss in losses.items()}
+
+  @nn.nowrap
+  def _block(self, place, **options):
+    """The layer at a place of the period."""
+    kind = Block
+    if self.remat != 'none':
+      policy = _POLICIES[self.remat]
+      kind = nn.remat(Block, policy=policy, prevent_cse=not self.scan)
+
+    def fresh(module):
+      return module and module.clone(parent=None, name=None)
+
+    return kind(
+        mixer=fresh(self.mixers[place]),
+        mlp=fresh(self.mlp),
+        cross=fresh(self.cross),
+        norm=self._norm(parent=None),
+        norm_position=self.norm_position,
+        adaptive=self.adaptive,
+        dropout=self.dropout,
+        **options,
+    )
+
+  @nn.nowrap
+  def _norm(self, **options):
+    return norms.Norm(self.norm, self.norm_epsilon, self.norm_bias, **options)
+
+  @nn.nowrap
+  def with_room(self, room: int, keep: int = 0) -> 'Stack':
+    """The same stack, whose attention without a window keeps `room` positions.
+
+    Args:
+      room: positions that steps keep.
+      keep: of the first ones beside. See `attention.Attention`.
+    """
+
+    def roomy(mixer):
+      mixer = mixer.clone(parent=None, name=None)
+      if isinstance(mixer, attention.Attention) and mixer.window is None:
+        return mixer.clone(room=room, keep=keep)
+      return mixer
+
+    return self.clone(
+        parent=None, name=None, mixers=tuple(map(roomy, self.mixers))
+    )
+
+  @nn.nowrap
+  def unroll(self, params: Any) -> tuple['Stack', Any]:
+    """A scanned stack and its parameters as one that is not scanned.
+
+    A step, bound by reading the weights, then takes half the time on CPUs.
+    """
+    period = len(self.mixers)
+    rest = {k: v for k, v in params.items() if k != 'layers'}
+    layers = {
+        f'layer_{i}': jax.tree.map(
+            lambda w, n=i // period: w[n],
+            params['layers'][f'block_{i % period}'],
+        )
+        for i in range(self.layers)
+    }
+    return self.clone(parent=None, name=None, scan=False), {**rest, **layers}
+
+  @nn.nowrap
+  def roll(self, params: Any) -> tuple['Stack', Any]:
+    """The inverse of `unroll`."""
+    period = len(self.mixers)
+    names = [f'layer_{i}' for i in range(self.layers)]
+    rest = {k: v for k, v in params.items() if k not in names}
+    layers = {
+        f'block_{i}': jax.tree.map(
+            lambda *w: jnp.stack(w), *(params[n] for n in names[i::period])
+        )
+        for i in range(period)
+    }
+    stack = self.clone(parent=None, name=None, scan=True)
+    return stack, {**rest, 'layers': layers}
+
+
+def _total(losses):
+  """The sum of dicts of losses."""
+  return jax.tree.map(lambda *found: sum(found), *losses)
