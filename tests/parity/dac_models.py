@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from audiolm_jax.tokenizers import base as tokens_base
+from tests import margin_rule
 from tests.parity import codec_models
 
 
@@ -68,7 +69,7 @@ def outputs(codec):
   return run
 
 
-def assert_same(run, variables, x, lengths, reference, most=0.01):
+def assert_same(run, variables, x, lengths, reference):
   """Rows of a padded batch are what the reference makes of each by itself.
 
   Args:
@@ -77,7 +78,6 @@ def assert_same(run, variables, x, lengths, reference, most=0.01):
     x: [B, T, 1]; overwritten by NaN past the ends.
     lengths: of the rows.
     reference: [1, T, 1] -> (latents [F, D], codes [N, K], audio [T]).
-    most: share of codes that may be near ties.
 
   Returns:
     our audio [B, T], zero past the ends, and the codes.
@@ -95,7 +95,7 @@ def assert_same(run, variables, x, lengths, reference, most=0.01):
   latents, found, margins, audio, kept = map(
       np.asarray, run(variables, x.astype(np.float32), lengths, codes)
   )
-  same_codes(found, codes, margins, most)
+  margin_rule.assert_same_codes(found, codes, margins)
   for row, (their_latents, _, their_audio) in enumerate(expected):
     own = latents[row, : len(their_latents)]
     codec_models.close(own, their_latents)
@@ -104,26 +104,6 @@ def assert_same(run, variables, x, lengths, reference, most=0.01):
     codec_models.close(audio[row, :same], their_audio[:same])
     print(f'row {row}: latents off by {error:.1e}')
   return audio, kept, codes
-
-
-def same_codes(actual, expected, margins, most=0.01):
-  """Equal but at near ties, and after one that fell the other way.
-
-  With 32 levels, all that follows any near tie would be more than 1%; what
-  follows one that both decided alike must be equal, too.
-
-  Raises:
-    AssertionError: if codes differ, or more than `most` of them are excluded.
-  """
-  near, differs = margins <= codec_models.MARGIN, actual != expected
-  forked = np.logical_or.accumulate(near & differs, axis=-1)
-  excluded = near | forked
-  print(
-      f'{near.mean():.3%} of {near.size} codes are near ties,'
-      f' {(excluded & ~near).mean():.3%} follow one that fell the other way'
-  )
-  assert excluded.mean() <= most, excluded.mean()
-  assert not (differs & ~excluded).any()
 
 
 def latents(model, hop, vocabulary, most=100_000):

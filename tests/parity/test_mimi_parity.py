@@ -9,6 +9,7 @@ transformers = pytest.importorskip('transformers')
 
 from audiolm_jax import interop  # noqa: E402
 from audiolm_jax.interop import base  # noqa: E402
+from tests import margin_rule  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -103,7 +104,7 @@ def _check(model, codec, variables, encode, decode, samples):
   # Both quantisers read the latents themselves.
   split = codec.bottleneck.semantic
   for part in (slice(0, split), slice(split, None)):
-    codec_models.same_codes(
+    margin_rule.assert_same_codes(
         found.codes[..., part], expected[..., part], found.margins[..., part]
     )
   tokens = codec.encode(variables, x, lengths).replace(codes=expected)
@@ -159,7 +160,7 @@ def test_streaming_both_ways_equals_the_whole(ours):
     codes.append(tokens)
     audio.append(y)
   codes = np.concatenate(codes, axis=1)
-  codec_models.same_codes(codes, found.codes, found.margins, most=0.05)
+  margin_rule.assert_same_codes(codes, found.codes, found.margins)
   whole, _ = decode(
       variables, codec.encode(variables, x, lengths).replace(codes=codes)
   )

@@ -13,6 +13,7 @@ transformers = pytest.importorskip('transformers')
 from audiolm_jax import interop  # noqa: E402
 from audiolm_jax.interop import base  # noqa: E402
 from audiolm_jax.tokenizers.parts import conformer  # noqa: E402
+from tests import margin_rule  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 from tests.parity import compiled  # noqa: E402
 
@@ -143,7 +144,7 @@ def _check(model, directory, lengths, weight_norm=False):
     codec_models.close(found['latents'][i, :frames], latents[i][0])
     decoded = _decode(model, row)[0]
     codec_models.close(found['decoded'][i, :size], decoded[:size])
-  codec_models.same_codes(
+  margin_rule.assert_same_codes(
       np.asarray(found['codes'])[mask],
       codes[mask],
       np.asarray(found['margins'])[mask],

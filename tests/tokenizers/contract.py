@@ -2,8 +2,7 @@
 
 Lengths in are lengths out, a padded batch equals its rows one by one, nothing
 past a row's end reaches anything, steps equal the whole. Codes are compared by
-the margin rule: they must be equal wherever neither this level's margin nor
-that of a level before it is under 1e-3; how many are left out is printed.
+`margin_rule`.
 """
 
 import functools
@@ -14,8 +13,8 @@ import numpy as np
 
 from audiolm_jax.streaming import testing
 from audiolm_jax.tokenizers import base
+from tests import margin_rule
 
-MARGIN = 1e-3
 # Compiling takes longer than running here.
 QUICK = testing.quick_options()
 
@@ -71,7 +70,7 @@ def assert_tokenizer_contract(
   for row, length in enumerate(out_lengths):
     assert not sound[row, length:].any(), 'audio past an end is not zero'
 
-  excluded = _Excluded()
+  excluded = margin_rule.Comparison()
   for row, length in enumerate(lengths):
     # Alone and padded, with silence where the batch has NaN; and unpadded.
     clean = np.nan_to_num(audio[row : row + 1])
@@ -143,7 +142,9 @@ def assert_steps_equal_the_whole(
     assert_close(found[valid], values[valid], tolerance, 'latents of steps')
   else:
     margins = margins_of(tokenizer, variables, audio, lengths)
-    assert_same_codes(found[valid], values[valid], margins[valid], 'steps')
+    margin_rule.assert_same_codes(
+        found[valid], values[valid], margins[valid], 'steps'
+    )
 
   step = compiled(tokenizer, 'decode_step')
   flush = -(-spec.latency // size) * frames_a_step
@@ -194,13 +195,6 @@ def margins_of(tokenizer, variables, audio, lengths) -> np.ndarray | None:
   else:
     found = _segment_margins(tokenizer)(variables, audio, lengths)
   return np.asarray(found)
-
-
-def assert_same_codes(actual, expected, margins, name='codes') -> None:
-  """By the margin rule; the share that it leaves out is printed."""
-  excluded = _Excluded()
-  excluded.compare(actual, expected, margins, name)
-  excluded.check(name)
 
 
 def assert_close(actual, expected, tolerance, name) -> None:
@@ -259,41 +253,11 @@ def _check_row(spec, batch, one, row, length, margins, excluded, tolerance):
     assert_close(actual, expected, tolerance, 'latents of a row alone')
   else:
     actual, expected = one.codes[0, :frames], batch.codes[row, :frames]
-    excluded.compare(actual, expected, margins[row, :frames], f'row {row}')
+    excluded.add(actual, expected, margins[row, :frames], f'row {row}')
   if batch.scales is not None:
     assert_close(
         one.scales[0, :frames], batch.scales[row, :frames], 1e-5, 'scales'
     )
-
-
-class _Excluded:
-  """Compares codes by the margin rule and counts what it leaves out."""
-
-  def __init__(self):
-    self.near = self.after = self.total = 0
-
-  def compare(self, actual, expected, margins, name):
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    near = margins <= MARGIN
-    clear = ~np.logical_or.accumulate(near, axis=-1)
-    wrong = clear & (actual != expected)
-    assert not wrong.any(), (
-        f'{name}: {wrong.sum()} of {wrong.size} codes differ where margins are'
-        f' clear, first at {np.argwhere(wrong)[0]}'
-    )
-    self.near += int(near.sum())
-    self.after += int((~clear & ~near).sum())
-    self.total += clear.size
-
-  def check(self, name):
-    if not self.total:
-      return
-    print(
-        f'{name}: {self.near} of {self.total} codes left out as near ties, and'
-        f' {self.after} that follow one in their frame'
-    )
-    # Among few codes a few ties are more than 1%.
-    assert self.near <= 8 + 0.01 * self.total
 
 
 @functools.lru_cache(16)
