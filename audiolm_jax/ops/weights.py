@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-# Leading logical axes over which a weight is a batch of matrices. All other axes
-# but the last are inputs, the last is the output.
-BATCH_AXES = ('layers', 'experts', 'slots')
+# Leading logical axes over which a weight is a batch of matrices (or vectors).
+# All other axes but the last are inputs, the last is the output.
+BATCH_AXES = ('layers', 'experts', 'slots', 'blocks')
 
 
 class LoraTensor(flax.struct.PyTreeNode):

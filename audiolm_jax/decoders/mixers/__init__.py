@@ -4,5 +4,13 @@ Each is a `streaming.Steppable` from [B, N, D] to [B, N, D].
 """
 
 from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.decoders.mixers import mamba2
+from audiolm_jax.decoders.mixers import rg_lru
+from audiolm_jax.decoders.mixers import s4d
 
-MIXERS = {'attention': attention.Attention}
+MIXERS = {
+    'attention': attention.Attention,
+    'mamba2': mamba2.Mamba2,
+    'rg_lru': rg_lru.RgLru,
+    's4d': s4d.S4d,
+}

@@ -19,8 +19,8 @@ def linear_recurrence(
   """h[t] = a[t] h[t-1] + x[t] over time, real or complex.
 
   a = 1 and x = 0 leave the state untouched: so masked positions are passed.
-  The gradient is a recurrence backward in time (Martin & Cundy 2017, section
-  3), which keeps nothing but h.
+  The gradient is a recurrence backward in time (1709.04057), which
+  keeps nothing but h.
 
   Args:
     a: factors.

@@ -1,7 +1,7 @@
 """S4D: a diagonal state space model for each channel (2206.11893).
 
 With complex states s [N] of each channel, the input matrix B = 1, and A the
-diagonal of the state matrix (eq. 2, discretised by zero-order hold):
+diagonal of the state matrix, discretised by zero-order hold:
 
   s[t] = exp(dt A) s[t-1] + x[t],   y[t] = 2 Re(sum_n w_n s_n[t]),
   w = C (exp(dt A) - 1) / A.
@@ -48,7 +48,7 @@ def discretise(
 
 
 def kernel(model: Discrete, size: int) -> Float[Array, 'D T']:
-  """The impulse response at `size` positions (section 3.3).
+  """The impulse response at `size` positions.
 
   The Vandermonde matrix of t = i Q + j is a product of those of i Q and j: its
   exponentials are 2 sqrt(T) a state, the rest is a matrix product.
@@ -95,12 +95,14 @@ def scan(
     model: Discrete,
     x: Float[Array, 'B T D'],
     lengths: Int[Array, 'B'],
-    state: Complex[Array, 'B D N'],
+    state: Complex[Array, 'B D N'] | None = None,
 ) -> tuple[Float[Array, 'B T D'], Complex[Array, 'B D N']]:
   """`convolve` by the recurrence: B T D N numbers, not D N sqrt(T)."""
   valid = jnp.arange(x.shape[1]) < lengths[:, None]
   a = jnp.where(valid[..., None, None], jnp.exp(model.log_a), 1)
   inputs = jnp.broadcast_to(x[..., None], a.shape).astype(a.dtype)
+  if state is None:
+    state = jnp.zeros_like(inputs[:, 0])
   states, state = linear_recurrence.linear_recurrence(a, inputs, state)
   return _read(model, states), state
 

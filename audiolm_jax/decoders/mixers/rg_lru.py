@@ -1,0 +1,129 @@
+"""Griffin's recurrent block: a real-gated linear recurrence (2402.19427)."""
+
+from typing import Annotated
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from audiolm_jax import config
+from audiolm_jax import ops
+from audiolm_jax.decoders.mixers import short_conv
+from audiolm_jax.ops.ssm import linear_recurrence
+from audiolm_jax.streaming import base
+
+_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+_BLOCKS = nn.initializers.variance_scaling(
+    1.0, 'fan_in', 'truncated_normal', batch_axis=(0,)
+)
+
+
+class RgLru(base.Steppable):
+  """Two branches, multiplied (section 2.3): GeLU, and convolution and RG-LRU.
+
+  Attributes:
+    inner: width of the branches; None for that of the input.
+    heads: blocks of the gates' matrices; divides the inner width.
+    conv_width: taps of the convolution.
+    sharpness: c, the largest power to which the factor is raised.
+    use_bias: whether the projections have biases; the gates always have.
+  """
+
+  inner: Annotated[int, config.Range(min=1)] | None = None
+  heads: Annotated[int, config.Range(min=1)] = 4
+  conv_width: Annotated[int, config.Range(min=1)] = 4
+  sharpness: Annotated[float, config.Range(min=0)] = 8.0
+  use_bias: bool = True
+
+  @property
+  def receptive_field(self) -> None:
+    return None
+
+  @nn.nowrap
+  def initial_state(self, batch, spec):
+    """The convolution's inputs, the recurrence's h, whether a row has begun."""
+    inner = self.inner or spec.shape[-1]
+    conv_spec = jax.ShapeDtypeStruct((inner,), spec.dtype)
+    return {
+        'conv': self._conv(parent=None).initial_state(batch, conv_spec),
+        'h': jnp.zeros((batch, inner), jnp.float32),
+        'begun': jnp.zeros(batch, bool),
+    }
+
+  @nn.nowrap
+  def _conv(self, **options):
+    return short_conv.ShortConv(self.conv_width, **options)
+
+  @nn.compact
+  def process(self, x, mask, state, context):
+    width = x.shape[-1]
+    inner = self.inner or width
+    # Layers before leave anything finite where masked.
+    x = base.zero_masked(x, mask)
+    axes = ('embed', 'mlp')
+    gate = jax.nn.gelu(self._project(x, 'gate', inner, axes))
+    x = self._project(x, 'input', inner, axes)
+    x, _, conv = self._conv(name='conv').process(
+        x, mask, state['conv'], context
+    )
+    x, h = self._recur(x, mask, state)
+    y = self._project(x * gate, 'out', width, axes[::-1])
+    begun = state['begun'] | jnp.any(mask, axis=1)
+    return y, mask, {'conv': conv, 'h': h, 'begun': begun}
+
+  def _recur(self, x, mask, state):
+    """RG-LRU (eq. 1 to 4), in fp32: (outputs, the state after them)."""
+    size = x.shape[-1]
+    keep = self._gate(x, 'recurrence_gate')
+    let_in = self._gate(x, 'input_gate')
+    rate = ops.weight(self, 'rate', self._init_rate, (size,), (None,))
+    first = jnp.pad(~state['begun'][:, None], ((0, 0), (0, x.shape[1] - 1)))
+    a, gain = linear_recurrence.rg_lru_coefficients(
+        keep, ops.materialize(rate), first, self.sharpness
+    )
+    valid = mask[..., None]
+    a = jnp.where(valid, a, 1)
+    inputs = jnp.where(valid, gain * let_in * x.astype(jnp.float32), 0)
+    if x.shape[1] == 1:
+      h = a[:, 0] * state['h'] + inputs[:, 0]
+      return h[:, None].astype(x.dtype), h
+    y, h = linear_recurrence.linear_recurrence(a, inputs, state['h'])
+    return y.astype(x.dtype), h
+
+  def _gate(self, x, name):
+    """A sigmoid of what a block-diagonal matrix makes of x, in fp32.
+
+    Raises:
+      ValueError: if heads do not divide the inner width.
+    """
+    width = x.shape[-1]
+    if width % self.heads:
+      raise ValueError(f'{self.heads} heads do not divide a width of {width}')
+    size = width // self.heads
+    shape = (self.heads, size, size)
+    w = ops.weight(self, name, _BLOCKS, shape, ('blocks', None, None))
+    blocks = x.reshape(*x.shape[:2], self.heads, size)
+    y = ops.einsum('bnhi,hio->bnho', blocks, w).reshape(x.shape)
+    y = y.astype(jnp.float32) + self._bias(f'{name}_bias', width, jnp.float32)
+    return jax.nn.sigmoid(y)
+
+  def _project(self, x, name, features, axes):
+    w = ops.weight(self, name, _MATRIX, (x.shape[-1], features), axes)
+    y = ops.einsum('bnd,df->bnf', x, w)
+    return (
+        y + self._bias(f'{name}_bias', features, y.dtype)
+        if self.use_bias
+        else y
+    )
+
+  def _bias(self, name, features, dtype):
+    zeros = nn.initializers.zeros
+    bias = ops.weight(self, name, zeros, (features,), (None,))
+    return ops.materialize(bias, dtype)
+
+  @nn.nowrap
+  def _init_rate(self, rng, shape, dtype):
+    """What a fully open gate keeps, a^c, is uniform in [0.9, 0.999]."""
+    kept = jax.random.uniform(rng, shape, dtype, 0.9, 0.999)
+    # The inverse of softplus.
+    return jnp.log(jnp.expm1(-jnp.log(kept) / self.sharpness))

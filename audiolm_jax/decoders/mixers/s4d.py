@@ -1,0 +1,110 @@
+"""S4D's block: a diagonal state space model in each channel (2206.11893)."""
+
+import math
+from typing import Annotated, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from audiolm_jax import config
+from audiolm_jax import ops
+from audiolm_jax.ops.ssm import s4d
+from audiolm_jax.streaming import base
+
+_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+
+
+class S4d(base.Steppable):
+  """State space, skip, GELU, and a gated projection (GLU, 1612.08083).
+
+  Linear and the same at all times, so that a sequence is one convolution.
+  Parameters of the state space are batches of vectors (axis 'blocks'), which
+  no optimizer decays.
+
+  Attributes:
+    state_width: numbers of each channel's state, two for a complex one.
+    dt_min: least step size at the start.
+    dt_max: largest step size at the start.
+    form: of what is longer than a position: by Fourier transforms, or by the
+      recurrence, which takes `state_width` times the memory.
+  """
+
+  state_width: Annotated[int, config.Range(min=2)] = 64
+  dt_min: Annotated[float, config.Range(min=0)] = 1e-3
+  dt_max: Annotated[float, config.Range(min=0)] = 1e-1
+  form: Literal['convolution', 'scan'] = 'convolution'
+
+  @property
+  def receptive_field(self) -> None:
+    return None
+
+  @nn.nowrap
+  def initial_state(self, batch, spec):
+    """Complex states [B, D, N / 2]."""
+    shape = (batch, spec.shape[-1], self.state_width // 2)
+    return jnp.zeros(shape, jnp.complex64)
+
+  def process(self, x, mask, state, context):
+    del context
+    y, state = self._run(x, mask, state)
+    return y, mask, state
+
+  def __call__(self, x, mask, context=None):
+    del context
+    return self._run(x, mask, None)[0], mask
+
+  @nn.compact
+  def _run(self, x, mask, state):
+    width = x.shape[-1]
+    # Layers before leave anything finite where masked.
+    x = base.zero_masked(x, mask)
+    model, signal = self._model(width), x.astype(jnp.float32)
+    lengths = jnp.sum(mask, axis=1, dtype=jnp.int32)
+    if state is None or x.shape[1] > 1:
+      form = s4d.convolve if self.form == 'convolution' else s4d.scan
+      y, state = form(model, signal, lengths, state)
+    else:
+      y, after = s4d.step(model, signal[:, 0], state)
+      y, state = y[:, None], jnp.where(mask[..., None], after, state)
+    skip = ops.weight(
+        self, 'skip', nn.initializers.normal(1.0), (width,), (None,)
+    )
+    y = y + signal * ops.materialize(skip)
+    y = jax.nn.gelu(y).astype(x.dtype)
+    shape = (width, 2 * width)
+    w = ops.weight(self, 'out', _MATRIX, shape, ('embed', 'mlp'))
+    zeros = nn.initializers.zeros
+    bias = ops.weight(self, 'out_bias', zeros, shape[1:], ('mlp',))
+    y = ops.einsum('bnd,df->bnf', y, w) + ops.materialize(bias, y.dtype)
+    return jax.nn.glu(y), state
+
+  def _model(self, width):
+    """The discretised state spaces."""
+    shape = (width, self.state_width // 2)
+
+    def parameters(name, init):
+      w = ops.weight(self, name, init, shape, ('blocks', None))
+      return ops.materialize(w)
+
+    def log_dt(rng, shape, dtype):
+      low, high = math.log(self.dt_min), math.log(self.dt_max)
+      return jax.random.uniform(rng, shape, dtype, low, high)
+
+    log_dt = ops.weight(self, 'log_dt', log_dt, (width,), (None,))
+    # S4D-Lin: A = -1/2 + i pi n.
+    half = nn.initializers.constant(math.log(0.5))
+    normal = nn.initializers.normal(0.5**0.5)
+    return s4d.discretise(
+        ops.materialize(log_dt),
+        parameters('log_decay', half),
+        parameters('frequency', _linear_frequencies),
+        jax.lax.complex(
+            parameters('c_real', normal), parameters('c_imaginary', normal)
+        ),
+    )
+
+
+def _linear_frequencies(rng, shape, dtype):
+  del rng
+  return jnp.broadcast_to(jnp.pi * jnp.arange(shape[1], dtype=dtype), shape)
