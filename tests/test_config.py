@@ -37,6 +37,7 @@ class Outer:
   inner: Inner = Inner()
   mode: Literal['fast', 'slow'] = 'fast'
   limit: int | None = None
+  several: tuple[Annotated[Any, config_lib.Kind(lambda: TABLE)], ...] = ()
   named: Annotated[
       dict[str, Any],
       config_lib.Named(Annotated[Any, config_lib.Kind(lambda: TABLE)]),
@@ -57,6 +58,19 @@ def test_defaults_round_trip():
   loaded = ml_collections.ConfigDict(json.loads(config_lib.to_json(config)))
   assert config_lib.build(Outer, loaded) == built
   assert config_lib.difference(loaded, config) == []
+
+
+def test_a_tuple_may_hold_groups():
+  config = config_lib.defaults(
+      Outer, steps=3, several=({'kind': 'adam', 'beta': 0.5}, Sgd())
+  )
+  assert config.several[1] == {'kind': 'sgd', 'rate': 0.1}
+  loaded = ml_collections.ConfigDict(json.loads(config_lib.to_json(config)))
+  for found in (config, loaded):
+    built = config_lib.build(Outer, found)
+    assert built.several == (Adam(beta=0.5), Sgd())
+  with pytest.raises(config_lib.ConfigError, match=r'several\[1\]\.kind'):
+    config_lib.build(Outer, {'steps': 3, 'several': [Sgd(), {'kind': 'adan'}]})
 
 
 def test_an_optional_field_can_be_set_later_but_not_to_another_type():
@@ -109,4 +123,14 @@ def test_difference_names_every_leaf():
       'config.b.c: (1, 2) -> [1, 3]',
       'config.b.d: 4 -> (absent)',
       'config.b.e: (absent) -> 5',
+  ]
+
+
+def test_difference_looks_into_rows_of_groups():
+  old = {'a': ({'b': 1, 'c': 2}, {'b': 1})}
+  assert config_lib.difference(old, {'a': [{'b': 1, 'c': 3}, {'b': 1}]}) == [
+      'config.a[0].c: 2 -> 3'
+  ]
+  assert config_lib.difference(old, {'a': ({'b': 1, 'c': 2},)}) == [
+      "config.a: ({'b': 1, 'c': 2}, {'b': 1}) -> ({'b': 1, 'c': 2},)"
   ]
