@@ -12,6 +12,7 @@ since a level's residuals mean nothing before the level above is in use.
 
 import dataclasses
 import functools
+import math
 
 import flax
 import jax
@@ -110,20 +111,37 @@ def nearest(
   )
   # Squared distances less |x|^2, which is the same for every code.
   scores = jnp.sum(jnp.square(codebook), axis=-1) - 2.0 * products
-  # What argmin gives, which CPUs take five times as long for.
+  # CPUs read all scores once, for the least of each group, then few of them.
   count = codebook.shape[0]
-  index = jnp.arange(count, dtype=jnp.int32)
-  first = jnp.min(scores, axis=-1)
-  least = scores == first[..., None]
-  best = jnp.min(jnp.where(least, index, count - 1), axis=-1)
+  size = math.gcd(count, 32)
+  groups = scores.reshape(*scores.shape[:-1], count // size, size)
+  least = jnp.min(groups, axis=-1)
+  group = _first_least(least)
+  inside = jnp.take_along_axis(groups, group[..., None, None], axis=-2)
+  inside = inside[..., 0, :]
+  place = _first_least(inside)
+  best = group * size + place
   if count == 1:
     return best, jnp.ones(best.shape)
-  chosen = index == best[..., None]
-  second = jnp.min(jnp.where(chosen, jnp.inf, scores), axis=-1)
+  first = jnp.min(inside, axis=-1)
+  second = jnp.minimum(_least_but(inside, place), _least_but(least, group))
   square = jnp.sum(jnp.square(x), axis=-1)
   near = jnp.sqrt(jnp.maximum(first + square, 0.0))
   far = jnp.sqrt(jnp.maximum(second + square, 0.0))
   return best, margin(near, far)
+
+
+def _first_least(x):
+  """What argmin over the last axis gives, a fifth of its time on CPUs."""
+  index = jnp.arange(x.shape[-1], dtype=jnp.int32)
+  least = x == jnp.min(x, axis=-1, keepdims=True)
+  return jnp.min(jnp.where(least, index, x.shape[-1] - 1), axis=-1)
+
+
+def _least_but(x, index):
+  """The least along the last axis but for one."""
+  others = jnp.arange(x.shape[-1]) != index[..., None]
+  return jnp.min(jnp.where(others, x, jnp.inf), axis=-1)
 
 
 def margin(near: Float[Array, '*n'], far: Float[Array, '*n']):

@@ -340,3 +340,17 @@ def test_ties_go_to_the_first_code():
   codebook = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
   codes, margins = vq.nearest(codebook, jnp.array([[1.0, 0.0], [0.0, 2.0]]))
   assert codes.tolist() == [0, 1] and margins[0] == 0 and margins[1] > 0
+
+
+@pytest.mark.parametrize('size', [96, 40, 7, 2])
+def test_nearest_equals_brute_force_whatever_the_size(size):
+  # Whole numbers are exact, and full of ties within and between groups.
+  rng = np.random.default_rng(size)
+  book = rng.integers(-2, 3, (size, 4)).astype(np.float32)
+  x = rng.integers(-2, 3, (300, 4)).astype(np.float32)
+  codes, margins = _jit(vq.nearest)(book, x)
+  distances = np.linalg.norm(x[:, None] - book, axis=-1)
+  np.testing.assert_array_equal(codes, distances.argmin(-1))
+  near, far = np.sort(distances, axis=-1)[:, :2].T
+  expected = (far - near) / np.maximum(far + near, 1e-12)
+  np.testing.assert_allclose(margins, expected, atol=1e-6)
