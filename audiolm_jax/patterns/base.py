@@ -34,6 +34,17 @@ class Pattern(abc.ABC):
       ValueError: if the pattern does not fit that many slots.
     """
 
+  def places(self, slots: int) -> tuple[tuple[int, ...], ...]:
+    """For each of the G places of a step, the slots that it may hold.
+
+    A slot has the same place in every frame.
+    """
+    place = self.layout(1, slots).place[0]
+    return tuple(
+        tuple(np.flatnonzero(place == g).tolist())
+        for g in range(self.group(slots))
+    )
+
   @abc.abstractmethod
   def steps(self, frames: int, slots: int) -> int:
     """N, the steps that hold `frames` frames (0 for 0)."""

@@ -55,6 +55,15 @@ def test_every_slot_has_one_place_and_comes_back(pattern, frames):
 
 
 @every_pattern
+def test_places_say_which_slots_they_hold(pattern):
+  layout, places = pattern.layout(7, K), pattern.places(K)
+  assert len(places) == pattern.group(K)
+  for g, slots in enumerate(places):
+    exists = (layout.frame[:, g] >= 0) & (layout.frame[:, g] < 7)
+    assert set(layout.slot[exists, g]) == set(slots)
+
+
+@every_pattern
 def test_cells_are_the_same_for_jax_and_for_a_length_of_each_row(pattern):
   step = np.arange(20)
   for frames in ([7, 7], [2, 5]):

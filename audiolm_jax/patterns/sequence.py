@@ -1,0 +1,203 @@
+"""Sequences of segments: text then speech, in turns, or stage after stage.
+
+A segment is some slots with a length and a pattern of their own. Segments
+follow each other without gaps in each row, whatever their lengths there.
+"""
+
+import dataclasses
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import patterns
+from audiolm_jax.patterns import base
+from audiolm_jax.patterns import interleaving
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """A part of a sequence.
+
+  Attributes:
+    label: names its codes and lengths.
+    slots: which of the decoder's; its codes [B, F, K] have one column for each.
+      Segments of the same slots share their embeddings and classifiers.
+    pattern: of its slots.
+    role: whether its codes are predicted, or observed only and not scored.
+    chunk: neighbouring segments with chunks take turns of so many steps, until
+      each is at its end; a segment without one stands by itself.
+  """
+
+  label: str
+  slots: Annotated[tuple[int, ...], config.Range(min=0)]
+  pattern: Annotated[Any, config.Kind(lambda: patterns.PATTERNS)] = (
+      interleaving.Parallel()
+  )
+  role: Literal['predict', 'observe'] = 'predict'
+  chunk: Annotated[int, config.Range(min=1)] | None = None
+
+  @property
+  def group(self) -> int:
+    """Codes of its steps."""
+    return self.pattern.group(len(self.slots))
+
+
+class Cells(NamedTuple):
+  """What stands at some positions of packed rows.
+
+  Attributes:
+    segment: its number; unspecified past the end of a row, as slot and frame.
+    frame: of each place, within the segment.
+    slot: of each place.
+    exists: False for places, and positions, that hold nothing.
+  """
+
+  segment: Int[Array, 'B n']
+  frame: Int[Array, 'B n G']
+  slot: Int[Array, 'B n G']
+  exists: Bool[Array, 'B n G']
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+  """Segments in their order.
+
+  Attributes:
+    segments: with different labels.
+  """
+
+  segments: tuple[Segment, ...]
+
+  @property
+  def group(self) -> int:
+    """G, the most codes of a step."""
+    return max(segment.group for segment in self.segments)
+
+  @property
+  def places(self) -> tuple[tuple[int, ...], ...]:
+    """For each place of a step, the slots that it may hold."""
+    found = [set() for _ in range(self.group)]
+    for segment in self.segments:
+      own = segment.pattern.places(len(segment.slots))
+      for place, slots in enumerate(own):
+        found[place] |= {segment.slots[slot] for slot in slots}
+    return tuple(tuple(sorted(slots)) for slots in found)
+
+  def layout(self, frames: dict[str, int]) -> 'SequenceLayout':
+    """The whole table for segments of so many frames, by label.
+
+    Raises:
+      ValueError: if labels are not the segments', or appear twice.
+    """
+    names = [segment.label for segment in self.segments]
+    if sorted(names) != sorted(frames):
+      raise ValueError(f'segments {names}, but lengths of {sorted(frames)}')
+    layouts = [
+        segment.pattern.layout(frames[segment.label], len(segment.slots))
+        for segment in self.segments
+    ]
+    keys, frame, slot, turn = [], [], [], 0
+    for i, (segment, layout) in enumerate(
+        zip(self.segments, layouts, strict=True)
+    ):
+      if i and not (segment.chunk and self.segments[i - 1].chunk):
+        turn += 1
+      steps = np.arange(len(layout.frame))
+      rounds = steps // (segment.chunk or max(len(steps), 1))
+      same = np.zeros_like(steps)
+      keys.append(np.stack([steps, same + i, rounds, same + turn]))
+      missing = ((0, 0), (0, self.group - segment.group))
+      frame.append(np.pad(layout.frame, missing, constant_values=-1))
+      slot.append(np.pad(np.array(segment.slots)[layout.slot], missing))
+    keys = np.concatenate(keys, axis=1)
+    order = np.lexsort(keys)
+    owner = keys[1][order]
+    return SequenceLayout(
+        self.segments,
+        dict(zip(names, layouts, strict=True)),
+        {name: np.flatnonzero(owner == i) for i, name in enumerate(names)},
+        owner,
+        np.concatenate(frame)[order],
+        np.concatenate(slot)[order],
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SequenceLayout:
+  """A sequence for one length of each segment, as host tables.
+
+  Rows with shorter segments have some of the table's steps, packed.
+
+  Attributes:
+    segments: of the sequence.
+    layouts: of each segment, in its own slots.
+    rows: where in the table each segment's steps stand.
+    segment: [N] number of the segment of each step.
+    frame: [N, G] frame within the segment of each place; -1 where a segment has
+      no such place.
+    slot: [N, G] the decoder's slot of each place.
+  """
+
+  segments: tuple[Segment, ...]
+  layouts: dict[str, base.Layout]
+  rows: dict[str, Int[np.ndarray, 'n']]
+  segment: Int[np.ndarray, 'N']
+  frame: Int[np.ndarray, 'N G']
+  slot: Int[np.ndarray, 'N G']
+
+  def scored(self, lengths: dict[str, Int[Array, 'B']]) -> Bool[Array, 'B N G']:
+    """True for places that hold a frame before its segment's length."""
+    ends = jnp.stack([lengths[s.label] for s in self.segments], axis=1)
+    return (self.frame >= 0) & (self.frame < ends[:, self.segment, None])
+
+  def packing(self, lengths: dict[str, Int[Array, 'B']]) -> base.Packing:
+    """Where each row's own steps stand in the table."""
+    active = jnp.concatenate(
+        [self.layouts[s.label].active(lengths[s.label]) for s in self.segments],
+        axis=1,
+    )
+    return base.Packing.of(active[:, self._inverse()])
+
+  def to_steps(
+      self, codes: dict[str, Int[Array, 'B F K']]
+  ) -> Int[Array, 'B N G']:
+    """Moves codes to the table's steps; places without a frame hold 0."""
+    group = self.frame.shape[1]
+    steps = [
+        jnp.pad(moved, ((0, 0), (0, 0), (0, group - moved.shape[2])))
+        for moved in (
+            self.layouts[s.label].to_steps(codes[s.label])
+            for s in self.segments
+        )
+    ]
+    return jnp.concatenate(steps, axis=1)[:, self._inverse()]
+
+  def cells(
+      self, step: Int[Array, 'B n'], lengths: dict[str, Int[Array, 'B']]
+  ) -> Cells:
+    """What stands at positions `step` of packed rows."""
+    packing = self.packing(lengths)
+    most = len(self.segment) - 1
+    index = jnp.take_along_axis(packing.order, jnp.clip(step, 0, most), axis=1)
+    frame, segment = jnp.asarray(self.frame)[index], self.segment
+    ends = jnp.stack([lengths[s.label] for s in self.segments], axis=1)
+    segment = jnp.asarray(segment)[index]
+    end = jnp.take_along_axis(ends, segment, axis=1)[..., None]
+    inside = (step <= most) & jnp.take_along_axis(
+        packing.mask, jnp.clip(step, 0, most), axis=1
+    )
+    exists = inside[..., None] & (frame >= 0) & (frame < end)
+    return Cells(segment, frame, jnp.asarray(self.slot)[index], exists)
+
+  def _inverse(self):
+    """For each step of the table, its place among segments end to end."""
+    index = np.zeros(len(self.segment), int)
+    start = 0
+    for segment in self.segments:
+      rows = self.rows[segment.label]
+      index[rows] = start + np.arange(len(rows))
+      start += len(rows)
+    return index
