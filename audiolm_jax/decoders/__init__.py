@@ -1,7 +1,23 @@
-"""Backbones, heads, and the decoders made of them."""
+"""Backbones, heads, and the decoders made of them.
 
+A decoder of tokens lays the slots of frames out in steps (`patterns`), embeds
+each step's codes, transforms them with a backbone and gives the next step's by
+a head. Each is a field of its config:
+
+    BACKBONES  what carries the past to the next step. `stack` has a period of
+               MIXERS (attention, state spaces, recurrences), and MLPS.
+    HEADS      what gives the G codes of a step: `heads/base.py` is the seam.
+    DECODERS   `tokens`: one stream of frames in one pattern; `segments`: some
+               streams, one after the other or in turns.
+
+To add one: a Linen module beside its kin, a line in its table, and its place in
+tests/decoders, where every pattern meets every head.
+"""
+
+from audiolm_jax.decoders import backbones
 from audiolm_jax.decoders import decoder
+from audiolm_jax.decoders import heads
 
-BACKBONES = decoder.BACKBONES
-HEADS = decoder.HEADS
+BACKBONES = backbones.BACKBONES
+HEADS = heads.HEADS
 DECODERS = {'tokens': decoder.Decoder}

@@ -6,17 +6,17 @@ import flax
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import patterns
+from audiolm_jax.decoders import backbones
+from audiolm_jax.decoders import embedding as embedding_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import stack
+from audiolm_jax.decoders.heads import independent
 from audiolm_jax.patterns import interleaving
-
-BACKBONES = {'stack': stack.Stack}
-HEADS = {'independent': heads.Independent}
+from audiolm_jax.streaming import base as streaming
 
 
 class Scores(flax.struct.PyTreeNode):
@@ -25,107 +25,214 @@ class Scores(flax.struct.PyTreeNode):
   Attributes:
     log_prob: [B, F, K] float32, nats; 0 where not scored.
     mask: [B, F, K] scored positions.
+    losses: what the backbone adds to the loss, by name: for each row a sum over
+      its steps.
+    steps: [B] how many steps that are; None where they are counted elsewhere.
     tag: 'exact', 'bound' or 'none': what log_prob is.
   """
 
   log_prob: Float[Array, 'B F K']
   mask: Bool[Array, 'B F K']
+  losses: dict[str, Float[Array, 'B']] = flax.struct.field(default_factory=dict)
+  steps: Int[Array, 'B'] | None = None
   tag: str = flax.struct.field(pytree_node=False, default='exact')
 
 
-class Embedding(nn.Module):
-  """The sum of a step's codes, each from its slot's part of one table.
-
-  The table's last K rows fill places that hold no frame.
-  """
-
-  vocabularies: tuple[int, ...]
-  width: int
-  dtype: str
-
-  @nn.compact
-  def __call__(
-      self,
-      codes: Int[Array, 'B N G'],
-      slots: Int[Array, 'B N G'],
-      exists: Bool[Array, 'B N G'],
-  ) -> Float[Array, 'B N D']:
-    total = sum(self.vocabularies)
-    shape = (total + len(self.vocabularies), self.width)
-    table = ops.weight(
-        self, 'table', nn.initializers.normal(0.02), shape, ('vocab', 'embed')
-    )
-    offsets = jnp.array([0, *np.cumsum(self.vocabularies)[:-1]])
-    ids = jnp.where(exists, offsets[slots] + codes, total + slots)
-    return ops.take(table, ids, jnp.dtype(self.dtype)).sum(axis=2)
-
-
-class Decoder(nn.Module):
-  """An autoregressive model of frames of discrete codes.
+class Steps(nn.Module):
+  """What all decoders of steps share: embeddings, backbone and head.
 
   Step n's input is the codes of step n - 1, so its output predicts its own.
 
   Attributes:
-    vocabularies: how many values each slot of a frame takes.
-    pattern: how slots are laid out in steps.
+    vocabularies: how many values each slot takes.
     backbone: causal over steps.
     head: scores and samples the codes of a step.
+    tie: whether the head's classifiers are the embeddings.
+    embedding_scale: what a step's embedding is multiplied by.
   """
 
   vocabularies: Annotated[tuple[int, ...], config.Range(min=1)]
-  pattern: Annotated[Any, config.Kind(lambda: patterns.PATTERNS)] = (
-      interleaving.Delay()
+  backbone: Annotated[Any, config.Kind(lambda: backbones.BACKBONES)] = (
+      stack.Stack()
   )
-  backbone: Annotated[Any, config.Kind(lambda: BACKBONES)] = stack.Stack()
-  head: Annotated[Any, config.Kind(lambda: HEADS)] = heads.Independent()
+  head: Annotated[Any, config.Kind(lambda: heads.HEADS)] = (
+      independent.Independent()
+  )
+  tie: bool = False
+  embedding_scale: float = 1.0
+
+  def setup(self):
+    self.embedding = embedding_lib.Embedding(
+        self.vocabularies, self.backbone.width, self.backbone.dtype
+    )
+
+  @property
+  def space(self) -> heads.Space:
+    """What the steps may hold."""
+    raise NotImplementedError(type(self).__name__)
 
   @property
   def group(self) -> int:
     """G, codes a step."""
-    return self.pattern.group(len(self.vocabularies))
+    return len(self.space.places)
 
-  def setup(self):
-    self.embedding = Embedding(
-        self.vocabularies, self.backbone.width, self.backbone.dtype
+  @nn.nowrap
+  def initial_state(self, batch: int, room: int, keep: int = 0) -> Any:
+    """The backbone's state before the first step.
+
+    Args:
+      batch: rows.
+      room: steps that attention without a window keeps in sight.
+      keep: first steps that stay in sight beside them.
+    """
+    backbone = self.backbone.with_room(room, keep)
+    return backbone.initial_state(batch, backbone.output_spec(None))
+
+  def sample(
+      self,
+      h: Float[Array, 'B D'],
+      slots: Int[Array, 'B G'],
+      exists: Bool[Array, 'B G'],
+      given: Int[Array, 'B G'],
+      given_mask: Bool[Array, 'B G'],
+      choose: heads.Choose,
+      rng: Array,
+  ) -> tuple[Int[Array, 'B G'], Float[Array, 'B G']]:
+    """A step's codes and their log-probabilities; see `heads.Head`."""
+    return self.head.sample(
+        h,
+        slots,
+        exists,
+        given,
+        given_mask,
+        choose,
+        rng,
+        self.space,
+        self._table(),
     )
+
+  def _table(self) -> ops.Weight | None:
+    return self.embedding.table() if self.tie else None
+
+  def _embed(self, codes, slots, exists):
+    x = self.embedding(codes, slots, exists).sum(axis=2)
+    return x * jnp.asarray(self.embedding_scale, x.dtype)
+
+  def _transform(
+      self, codes, slots, exists, mask, packing=None, add=0, context=None
+  ) -> stack.Output:
+    """The backbone's outputs for the steps of a table.
+
+    Args:
+      codes: [B, N, G].
+      slots: [N, G], a host constant.
+      exists: [B, N, G].
+      mask: [B, N] the steps that a row has.
+      packing: if they are no prefix: where they go.
+      add: [1, N, D] to the inputs.
+      context: see the backbone.
+    """
+    slots = jnp.broadcast_to(slots, codes.shape)
+    if packing is not None:
+      codes, slots, exists = map(packing.pack, (codes, slots, exists))
+      mask = packing.mask
+    # The first input is a step of nothing but fill.
+    x = self._embed(
+        _later(codes, codes[:, :1]),
+        _later(slots, slots[:, :1]),
+        _later(exists, jnp.zeros_like(exists[:, :1])),
+    )
+    if packing is not None and not isinstance(add, int):
+      add = packing.pack(jnp.broadcast_to(add, x.shape))
+    output = self.backbone.transform(x + add, mask, context=context)
+    if packing is not None:
+      output = output.replace(y=packing.unpack(output.y))
+    return output
+
+  def _take(self, state, x, mask, context):
+    """The output at each row's last valid position, and the next state."""
+    if mask is None:
+      mask = jnp.ones(x.shape[:2], bool)
+    output = self.backbone.transform(x, mask, state, context)
+    last = jnp.maximum(jnp.sum(mask, axis=1) - 1, 0)[:, None, None]
+    return jnp.take_along_axis(output.y, last, axis=1)[:, 0], output.state
+
+
+class Decoder(Steps):
+  """An autoregressive model of frames of discrete codes.
+
+  Attributes:
+    pattern: how slots are laid out in steps.
+  """
+
+  pattern: Annotated[Any, config.Kind(lambda: patterns.PATTERNS)] = (
+      interleaving.Delay()
+  )
+
+  @property
+  def space(self) -> heads.Space:
+    places = self.pattern.places(len(self.vocabularies))
+    return heads.Space(self.vocabularies, places)
 
   def score(
       self,
       codes: Int[Array, 'B F K'],
       lengths: Int[Array, 'B'],
+      context: streaming.Context = None,
   ) -> Scores:
     """Log-probability of every code of every row's first `lengths` frames.
 
     Args:
       codes: anything past a row's length changes nothing.
       lengths: frames of each row.
+      context: see the backbone.
     """
     frames, slots = codes.shape[1:]
     layout = self.pattern.layout(frames, slots)
     exists = layout.scored(lengths)
     steps = jnp.where(exists, layout.to_steps(codes), 0)
-    # The first input is a step of nothing but fill.
-    later = ((0, 0), (1, 0), (0, 0))
-    x = self.embedding(
-        jnp.pad(steps[:, :-1], later),
-        np.concatenate([layout.slot[:1], layout.slot[:-1]]),
-        jnp.pad(exists[:, :-1], later),
+    packing = None if layout.streamable else layout.packing(lengths)
+    mask = layout.active(lengths)
+    output = self._transform(
+        steps, layout.slot, exists, mask, packing, context=context
     )
-    h, _ = self.backbone(x, layout.active(lengths))
-    log_prob = self.head.log_prob(h, steps, layout.slot, self.vocabularies)
-    log_prob = layout.to_frames(jnp.where(exists, log_prob, 0))
-    return Scores(log_prob, layout.to_frames(exists), self.head.tag)
+    log_prob, scored = self.head.log_prob(
+        output.y, steps, exists, layout.slot, self.space, self._table()
+    )
+    return Scores(
+        layout.to_frames(jnp.where(scored, log_prob, 0)),
+        layout.to_frames(scored),
+        output.losses,
+        jnp.sum(mask, axis=1),
+        self.head.tag,
+    )
 
-  @nn.nowrap
-  def initial_state(self, batch: int, room: int) -> Any:
-    """The backbone's state before the first step.
+  def logits(
+      self,
+      ids: Int[Array, 'B N'],
+      lengths: Int[Array, 'B'] | None = None,
+      context: streaming.Context = None,
+  ) -> Float[Array, 'B N V']:
+    """What each id of a sequence predicts of the next, for K = 1.
 
     Args:
-      batch: rows.
-      room: steps that attention without a window keeps in sight.
+      ids: without anything before them: a model that begins with a code of its
+        own has it here.
+      lengths: of each row; None for all of it.
+      context: see the backbone.
+
+    Raises:
+      ValueError: if a frame has more than one slot.
     """
-    backbone = self.backbone.with_room(room)
-    return backbone.initial_state(batch, backbone.output_spec(None))
+    if len(self.vocabularies) > 1:
+      raise ValueError(f'logits of {len(self.vocabularies)} slots: score them')
+    exists = jnp.ones((*ids.shape, 1), bool)
+    x = self._embed(ids[..., None], jnp.zeros_like(exists, int), exists)
+    mask = exists[..., 0]
+    if lengths is not None:
+      mask = streaming.length_mask(lengths, ids.shape[1])
+    output = self.backbone.transform(x, mask, context=context)
+    return self.head.logits(output.y, self.space, self._table())
 
   def extend(
       self,
@@ -133,23 +240,27 @@ class Decoder(nn.Module):
       codes: Int[Array, 'B n G'],
       slots: Int[Array, 'B n G'],
       exists: Bool[Array, 'B n G'],
+      mask: Bool[Array, 'B n'] | None = None,
+      context: streaming.Context = None,
   ) -> tuple[Float[Array, 'B D'], Any]:
-    """Takes in the next n >= 1 steps; what predicts the step after them."""
-    x = self.embedding(codes, slots, exists)
-    mask = jnp.ones(x.shape[:2], bool)
-    output = self.backbone.transform(x, mask, state)
-    return output.y[:, -1], output.state
+    """Takes in the next n >= 1 steps; what predicts the step after them.
 
-  def sample(
-      self,
-      h: Float[Array, 'B D'],
-      slots: Int[Array, 'B G'],
-      given: Int[Array, 'B G'],
-      given_mask: Bool[Array, 'B G'],
-      choose: Any,
-      rng: Array,
-  ) -> tuple[Int[Array, 'B G'], Float[Array, 'B G']]:
-    """A step's codes and their log-probabilities; see `heads`."""
-    return self.head.sample(
-        h, slots, given, given_mask, choose, rng, self.vocabularies
-    )
+    Args:
+      state: where the rows stand.
+      codes: of the steps; anything where not `exists`.
+      slots: of the steps' places.
+      exists: places that hold a frame.
+      mask: how many of the n steps each row takes in, as a prefix; None for
+        all. A row goes on later as if the others had never been.
+      context: see the backbone.
+
+    Returns:
+      The output at each row's last step taken in (unspecified for none), for
+      `sample`; the next state.
+    """
+    return self._take(state, self._embed(codes, slots, exists), mask, context)
+
+
+def _later(x, first):
+  """x [B, N, ...] one step later."""
+  return jnp.concatenate([first, x[:, :-1]], axis=1)

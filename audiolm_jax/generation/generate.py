@@ -59,7 +59,7 @@ def start(
   """
   batch = frames.shape[0]
   step = jnp.zeros(batch, jnp.int32)
-  _, slots = decoder.pattern.cells(step, len(decoder.vocabularies))
+  _, slots = decoder.pattern.cells(step, len(decoder.vocabularies), frames)
   none = jnp.zeros((batch, decoder.group), jnp.int32)
   return State(
       cache=decoder.initial_state(batch, steps),
@@ -119,19 +119,20 @@ def step(
       state.exists[:, None],
       method='extend',
   )
-  frame, slot = decoder.pattern.cells(state.step, slots)
+  frame, slot = decoder.pattern.cells(state.step, slots, state.frames)
+  exists = (frame >= 0) & (frame < state.frames[:, None])
   rng, key = jax.random.split(state.rng)
   codes, log_prob = decoder.apply(
       {'params': params},
       h,
       slot,
+      exists,
       given,
       given_mask,
-      sampler,
+      lambda logits, rng, slots: sampler(logits, rng),
       key,
       method='sample',
   )
-  exists = (frame >= 0) & (frame < state.frames[:, None])
   codes = jnp.where(exists, codes, 0)
   log_prob = jnp.where(exists, log_prob, 0)
   state = state.replace(

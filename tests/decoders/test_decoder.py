@@ -43,7 +43,9 @@ def make(pattern, vocabularies=(3, 3), *, mlp=None, mixer=None, **options):
   mixer = attention.Attention(**{'heads': 2, 'kv_heads': 1, **(mixer or {})})
   mlp = mlps.Dense(8, **(mlp or {}))
   return decoder_lib.Decoder(
-      vocabularies, pattern, stack.Stack(8, 2, (mixer,), mlp, **options)
+      vocabularies,
+      pattern=pattern,
+      backbone=stack.Stack(8, 2, (mixer,), mlp, **options),
   )
 
 
@@ -172,9 +174,10 @@ def test_stepwise_log_probs_equal_teacher_forced_ones(model, block):
         {'params': params},
         h,
         slots,
+        jnp.ones((2, group), bool),
         codes,
         jnp.ones((2, group), bool),
-        lambda logits, rng: jnp.argmax(logits, -1),
+        lambda logits, rng, slots: jnp.argmax(logits, -1),
         jax.random.key(0),
         method='sample',
     )[1]
@@ -198,7 +201,7 @@ def test_stepwise_log_probs_equal_teacher_forced_ones(model, block):
 @pytest.mark.parametrize('kind', ['lora', 'packed'])
 def test_every_weight_may_be_another_kind_of_leaf(kind):
   """LoRA with b = 0 is the base exactly; a packed tree is its unpacked one."""
-  decoder = make(interleaving.Flatten(), (4, 3))
+  decoder = make(interleaving.Flatten(), (4, 2))
   params = init(decoder)
 
   def convert(path, w):
@@ -219,11 +222,11 @@ def test_every_weight_may_be_another_kind_of_leaf(kind):
       )
       if not isinstance(leaf, jax.Array)
   ]
-  assert len(changed) == 9  # q, k, v, out, 3 of the MLP, table, head.
+  assert len(changed) == 10  # q, k, v, out, 3 of the MLP, table, 2 of the head.
   base = (
       params if kind == 'lora' else ops.map_weights(ops.materialize, converted)
   )
-  codes = np.random.default_rng(2).integers(0, 3, (2, 4, 2)).astype(np.int32)
+  codes = np.random.default_rng(2).integers(0, 2, (2, 4, 2)).astype(np.int32)
   lengths = np.array([4, 3], np.int32)
   a, b = [
       scorer(decoder)(p, codes, lengths).log_prob for p in (converted, base)

@@ -28,8 +28,8 @@ PATTERNS = [
 def model(request):
   decoder = decoder_lib.Decoder(
       (V,) * K,
-      request.param,
-      stack.Stack(8, 2, (attention.Attention(2),), mlps.Dense(8)),
+      pattern=request.param,
+      backbone=stack.Stack(8, 2, (attention.Attention(2),), mlps.Dense(8)),
   )
 
   @functools.partial(

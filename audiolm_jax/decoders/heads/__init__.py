@@ -1,0 +1,13 @@
+"""Heads: what gives the codes of a step from the backbone's output.
+
+`base.Head` is the seam. To add one: a Linen module with `log_prob` and `sample`
+(and `logits`), a line here, and its place in tests/decoders/test_decoder.py.
+"""
+
+from audiolm_jax.decoders.heads import depth
+from audiolm_jax.decoders.heads import independent
+from audiolm_jax.decoders.heads.base import Choose
+from audiolm_jax.decoders.heads.base import Head
+from audiolm_jax.decoders.heads.base import Space
+
+HEADS = {'depth': depth.Depth, 'independent': independent.Independent}

@@ -1,0 +1,117 @@
+"""The Head seam: from a backbone's outputs to the codes of a step."""
+
+from collections.abc import Callable
+import dataclasses
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+
+from audiolm_jax import ops
+
+# choose(logits [B n V], rng, slots [B n]) -> codes [B n]: any n of a step's
+# places, each of them once. A code that a slot does not have is at -inf.
+Choose = Callable[[Array, Array, Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """What a decoder's steps may hold.
+
+  Attributes:
+    vocabularies: of all K slots.
+    places: for each of the G places of a step, the slots that it may hold;
+      most patterns hold the same one at every step.
+  """
+
+  vocabularies: tuple[int, ...]
+  places: tuple[tuple[int, ...], ...]
+
+  @property
+  def slots(self) -> tuple[int, ...]:
+    """All slots that some place may hold."""
+    return tuple(sorted({slot for place in self.places for slot in place}))
+
+
+class Head(nn.Module):
+  """A distribution over the codes of a step, given the backbone's output.
+
+  `log_prob` and `sample` are the same distribution: what `sample` says of given
+  codes is what `log_prob` says of them. `exists` is False for places that hold
+  no frame: their codes are unspecified and must change nothing.
+
+  Where embeddings are tied, `table` is the decoder's `Embedding.table`.
+  """
+
+  # What `log_prob` is: 'exact', 'bound' or 'none'.
+  tag = 'exact'
+
+  def log_prob(
+      self,
+      h: Float[Array, 'B N D'],
+      codes: Int[Array, 'B N G'],
+      exists: Bool[Array, 'B N G'],
+      slots: Int[np.ndarray, 'N G'],
+      space: Space,
+      table: ops.Weight | None = None,
+  ) -> tuple[Float[Array, 'B N G'], Bool[Array, 'B N G']]:
+    """Log-probabilities (nats, fp32) of the codes of every step.
+
+    Args:
+      h: the backbone's outputs.
+      codes: what the steps hold.
+      exists: see above.
+      slots: the slot of each place, a host constant.
+      space: of the decoder; G may be less than its places.
+      table: see above.
+
+    Returns:
+      Log-probabilities, unspecified where not scored; the scored places, all
+      that exist but for a head that trains on a part of them.
+    """
+    raise NotImplementedError(type(self).__name__)
+
+  def sample(
+      self,
+      h: Float[Array, 'B D'],
+      slots: Int[Array, 'B G'],
+      exists: Bool[Array, 'B G'],
+      given: Int[Array, 'B G'],
+      given_mask: Bool[Array, 'B G'],
+      choose: Choose,
+      rng: Array,
+      space: Space,
+      table: ops.Weight | None = None,
+  ) -> tuple[Int[Array, 'B G'], Float[Array, 'B G']]:
+    """The codes of one step, given ones kept, and their log-probabilities.
+
+    Args:
+      h: the backbone's outputs.
+      slots: the slot of each place.
+      exists: see above; what is returned there is unspecified.
+      given: codes that are known, where
+      given_mask: is True.
+      choose: see `Choose`.
+      rng: a key.
+      space: of the decoder.
+      table: see above.
+    """
+    raise NotImplementedError(type(self).__name__)
+
+  def logits(
+      self,
+      h: Float[Array, 'B N D'],
+      space: Space,
+      table: ops.Weight | None = None,
+  ) -> Float[Array, 'B N V']:
+    """Logits (fp32) of the first place, where that always holds one slot."""
+    raise NotImplementedError(type(self).__name__)
+
+
+def select_log_prob(
+    logits: Float[Array, '*b V'], codes: Int[Array, '*b']
+) -> Float[Array, '*b']:
+  """log softmax(logits)[codes]."""
+  chosen = jax.numpy.take_along_axis(logits, codes[..., None], axis=-1)[..., 0]
+  return chosen - jax.nn.logsumexp(logits, axis=-1)

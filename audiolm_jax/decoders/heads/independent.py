@@ -1,0 +1,57 @@
+"""One linear classifier a slot."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from audiolm_jax import ops
+from audiolm_jax.decoders.heads import base
+from audiolm_jax.decoders.heads import kernels as kernels_lib
+
+
+class Independent(base.Head):
+  """The codes of a step are independent, given the steps before it."""
+
+  @nn.compact
+  def _kernels(self, width, space, table):
+    if table is not None:
+      return kernels_lib.tie(table, space.vocabularies)
+    return kernels_lib.create(
+        self, 'kernel', space.slots, space.vocabularies, width
+    )
+
+  def log_prob(self, h, codes, exists, slots, space, table=None):
+    kernels = self._kernels(h.shape[-1], space, table)
+    return kernels.log_prob(h, codes, slots), exists
+
+  def sample(
+      self,
+      h,
+      slots,
+      exists,
+      given,
+      given_mask,
+      choose,
+      rng,
+      space,
+      table=None,
+  ):
+    del exists
+    kernels = self._kernels(h.shape[-1], space, table)
+    in_order = tuple((k,) for k in range(len(space.vocabularies)))
+    if kernels.stacked is not None and space.places == in_order:
+      logits = ops.einsum('bd,gdv->bgv', h, kernels.stacked)
+      logits = logits.astype(jnp.float32)
+    else:
+      logits = jnp.stack(
+          [
+              kernels.at(h, slots[:, g], among)
+              for g, among in enumerate(space.places)
+          ],
+          axis=1,
+      )
+    codes = jnp.where(given_mask, given, choose(logits, rng, slots))
+    return codes, base.select_log_prob(logits, codes)
+
+  def logits(self, h, space, table=None):
+    (slot,) = space.places[0]
+    return self._kernels(h.shape[-1], space, table).one(h, slot)

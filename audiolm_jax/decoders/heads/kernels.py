@@ -1,0 +1,155 @@
+"""Linear classifiers, one for each slot."""
+
+from collections.abc import Sequence
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from audiolm_jax import ops
+from audiolm_jax.decoders.heads import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+  """The classifiers of some slots.
+
+  Attributes:
+    vocabularies: of all K slots.
+    parts: slot -> its matrix, [D, V] or, if tied, [V, D].
+    stacked: all of them as [K, D, V], if there is one for every slot and their
+      vocabularies are equal.
+    tied: whether they are rows of an embedding table.
+  """
+
+  vocabularies: tuple[int, ...]
+  parts: dict[int, ops.Weight]
+  stacked: ops.Weight | None = None
+  tied: bool = False
+
+  def one(self, h: Float[Array, '*b D'], slot: int) -> Float[Array, '*b V']:
+    """Logits (fp32) of one slot."""
+    rows = h.reshape(-1, h.shape[-1])
+    product = 'bd,vd->bv' if self.tied else 'bd,dv->bv'
+    logits = ops.einsum(product, rows, self.parts[slot])
+    return logits.astype(jnp.float32).reshape(*h.shape[:-1], -1)
+
+  def at(
+      self,
+      h: Float[Array, 'B D'],
+      slots: Int[Array, 'B'],
+      among: Sequence[int],
+  ) -> Float[Array, 'B V']:
+    """Logits of each row's own slot, one of `among`; -inf past its codes."""
+    most = max(self.vocabularies)
+    found = []
+    for slot in among:
+      logits = self.one(h, slot)
+      missing = most - logits.shape[-1]
+      found.append(
+          jnp.pad(logits, ((0, 0), (0, missing)), constant_values=-jnp.inf)
+      )
+    chosen = [slots[:, None] == slot for slot in among[:-1]]
+    return jnp.select(chosen, found[:-1], found[-1]) if chosen else found[0]
+
+  def log_prob(
+      self,
+      h: Float[Array, 'B N *g D'],
+      codes: Int[Array, 'B N G'],
+      slots: Int[np.ndarray, 'N G'],
+  ) -> Float[Array, 'B N G']:
+    """Log-probabilities (nats, fp32) of the codes of every step.
+
+    Args:
+      h: [B, N, D] for all places of a step, or [B, N, G, D] for each of them.
+      codes: what the steps hold.
+      slots: the slot of each place.
+    """
+    batch, _, group = codes.shape
+    own = h.ndim == 4
+    if self.stacked is not None and _in_order(slots, self.vocabularies):
+      product = 'bngd,gdv->bngv' if own else 'bnd,gdv->bngv'
+      logits = ops.einsum(product, h, self.stacked)
+      return base.select_log_prob(logits.astype(jnp.float32), codes)
+    # Places are sorted by slot, so that each meets its own matrix only.
+    rows = h.reshape(batch, -1, h.shape[-1])
+    flat = codes.reshape(batch, -1)
+    cells, found = [], []
+    for slot in np.unique(slots):
+      index = np.flatnonzero(slots.ravel() == slot)
+      logits = self.one(rows[:, index if own else index // group], slot)
+      found.append(base.select_log_prob(logits, flat[:, index]))
+      cells.append(index)
+    inverse = np.argsort(np.concatenate(cells))
+    return jnp.concatenate(found, axis=1)[:, inverse].reshape(codes.shape)
+
+
+def create(
+    module: nn.Module,
+    name: str,
+    slots: Sequence[int],
+    vocabularies: tuple[int, ...],
+    width: int,
+) -> Kernels:
+  """Creates (in init) or fetches classifiers as parameters of `module`.
+
+  One weight [K, D, V] under `name` if their vocabularies are equal, else one
+  [D, V] for each slot, under `name` and its number.
+
+  Args:
+    module: inside one of its compact methods.
+    name: of the weights.
+    slots: which, ascending.
+    vocabularies: of all slots.
+    width: D.
+  """
+  init = nn.initializers.normal(0.02)
+  sizes = {vocabularies[slot] for slot in slots}
+  if len(sizes) > 1:
+    parts = {
+        slot: ops.weight(
+            module,
+            f'{name}_{slot}',
+            init,
+            (width, vocabularies[slot]),
+            ('embed', 'vocab'),
+        )
+        for slot in slots
+    }
+    return Kernels(vocabularies, parts)
+  shape = (len(slots), width, *sizes)
+  stacked = ops.weight(module, name, init, shape, ('slots', 'embed', 'vocab'))
+  parts = {
+      # All arrays of a leaf lead with the slot.
+      slot: jax.tree.map(lambda w, i=i: w[i], stacked)
+      for i, slot in enumerate(slots)
+  }
+  whole = tuple(slots) == tuple(range(len(vocabularies)))
+  return Kernels(vocabularies, parts, stacked if whole else None)
+
+
+def tie(table: ops.Weight, vocabularies: tuple[int, ...]) -> Kernels:
+  """Classifiers that are the slots' rows of an embedding table."""
+  ends = np.cumsum(vocabularies)
+  parts = {
+      slot: _rows(table, int(end) - size, int(end))
+      for slot, (end, size) in enumerate(zip(ends, vocabularies, strict=True))
+  }
+  return Kernels(vocabularies, parts, tied=True)
+
+
+def _rows(table, start, stop):
+  if isinstance(table, ops.LoraTensor):
+    rows = _rows(table.w, start, stop)
+    return table.replace(w=rows, a=table.a[start:stop])
+  if isinstance(table, ops.PackedTensor):
+    return table.replace(packed=table.packed[start:stop])
+  return table[start:stop]
+
+
+def _in_order(slots, vocabularies):
+  order = np.arange(len(vocabularies))
+  return slots.shape[1:] == order.shape and (slots == order).all()
