@@ -1,0 +1,263 @@
+"""The stack's contract; scores whole and stepwise; the paper's equations."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax.decoders import waveform_heads
+from audiolm_jax.decoders import wavenet
+from audiolm_jax.generation import waveform
+from audiolm_jax.streaming import testing
+
+_jit = functools.partial(jax.jit, compiler_options=testing.quick_options())
+
+
+def _stack(**options):
+  return wavenet.GatedStack(
+      **{'width': 4, 'skip': 6, 'dilations': (1, 2, 4), 'cycles': 1, **options}
+  )
+
+
+SPEC = jax.ShapeDtypeStruct((4,), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'taps': 3, 'dilations': (1, 2), 'cycles': 2, 'remat': True},
+        {'film': 3, 'local': 2, 'local_hop': 4, 'dilations': (1, 3)},
+    ],
+    ids=['plain', 'remat', 'conditioned'],
+)
+def test_contract(options):
+  rng = np.random.default_rng(0)
+  context = {
+      'film': rng.normal(size=(3, 3)).astype(np.float32),
+      # Fewer features than positions: the last one goes on.
+      'local': rng.normal(size=(3, 2, 2)).astype(np.float32),
+  }
+  stack = _stack(**options)
+  testing.assert_streaming_contract(
+      stack, SPEC, context=context, blocks=stack.receptive_field + 2
+  )
+
+
+def test_the_receptive_field_is_exact():
+  """What the contract bounds from above is reached."""
+  stack = _stack(cycles=2)
+  assert stack.receptive_field == 1 + 2 * 7
+  mask = jnp.ones((1, 16), bool)
+  x = jax.random.normal(jax.random.key(0), (1, 16, 4))
+  params = _jit(stack.init)(jax.random.key(1), x, mask)
+
+  def last(x):
+    return stack.apply(params, x, mask)[0][0, -1].sum()
+
+  moved = np.abs(_jit(jax.grad(last))(x)[0]).sum(axis=1) > 0
+  np.testing.assert_array_equal(moved, np.arange(16) >= 1)
+
+
+def test_the_equations_of_the_paper():
+  """In numpy, sample by sample and tap by tap, with both conditions."""
+  stack = _stack(film=3, local=2, local_hop=2, dilations=(1, 2))
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(1, 7, 4)).astype(np.float32)
+  film = rng.normal(size=(1, 3)).astype(np.float32)
+  local = rng.normal(size=(1, 4, 2)).astype(np.float32)
+  context, mask = {'film': film, 'local': local}, np.ones((1, 7), bool)
+  params = nn.meta.unbox(_jit(stack.init)(jax.random.key(0), x, mask, context))[
+      'params'
+  ]
+  params = jax.tree.map(
+      lambda p: (p + 0.1 * rng.normal(size=p.shape)).astype(np.float32), params
+  )
+  actual, _ = stack.apply({'params': params}, x, mask, context)
+
+  value, total = x[0].astype(float), 0.0
+  for name, dilation in (('layer_0', 1), ('layer_1', 2)):
+    p = jax.tree.map(lambda w: np.asarray(w, float), params[name])
+    z = np.zeros((7, 8))
+    for n in range(7):
+      z[n] = p['conv']['bias'] + film[0] @ p['film_kernel']
+      z[n] += (
+          local[0, n // 2] @ p['local_kernel']
+          + value[n] @ p['conv']['kernel'][1]
+      )
+      if n >= dilation:
+        z[n] += value[n - dilation] @ p['conv']['kernel'][0]
+    z = np.tanh(z[:, :4]) / (1 + np.exp(-z[:, 4:]))
+    mixed = z @ p['mix_kernel'] + p['mix_bias']
+    if name == 'layer_0':
+      value = value + mixed[:, :4]
+    total = total + mixed[:, -6:]
+  assert params['layer_1']['mix_kernel'].shape == (4, 6)
+  np.testing.assert_allclose(actual[0], total / 2**0.5, rtol=1e-4, atol=1e-5)
+
+
+def test_a_missing_or_wrong_condition_is_named():
+  x, mask = jnp.zeros((1, 3, 4)), jnp.ones((1, 3), bool)
+  for context in (None, {'film': jnp.zeros((1, 2))}):
+    with pytest.raises(ValueError, match=r"context\['film'\]"):
+      jax.eval_shape(_stack(film=3).init, jax.random.key(0), x, mask, context)
+
+
+def _model(head, **options):
+  options = {'bits': 8, 'stack': _stack(film=2), **options}
+  return wavenet.WaveNet(head=head, **options)
+
+
+MODELS = {
+    'mu_law': _model(waveform_heads.MuLaw(16), inputs='classes'),
+    'logistics': _model(waveform_heads.Logistics(mixtures=2), channels=2),
+    'gaussian': _model(waveform_heads.Gaussian(), bits=16),
+}
+
+FULL = np.array([20, 20, 20])
+
+
+class _Case:
+  """A model with parameters away from their start, and samples."""
+
+  def __init__(self, name):
+    self.model = MODELS[name]
+    half = 2 ** (self.model.bits - 1)
+    rng = np.random.default_rng(0)
+    shape = (3, 20, self.model.channels)
+    self.samples = rng.integers(-half, half, shape).astype(np.int32)
+    self.lengths = np.array([20, 11, 0])
+    self.context = {'film': rng.normal(size=(3, 2)).astype(np.float32)}
+    init = functools.partial(self.model.init, method='score')
+    params = _jit(init)(
+        jax.random.key(0), self.samples, self.lengths, self.context
+    )['params']
+    self.params = jax.tree.map(
+        lambda p: p + 0.2 * rng.normal(size=p.shape).astype(np.float32),
+        nn.meta.unbox(params),
+    )
+    self.score = _jit(
+        functools.partial(self.model.apply, method='score'),
+    )
+
+  def scores(self, samples=None, lengths=None):
+    samples = self.samples if samples is None else samples
+    lengths = self.lengths if lengths is None else lengths
+    return self.score({'params': self.params}, samples, lengths, self.context)
+
+
+@pytest.fixture(scope='module', params=sorted(MODELS))
+def case(request):
+  return _Case(request.param)
+
+
+def test_scores_of_padded_rows(case):
+  scores = case.scores()
+  assert scores.tag == 'exact'
+  assert scores.log_prob.shape == scores.mask.shape == case.samples.shape
+  valid = np.arange(20) < case.lengths[:, None]
+  np.testing.assert_array_equal(
+      scores.mask, np.broadcast_to(valid[..., None], case.samples.shape)
+  )
+  assert (scores.log_prob[~scores.mask] == 0).all()
+  assert (scores.log_prob[scores.mask] < 0).all()
+  # What stands past the end changes nothing; a row alone is scored the same.
+  other = np.where(valid[..., None], case.samples, 10**6)
+  np.testing.assert_array_equal(case.scores(other).log_prob, scores.log_prob)
+  full = case.scores(lengths=FULL)
+  np.testing.assert_allclose(
+      full.log_prob[1, :11], scores.log_prob[1, :11], rtol=1e-5
+  )
+
+
+def test_the_future_is_unseen_and_the_past_is_seen(case):
+  base = np.asarray(case.scores(lengths=FULL).log_prob)
+  moved = np.array(case.samples)
+  moved[:, 9] = -moved[:, 9] - 1
+  change = np.asarray(case.scores(moved, FULL).log_prob) != base
+  change = change.any(axis=(0, 2))
+  assert not change[:9].any()
+  assert change[9] and change[10:17].any()
+  # The receptive field is 8 inputs: samples 10 to 17 see sample 9.
+  assert not change[18:].any()
+
+
+def test_probabilities_of_a_sample_given_the_past_add_up_to_1(case):
+  """By enumeration through `score` itself, of one channel."""
+  model = case.model
+  levels = np.arange(-(2 ** (model.bits - 1)), 2 ** (model.bits - 1))
+  rows = np.repeat(case.samples[:1, :4], len(levels), axis=0)
+  rows[:, 3, 0] = levels
+  context = {'film': np.repeat(case.context['film'][:1], len(levels), axis=0)}
+  log_prob = case.score(
+      {'params': case.params}, rows, np.full(len(levels), 4), context
+  ).log_prob[:, 3, 0]
+  total = np.exp(np.asarray(log_prob, np.float64)).sum()
+  assert total == pytest.approx(1, abs=2e-5)
+
+
+@pytest.fixture(scope='module')
+def run(case):
+  """Compiled for runs of 10 samples."""
+  compiled = _jit(functools.partial(waveform.run, case.model))
+  return lambda *args: compiled(case.params, *args, case.context)
+
+
+@pytest.fixture(scope='module')
+def start(case):
+  """The state after a prompt."""
+  compiled = _jit(functools.partial(waveform.start, case.model))
+  return lambda prompt: compiled(
+      case.params, prompt, jax.random.key(3), case.context
+  )
+
+
+def _both(run, state, given, given_mask, temperature=1.0):
+  """Two runs one after the other: (samples, log-probabilities)."""
+  outputs = []
+  for now in (slice(0, 10), slice(10, 20)):
+    state, *found = run(state, given[:, now], given_mask[:, now], temperature)
+    outputs.append(found)
+  return [np.concatenate(x, axis=1) for x in zip(*outputs, strict=True)]
+
+
+def test_stepwise_log_probs_are_the_teacher_forced_ones(case, run, start):
+  expected = case.scores(lengths=FULL).log_prob
+  given = np.ones((3, 20), bool)
+  nothing = case.samples[:, :0]
+  samples, log_prob = _both(run, start(nothing), case.samples, given)
+  np.testing.assert_array_equal(samples, case.samples)
+  np.testing.assert_allclose(log_prob, expected, rtol=1e-4, atol=1e-4)
+  # A prompt taken in at once.
+  state = start(case.samples[:, :10])
+  _, _, log_prob = run(state, case.samples[:, 10:], given[:, 10:], 1.0)
+  np.testing.assert_allclose(log_prob, expected[:, 10:], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_drawn_is_scored_and_what_is_given_kept(case, run, start):
+  given = np.zeros((3, 20), bool)
+  given[:, :4] = given[1, 10] = True
+  state = start(case.samples[:, :0])
+  samples, log_prob = _both(run, state, case.samples, given)
+  kept = given[..., None] & np.ones_like(case.samples, bool)
+  np.testing.assert_array_equal(samples[kept], case.samples[kept])
+  assert (samples[~kept] != case.samples[~kept]).mean() > 0.5
+  scores = case.scores(samples, FULL)
+  np.testing.assert_allclose(log_prob, scores.log_prob, rtol=1e-4, atol=1e-4)
+  again, _ = _both(run, state, case.samples, given)
+  np.testing.assert_array_equal(again, samples)
+
+
+def test_only_temperature_0_ignores_the_key(case, run, start):
+  none = np.zeros((3, 10), bool)
+  state = start(case.samples[:, :10])
+  other = state.replace(rng=jax.random.key(9))
+  for temperature, same in ((0.0, True), (1.0, False)):
+    drawn = [
+        np.asarray(run(s, case.samples[:, :10], none, temperature)[1])
+        for s in (state, other)
+    ]
+    assert (drawn[0] == drawn[1]).all() == same
