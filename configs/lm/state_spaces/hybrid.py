@@ -1,0 +1,27 @@
+"""Griffin: two RG-LRU layers, one of local attention (2402.19427).
+
+python -m audiolm_jax.main --config=configs/lm/state_spaces/hybrid.py:cpu \
+    --workdir=runs/hybrid
+
+The period is a list: any other hybrid is another list.
+"""
+
+from configs.lm.state_spaces import recipe
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  layers, heads, window, hidden = {
+      'cpu': (6, 4, 32, 544),
+      'smoke': (3, 2, 8, 64),
+  }[arg]
+  recurrent = {'kind': 'rg_lru', 'heads': heads}
+  local = {'kind': 'attention', 'heads': heads, 'window': window}
+  return recipe.build(
+      arg,
+      {
+          'layers': layers,
+          'mixers': (recurrent, recurrent, local),
+          'mlp': recipe.dense(hidden),
+      },
+  )

@@ -1,0 +1,22 @@
+"""Mamba-2 (2405.21060): mixers without perceptrons, the quickstart's budget.
+
+python -m audiolm_jax.main --config=configs/lm/state_spaces/mamba2.py:cpu \
+    --workdir=runs/mamba2
+"""
+
+from configs.lm.state_spaces import recipe
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  layers, states, heads, chunk = {
+      'cpu': (7, 64, 64, 64),
+      'smoke': (2, 8, 32, 16),
+  }[arg]
+  mixer = {
+      'kind': 'mamba2',
+      'state_width': states,
+      'head_width': heads,
+      'chunk': chunk,
+  }
+  return recipe.build(arg, {'layers': layers, 'mixers': (mixer,), 'mlp': None})

@@ -1,0 +1,19 @@
+"""Hawk: RG-LRU in the place of attention (2402.19427), the quickstart's budget.
+
+python -m audiolm_jax.main --config=configs/lm/state_spaces/rg_lru.py:cpu \
+    --workdir=runs/rg_lru
+"""
+
+from configs.lm.state_spaces import recipe
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  heads, hidden = {'cpu': (4, 1088), 'smoke': (2, 128)}[arg]
+  return recipe.build(
+      arg,
+      {
+          'mixers': ({'kind': 'rg_lru', 'heads': heads},),
+          'mlp': recipe.dense(hidden),
+      },
+  )
