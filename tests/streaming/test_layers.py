@@ -92,6 +92,22 @@ def test_sin_squared_and_its_gradient():
   np.testing.assert_allclose(gradient, np.sin(2 * exact), atol=2e-6)
 
 
+def test_elu_and_its_gradient():
+  small = np.logspace(-7, 2.5, 2001)
+  x = np.concatenate([-small, [0, -np.inf, np.nan], small]).astype(np.float32)
+  y, gradient = jax.jit(jax.vmap(jax.value_and_grad(activations.elu)))(x)
+  exact = x.astype(np.float64)
+  expected = np.where(x > 0, exact, np.expm1(exact))
+  np.testing.assert_allclose(y, expected, rtol=5e-7, atol=1e-10)
+  slope = np.where(x > 0, 1, np.exp(exact))
+  np.testing.assert_allclose(gradient, slope, atol=2e-7)
+  narrow = jnp.asarray(x[:2002], jnp.bfloat16)
+  y = activations.elu(narrow)
+  assert y.dtype == jnp.bfloat16
+  expected = np.expm1(np.asarray(narrow, np.float64))
+  np.testing.assert_allclose(np.asarray(y, np.float64), expected, rtol=4e-3)
+
+
 def test_norms_are_their_formulae():
   x, factor = _random(2, 4, 3), np.array([0.5, 2.0, -1.0], np.float32)
   y, _ = _whole(streaming.RmsNorm(1e-3), x, params={'scale': factor})

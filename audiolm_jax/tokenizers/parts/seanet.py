@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax import streaming
+from audiolm_jax.streaming import activations
 from audiolm_jax.streaming import attention
 from audiolm_jax.streaming import norms
 from audiolm_jax.tokenizers.parts import base
@@ -101,7 +102,7 @@ class _Seanet(base.Part):
   def _activation(self):
     if self.activation == 'snake':
       return streaming.Snake()
-    return streaming.Map(nn.elu)
+    return streaming.Map(activations.elu)
 
   def _residual(self, features, index):
     hidden = features // self.compress
