@@ -210,10 +210,10 @@ class Stack(base.Steppable):
     """The layers' states, and how many positions there have been."""
     del spec
     spec = self.output_spec(None)
-    states = [m.initial_state(batch, spec) for m in self.mixers]
-    count = self.layers // len(states)
+    # No two layers share memory: states may be donated.
+    mixers = self.mixers * (self.layers // len(self.mixers))
     return {
-        'layers': tuple(states) * count,
+        'layers': tuple(m.initial_state(batch, spec) for m in mixers),
         'position': jnp.zeros(batch, jnp.int32),
     }
 

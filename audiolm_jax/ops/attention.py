@@ -4,7 +4,7 @@ Keys lead with their heads, [B J S D], as matrix products want them: a step
 then reads a cache where it lies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Literal, NamedTuple
 
@@ -186,14 +186,15 @@ def attend_keys(
     sets: keys, in order of position. The last set begins at the position of the
       first query.
     mask: what is seen of them.
-    kept: further keys that everything after them sees, and the queries that
-      they are seen with.
+    kept: further keys, seen from any distance, and the queries that they are
+      seen with.
     sinks: see `attend_parts`.
     scale: likewise.
   """
   length = q.shape[1]
   behind = mask.window is not None and mask.kind == 'causal'
   size = mask.window if behind else _CHUNK
+  always = dataclasses.replace(mask, window=None)
 
   def run(q, positions, sets, q_kept):
     parts = [
@@ -202,7 +203,7 @@ def attend_keys(
     ]
     if kept is not None:
       keys = kept[1]
-      seen = CAUSAL(positions, keys.places) & keys.exists[:, None, :]
+      seen = always(positions, keys.places) & keys.exists[:, None, :]
       parts.append(Part(q_kept, keys.k, keys.v, seen))
     return attend_parts(parts, sinks, scale)
 
@@ -288,3 +289,47 @@ def write_ring(
   places = jnp.where(written, positions % slots, slots)
   rows = jnp.arange(ring.shape[0])[:, None]
   return ring.at[rows, :, places].set(new.astype(ring.dtype), mode='drop')
+
+
+def extend_ring(
+    state: Mapping[str, Array],
+    k: Float[Array, 'B N J D'],
+    v: Float[Array, 'B N J D'],
+    positions: Int[Array, 'B N'],
+    mask: Bool[Array, 'B N'],
+    first: int = 0,
+) -> tuple[dict[str, Array], list[Keys]]:
+  """The next positions of a ring, and the keys that they see.
+
+  Args:
+    state: `keys` and `values` [B, J, S, D], and `position` [B], how many
+      positions there have been.
+    k: keys of the next N positions.
+    v: their values.
+    positions: from `position` on.
+    mask: which of them exist: prefixes of the rows.
+    first: positions before this are not for the ring.
+
+  Returns:
+    The state after them, and sets for `attend_keys` with a window of S.
+  """
+  slots = state['keys'].shape[2]
+  start = state['position']
+  end = start + jnp.sum(mask, axis=1, dtype=jnp.int32)
+  here = mask & (positions >= jnp.maximum(end - slots, first)[:, None])
+  after = {
+      name: write_ring(state[name], new, positions - first, here)
+      for name, new in (('keys', k), ('values', v))
+  }
+  after['position'] = end
+
+  def keys_of(state, count):
+    places = ring_places(count - first, slots)
+    return Keys(state['keys'], state['values'], places + first, places >= 0)
+
+  if k.shape[1] == 1:
+    # What the new key took the place of is out of sight.
+    return after, [keys_of(after, end)]
+  exists = mask & (positions >= first)
+  new = Keys(heads_first(k), heads_first(v), positions, exists)
+  return after, [keys_of(state, start), new]

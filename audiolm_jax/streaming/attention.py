@@ -14,8 +14,6 @@ from audiolm_jax.streaming import layers
 from audiolm_jax.streaming import norms
 
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
-# Queries taken at a time where each sees the whole row.
-_CHUNK = 1024
 
 Rotary = Literal['time', 'heads', 'none']
 Activation = Literal['gelu', 'silu', 'relu', 'swiglu']
@@ -62,7 +60,7 @@ class LocalAttention(base.Steppable):
   def initial_state(self, batch, spec):
     """Keys and values of the last positions, and how many there have been."""
     kv_heads, size = self._shape(spec.shape[-1])
-    zeros = jnp.zeros((batch, self.window or 0, kv_heads, size), spec.dtype)
+    zeros = jnp.zeros((batch, kv_heads, self.window or 0, size), spec.dtype)
     return {
         'keys': zeros,
         'values': zeros,
@@ -95,8 +93,9 @@ class LocalAttention(base.Steppable):
   def _attend(self, x, mask, state):
     batch, length, width = x.shape
     kv_heads, size = self._shape(width)
-    start = 0 if state is None else state['position'][:, None]
-    positions = start + jnp.broadcast_to(jnp.arange(length), (batch, length))
+    positions = jnp.arange(length)[None]
+    if state is not None:
+      positions = state['position'][:, None] + positions
 
     def project(name, heads):
       y = _project(self, x, name, heads * size, ('embed', 'heads'))
@@ -110,16 +109,14 @@ class LocalAttention(base.Steppable):
         rotation = rotary.Rope(self.rope_theta).rotation(positions, size)
       q = self._rotate(q, rotation)
       k = self._rotate(k, rotation)
-    keys, values, past = k, v, None
-    if state is not None:
-      slots = jnp.arange(self.window)
-      # The last position that was written to a slot; before 0: none was.
-      past = start - 1 - (start - 1 - slots) % self.window
-      keys = jnp.concatenate([state['keys'], k], axis=1)
-      values = jnp.concatenate([state['values'], v], axis=1)
-    y = self._chunks(q, keys, values, positions, past, mask)
-    if state is not None:
-      state = self._write(state, k, v, positions, mask)
+    if state is None:
+      keys, values = attention.heads_first(k), attention.heads_first(v)
+      sets = [attention.Keys(keys, values, positions, mask)]
+    else:
+      state, sets = attention.extend_ring(state, k, v, positions, mask)
+    kind = 'causal' if self.causal else 'bidirectional'
+    kind = attention.Mask(kind, self.window)
+    y = attention.attend_keys(q, positions, sets, kind)
     y = y.reshape(batch, length, self.heads * size)
     return _project(self, y, 'out', width, ('heads', 'embed')), state
 
@@ -130,77 +127,6 @@ class LocalAttention(base.Steppable):
       cos, sin = rope.rotation(heads, x.shape[3])
       rotation = jnp.moveaxis(cos, 1, 2), jnp.moveaxis(sin, 1, 2)
     return rotary.rotate(x, rotation)
-
-  @nn.nowrap
-  def _chunks(self, q, keys, values, positions, past, mask):
-    """Attention of some queries at a time, for memory linear in their number.
-
-    `keys` and `values` start with the ring, whose positions are `past`, if that
-    is not None.
-    """
-    kind = attention.Mask(
-        'causal' if self.causal else 'bidirectional', self.window
-    )
-    length = q.shape[1]
-    size = self.window or _CHUNK
-    places, exists = positions, mask
-    if past is not None:
-      places = jnp.concatenate([past, positions], axis=1)
-      exists = jnp.concatenate([past >= 0, mask], axis=1)
-    if length <= 2 * size:
-      seen = kind(positions, places)
-      return attention.attend(q, keys, values, seen, exists)
-    before = size if self.window and past is None else 0
-    after = -length % size
-
-    def pad(x):
-      return base.pad_time(x, before, after)
-
-    keys, values, places, exists = map(pad, (keys, values, places, exists))
-    q, positions = (base.pad_time(a, 0, after) for a in (q, positions))
-    # A window reaches back into the chunk before, which may be the ring.
-    span = 2 * size if self.window else keys.shape[1]
-
-    @jax.checkpoint
-    def chunk(start):
-      def queries(x):
-        return jax.lax.dynamic_slice_in_dim(x, start, size, axis=1)
-
-      def seen(x):
-        if not self.window:
-          return x
-        return jax.lax.dynamic_slice_in_dim(x, start, span, axis=1)
-
-      return attention.attend(
-          queries(q),
-          seen(keys),
-          seen(values),
-          kind(queries(positions), seen(places)),
-          seen(exists),
-      )
-
-    y = jax.lax.map(chunk, jnp.arange(0, length + after, size))
-    y = jnp.moveaxis(y, 0, 1).reshape(q.shape)
-    return y[:, :length]
-
-  @nn.nowrap
-  def _write(self, state, k, v, positions, mask):
-    """The ring with the last valid keys and values in their slots."""
-    count = jnp.sum(mask, axis=1, dtype=jnp.int32)
-    end = state['position'] + count
-    kept = mask & (positions >= end[:, None] - self.window)
-    # Out of bounds, where writes are dropped.
-    slots = jnp.where(kept, positions % self.window, self.window)
-    rows = jnp.arange(k.shape[0])[:, None]
-
-    def write(ring, new):
-      return ring.at[rows, slots].set(new.astype(ring.dtype), mode='drop')
-
-    return {
-        'keys': write(state['keys'], k),
-        'values': write(state['values'], v),
-        'position': end,
-    }
 
 
 class FeedForward(base.Steppable):

@@ -100,3 +100,48 @@ def test_nothing_attends_to_nothing():
       none, none, none, jnp.zeros((2, 0, 0), bool), jnp.zeros((2, 0), bool)
   )
   assert y.shape == (2, 0, 4, 8)
+
+
+def _with_sinks(q, k, v, sinks, seen):
+  """The softmax over keys and one more logit, which is then dropped."""
+  repeat = q.shape[2] // k.shape[2]
+  k, v = jnp.repeat(k, repeat, axis=2), jnp.repeat(v, repeat, axis=2)
+  scores = jnp.einsum('bnhd,bshd->bhns', q, k) / np.sqrt(q.shape[-1])
+  scores = jnp.where(seen[:, None], scores, -jnp.inf)
+  sink = jnp.broadcast_to(sinks[:, None, None], (*scores.shape[:3], 1))
+  p = jax.nn.softmax(jnp.concatenate([scores, sink], axis=-1), axis=-1)
+  return jnp.einsum('bhns,bshd->bnhd', p[..., :-1], v)
+
+
+def test_sinks_and_their_gradients_are_those_of_a_further_logit():
+  """And a softmax over parts is one softmax."""
+  q, k, v = _inputs()
+  sinks = np.array([-1.0, 0.5, 3.0, 40.0], np.float32)
+  positions = jnp.arange(5)[None]
+  seen = attention.CAUSAL(positions, positions)
+  probe = np.random.default_rng(3).normal(size=q.shape).astype(np.float32)
+
+  def parts(q, k, v, sinks):
+    k, v = attention.heads_first(k), attention.heads_first(v)
+    sides = [
+        attention.Part(q, k[:, :, s], v[:, :, s], seen[:, :, s])
+        for s in (slice(0, 2), slice(2, None))
+    ]
+    y = attention.attend_parts(sides, sinks)
+    return jnp.sum(y * probe), y
+
+  def whole(q, k, v, sinks):
+    y = _with_sinks(q, k, v, sinks, seen)
+    return jnp.sum(y * probe), y
+
+  got, wanted = (
+      jax.jit(jax.grad(f, argnums=(0, 1, 2, 3), has_aux=True))(q, k, v, sinks)
+      for f in (parts, whole)
+  )
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+      got,
+      wanted,
+  )
+  # Sinks that are neither far above all keys nor far below have one.
+  assert np.abs(got[0][3][:3]).min() > 1e-3

@@ -31,3 +31,40 @@ def test_rotary_scores_depend_on_distance_only_and_keep_norms():
 def test_rotary_needs_an_even_width():
   with pytest.raises(ValueError, match='even head width: 3'):
     rotary.Rope().rotation(jnp.arange(2)[None], 3)
+
+
+def test_angles_are_exact_in_long_streams():
+  """A week of 50 Hz steps; a product in fp32 would be off by a radian."""
+  position = 30_000_007
+  cos, sin = rotary.Rope(10_000.0).rotation(jnp.array([[position]]), 8)
+  radians = 10_000.0 ** (-np.arange(4) / 4.0)
+  np.testing.assert_allclose(
+      cos[0, 0, 0], np.cos(position * radians), atol=1e-4
+  )
+  np.testing.assert_allclose(
+      sin[0, 0, 0], np.sin(position * radians), atol=1e-4
+  )
+
+
+def test_a_fraction_leaves_the_end_of_a_head_alone():
+  x = np.random.default_rng(0).normal(size=(1, 3, 2, 8)).astype(np.float32)
+  rope = rotary.Rope(100.0, fraction=0.5)
+  y = rotary.rotate(x, rope.rotation(jnp.arange(3)[None], 8))
+  np.testing.assert_array_equal(y[..., 4:], x[..., 4:])
+  whole = rotary.Rope(100.0).rotation(jnp.arange(3)[None], 4)
+  np.testing.assert_allclose(y[..., :4], rotary.rotate(x[..., :4], whole))
+
+
+def test_yarn_keeps_fast_dimensions_and_stretches_slow_ones():
+  plain = rotary.frequencies(64, 10_000.0)
+  yarn = rotary.Yarn(factor=8.0, original_length=1024)
+  ratio = plain / yarn.blend(plain, 10_000.0)
+  turns = 1024 * plain / (2 * np.pi)
+  assert (ratio[turns > 40] == 1).all()
+  np.testing.assert_allclose(ratio[turns < 0.5], 8)
+  assert (np.diff(ratio) >= 0).all()
+  assert yarn.scale == pytest.approx(1 + 0.1 * np.log(8))
+  one = rotary.Yarn(factor=1.0, original_length=1024)
+  np.testing.assert_allclose(one.blend(plain, 10_000.0), plain)
+  cos, _ = rotary.Rope(10_000.0, yarn).rotation(jnp.array([[0]]), 64)
+  np.testing.assert_allclose(cos, yarn.scale)

@@ -10,6 +10,7 @@ from audiolm_jax.decoders import stack
 from audiolm_jax.decoders.mixers import attention as mixer
 from audiolm_jax.ops import attention
 from audiolm_jax.ops import mel
+from audiolm_jax.ops import rotary
 from audiolm_jax.ops import stft
 
 pytestmark = pytest.mark.parity
@@ -171,3 +172,94 @@ def test_mel_filters_are_those_of_transformers():
       mel_scale='htk',
   )
   np.testing.assert_allclose(mel.mel_filters(16000, 1024, 40), want, atol=1e-5)
+
+
+def test_sinks_and_their_gradients_are_those_of_gpt_oss():
+  """Its eager attention concatenates the logit, then drops it."""
+  import torch  # pylint: disable=g-import-not-at-top
+  from transformers.models.gpt_oss import modeling_gpt_oss  # pylint: disable=g-import-not-at-top
+
+  q, k, v = (_random(2, 6, h, 8, seed=h) for h in (4, 2, 2))
+  sinks = np.array([-1.0, 0.5, 2.0, 4.0], np.float32)
+  probe = _random(2, 6, 4, 8, seed=9)
+  at = jnp.arange(6)[None]
+  seen = attention.Mask('causal', 3)(at, at)
+
+  def ours(q, k, v, sinks):
+    k, v = attention.heads_first(k), attention.heads_first(v)
+    part = attention.Part(q, k, v, seen)
+    y = attention.attend_parts([part], sinks, 0.4)
+    return jnp.sum(y * probe), y
+
+  got, y = jax.grad(ours, (0, 1, 2, 3), has_aux=True)(q, k, v, sinks)
+  module = torch.nn.Module()
+  module.num_key_value_groups = 2
+  module.sinks = torch.nn.Parameter(torch.tensor(sinks))
+  module.eval()
+  theirs = [
+      torch.tensor(a.swapaxes(1, 2), requires_grad=True) for a in (q, k, v)
+  ]
+  mask = torch.where(torch.tensor(np.asarray(seen)), 0.0, -torch.inf)[:, None]
+  out, _ = modeling_gpt_oss.eager_attention_forward(
+      module, *theirs, mask, scaling=0.4
+  )
+  np.testing.assert_allclose(y, out.detach().numpy(), rtol=1e-4, atol=1e-5)
+  (out * torch.tensor(probe)).sum().backward()
+  for mine, tensor in zip(got, theirs, strict=False):
+    np.testing.assert_allclose(
+        mine, tensor.grad.numpy().swapaxes(1, 2), rtol=1e-3, atol=1e-5
+    )
+  np.testing.assert_allclose(
+      got[3], module.sinks.grad.numpy(), rtol=1e-3, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize(
+    'scaling',
+    [
+        {'factor': 32.0, 'original_max_position_embeddings': 4096},
+        {
+            'factor': 4.0,
+            'original_max_position_embeddings': 64,
+            'beta_fast': 8.0,
+            'beta_slow': 2.0,
+            'truncate': False,
+        },
+        {
+            'factor': 2.0,
+            'original_max_position_embeddings': 512,
+            'attention_factor': 1.5,
+        },
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('fraction', [1.0, 0.5])
+def test_yarn_is_that_of_transformers(scaling, fraction):
+  from transformers import modeling_rope_utils  # pylint: disable=g-import-not-at-top
+  import transformers  # pylint: disable=g-import-not-at-top
+
+  theta = 150_000.0
+  config = transformers.LlamaConfig(
+      hidden_size=256,
+      num_attention_heads=4,
+      rope_parameters={
+          'rope_type': 'yarn',
+          'rope_theta': theta,
+          'partial_rotary_factor': fraction,
+          **scaling,
+      },
+  )
+  radians, factor = modeling_rope_utils._compute_yarn_parameters(config)
+  scaling = dict(scaling)
+  length = scaling.pop('original_max_position_embeddings')
+  yarn = rotary.Yarn(original_length=length, **scaling)
+  plain = rotary.frequencies(int(64 * fraction), theta)
+  np.testing.assert_allclose(
+      yarn.blend(plain, theta), radians.numpy(), rtol=1e-5
+  )
+  assert yarn.scale == pytest.approx(factor)
+  # And what is done with both.
+  cos, sin = rotary.Rope(theta, yarn, fraction).rotation(jnp.array([[3]]), 64)
+  angle = 3 * radians.numpy()
+  np.testing.assert_allclose(cos[0, 0, 0], np.cos(angle) * factor, rtol=1e-4)
+  np.testing.assert_allclose(sin[0, 0, 0], np.sin(angle) * factor, rtol=1e-4)

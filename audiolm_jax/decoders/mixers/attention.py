@@ -177,44 +177,21 @@ class Attention(base.Steppable):
     return self._run(q, positions, [keys], self.window, kept)
 
   def _step(self, q, k, v, positions, mask, state):
-    window = state['keys'].shape[2]
     keep = state['kept_keys'].shape[2] if 'kept_keys' in state else 0
-    start = state['position']
-    end = start + jnp.sum(mask, axis=1, dtype=jnp.int32)
-
-    def written(names, first, last, offset):
-      here = mask & (positions >= first) & (positions < last)
-      return [
-          attention.write_ring(state[name], new, positions - offset, here)
-          for name, new in zip(names, (k, v), strict=True)
-      ]
-
-    def ring(keys, values, count):
-      places = attention.ring_places(count - keep, window)
-      return attention.Keys(keys, values, places + keep, places >= 0)
-
-    first = jnp.maximum(end - window, keep)[:, None]
-    keys, values = written(('keys', 'values'), first, end[:, None], keep)
-    after = {'keys': keys, 'values': values, 'position': end}
+    after, sets = attention.extend_ring(state, k, v, positions, mask, keep)
     kept = None
     if keep:
-      names = ('kept_keys', 'kept_values')
-      after |= zip(names, written(names, 0, keep, 0), strict=True)
+      first = mask & (positions < keep)
+      for name, new in (('kept_keys', k), ('kept_values', v)):
+        after[name] = attention.write_ring(state[name], new, positions, first)
       places = jnp.arange(keep)[None]
       kept = attention.Keys(
-          *(after[name] for name in names), places, places < end[:, None]
+          after['kept_keys'],
+          after['kept_values'],
+          places,
+          places < after['position'][:, None],
       )
-    if q.shape[1] == 1:
-      # What the new key takes the place of is out of sight.
-      sets = [ring(keys, values, end)]
-    else:
-      new = attention.Keys(
-          attention.heads_first(k),
-          attention.heads_first(v),
-          positions,
-          mask & (positions >= keep),
-      )
-      sets = [ring(state['keys'], state['values'], start), new]
+    window = state['keys'].shape[2]
     return self._run(q, positions, sets, window, kept), after
 
 
