@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import streaming
@@ -231,6 +232,75 @@ class MultiResolutionStft(Distance):
     return total
 
 
+@dataclasses.dataclass(frozen=True)
+class BandEnvelopes(Distance):
+  """1 - correlation of magnitudes over time within third-octave bands.
+
+  What STOI counts (Taal et al. 2011, eqs. 1 and 5), differentiable: means over
+  15 bands and over overlapping segments, without its clipping, at the signal's
+  own rate, and with quiet segments weighted down where it drops quiet frames.
+  A codec trained with it has seen what STOI judges: say so beside its scores.
+
+  Attributes:
+    weight: see `Distance`.
+    size: window, in samples; hops are a quarter.
+    segment_seconds: length of the segments, which overlap by three quarters.
+    low: centre of the lowest band, in Hz.
+    bands: how many, a third of an octave apart.
+    floor: magnitudes this far below a row's loudest band and segment, as a
+      ratio of norms, count for little.
+  """
+
+  weight: _Weight = 1.0
+  size: Annotated[int, config.Range(min=16)] = 512
+  segment_seconds: Annotated[float, config.Range(min=1e-3)] = 0.384
+  low: Annotated[float, config.Range(min=1)] = 150.0
+  bands: _Positive = 15
+  floor: Annotated[float, config.Range(min=1e-6, max=1)] = 1e-3
+
+  def __call__(self, estimate, target, lengths, sample_rate):
+    hop = self.size // 4
+    span = max(round(self.segment_seconds * sample_rate / hop), 2)
+    weights = self._filters(sample_rate)
+    mask = _valid(-(-estimate.shape[1] // hop), self.size, lengths)
+    pieces = []
+    for audio in (estimate, target):
+      energies = _energies(audio, self.size)[:, : mask.shape[1]] @ weights
+      bands = jnp.where(mask[..., None, None], _root(energies, 1e-8), 0.0)
+      pieces.append(_segments(bands, span))
+    inside = _segments(mask[..., None, None], span).all(axis=2)
+    x, y = (p - jnp.mean(p, axis=2, keepdims=True) for p in pieces)
+    norms = jnp.sum(jnp.square(y), axis=2)
+    loudest = jnp.max(norms, axis=(1, 2, 3), keepdims=True)
+    quiet = jnp.square(self.floor) * loudest + 1e-8
+    power = jnp.sum(jnp.square(x), axis=2)
+    product = jnp.sqrt(power + quiet) * jnp.sqrt(norms + quiet)
+    # The floor adds to both sides: equal signals correlate perfectly.
+    match = (jnp.sum(x * y, axis=2) + quiet) / product
+    lost = jnp.where(inside, jnp.mean(1 - match, axis=(2, 3), keepdims=True), 0)
+    count = jnp.maximum(jnp.sum(inside, axis=(1, 2, 3)), 1)
+    return jnp.sum(jnp.sum(lost, axis=(1, 2, 3)) * lengths / count)
+
+  def _filters(self, sample_rate):
+    """[bins, bands]: which bins are in which band."""
+    frequencies = np.fft.rfftfreq(self.size, 1 / sample_rate)[:, None]
+    centres = self.low * 2 ** (np.arange(self.bands) / 3)
+    ratio = frequencies / centres
+    inside = (ratio >= 2 ** (-1 / 6)) & (ratio < 2 ** (1 / 6))
+    # A band narrower than a bin has the nearest one.
+    nearest = np.argmin(np.abs(frequencies - centres), axis=0)
+    inside[nearest, np.arange(self.bands)] = True
+    return jnp.asarray(inside, jnp.float32)
+
+
+def _segments(x, span):
+  """[B, S, span, ...] of [B, N, ...], every span / 4-th frame."""
+  size = max(x.shape[1], span)
+  x = jnp.pad(x, [(0, 0), (0, size - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+  starts = np.arange(0, size - span + 1, max(span // 4, 1))
+  return jnp.stack([x[:, start : start + span] for start in starts], axis=1)
+
+
 def _energies(audio, size, normalised=False):
   """|STFT|^2 [B, N, C, bins] of frames centred on every size / 4-th sample."""
   hop = size // 4
@@ -272,4 +342,5 @@ DISTANCES = {
     'encodec_mel': EncodecMel,
     'log_mel': LogMel,
     'multi_resolution_stft': MultiResolutionStft,
+    'band_envelopes': BandEnvelopes,
 }

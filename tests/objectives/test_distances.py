@@ -23,6 +23,9 @@ SMALL = {
     'multi_resolution_stft': distances.MultiResolutionStft(
         sizes=SIZES, linear=0.5
     ),
+    'band_envelopes': distances.BandEnvelopes(
+        size=64, segment_seconds=0.008, low=1000.0, bands=4
+    ),
 }
 
 
@@ -72,6 +75,24 @@ def _resolutions(x, y):
   return total / 2
 
 
+def _band_envelopes(x, y):
+  """Segments of 8 frames, every second frame; no level is quiet here."""
+  bins = np.fft.rfftfreq(64, 1 / RATE)
+  found = []
+  for k in range(4):
+    centre = 1000 * 2 ** (k / 3)
+    inside = (bins >= centre * 2 ** (-1 / 6)) & (bins < centre * 2 ** (1 / 6))
+    a, b = (
+        np.sqrt(np.sum(_magnitudes(z, 64)[:, inside] ** 2, axis=1))
+        for z in (x, y)
+    )
+    found += [
+        np.corrcoef(a[n : n + 8], b[n : n + 8])[0, 1]
+        for n in range(0, len(a) - 7, 2)
+    ]
+  return 1 - np.mean(found)
+
+
 def _stereo_resolutions(x, y):
   mid, side = ((z[:, 0] + z[:, 1], z[:, 0] - z[:, 1]) for z in (x, y))
   total = (_resolutions(mid[0], side[0]) + _resolutions(mid[1], side[1])) / 2
@@ -83,6 +104,7 @@ WANT = {
     'encodec_mel': _mean(X, Y, _encodec_mel),
     'log_mel': _mean(X, Y, _dac_mel),
     'multi_resolution_stft': _stereo_resolutions(X, Y),
+    'band_envelopes': _mean(X, Y, _band_envelopes),
 }
 
 
@@ -170,3 +192,51 @@ def test_hifi_gans_and_vocos_mel():
 def test_mels_are_of_every_size():
   with pytest.raises(config.ConfigError, match='1 sizes'):
     distances.LogMel(sizes=(64,), mels=(5, 10))
+
+
+def _modulated(seed):
+  """Two seconds of noise whose loudness changes like that of syllables."""
+  rng = np.random.default_rng(seed)
+  times = np.arange(2 * RATE) / RATE
+  loudness = 1.1 + np.sin(2 * np.pi * 4 * times) * np.cos(9 * times)
+  return 0.1 * loudness * rng.standard_normal(len(times))
+
+
+def test_band_envelopes_order_as_stoi_does():
+  """Noise of falling level and a lowpass, in STOI's order and near its value."""
+  pystoi = pytest.importorskip('pystoi')
+  clean = _modulated(0)
+  noise = np.random.default_rng(1).standard_normal(len(clean))
+  lowpass = scipy.signal.butter(4, 2000, fs=RATE, output='sos')
+  estimates = [clean + level * noise for level in (0.2, 0.1, 0.05, 0.02, 0.005)]
+  estimates.append(scipy.signal.sosfilt(lowpass, clean) + 0.05 * noise)
+  distance = jax.jit(distances.BandEnvelopes(), static_argnums=3)
+  ours, theirs = [], []
+  for estimate in estimates:
+    rows = (np.float32(z)[None, :, None] for z in (estimate, clean))
+    value = distance(*rows, jnp.array([len(clean)]), RATE)
+    ours.append(1 - float(value) / len(clean))
+    theirs.append(pystoi.stoi(clean, estimate, RATE))
+  assert np.argsort(ours).tolist() == np.argsort(theirs).tolist()
+  near = np.array(theirs) > 0.95
+  np.testing.assert_allclose(
+      np.array(ours)[near], np.array(theirs)[near], atol=0.02
+  )
+
+
+def test_band_envelopes_ignore_loudness_but_not_silence():
+  """A gain costs nothing, quiet segments little, equal silence nothing."""
+  clean = _modulated(2)
+  broken = clean.copy()
+  clean[RATE:] *= 1e-5
+  broken[RATE:] = np.random.default_rng(3).standard_normal(RATE) * 1e-6
+  distance = jax.jit(distances.BandEnvelopes(), static_argnums=3)
+
+  def of(estimate, target):
+    rows = (np.float32(z)[None, :, None] for z in (estimate, target))
+    return float(distance(*rows, jnp.array([2 * RATE]), RATE)) / (2 * RATE)
+
+  nothing = np.zeros(2 * RATE)
+  assert abs(of(0.5 * clean, clean)) < 1e-2
+  assert abs(of(nothing, nothing)) < 1e-6
+  assert of(broken, clean) < 0.05 < 0.2 < of(broken[::-1], clean)
