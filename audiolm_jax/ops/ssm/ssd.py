@@ -47,48 +47,56 @@ def ssd(
   count = -(-time // chunk)
   chunk = -(-time // count)
 
-  def chunks(value, *trailing):
+  def chunks(value, heads, *trailing):
+    """[B T G heads ...] as [B L G, heads, Q, ...] for L chunks of Q.
+
+    With six axes instead of four, XLA's fusions on CPUs take ten times as long.
+    """
     pad = [(0, 0)] * value.ndim
     pad[1] = (0, count * chunk - time)
-    return jnp.pad(value, pad).reshape(batch, count, chunk, *trailing)
-
-  dt = chunks(dt, groups, shared)
-  b, c = chunks(b, groups, size), chunks(c, groups, size)
-  # [B L G R Q P] and [B L G R Q]: heads lead, so that products are batched.
-  x = chunks(x, groups, shared, width) * dt[..., None].astype(dtype)
-  x = jnp.moveaxis(x, 2, 4)
-  log_decay = jnp.moveaxis(dt * a.reshape(groups, shared), 2, 4)
-  total, within = segment_sums(log_decay)
+    value = jnp.pad(value, pad)
+    value = value.reshape(batch, count, chunk, groups, heads, *trailing)
+    return jnp.moveaxis(value, 2, 4).reshape(-1, heads, chunk, *trailing)
 
   def product(subscripts, left, right):
     return jnp.einsum(
         subscripts, left, right, preferred_element_type=jnp.float32
     )
 
+  dt = chunks(dt, shared)
+  b, c = (chunks(v, 1, size)[:, 0] for v in (b, c))
+  x = chunks(x, shared, width) * dt[..., None].astype(dtype)
+  rates = jnp.tile(a.reshape(groups, shared, 1), (batch * count, 1, 1))
+  total, within = segment_sums(dt * rates)
   # Within a chunk: attention whose weights decay with distance.
-  scores = product('blign,bljgn->blgij', c, b)[:, :, :, None]
+  scores = product('xin,xjn->xij', c, b)[:, None]
   scores = (scores * jnp.exp(within)).astype(dtype)
-  y = product('blgrij,blgrjp->blgrip', scores, x)
+  y = product('xrij,xrjp->xrip', scores, x)
   # What each chunk adds to the state at its end.
   rest = jnp.exp(within[..., -1, :])[..., None]
-  added = product('blgrjp,bljgn->blgrpn', (x * rest).astype(dtype), b)
+  added = product('xrjp,xjn->xrpn', (x * rest).astype(dtype), b)
 
   def carry(state, now):
     added, decay = now
-    return decay[..., None, None] * state + added, state
+    return decay[..., None] * state + added, state
 
-  whole = jnp.exp(total[..., -1])
-  state, before = jax.lax.scan(
+  def chunks_first(value):
+    return jnp.moveaxis(value.reshape(batch, count, heads, -1), 1, 0)
+
+  whole = chunks_first(jnp.exp(total[..., -1]))[..., 0]
+  # Unrolled: a loop's copies of the states cost more than the rest of it.
+  last, before = jax.lax.scan(
       carry,
-      state.reshape(batch, groups, shared, width, size),
-      (jnp.moveaxis(added, 1, 0), jnp.moveaxis(whole, 1, 0)),
+      state.reshape(batch, heads, -1),
+      (chunks_first(added), whole),
+      unroll=min(count, 8),
   )
   # What the state at a chunk's start adds to its outputs.
-  before = jnp.moveaxis(before, 0, 1).astype(dtype)
-  past = product('blign,blgrpn->blgrip', c, before)
-  y = y + past * jnp.exp(total)[..., None]
-  y = jnp.moveaxis(y, 4, 2).reshape(batch, count * chunk, heads, width)
-  return y[:, :time].astype(dtype), state.reshape(batch, heads, width, size)
+  before = jnp.moveaxis(before, 0, 1).reshape(added.shape).astype(dtype)
+  y += product('xin,xrpn->xrip', c, before) * jnp.exp(total)[..., None]
+  y = y.reshape(batch, count, groups, shared, chunk, width)
+  y = jnp.moveaxis(y, 4, 2).reshape(batch, -1, heads, width)
+  return y[:, :time].astype(dtype), last.reshape(state.shape)
 
 
 def ssd_step(
@@ -122,14 +130,21 @@ def segment_sums(
   Returns:
     (sums of x[.. i], [..., i, j] sums of x[j + 1 .. i], -inf for i < j).
   """
-  total = jnp.cumsum(x, axis=-1)
-  start = jnp.concatenate([jnp.zeros_like(x[..., :1]), total[..., :-1]], -1)
-  error = jnp.cumsum(jax.lax.stop_gradient(x - (total - start)), axis=-1)
+  size = x.shape[-1]
+  causal = jnp.tril(jnp.ones((size, size), bool))
+
+  def running(x):
+    # A product: XLA would form jnp.cumsum anew for each pair of positions.
+    ones = causal.astype(x.dtype)
+    return jnp.einsum(
+        '...j,ij->...i', x, ones, precision=jax.lax.Precision.HIGHEST
+    )
 
   def differences(sums):
     return sums[..., :, None] - sums[..., None, :]
 
-  size = x.shape[-1]
-  causal = jnp.tril(jnp.ones((size, size), bool))
+  total = running(x)
+  start = jnp.concatenate([jnp.zeros_like(x[..., :1]), total[..., :-1]], -1)
+  error = running(jax.lax.stop_gradient(x - (total - start)))
   between = differences(total) + differences(error)
   return total, jnp.where(causal, between, -jnp.inf)
