@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from audiolm_jax.ops import ragged
 from audiolm_jax.ops import weights
 
 
@@ -304,12 +305,17 @@ def ragged_dot(
     w: weights.Weight,
     group_sizes: Int[Array, 'E'],
 ) -> Float[Array, 'N F']:
-  """Rows of x, sorted by group, times their group's matrix w[e] [E, D, F]."""
+  """Rows of x, sorted by group, times their group's matrix w[e] [E, D, F].
+
+  Rows beyond the sum of `group_sizes` belong to no group: they give zeros.
+  """
   if isinstance(w, weights.LoraTensor):
     low = ragged_dot(x, w.a, group_sizes)
     update = ragged_dot(low, w.b, group_sizes)
     return ragged_dot(x, w.w, group_sizes) + w.scale * update
   kernel = weights.materialize(w, x.dtype)
+  if _on_cpu():
+    return ragged.ragged_dot(x, kernel, group_sizes)
   return jax.lax.ragged_dot(x, kernel, group_sizes)
 
 

@@ -1,0 +1,128 @@
+"""`lax.ragged_dot` on CPUs, where XLA multiplies every row by every group.
+
+Rows, sorted by group, are taken in blocks that lie within one group each. A
+block reads its group's matrix only, so the work is that of the rows: 5-100x
+less than XLA's, in training as in steps of a few rows.
+
+`training.costs` knows `ragged_rows` and `ragged_weights` by these names.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+# Rows of a block, where groups have as many.
+_MOST = 64
+
+
+@jax.custom_vjp
+def ragged_dot(
+    x: Float[Array, 'N D'],
+    w: Float[Array, 'E D F'],
+    group_sizes: Int[Array, 'E'],
+) -> Float[Array, 'N F']:
+  """Rows of x times their group's matrix; zeros for rows of no group.
+
+  Args:
+    x: rows, those of the first group first.
+    w: a matrix for each group.
+    group_sizes: rows of each; their sum may be less than N.
+  """
+  return ragged_rows(x, w, group_sizes, transposed=False)
+
+
+def _forward(x, w, group_sizes):
+  y = ragged_rows(x, w, group_sizes, transposed=False)
+  return y, (x, w, group_sizes)
+
+
+def _backward(saved, cotangent):
+  x, w, group_sizes = saved
+  dx = ragged_rows(cotangent, w, group_sizes, transposed=True)
+  return dx, ragged_weights(x, cotangent, group_sizes).astype(w.dtype), None
+
+
+ragged_dot.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.jit, static_argnames='transposed')
+def ragged_rows(
+    x: Float[Array, 'N D'],
+    w: Float[Array, 'E D F'],
+    group_sizes: Int[Array, 'E'],
+    transposed: bool,
+) -> Float[Array, 'N F']:
+  """`ragged_dot`; `transposed` takes w as [E, F, D]."""
+  rows = x.shape[0]
+  size, blocks = _blocks(group_sizes, rows)
+  x = jnp.pad(x, ((0, size), (0, 0)))
+  features = w.shape[1 if transposed else 2]
+
+  def multiply(y, block):
+    group, first, last = block
+    matrix = jax.lax.dynamic_index_in_dim(w, group, keepdims=False)
+    part = jax.lax.dynamic_slice_in_dim(x, first, size)
+    part = part @ (matrix.T if transposed else matrix)
+    # The next group's rows that the block may reach into stay as they are.
+    mine = (first + jnp.arange(size) < last)[:, None]
+    old = jax.lax.dynamic_slice_in_dim(y, first, size)
+    part = jnp.where(mine, part, old)
+    return jax.lax.dynamic_update_slice_in_dim(y, part, first, axis=0)
+
+  y = jnp.zeros((rows + size, features), x.dtype)
+  return _over_blocks(multiply, y, blocks)[:rows]
+
+
+@jax.jit
+def ragged_weights(
+    x: Float[Array, 'N D'],
+    y: Float[Array, 'N F'],
+    group_sizes: Int[Array, 'E'],
+) -> Float[Array, 'E D F']:
+  """The sums over each group's rows of x y^T, fp32."""
+  size, blocks = _blocks(group_sizes, x.shape[0])
+  x, y = (jnp.pad(a, ((0, size), (0, 0))) for a in (x, y))
+
+  def add(total, block):
+    group, first, last = block
+    mine = (first + jnp.arange(size) < last)[:, None]
+    left = jnp.where(mine, jax.lax.dynamic_slice_in_dim(x, first, size), 0)
+    right = jax.lax.dynamic_slice_in_dim(y, first, size)
+    product = jnp.matmul(left.T, right, preferred_element_type=jnp.float32)
+    old = jax.lax.dynamic_index_in_dim(total, group, keepdims=False)
+    return jax.lax.dynamic_update_index_in_dim(
+        total, old + product, group, axis=0
+    )
+
+  shape = (group_sizes.shape[0], x.shape[1], y.shape[1])
+  return _over_blocks(add, jnp.zeros(shape, jnp.float32), blocks)
+
+
+def _blocks(group_sizes, rows):
+  """Rows of a block, and (group, first row, end of the group, used) of each."""
+  groups = group_sizes.shape[0]
+  size = 1
+  while size < _MOST and 2 * size * groups <= rows:
+    size *= 2
+  # Each group may leave a block unfilled.
+  most = min(rows, rows // size + groups)
+  count = -(-group_sizes // size)
+  ends = jnp.cumsum(count)
+  block = jnp.arange(most)
+  group = jnp.searchsorted(ends, block, side='right')
+  group = jnp.minimum(group, groups - 1)
+  stop = jnp.cumsum(group_sizes)[group]
+  start = stop - group_sizes[group]
+  first = start + (block - (ends - count)[group]) * size
+  return size, (group, first, stop, block < ends[-1])
+
+
+def _over_blocks(function, carry, blocks):
+  def body(carry, block):
+    *block, used = block
+    carry = jax.lax.cond(used, lambda c: function(c, block), lambda c: c, carry)
+    return carry, None
+
+  return jax.lax.scan(body, carry, blocks)[0]
