@@ -9,12 +9,17 @@ from jaxtyping import Array, Bool, Float
 
 from audiolm_jax import config
 from audiolm_jax import ops
+from audiolm_jax.ops import moe
 
 Losses = dict[str, Float[Array, 'B']]
 Activation = Literal[
     'gelu', 'gelu_tanh', 'relu', 'silu', 'swiglu', 'clamped_swiglu'
 ]
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+# A matrix for each expert.
+_STACK = nn.initializers.variance_scaling(
+    1.0, 'fan_in', 'truncated_normal', batch_axis=0
+)
 _GATED = ('swiglu', 'clamped_swiglu')
 
 
@@ -89,4 +94,77 @@ class Dense(nn.Module):
     return y
 
 
-MLPS = {'dense': Dense}
+class Moe(nn.Module):
+  """Of several perceptrons, each position's router chooses some.
+
+  Attributes:
+    experts: how many perceptrons.
+    top_k: how many of them a position meets.
+    hidden: see `Dense`, as activation, limit, alpha and use_bias.
+    router_bias: whether the router has a bias.
+    normalise: see `ops.moe.route`.
+  """
+
+  experts: Annotated[int, config.Range(min=1)] = 8
+  top_k: Annotated[int, config.Range(min=1)] = 2
+  hidden: Annotated[int, config.Range(min=1)] = 512
+  activation: Activation = 'swiglu'
+  limit: float = 7.0
+  alpha: float = 1.702
+  use_bias: bool = False
+  router_bias: bool = False
+  normalise: Literal['top_k', 'all'] = 'top_k'
+
+  @nn.compact
+  def __call__(
+      self, x: Float[Array, 'B N D'], mask: Bool[Array, 'B N']
+  ) -> tuple[Float[Array, 'B N D'], Losses]:
+    """Outputs, and for each row the sums of `load_balance` and `router_z`.
+
+    Masked positions go to no expert, get zeros and count in no loss.
+
+    Raises:
+      ValueError: if there are fewer experts than a position is to meet.
+    """
+    if self.top_k > self.experts:
+      raise ValueError(f'top_k = {self.top_k} of {self.experts} experts')
+    shape = (x.shape[-1], self.experts)
+    w = ops.weight(self, 'router', _MATRIX, shape, ('embed', None))
+    # Small differences of logits decide: fp32.
+    logits = ops.einsum('bnd,de->bne', x.astype(jnp.float32), w)
+    if self.router_bias:
+      init = nn.initializers.zeros
+      bias = ops.weight(self, 'router_bias', init, shape[1:], (None,))
+      logits += ops.materialize(bias)
+    routing = moe.route(logits, self.top_k, self.normalise)
+    y = moe.dispatch(x, mask, routing, self.experts, self._experts)
+    losses = {
+        'load_balance': moe.load_balance(logits, mask, routing),
+        'router_z': moe.router_z(logits, mask),
+    }
+    return y, losses
+
+  def _experts(self, rows, sizes, expert):
+    up = self._layer(rows, sizes, expert, 'up', self.hidden)
+    gate = None
+    if self.activation in _GATED:
+      gate = self._layer(rows, sizes, expert, 'gate', self.hidden)
+    h = activate(self.activation, up, gate, self.limit, self.alpha)
+    return self._layer(h, sizes, expert, 'down', rows.shape[-1])
+
+  def _layer(self, rows, sizes, expert, name, features):
+    axes = ('experts', 'embed', 'mlp')
+    if name == 'down':
+      axes = ('experts', 'mlp', 'embed')
+    shape = (self.experts, rows.shape[-1], features)
+    w = ops.weight(self, name, _STACK, shape, axes)
+    y = ops.ragged_dot(rows, w, sizes)
+    if self.use_bias:
+      init = nn.initializers.zeros
+      shape, axes = (self.experts, features), ('experts', axes[2])
+      bias = ops.weight(self, f'{name}_bias', init, shape, axes)
+      y += ops.materialize(bias, y.dtype)[expert]
+    return y
+
+
+MLPS = {'dense': Dense, 'moe': Moe}
