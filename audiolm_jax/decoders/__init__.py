@@ -17,7 +17,13 @@ tests/decoders, where every pattern meets every head.
 from audiolm_jax.decoders import backbones
 from audiolm_jax.decoders import decoder
 from audiolm_jax.decoders import heads
+from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import wavenet
 
 BACKBONES = backbones.BACKBONES
 HEADS = heads.HEADS
-DECODERS = {'tokens': decoder.Decoder}
+DECODERS = {
+    'segments': segmented.Segmented,
+    'tokens': decoder.Decoder,
+    'wavenet': wavenet.WaveNet,
+}

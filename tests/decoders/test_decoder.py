@@ -1,247 +1,298 @@
-"""The decoder is one distribution over frames, whatever the pattern."""
+"""The decoder is one distribution over frames, whatever the pattern and head."""
 
-import functools
 import itertools
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiolm_jax import decoders
 from audiolm_jax import ops
+from audiolm_jax import patterns
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.patterns import interleaving
+from tests.decoders import small
 
-PATTERNS = [
-    interleaving.Delay(),
-    interleaving.Delay((2, 0)),
-    interleaving.Parallel(),
-    interleaving.Flatten(),
+V, F, K = 3, 3, 2
+# All sequences there are.
+CODES = np.array(list(itertools.product(range(V), repeat=F * K)), np.int32)
+CODES = CODES.reshape(-1, F, K)
+FULL = np.full(len(CODES), F, np.int32)
+RAGGED = np.resize(np.arange(F + 1), len(CODES)).astype(np.int32)
+
+
+def make(pattern='delay', head='independent', vocabularies=(V,) * K, **options):
+  backbone = options.pop('backbone', None) or small.stack()
+  return decoder_lib.Decoder(
+      vocabularies,
+      pattern=small.PATTERNS[pattern],
+      head=small.HEADS[head],
+      backbone=backbone,
+      **options,
+  )
+
+
+def init(decoder):
+  codes = np.zeros((1, F, len(decoder.vocabularies)), np.int32)
+  return small.parameters(decoder, codes, np.array([F]))
+
+
+# The options of a head meet some patterns only: compiling all takes minutes.
+PAIRS = [
+    *itertools.product(small.PATTERNS, ('independent', 'depth')),
+    ('delay', 'depth of each place'),
+    ('coarse first in parallel', 'depth of each place'),
+    ('delay', 'depth from the first'),
+    ('flatten', 'depth from the first'),
 ]
 
 
-# Tiny shapes: compiling is what costs, and eager dispatch costs more.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
-
-
-def scorer(decoder):
-  return quick_jit(
-      lambda params, codes, lengths: decoder.apply(
-          {'params': params}, codes, lengths, method='score'
-      )
-  )
-
-
-def make(pattern, vocabularies=(3, 3), *, mlp=None, mixer=None, **options):
-  mixer = attention.Attention(**{'heads': 2, 'kv_heads': 1, **(mixer or {})})
-  mlp = mlps.Dense(8, **(mlp or {}))
-  return decoder_lib.Decoder(
-      vocabularies,
-      pattern=pattern,
-      backbone=stack.Stack(8, 2, (mixer,), mlp, **options),
-  )
-
-
-def init(decoder, seed=0):
-  codes = jnp.zeros((1, 3, len(decoder.vocabularies)), jnp.int32)
-  variables = quick_jit(
-      lambda rng: decoder.init(rng, codes, jnp.array([3]), method='score')
-  )(jax.random.key(seed))
-  params = nn.meta.unbox(variables['params'])
-  # Sharper than at the start, so that every path matters.
-  return jax.tree.map(
-      lambda w: w
-      + 0.5
-      * (w.ndim > 1)
-      * jnp.sin(jnp.arange(w.size, dtype=jnp.float32).reshape(w.shape) * 1.7),
-      params,
-  )
-
-
-@pytest.fixture(scope='module', params=PATTERNS, ids=str)
+@pytest.fixture(scope='module', params=PAIRS, ids=', '.join)
 def model(request):
-  decoder = make(request.param)
-  return decoder, init(decoder), scorer(decoder)
+  decoder = make(*request.param)
+  return decoder, init(decoder), small.scorer(decoder)
+
+
+def test_every_pattern_and_head_is_tested_here():
+  kinds = {type(p) for p in small.PATTERNS.values()}
+  assert kinds == set(patterns.PATTERNS.values())
+  kinds = {type(h) for h in small.HEADS.values()}
+  assert kinds == set(decoders.HEADS.values())
+
+
+def _probability(scores):
+  return np.exp(np.asarray(scores.log_prob, np.float64).sum(axis=(1, 2)))
 
 
 def test_probabilities_of_all_sequences_sum_to_one(model):
-  decoder, params, score = model
-  codes = np.array(list(itertools.product(range(3), repeat=6)), np.int32)
-  codes = codes.reshape(-1, 3, 2)
-  scores = score(params, codes, np.full(len(codes), 3, np.int32))
-  assert scores.tag == 'exact'
-  prob = np.exp(np.asarray(scores.log_prob, np.float64).sum(axis=(1, 2)))
+  _, params, score = model
+  scores = score(params, CODES, FULL)
+  assert scores.tag == 'exact' and np.asarray(scores.mask).all()
+  prob = _probability(scores)
   assert prob.sum() == pytest.approx(1, abs=1e-5)
   assert prob.std() > 1e-4  # It is no uniform model.
-  # The same, for two frames in a longer batch: 9 of the last frame's codes
-  # are out of the sequence, so every sequence is counted 9 times.
-  scores = score(params, codes, np.full(len(codes), 2, np.int32))
-  prob = np.exp(np.asarray(scores.log_prob, np.float64).sum(axis=(1, 2)))
+  # The same for two frames in a longer batch: every sequence is counted once
+  # for each of the 9 codes of the frame that is not there.
+  prob = _probability(score(params, CODES, FULL - 1))
   assert prob.sum() == pytest.approx(9, abs=1e-4)
 
 
 def test_a_uniform_model_scores_k_log2_v_bits_a_frame(model):
-  decoder, params, score = model
-  params = {**params, 'head': jax.tree.map(jnp.zeros_like, params['head'])}
-  codes = np.zeros((729, 3, 2), np.int32)
-  scores = score(params, codes, np.full(729, 3, np.int32))
+  _, params, score = model
+  scores = score(jax.tree.map(jnp.zeros_like, params), CODES, FULL)
   bits = -np.asarray(scores.log_prob).sum(axis=2) / math.log(2)
-  np.testing.assert_allclose(bits, 2 * math.log2(3), rtol=1e-6)
+  np.testing.assert_allclose(bits, K * math.log2(V), rtol=1e-6)
 
 
-def test_padding_changes_nothing_and_is_not_scored(model):
+def test_stepwise_log_probs_equal_teacher_forced_ones(model):
+  """For every sequence, in rows of all lengths; and padding counts nothing."""
   decoder, params, score = model
-  rng = np.random.default_rng(0)
-  codes = rng.integers(0, 3, (729, 3, 2)).astype(np.int32)
-  lengths = np.resize(np.arange(4), 729).astype(np.int32)
-  scores = score(params, codes, lengths)
-  log_prob = np.asarray(scores.log_prob)
-  valid = np.arange(3)[:, None] < lengths[:, None, None]
-  valid = np.broadcast_to(valid, codes.shape)
-  np.testing.assert_array_equal(scores.mask, valid)
+  expected = score(params, CODES, RAGGED)
+  found = small.stepwise(decoder)(params, CODES, RAGGED)
+  np.testing.assert_allclose(found, expected.log_prob, rtol=1e-5, atol=1e-5)
+  valid = np.arange(F)[:, None] < RAGGED[:, None, None]
+  valid = np.broadcast_to(valid, CODES.shape)
+  np.testing.assert_array_equal(expected.mask, valid)
+  log_prob = np.asarray(expected.log_prob)
   assert (log_prob[~valid] == 0).all() and (log_prob[valid] < 0).all()
-  other = np.where(valid, codes, 2 - codes)
+  other = np.where(valid, CODES, 2 - CODES)
   other[~valid & (other == 1)] = -(10**6)
-  np.testing.assert_array_equal(
-      score(params, other, lengths).log_prob, log_prob
-  )
-  for row in (1, 2):
-    length = lengths[row]
-    alone = score(params, codes[[row], :length], lengths[[row]])
-    np.testing.assert_allclose(
-        alone.log_prob[0], log_prob[row, :length], rtol=1e-5, atol=1e-6
-    )
+  np.testing.assert_array_equal(score(params, other, RAGGED).log_prob, log_prob)
 
 
 def test_no_code_sees_itself_or_what_the_pattern_puts_later(model):
   decoder, params, score = model
-  layout = decoder.pattern.layout(3, 2)
-  codes = np.ones((729, 3, 2), np.int32)
-  lengths = np.full(729, 3, np.int32)
-  changed = codes.copy()
-  cells = list(itertools.product(range(3), range(2)))
+  layout = decoder.pattern.layout(F, K)
+  codes, changed = np.ones((2, *CODES.shape), np.int32)
+  cells = list(itertools.product(range(F), range(K)))
   for row, (frame, slot) in enumerate(cells):
     changed[row, frame, slot] = 2
   same = np.isclose(
-      score(params, codes, lengths).log_prob,
-      score(params, changed, lengths).log_prob,
+      score(params, codes, FULL).log_prob,
+      score(params, changed, FULL).log_prob,
       rtol=1e-5,
       atol=1e-6,
   )
+  independent = isinstance(decoder.head, decoders.HEADS['independent'])
   for row, cell in enumerate(cells):
     for other in cells:
       if other == cell:
         continue
-      earlier = layout.step[other] <= layout.step[cell]
+      steps = layout.step[other] - layout.step[cell]
+      places = layout.place[other] - layout.place[cell]
+      earlier = steps < 0 or (not steps and (independent or places < 0))
       assert same[(row, *other)] == earlier, (cell, other)
 
 
-@pytest.mark.parametrize('block', [1, 2])
-def test_stepwise_log_probs_equal_teacher_forced_ones(model, block):
-  """Chunked or one by one."""
-  decoder, params, score = model
-  codes = np.random.default_rng(1).integers(0, 3, (2, 3, 2)).astype(np.int32)
-  lengths = np.array([3, 3], np.int32)
-  expected = score(params, codes, lengths)
-  layout = decoder.pattern.layout(3, 2)
-  steps = np.asarray(layout.to_steps(codes))
-  count, group = layout.frame.shape
-  exists = np.broadcast_to(layout.scored(lengths), steps.shape)
-  slots = np.broadcast_to(layout.slot, steps.shape)
-  inputs = [
-      np.concatenate([first, x[:, :-1]], axis=1)
-      for x, first in (
-          (steps, 0 * steps[:, :1]),
-          (slots, slots[:, :1]),
-          (exists, ~exists[:, :1] & False),
-      )
-  ]
-
-  @quick_jit
-  def extend(cache, *x):
-    return decoder.apply({'params': params}, cache, *x, method='extend')
-
-  @quick_jit
-  def log_prob_of(h, slots, codes):
-    return decoder.apply(
-        {'params': params},
-        h,
-        slots,
-        jnp.ones((2, group), bool),
-        codes,
-        jnp.ones((2, group), bool),
-        lambda logits, rng, slots: jnp.argmax(logits, -1),
-        jax.random.key(0),
-        method='sample',
-    )[1]
-
-  cache = decoder.initial_state(2, count)
-  outputs = []
-  for n in range(0, count, block):
-    h, cache = extend(cache, *[x[:, n : n + block] for x in inputs])
-    last = min(n + block, count) - 1
-    outputs.append((last, log_prob_of(h, slots[:, last], steps[:, last])))
-  wanted = np.asarray(layout.to_steps(expected.log_prob))
-  for last, log_prob in outputs:
+def test_a_row_in_a_padded_batch_has_the_scores_it_has_alone():
+  decoder = make('coarse first', 'depth')
+  params, score = init(decoder), small.scorer(decoder)
+  batch = np.asarray(score(params, CODES, RAGGED).log_prob)
+  for length in (1, 2):
+    rows = np.flatnonzero(RAGGED == length)[50:53]
+    alone = score(params, CODES[rows, :length], RAGGED[rows])
     np.testing.assert_allclose(
-        np.where(exists[:, last], log_prob, 0),
-        wanted[:, last],
-        rtol=1e-5,
-        atol=1e-5,
+        alone.log_prob, batch[rows, :length], rtol=1e-5, atol=1e-6
     )
 
 
-@pytest.mark.parametrize('kind', ['lora', 'packed'])
-def test_every_weight_may_be_another_kind_of_leaf(kind):
+@pytest.mark.parametrize(
+    ('pattern', 'head'),
+    [
+        ('parallel', 'independent'),
+        ('flatten', 'independent'),
+        ('flatten', 'depth'),
+        ('parallel', 'depth of each place'),
+    ],
+)
+def test_codes_beyond_a_slots_vocabulary_have_no_probability(pattern, head):
+  decoder = make(pattern, head, (3, 2))
+  params = init(decoder)
+  codes = np.array(list(itertools.product(range(3), range(2))), np.int32)
+  lengths = np.ones(len(codes), np.int32)
+  scores = small.scorer(decoder)(params, codes[:, None], lengths)
+  assert _probability(scores).sum() == pytest.approx(1, abs=1e-5)
+  # And none of them is ever drawn.
+  shape = (200, decoder.group)
+  _, slots = decoder.pattern.cells(np.ones(shape[0], int), 2)
+  drawn, _ = small.quick_jit(
+      lambda h: decoder.apply(
+          {'params': params},
+          h,
+          slots,
+          np.ones(shape, bool),
+          np.zeros(shape, np.int32),
+          np.zeros(shape, bool),
+          lambda logits, rng, slots: jax.random.categorical(rng, logits),
+          jax.random.key(0),
+          method='sample',
+      )
+  )(np.zeros((shape[0], 8), np.float32))
+  most = np.asarray(drawn).max(axis=0)
+  assert (most == np.array((3, 2))[slots[0]] - 1).all()
+
+
+@pytest.mark.parametrize(
+    ('kind', 'tie'), [('lora', False), ('lora', True), ('packed', True)]
+)
+def test_every_weight_may_be_another_kind_of_leaf(kind, tie):
   """LoRA with b = 0 is the base exactly; a packed tree is its unpacked one."""
-  decoder = make(interleaving.Flatten(), (4, 2))
+  decoder = make(
+      'flatten', vocabularies=(4, 2), tie=tie, backbone=small.stack()
+  )
   params = init(decoder)
 
   def convert(path, w):
-    # Vectors, stacked over layers or not, are no matrices.
     if path[-1].key == 'scale':
       return w
-    batch = w.shape[:-2]
     if kind == 'packed':
-      return ops.pack(w) if w.shape[-1] % 2 == 0 else w
+      return ops.pack(w)
     a = jnp.ones((*w.shape[:-1], 2))
-    return ops.LoraTensor(w, a, jnp.zeros((*batch, 2, w.shape[-1])))
+    return ops.LoraTensor(w, a, jnp.zeros((2, w.shape[-1])))
 
   converted = jax.tree_util.tree_map_with_path(convert, params)
-  changed = [
-      leaf
-      for leaf in jax.tree.leaves(
-          converted, is_leaf=lambda x: not isinstance(x, dict)
-      )
-      if not isinstance(leaf, jax.Array)
-  ]
-  assert len(changed) == 10  # q, k, v, out, 3 of the MLP, table, 2 of the head.
+  leaves = jax.tree.leaves(converted, is_leaf=lambda x: not isinstance(x, dict))
+  # q, k, v, out, 3 of the perceptron; the table; 2 of the head.
+  count = sum(not isinstance(leaf, np.ndarray) for leaf in leaves)
+  assert count == 7 + 1 + 2 * (not tie)
   base = (
       params if kind == 'lora' else ops.map_weights(ops.materialize, converted)
   )
   codes = np.random.default_rng(2).integers(0, 2, (2, 4, 2)).astype(np.int32)
   lengths = np.array([4, 3], np.int32)
   a, b = [
-      scorer(decoder)(p, codes, lengths).log_prob for p in (converted, base)
+      small.scorer(decoder)(p, codes, lengths).log_prob
+      for p in (converted, base)
   ]
   np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_codes_beyond_a_slots_vocabulary_have_no_probability():
-  decoder = make(interleaving.Delay(), (3, 2))
-  params = init(decoder)
-  codes = np.array(list(itertools.product(range(3), range(2))), np.int32)
-  codes = codes.reshape(-1, 1, 2)
-  scores = scorer(decoder)(params, codes, np.ones(len(codes), np.int32))
-  prob = np.exp(scores.log_prob.sum(axis=(1, 2)))
-  assert prob.sum() == pytest.approx(1, abs=1e-5)
+def test_a_tied_head_is_the_embedding_table():
+  tied = make('flatten', vocabularies=(4, 3), tie=True)
+  plain = make('flatten', vocabularies=(4, 3))
+  params = init(tied)
+  assert 'head' not in params
+  table = params['embedding']['table']
+  kernels = {'kernel_0': table[:4].T, 'kernel_1': table[4:7].T}
+  codes = np.random.default_rng(0).integers(0, 3, (2, 3, 2)).astype(np.int32)
+  a, b = [
+      small.scorer(d)(p, codes, np.array([3, 2])).log_prob
+      for d, p in ((tied, params), (plain, {**params, 'head': kernels}))
+  ]
+  np.testing.assert_allclose(a, b, rtol=1e-6)
+  with pytest.raises(ValueError, match='do not tie it'):
+    init(make('flatten', 'depth', tie=True))
+
+
+def test_embedding_scale_multiplies_embeddings():
+  codes = np.random.default_rng(0).integers(0, 3, (2, 3, 2)).astype(np.int32)
+  plain, scaled = make(), make(embedding_scale=3.0)
+  params = init(plain)
+  larger = {**params, 'embedding': {'table': 3 * params['embedding']['table']}}
+  a, b = [
+      small.scorer(d)(p, codes, np.array([3, 2])).log_prob
+      for d, p in ((scaled, params), (plain, larger))
+  ]
+  np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'head', ['independent', 'depth', 'depth from the first']
+)
+def test_logits_are_what_the_ids_of_one_slot_predict(head):
+  decoder = decoder_lib.Decoder(
+      (5,),
+      pattern=interleaving.Flatten(),
+      head=small.HEADS[head],
+      backbone=small.stack(),
+  )
+  codes = np.random.default_rng(0).integers(0, 5, (2, 4, 1)).astype(np.int32)
+  params = small.parameters(decoder, codes, np.array([4, 4]))
+
+  @small.quick_jit
+  def logits(ids, lengths):
+    return decoder.apply({'params': params}, ids, lengths, method='logits')
+
+  found = np.asarray(logits(codes[..., 0], np.array([4, 2])))
+  assert found.shape == (2, 4, 5) and found.dtype == np.float32
+
+  # Step by step, from nothing: no fill comes before the first id.
+  @small.quick_jit
+  def step(state, ids):
+    exists = jnp.ones((2, 1, 1), bool)
+    h, state = decoder.apply(
+        {'params': params},
+        state,
+        ids[:, None, None],
+        jnp.zeros((2, 1, 1), int),
+        exists,
+        method='extend',
+    )
+    _, log_prob = decoder.apply(
+        {'params': params},
+        jnp.repeat(h, 5, axis=0),
+        jnp.zeros((10, 1), int),
+        jnp.ones((10, 1), bool),
+        jnp.tile(jnp.arange(5), 2)[:, None],
+        jnp.ones((10, 1), bool),
+        small.refuse,
+        jax.random.key(0),
+        method='sample',
+    )
+    return log_prob.reshape(2, 5), state
+
+  state = decoder.initial_state(2, 4)
+  for n in range(4):
+    log_prob, state = step(state, codes[:, n, 0])
+    wanted = jax.nn.log_softmax(found[:, n])
+    for row in range(2 if n < 2 else 1):
+      np.testing.assert_allclose(
+          log_prob[row], wanted[row], rtol=1e-5, atol=1e-5
+      )
+  with pytest.raises(ValueError, match='logits of 2 slots'):
+    make().apply({'params': params}, codes[..., 0], None, method='logits')
 
 
 @pytest.mark.parametrize(
@@ -249,15 +300,13 @@ def test_codes_beyond_a_slots_vocabulary_have_no_probability():
     [
         {'remat': 'full'},
         {'remat': 'dots'},
-        {'mlp': {'activation': 'relu'}},
-        {'mlp': {'activation': 'gelu'}},
         {'mixer': {'window': 2}},
         {'dtype': 'bfloat16'},
     ],
     ids=str,
 )
 def test_what_each_backbone_field_changes(change):
-  plain, other = make(PATTERNS[0]), make(PATTERNS[0], **change)
+  plain, other = make(), make(backbone=small.stack(**change))
   params = init(plain)
   codes = np.random.default_rng(3).integers(0, 3, (2, 6, 2)).astype(np.int32)
   lengths = np.array([6, 5], np.int32)
@@ -267,7 +316,7 @@ def test_what_each_backbone_field_changes(change):
       scores = decoder.apply({'params': params}, codes, lengths, method='score')
       return -scores.log_prob.sum()
 
-    value, gradient = quick_jit(jax.value_and_grad(total))(params)
+    value, gradient = small.quick_jit(jax.value_and_grad(total))(params)
     assert value.dtype == jnp.float32
     return float(value), gradient
 
@@ -276,7 +325,7 @@ def test_what_each_backbone_field_changes(change):
   if 'remat' in change:
     assert a == pytest.approx(b, rel=1e-6)
     jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4),
         grad_a,
         grad_b,
     )
@@ -287,11 +336,11 @@ def test_what_each_backbone_field_changes(change):
 
 
 def test_dropout_needs_its_rng_and_changes_the_score():
-  decoder = make(PATTERNS[0], dropout=0.5)
+  decoder = make(backbone=small.stack(dropout=0.5))
   params = init(decoder)
   codes = np.ones((1, 4, 2), np.int32)
 
-  @quick_jit
+  @small.quick_jit
   def score(seed):
     return decoder.apply(
         {'params': params},
@@ -306,4 +355,4 @@ def test_dropout_needs_its_rng_and_changes_the_score():
 
 def test_heads_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match='width 8, heads 3'):
-    init(make(PATTERNS[0], mixer={'heads': 3, 'kv_heads': None}))
+    init(make(backbone=small.stack(mixer={'heads': 3})))

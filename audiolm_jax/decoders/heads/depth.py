@@ -211,7 +211,7 @@ class Depth(base.Head):
     parts = self._parts(h.shape[-1], space)
     rows, group = slots.shape
     mask = jnp.ones((rows, 1), bool)
-    if group > parts.start:
+    if parts.rest is not None:
       state = self._start(parts, rows, group - parts.start)
       # What the backbone adds to each place's input.
       none = jnp.zeros(
@@ -221,7 +221,7 @@ class Depth(base.Head):
     codes, found = [], []
     for g, among in enumerate(space.places):
       y = h
-      if g >= parts.start:
+      if parts.rest is not None and g >= parts.start:
         i = g - parts.start
         x = inputs[:, i : i + 1]
         if g:

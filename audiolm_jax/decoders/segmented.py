@@ -1,0 +1,129 @@
+"""A decoder of sequences of segments, such as text and then speech."""
+
+import flax
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from typing import Any
+
+from audiolm_jax import ops
+from audiolm_jax.decoders import decoder
+from audiolm_jax.decoders import heads
+from audiolm_jax.patterns import sequence as sequence_lib
+from audiolm_jax.streaming import base as streaming
+
+
+class SequenceScores(flax.struct.PyTreeNode):
+  """The scores of a sequence's predicted segments.
+
+  Attributes:
+    segments: by label.
+    losses: see `decoder.Scores`, over all segments.
+    steps: likewise.
+  """
+
+  segments: dict[str, decoder.Scores]
+  losses: dict[str, Float[Array, 'B']]
+  steps: Int[Array, 'B']
+
+
+class Segmented(decoder.Steps, kw_only=True):
+  """An autoregressive model of one segment after the other.
+
+  A step's input also tells of which segment the step is: lengths are given, not
+  modelled, and without it a model could not know when a segment ends.
+
+  Attributes:
+    sequence: the segments, of this decoder's slots.
+  """
+
+  sequence: sequence_lib.Sequence
+
+  def setup(self):
+    super().setup()
+    self.turns = ops.weight(
+        self,
+        'segment',
+        nn.initializers.normal(0.02),
+        (len(self.sequence.segments), self.backbone.width),
+        (None, 'embed'),
+    )
+
+  @property
+  def space(self) -> heads.Space:
+    return heads.Space(self.vocabularies, self.sequence.places)
+
+  def score(
+      self,
+      codes: dict[str, Int[Array, 'B F K']],
+      lengths: dict[str, Int[Array, 'B']],
+      context: streaming.Context = None,
+  ) -> SequenceScores:
+    """Log-probability of every code of the segments that are predicted.
+
+    Args:
+      codes: of each segment; anything past a row's length changes nothing.
+      lengths: frames of each row, of each segment.
+      context: see the backbone.
+    """
+    layout = self.sequence.layout({k: c.shape[1] for k, c in codes.items()})
+    exists = layout.scored(lengths)
+    steps = jnp.where(exists, layout.to_steps(codes), 0)
+    packing = layout.packing(lengths)
+    output = self._transform(
+        steps,
+        layout.slot,
+        exists,
+        packing.mask,
+        packing,
+        self._turn(layout.segment[None]),
+        context,
+    )
+    found = {}
+    for segment in layout.segments:
+      if segment.role == 'observe':
+        continue
+      rows, group = layout.rows[segment.label], segment.group
+      log_prob, scored = self.head.log_prob(
+          output.y[:, rows],
+          steps[:, rows, :group],
+          exists[:, rows, :group],
+          layout.slot[rows, :group],
+          self.space,
+          self._table(),
+      )
+      own = layout.layouts[segment.label]
+      found[segment.label] = decoder.Scores(
+          own.to_frames(jnp.where(scored, log_prob, 0)),
+          own.to_frames(scored),
+          tag=self.head.tag,
+      )
+    count = jnp.sum(packing.mask, axis=1)
+    return SequenceScores(found, output.losses, count)
+
+  def extend(
+      self,
+      state: Any,
+      codes: Int[Array, 'B n G'],
+      slots: Int[Array, 'B n G'],
+      exists: Bool[Array, 'B n G'],
+      segments: Int[Array, 'B n'],
+      mask: Bool[Array, 'B n'] | None = None,
+      context: streaming.Context = None,
+  ) -> tuple[Float[Array, 'B D'], Any]:
+    """Takes in the next n >= 1 steps; what predicts the step after them.
+
+    Args:
+      state: see `decoder.Decoder.extend`, as the other arguments.
+      codes: of the steps.
+      slots: of the steps' places.
+      exists: places that hold a frame.
+      segments: of the step after each of them, that it is to predict.
+      mask: how many of the n steps each row takes in.
+      context: see the backbone.
+    """
+    x = self._embed(codes, slots, exists) + self._turn(segments)
+    return self._take(state, x, mask, context)
+
+  def _turn(self, segments):
+    return ops.take(self.turns, segments, jnp.dtype(self.backbone.dtype))
