@@ -93,7 +93,8 @@ class RingConv(base.Steppable):
     if spread:
       y = ops.conv(x, kernel, dilation=self.dilation)
     else:
-      y = ops.einsum('bwc,wcd->bd', x, kernel)[:, None]
+      # Letters in this order: else the kernel is transposed at every step.
+      y = ops.einsum('bij,ijo->bo', x, kernel)[:, None]
     if self.use_bias:
       y = y + layers.bias(self, self.features, y.dtype)
     return y
