@@ -48,9 +48,12 @@ def load_codec(directory: str | os.PathLike) -> bound.BoundTokenizer:
   if (pathlib.Path(directory) / 'model.safetensors').exists():
     launch.prepare()
     try:
-      return bound.BoundTokenizer(*interop.load_pretrained(directory))
+      model, variables = interop.load_pretrained(directory)
     except interop.PretrainedError as error:
       raise config.ConfigError(str(error)) from error
+    if not isinstance(model, interop.LanguageModel):
+      return bound.BoundTokenizer(model, variables)
+    raise config.ConfigError(f'{directory} holds a language model.')
   model = load(directory)
   if not isinstance(model, bound.BoundTokenizer):
     raise config.ConfigError(

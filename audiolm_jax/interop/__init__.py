@@ -1,11 +1,12 @@
 """Weights from and to other libraries, without torch.
 
 `model, variables = interop.load_pretrained('path/to/encodec_24khz')`, where the
-directory holds config.json and model.safetensors as the hub has them.
+directory holds config.json and model.safetensors as the hub has them, in one
+file or in shards. A codec has `encode` and `decode`, a language model `logits`.
 """
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 from audiolm_jax.interop import base
 from audiolm_jax.interop import dac
@@ -17,9 +18,10 @@ from audiolm_jax.interop import snac
 from audiolm_jax.interop import speechtokenizer
 from audiolm_jax.interop import wavtokenizer
 from audiolm_jax.interop import xcodec2
+from audiolm_jax.interop.base import Model
 from audiolm_jax.interop.base import Options
 from audiolm_jax.interop.base import PretrainedError
-from audiolm_jax.tokenizers import codec as codec_lib
+from audiolm_jax.interop.language_model import LanguageModel
 
 # Name -> family; the name is transformers' `model_type` where it has one.
 FAMILIES: dict[str, base.Family] = {
@@ -40,11 +42,15 @@ def load_pretrained(
     weight_norm: bool = False,
     streamable: bool = False,
     drop_samples: bool = False,
-) -> tuple[codec_lib.Codec, dict[str, Any]]:
-  """A codec and its variables from config.json and model.safetensors.
+    scan: bool = False,
+    dtype: Literal['float32', 'bfloat16'] = 'float32',
+) -> tuple[Any, dict[str, Any]]:
+  """A model and its variables from config.json and model.safetensors.
 
-  `model.encode(variables, audio [B T C], lengths)`, `model.decode(variables,
-  tokens)`; `tokenizers.bound.BoundTokenizer(model, variables)` for people.
+  Of a codec, `model.encode(variables, audio [B T C], lengths)`, `model.decode(
+  variables, tokens)`; `tokenizers.bound.BoundTokenizer(model, variables)` for
+  people. Of a language model, `model.logits(variables, ids [B N], lengths)`;
+  `generation` takes `model.decoder` and `variables['params']`.
 
   Args:
     directory: as `huggingface-cli download` leaves it, or `save_pretrained`.
@@ -52,6 +58,9 @@ def load_pretrained(
     streamable: replace reflection by zeros, so that EnCodec 24 kHz streams; the
       first samples then differ from the original's.
     drop_samples: drop samples where the original does (DAC's odd strides).
+    scan: a language model's layers stacked and compiled as a loop, to train on;
+      steps are faster without.
+    dtype: of a language model's weights and activations.
 
   Raises:
     PretrainedError: for an unknown architecture, or listing every tensor that
@@ -64,10 +73,13 @@ def load_pretrained(
         f'{directory}: model_type = {config.get("model_type")!r} is none of'
         f' {sorted(FAMILIES)}'
     )
-  options = Options(weight_norm, streamable, drop_samples)
+  options = Options(weight_norm, streamable, drop_samples, dtype)
   try:
-    codec = families[0].build(config, options)
-    return codec, base.load(families[0], codec, tensors)
+    model = families[0].build(config, options)
+    variables = base.load(families[0], model, tensors, dtype)
+    if scan and isinstance(model, LanguageModel):
+      return model.roll(variables)
+    return model, variables
   except PretrainedError as error:
     raise PretrainedError(f'{directory}: {error}') from error
   except KeyError as error:
@@ -78,7 +90,7 @@ def load_pretrained(
 
 def save_pretrained(
     directory: str | os.PathLike,
-    codec: codec_lib.Codec,
+    model: base.Model,
     variables: dict[str, Any],
     family: str,
 ) -> None:
@@ -86,16 +98,18 @@ def save_pretrained(
 
   Args:
     directory: is made.
-    codec: such as `load_pretrained` gives for this family.
-    variables: its variables; weight norm kept or folded.
+    model: such as `load_pretrained` gives for this family.
+    variables: its variables; weight norm kept or folded, layers stacked or not.
     family: of `FAMILIES`.
 
   Raises:
-    PretrainedError: if codec and variables do not fit the family.
+    PretrainedError: if model and variables do not fit the family.
   """
   if family not in FAMILIES:
     raise PretrainedError(f'family {family!r}: one of {sorted(FAMILIES)}')
   chosen = FAMILIES[family]
-  config = chosen.config_of(codec)
-  tensors = base.save(chosen, codec, variables)
+  if isinstance(model, LanguageModel) and model.backbone.scan:
+    model, variables = model.unroll(variables)
+  config = chosen.config_of(model)
+  tensors = base.save(chosen, model, variables)
   files.write(directory, config, tensors)

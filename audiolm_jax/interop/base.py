@@ -1,20 +1,20 @@
 """Weights of other projects by name: what each of our parameters is there.
 
-A family (EnCodec, Mimi, ...) says how its config becomes ours, and lists one
-`Entry` for every parameter. Loading and saving go through that list alone, so
-that one is the other's inverse, and what the list lacks is an error.
+A family (EnCodec, Mimi, Llama, ...) says how its config becomes ours, and lists
+one `Entry` for every parameter. Loading and saving go through that list alone,
+so that one is the other's inverse, and what the list lacks is an error.
 """
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.training import mesh
 
 Arrays = tuple[np.ndarray, ...]
@@ -22,6 +22,13 @@ Arrays = tuple[np.ndarray, ...]
 
 class PretrainedError(ValueError):
   """Weights that do not fit; the message lists all that is wrong."""
+
+
+class Model(Protocol):
+  """What weights are loaded into: a codec, or a language model."""
+
+  def init(self, rng: jax.Array) -> Any:
+    """Variables at the start of training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +70,13 @@ class Options:
     streamable: replace reflection by zeros where it alone forbids streaming
       (EnCodec at 24 kHz). Outputs then differ at the start of a row.
     drop_samples: shorten as the original does (DAC's odd strides).
+    dtype: of a language model's weights and activations.
   """
 
   weight_norm: bool = False
   streamable: bool = False
   drop_samples: bool = False
+  dtype: Literal['float32', 'bfloat16'] = 'float32'
 
 
 class Family(abc.ABC):
@@ -78,37 +87,57 @@ class Family(abc.ABC):
     """Whether a config.json is of this family."""
 
   @abc.abstractmethod
-  def build(
-      self, config: Mapping[str, Any], options: Options
-  ) -> codec_lib.Codec:
-    """The codec of a config.json."""
+  def build(self, config: Mapping[str, Any], options: Options) -> Model:
+    """The model of a config.json."""
 
   @abc.abstractmethod
-  def entries(self, codec: codec_lib.Codec) -> list[Entry]:
-    """All of the codec's leaves."""
+  def entries(self, model: Model) -> list[Entry]:
+    """All of the model's leaves."""
 
   @abc.abstractmethod
-  def config_of(self, codec: codec_lib.Codec) -> dict[str, Any]:
-    """The config.json of a codec that `build` could have made."""
+  def config_of(self, model: Model) -> dict[str, Any]:
+    """The config.json of a model that `build` could have made."""
 
-  def constants(self, codec: codec_lib.Codec) -> dict[str, np.ndarray]:
+  def canonical(
+      self, model: Model, tensors: Mapping[str, np.ndarray]
+  ) -> Mapping[str, np.ndarray]:
+    """A file's tensors by the names that `entries` give them.
+
+    For files of which there are several kinds; buffers that say nothing are
+    left out.
+    """
+    del model
+    return tensors
+
+  def constants(self, model: Model) -> dict[str, np.ndarray]:
     """Tensors that carry nothing: written, and ignored on loading."""
-    del codec
+    del model
     return {}
 
 
 def load(
-    family: Family, codec: codec_lib.Codec, tensors: Mapping[str, np.ndarray]
+    family: Family,
+    model: Model,
+    tensors: Mapping[str, np.ndarray],
+    dtype: str = 'float32',
 ) -> dict[str, Any]:
-  """Variables of `codec` from a file's tensors.
+  """Variables of `model` from a file's tensors.
+
+  Args:
+    family: says which tensor goes where.
+    model: of its `build`.
+    tensors: by name, those of numbers as float32.
+    dtype: to hold weights in.
 
   Raises:
     PretrainedError: listing every tensor that is missing, left over or of the
       wrong shape.
   """
-  expected = _shapes(codec)
-  problems, found, used = [], {}, set(family.constants(codec))
-  for entry in family.entries(codec):
+  tensors = family.canonical(model, tensors)
+  tree = abstract(model)
+  expected = _flat(tree)
+  problems, found, used = [], {}, set(family.constants(model))
+  for entry in family.entries(model):
     if not entry.layouts:
       found |= {path: np.zeros(*_spec(expected[path])) for path in entry.ours}
       continue
@@ -131,36 +160,35 @@ def load(
       problems.append(f'wrong shape: {shapes} ({error})')
       continue
     for path, array in zip(entry.ours, arrays, strict=True):
-      shape, dtype = _spec(expected[path])
+      shape, wanted = _spec(expected[path])
       if array.shape != shape:
         problems.append(
             f'wrong shape: {shapes} gives {list(array.shape)} for {path},'
             f' expected {list(shape)}'
         )
-      found[path] = np.ascontiguousarray(array, dtype)
+      if wanted == np.float32:
+        wanted = jnp.dtype(dtype)
+      found[path] = np.ascontiguousarray(array, wanted)
   problems += [f'left over: {n}' for n in sorted(set(tensors) - used)]
   if problems:
     raise PretrainedError(
         f'{len(problems)} tensors do not fit:\n  ' + '\n  '.join(problems)
     )
   return jax.tree_util.tree_map_with_path(
-      lambda path, _: found[mesh.key(path)], abstract(codec)
+      lambda path, _: found[mesh.key(path)], tree
   )
 
 
 def save(
-    family: Family, codec: codec_lib.Codec, variables: Mapping[str, Any]
+    family: Family, model: Model, variables: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
   """The tensors of a file that `load` reads back.
 
   Raises:
-    PretrainedError: if the variables are not those of the codec.
+    PretrainedError: if the variables are not those of the model.
   """
-  leaves = {
-      mesh.key(path): np.asarray(leaf)
-      for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-  }
-  expected = _shapes(codec)
+  leaves = {key: np.asarray(leaf) for key, leaf in _flat(variables).items()}
+  expected = _flat(abstract(model))
   wrong = [
       f'{path}: {list(leaves[path].shape) if path in leaves else "missing"},'
       f' expected {list(spec.shape)}'
@@ -170,8 +198,8 @@ def save(
   wrong += [f'{path}: unknown' for path in leaves if path not in expected]
   if wrong:
     raise PretrainedError('variables do not fit:\n  ' + '\n  '.join(wrong))
-  tensors = dict(family.constants(codec))
-  for entry in family.entries(codec):
+  tensors = dict(family.constants(model))
+  for entry in family.entries(model):
     for layout in entry.layouts[:1]:
       arrays = layout.save(*[leaves[path] for path in entry.ours])
       tensors |= {
@@ -181,26 +209,26 @@ def save(
   return tensors
 
 
-def check_complete(family: Family, codec: codec_lib.Codec) -> None:
+def check_complete(family: Family, model: Model) -> None:
   """Raises PretrainedError unless the entries cover every leaf just once."""
-  covered = [path for e in family.entries(codec) for path in e.ours]
-  expected = set(_shapes(codec))
+  covered = [path for e in family.entries(model) for path in e.ours]
+  expected = set(_flat(abstract(model)))
   twice = sorted({path for path in covered if covered.count(path) > 1})
   lost = sorted(expected - set(covered)) + sorted(set(covered) - expected)
   if twice or lost:
     raise PretrainedError(f'entries cover twice {twice}, not at all {lost}')
 
 
-def abstract(codec: codec_lib.Codec) -> Any:
-  """The shapes of a codec's variables."""
-  boxed = jax.eval_shape(codec.init, jax.random.key(0))
+def abstract(model: Model) -> Any:
+  """The shapes of a model's variables."""
+  boxed = jax.eval_shape(model.init, jax.random.key(0))
   return nn.meta.unbox(boxed)
 
 
-def _shapes(codec):
+def _flat(tree):
   return {
       mesh.key(path): leaf
-      for path, leaf in jax.tree_util.tree_leaves_with_path(abstract(codec))
+      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
 
 

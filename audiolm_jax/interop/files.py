@@ -22,7 +22,9 @@ INDEX = 'model.safetensors.index.json'
 def read(
     directory: str | os.PathLike,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """(config, tensors as float32) of a directory; sharded files too.
+  """(config, tensors) of a directory; sharded files too.
+
+  Tensors of numbers are float32; packed ones (uint8) stay as they are.
 
   Raises:
     base.PretrainedError: naming the file that is missing or damaged.
@@ -75,4 +77,4 @@ def _json(path):
 
 
 def _float(array):
-  return np.asarray(array, np.float32)
+  return array if array.dtype == np.uint8 else np.asarray(array, np.float32)

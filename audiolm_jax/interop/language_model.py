@@ -1,0 +1,139 @@
+"""A pretrained language model of one stream of ids: what other libraries have."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import stack
+from audiolm_jax.patterns import interleaving
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+  """A decoder of one slot as a pure function of ids; static, as a codec is.
+
+  `decoder` and `variables['params']` are what `generation` takes. It starts
+  from a row that stands for no code; where `begin` is set, loading has made it
+  that id's embedding, so that generation from nothing starts from `begin`.
+
+  Attributes:
+    decoder: the model.
+    positions: how many ids a text may have, as its training had it.
+    begin: the id that texts begin with, if there is one.
+    end: ids that a text ends with.
+  """
+
+  decoder: decoder_lib.Decoder
+  positions: int = 2048
+  begin: int | None = None
+  end: tuple[int, ...] = ()
+
+  def init(self, rng: Array) -> dict[str, Any]:
+    """Random variables."""
+    ids = jnp.zeros((1, 1), jnp.int32)
+    return {'params': self.decoder.init(rng, ids, method='logits')['params']}
+
+  def logits(
+      self,
+      variables: Any,
+      ids: Int[Array, 'B N'],
+      lengths: Int[Array, 'B'] | None = None,
+  ) -> Float[Array, 'B N V']:
+    """What each id predicts of the next one (fp32).
+
+    Args:
+      variables: as `init` gives them.
+      ids: the first of each row is at position 0.
+      lengths: of each row, past which logits are unspecified; None for all.
+    """
+    return self.decoder.apply(
+        {'params': variables['params']}, ids, lengths, method='logits'
+    )
+
+  def initial_state(self, batch: int, room: int) -> Any:
+    """What `step` starts from.
+
+    Args:
+      batch: rows.
+      room: ids that attention without a window keeps in sight.
+    """
+    return self.decoder.initial_state(batch, room)
+
+  def step(
+      self,
+      variables: Any,
+      state: Any,
+      ids: Int[Array, 'B n'],
+      mask: Bool[Array, 'B n'] | None = None,
+  ) -> tuple[Float[Array, 'B n V'], Any]:
+    """`logits` of the next n >= 1 ids of each row.
+
+    Args:
+      variables: as `init` gives them.
+      state: what the rows have had so far.
+      ids: the next ones.
+      mask: how many of them each row takes in, as a prefix; None for all.
+
+    Returns:
+      Logits, unspecified where masked; the next state.
+    """
+    if mask is None:
+      mask = jnp.ones(ids.shape, bool)
+    return self.decoder.apply(
+        {'params': variables['params']}, state, ids, mask, method=_step
+    )
+
+  def roll(self, variables: Any) -> tuple['LanguageModel', dict[str, Any]]:
+    """The same model over stacked layers, to train on."""
+    return self._with(
+        *self.backbone.roll(variables['params']['backbone']), variables
+    )
+
+  def unroll(self, variables: Any) -> tuple['LanguageModel', dict[str, Any]]:
+    """The inverse of `roll`; steps are faster so."""
+    return self._with(
+        *self.backbone.unroll(variables['params']['backbone']), variables
+    )
+
+  @property
+  def backbone(self) -> stack.Stack:
+    return self.decoder.backbone
+
+  def _with(self, backbone, params, variables):
+    decoder = self.decoder.clone(backbone=backbone)
+    params = {**variables['params'], 'backbone': params}
+    model = dataclasses.replace(self, decoder=decoder)
+    return model, {**variables, 'params': params}
+
+
+def decoder(
+    vocabulary: int,
+    backbone: stack.Stack,
+    tie: bool,
+) -> decoder_lib.Decoder:
+  """A decoder of one id a step.
+
+  Args:
+    vocabulary: how many ids there are.
+    backbone: not scanned.
+    tie: whether the classifier is the embedding.
+  """
+  return decoder_lib.Decoder(
+      vocabularies=(vocabulary,),
+      pattern=interleaving.Parallel(),
+      backbone=backbone,
+      tie=tie,
+  )
+
+
+def _step(decoder, state, ids, mask):
+  """Inside the decoder: logits of all of `ids`, and the next state."""
+  exists = jnp.ones((*ids.shape, 1), bool)
+  x = decoder.embedding(ids[..., None], jnp.zeros_like(exists, int), exists)
+  x = x[:, :, 0] * jnp.asarray(decoder.embedding_scale, x.dtype)
+  output = decoder.backbone.transform(x, mask, state)
+  table = decoder.embedding.table() if decoder.tie else None
+  return decoder.head.logits(output.y, decoder.space, table), output.state
