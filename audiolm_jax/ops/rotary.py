@@ -72,6 +72,35 @@ class Yarn:
 
 
 @dataclasses.dataclass(frozen=True)
+class Llama3:
+  """Frequencies for longer sequences as Llama 3.1 has them.
+
+  What turns less than `low` times within the original length has its frequency
+  divided by `factor`, what turns more than `high` times keeps it, and between
+  them the blend is linear in the number of turns.
+
+  Attributes:
+    factor: by how much sequences are longer.
+    original_length: positions before they were lengthened.
+    low: turns.
+    high: turns.
+  """
+
+  factor: Annotated[float, config.Range(min=1)]
+  original_length: Annotated[int, config.Range(min=1)]
+  low: float = 1.0
+  high: float = 4.0
+
+  def blend(
+      self, frequencies: Float[np.ndarray, 'h']
+  ) -> Float[np.ndarray, 'h']:
+    """The frequencies after scaling."""
+    turns = self.original_length * frequencies / (2 * math.pi)
+    kept = np.clip((turns - self.low) / (self.high - self.low), 0, 1)
+    return frequencies * (kept + (1 - kept) / self.factor)
+
+
+@dataclasses.dataclass(frozen=True)
 class Rope:
   """Rotates queries and keys by angles proportional to their positions.
 
@@ -79,19 +108,26 @@ class Rope:
     theta: base of the frequencies.
     yarn: how they are scaled to longer sequences, if they are.
     fraction: of a head's width that is rotated; the rest (its end) is not.
+    llama3: another way to scale them.
   """
 
   theta: Annotated[float, config.Range(min=1)] = 10_000.0
   yarn: Yarn | None = None
   fraction: Annotated[float, config.Range(min=0, max=1)] = 1.0
+  llama3: Llama3 | None = None
 
   def rotation(self, positions: Int[Array, 'B N'], width: int) -> Rotation:
     """Cosines and sines for `rotate`, for heads of `width`.
 
     Raises:
-      ValueError: if an odd number of features is to be rotated.
+      ValueError: if an odd number of features is to be rotated, or frequencies
+        are to be scaled in two ways.
     """
+    if self.yarn and self.llama3:
+      raise ValueError('rope: give yarn or llama3, not both')
     rotated = frequencies(round(width * self.fraction), self.theta)
+    if self.llama3 is not None:
+      return angles(positions, self.llama3.blend(rotated))
     if self.yarn is None:
       return angles(positions, rotated)
     cos, sin = angles(positions, self.yarn.blend(rotated, self.theta))

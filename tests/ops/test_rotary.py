@@ -68,3 +68,23 @@ def test_yarn_keeps_fast_dimensions_and_stretches_slow_ones():
   np.testing.assert_allclose(one.blend(plain, 10_000.0), plain)
   cos, _ = rotary.Rope(10_000.0, yarn).rotation(jnp.array([[0]]), 64)
   np.testing.assert_allclose(cos, yarn.scale)
+
+
+def test_llama3_divides_slow_frequencies_and_blends_between():
+  plain = rotary.frequencies(64, 10_000.0)
+  llama3 = rotary.Llama3(factor=8.0, original_length=1024)
+  ratio = llama3.blend(plain) / plain
+  turns = 1024 * plain / (2 * np.pi)
+  np.testing.assert_allclose(ratio[turns > 4], 1)
+  np.testing.assert_allclose(ratio[turns < 1], 1 / 8)
+  between = (turns > 1) & (turns < 4)
+  assert between.any()
+  expected = 1 / 8 + (turns[between] - 1) / 3 * 7 / 8
+  np.testing.assert_allclose(ratio[between], expected)
+  cos, _ = rotary.Rope(10_000.0, llama3=llama3).rotation(jnp.array([[5]]), 64)
+  np.testing.assert_allclose(
+      cos[0, 0, 0], np.cos(5 * plain * ratio), rtol=1e-5, atol=1e-6
+  )
+  with pytest.raises(ValueError, match='not both'):
+    both = rotary.Rope(yarn=rotary.Yarn(8.0, 1024), llama3=llama3)
+    both.rotation(jnp.array([[0]]), 64)

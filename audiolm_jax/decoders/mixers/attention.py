@@ -38,6 +38,7 @@ class Attention(base.Steppable):
     positions: what queries and keys are told of theirs.
     qk_norm: whether queries and keys are normed (RMS) in each head, before
       their rotation (2302.05442).
+    qk_epsilon: of that norm.
     sinks: whether each head has a learned logit that takes its share of the
       softmax and adds nothing.
     use_bias: whether queries, keys and values have biases.
@@ -58,6 +59,7 @@ class Attention(base.Steppable):
       rotary.Rope()
   )
   qk_norm: Literal['none', 'rms'] = 'none'
+  qk_epsilon: Annotated[float, config.Range(min=0)] = 1e-6
   sinks: bool = False
   use_bias: bool = False
   out_bias: bool = False
@@ -200,13 +202,14 @@ class Cross(nn.Module):
 
   Attributes:
     heads: of queries.
-    kv_heads: see `Attention`, as head_width, qk_norm, use_bias, out_bias.
+    kv_heads: see `Attention`, as all others.
   """
 
   heads: Annotated[int, config.Range(min=1)] = 4
   kv_heads: Annotated[int, config.Range(min=1)] | None = None
   head_width: Annotated[int, config.Range(min=1)] | None = None
   qk_norm: Literal['none', 'rms'] = 'none'
+  qk_epsilon: Annotated[float, config.Range(min=0)] = 1e-6
   use_bias: bool = False
   out_bias: bool = False
 
@@ -269,7 +272,7 @@ def _normed(module, name, x):
   scale = ops.weight(module, f'{name}_norm', init, x.shape[-1:], (None,))
   y = x.astype(jnp.float32)
   square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
-  y *= jax.lax.rsqrt(square + 1e-6) * ops.materialize(scale)
+  y *= jax.lax.rsqrt(square + module.qk_epsilon) * ops.materialize(scale)
   return y.astype(x.dtype)
 
 

@@ -57,7 +57,9 @@ class Reference:
       y = y + self.params[f'{name}_bias']
     y = y.reshape(*x.shape[:2], heads, -1)
     if self.layer.qk_norm == 'rms' and name != 'value':
-      y = y / np.sqrt(np.mean(y**2, axis=-1, keepdims=True) + 1e-6)
+      y = y / np.sqrt(
+          np.mean(y**2, axis=-1, keepdims=True) + self.layer.qk_epsilon
+      )
       y = y * self.params[f'{name}_norm']
     return y
 
@@ -123,7 +125,12 @@ class Reference:
         {'kv_heads': 2},
         {'kv_heads': 1, 'use_bias': True, 'out_bias': True},
         {'window': 3, 'keep': 2, 'sinks': True},
-        {'qk_norm': 'rms', 'softmax_scale': 0.7, 'sinks': True},
+        {
+            'qk_norm': 'rms',
+            'qk_epsilon': 0.1,
+            'softmax_scale': 0.7,
+            'sinks': True,
+        },
         {'positions': rotary.Rope(10.0, fraction=0.5), 'head_width': 4},
         {'positions': None, 'kind': 'bidirectional', 'window': 2},
         {'kind': 'block_causal', 'block': 3, 'window': 4, 'keep': 1},
