@@ -1,0 +1,87 @@
+"""The tool: one command judges all languages, and merges them."""
+
+import importlib.util
+import json
+import pathlib
+
+from absl.testing import flagsaver
+import ml_collections
+import numpy as np
+import pytest
+
+from audiolm_jax import assembly
+from audiolm_jax import data
+from audiolm_jax import loading
+from audiolm_jax.evaluation import judges
+from audiolm_jax.tokenizers import bound
+from tests.tokenizers import tiny
+
+_PATH = pathlib.Path(__file__).parents[2] / 'tools/evaluate_codec.py'
+
+
+@pytest.fixture(name='tool', scope='module')
+def _tool():
+  spec = importlib.util.spec_from_file_location('evaluate_codec_tool', _PATH)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(autouse=True)
+def _codec_and_clips(monkeypatch):
+  """A tiny codec of English and French; two clips of every language."""
+
+  def load(corpus, split, languages):
+    assert (corpus, split) == ('spoken', 'test')
+    (language,) = languages
+    rng = np.random.default_rng(len(language))
+    return [
+        {
+            'id': f'{language}{i}',
+            'audio': rng.standard_normal((seconds * tiny.RATE, 1)) * 0.1,
+            'sample_rate': tiny.RATE,
+            'text': 'one two',
+            'language': language,
+        }
+        for i, seconds in enumerate((2, 3))
+    ]
+
+  codec = bound.BoundTokenizer(*tiny.codec('state'))
+  trained = {'data': {'corpus': 'spoken', 'languages': ('en', 'fr')}}
+  monkeypatch.setattr(data, 'load_corpus', load)
+  monkeypatch.setattr(loading, 'load', lambda run: codec)
+  monkeypatch.setattr(
+      assembly, 'read', lambda run: ml_collections.ConfigDict(trained)
+  )
+  # What the judges say is tested elsewhere; they need [eval].
+  monkeypatch.setattr(
+      judges, 'missing', lambda: dict.fromkeys(judges.JUDGES, 'pip install x')
+  )
+
+
+def test_one_command_merges_languages(tool, tmp_path, capsys):
+  with flagsaver.as_parsed(
+      workdir=str(tmp_path), languages='en,it', codebooks='1,3', opus='12'
+  ):
+    tool.main(['evaluate_codec'])
+  groups = json.loads((tmp_path / 'codec_evaluation.json').read_text())
+  assert [g['group'] for g in groups] == ['en', 'it']
+  assert [g['unseen'] for g in groups] == [False, True]
+  for group in groups:
+    assert [row['codebooks'] for row in group['rows']] == [3, 1]
+    assert [other['name'] for other in group['others']] == ['Opus 12 kbit/s']
+    assert group['seconds'] == 5
+  lines = (tmp_path / 'codec_evaluation.jsonl').read_text().splitlines()
+  scores = [json.loads(line) for line in lines]
+  for group in groups:
+    # The table's means are those of the scores that are kept.
+    kept = [
+        s['sum']
+        for s in scores
+        if (s['group'], s['name']) == (group['group'], 'mel')
+    ]
+    assert len(kept) == 2
+    assert group['rows'][0]['mel'] == pytest.approx(np.mean(kept))
+  printed = capsys.readouterr().out
+  assert 'it (unseen): 3 codebooks' in printed
+  assert 'wer is missing: pip install x' in printed
