@@ -69,12 +69,37 @@ def _lm():
   return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=9)
 
 
+def _waveform_lm():
+  decoder = config.kind(
+      decoders.DECODERS,
+      'wavenet',
+      inputs='classes',
+      stack={
+          'width': 8,
+          'skip': 8,
+          'dilations': (1, 2),
+          'film': 3,
+          'local': 2,
+          'local_hop': 4,
+      },
+      head={'kind': 'logistics', 'mixtures': 2},
+  )
+  return config.kind(
+      objectives.OBJECTIVES, 'waveform_lm', decoder=decoder, samples=12
+  )
+
+
 def _toy():
   return config.kind(objectives.OBJECTIVES, 'toy')
 
 
 _FAST = {'xla_backend_optimization_level': 0}
-SMALL = {'toy': _toy, 'codec': _codec, 'lm': _lm}
+SMALL = {
+    'toy': _toy,
+    'codec': _codec,
+    'lm': _lm,
+    'waveform_lm': _waveform_lm,
+}
 
 
 def test_every_objective_is_tested_here():
