@@ -101,12 +101,22 @@ def test_a_fraction_of_the_steps_is_scored_where_there_is_a_stream():
   np.testing.assert_array_equal(scored, exists)
   counts = np.zeros(exists.shape)
   runs = 30
-  for seed in range(runs):
-    rngs = {'frames': jax.random.key(seed)}
-    found, scored = map(
-        np.asarray,
-        _run(_head(0.25, first), params, h, codes, exists, rngs=rngs),
-    )
+  every = small.quick_jit(
+      lambda seeds: jax.lax.map(
+          lambda seed: _head(0.25).apply(
+              {'params': params},
+              h,
+              codes,
+              exists,
+              SLOTS,
+              PARALLEL,
+              rngs={'frames': jax.random.key(seed)},
+              method='log_prob',
+          ),
+          seeds,
+      )
+  )(np.arange(runs))
+  for found, scored in zip(*map(np.asarray, every), strict=True):
     # A quarter of 12, of which 8 are there: whole steps.
     rest = scored[..., 1:]
     assert (rest.all(axis=-1) == rest.any(axis=-1)).all()
