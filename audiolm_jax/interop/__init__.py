@@ -12,6 +12,9 @@ from audiolm_jax.interop import base
 from audiolm_jax.interop import dac
 from audiolm_jax.interop import encodec
 from audiolm_jax.interop import files
+from audiolm_jax.interop import gpt2
+from audiolm_jax.interop import gpt_oss
+from audiolm_jax.interop import llama
 from audiolm_jax.interop import mimi
 from audiolm_jax.interop import oobleck
 from audiolm_jax.interop import snac
@@ -33,6 +36,18 @@ FAMILIES: dict[str, base.Family] = {
     'dac': dac.Dac(),
     'oobleck': oobleck.Oobleck(),
     'snac': snac.Snac(),
+    'gpt2': gpt2.Gpt2(),
+    'llama': llama.Llama('llama', 'LlamaForCausalLM'),
+    'mistral': llama.Llama(
+        'mistral', 'MistralForCausalLM', biased='none', windows='all'
+    ),
+    'qwen2': llama.Llama(
+        'qwen2', 'Qwen2ForCausalLM', biased='inputs', windows='config'
+    ),
+    'qwen3': llama.Llama(
+        'qwen3', 'Qwen3ForCausalLM', qk_norm='rms', windows='config'
+    ),
+    'gpt_oss': gpt_oss.GptOss(),
 }
 
 

@@ -1,0 +1,161 @@
+"""gpt-oss as transformers has it (`openai/gpt-oss-20b`), MXFP4 files too."""
+
+from jaxtyping import Float, UInt8
+import numpy as np
+
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack
+from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.interop import base
+from audiolm_jax.interop import language_model
+from audiolm_jax.interop import llama
+from audiolm_jax.interop import stacks
+
+_TABLE = 'model.embed_tokens.weight'
+# What the 16 codes of FP4 (E2M1) stand for (OCP Microscaling Formats 1.0,
+# table 5): a sign, two bits of exponent and one of mantissa.
+_FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+_FP4 = np.concatenate([_FP4, -_FP4])
+# The exponent of the scales (E8M0) is stored with this added.
+_BIAS = 127
+
+
+class GptOss(base.Family):
+  """`GptOssForCausalLM`.
+
+  Experts are held dense: files with MXFP4 weights are dequantised, and dense
+  ones are written.
+  """
+
+  def recognises(self, config):
+    return config.get('model_type') == 'gpt_oss'
+
+  def build(self, config, options):
+    quantised = config.get('quantization_config') or {}
+    stacks.require(quantised, {'quant_method': 'mxfp4'})
+    stacks.require(config, {'hidden_act': 'silu'})
+    heads = config['num_attention_heads']
+    bias = config.get('attention_bias', True)
+    mixer = attention.Attention(
+        heads=heads,
+        kv_heads=config.get('num_key_value_heads') or heads,
+        head_width=config.get('head_dim') or config['hidden_size'] // heads,
+        positions=stacks.rope(config, 150_000.0),
+        sinks=True,
+        use_bias=bias,
+        out_bias=bias,
+    )
+    layers, window = config['num_hidden_layers'], config['sliding_window']
+    types = config.get('layer_types')
+    if types is None:
+      types = [llama.FULL if i % 2 else llama.SLIDING for i in range(layers)]
+    mixers = [
+        mixer.clone(window=window if kind == llama.SLIDING else None)
+        for kind in types
+    ]
+    backbone = stack.Stack(
+        width=config['hidden_size'],
+        layers=layers,
+        mixers=stacks.period(mixers),
+        mlp=mlps.Moe(
+            experts=config['num_local_experts'],
+            top_k=config['num_experts_per_tok'],
+            hidden=config['intermediate_size'],
+            activation='clamped_swiglu',
+            limit=config.get('swiglu_limit', 7.0),
+            alpha=config.get('swiglu_alpha', 1.702),
+            use_bias=True,
+            router_bias=True,
+            normalise='top_k',
+        ),
+        norm='rms',
+        norm_epsilon=config['rms_norm_eps'],
+        scan=False,
+        dtype=options.dtype,
+    )
+    return language_model.LanguageModel(
+        decoder=language_model.decoder(
+            config['vocab_size'],
+            backbone,
+            config.get('tie_word_embeddings', False),
+        ),
+        positions=config['max_position_embeddings'],
+        **stacks.special_ids(config),
+    )
+
+  def config_of(self, model):
+    mlp = model.backbone.mlp
+    config = {
+        **llama.shared_config(model, 'gpt_oss', 'GptOssForCausalLM'),
+        **llama.window_config(model.backbone),
+        'attention_bias': model.backbone.mixers[0].use_bias,
+        'num_local_experts': mlp.experts,
+        'num_experts_per_tok': mlp.top_k,
+        'swiglu_limit': mlp.limit,
+        'swiglu_alpha': mlp.alpha,
+    }
+    return stacks.checked(self, model, config)
+
+  def canonical(self, model, tensors):
+    return stacks.canonical(model, tensors, 'model.', _TABLE, ('.inv_freq',))
+
+  def entries(self, model):
+    backbone = model.backbone
+    found = stacks.ends(model, _TABLE)
+    for i in range(backbone.layers):
+      ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'model.layers.{i}'
+      mixer = backbone.mixers[i % len(backbone.mixers)]
+      found += stacks.attention(mixer, f'{ours}.mixer', f'{theirs}.self_attn')
+      found += stacks.projection(
+          f'{ours}.mlp.router', f'{theirs}.mlp.router', bias=True
+      )
+      found += _experts(f'{ours}.mlp', f'{theirs}.mlp.experts')
+      found += llama.norms(ours, theirs)
+    return found + stacks.norm(f'{stacks.BACKBONE}.norm', 'model.norm')
+
+
+def dequantise(
+    blocks: UInt8[np.ndarray, 'E F G 16'], scales: UInt8[np.ndarray, 'E F G']
+) -> Float[np.ndarray, 'E D F']:
+  """MXFP4 weights as numbers, exactly, inputs before outputs.
+
+  Args:
+    blocks: G blocks of 32 codes, two a byte, the low half first; D = 32 G.
+    scales: exponents of 2 that the values of each block are multiplied by.
+  """
+  codes = np.stack([blocks & 0xF, blocks >> 4], axis=-1)
+  values = _FP4[codes.reshape(*scales.shape, -1)]
+  values = np.ldexp(values, scales[..., None].astype(np.int32) - _BIAS)
+  return values.reshape(*scales.shape[:2], -1).swapaxes(1, 2)
+
+
+def _experts(ours, theirs):
+  """Gates and values alternate in their outputs."""
+
+  def split(w):
+    return w[..., ::2], w[..., 1::2]
+
+  def join(gate, up):
+    return (np.stack([gate, up], axis=-1).reshape(*gate.shape[:-1], -1),)
+
+  def entry(paths, name, load, save):
+    dense = base.Layout((f'{theirs}.{name}',), load, save)
+    packed = base.Layout(
+        (f'{theirs}.{name}_blocks', f'{theirs}.{name}_scales'),
+        lambda blocks, scales: load(dequantise(blocks, scales)),
+        save,
+    )
+    return base.Entry(paths, (dense, packed))
+
+  def same(w):
+    return (w,)
+
+  gate_up = (f'{ours}.gate', f'{ours}.up')
+  biases = tuple(f'{path}_bias' for path in gate_up)
+  bias = base.Layout((f'{theirs}.gate_up_proj_bias',), split, join)
+  return [
+      entry(gate_up, 'gate_up_proj', split, join),
+      base.Entry(biases, (bias,)),
+      entry((f'{ours}.down',), 'down_proj', same, same),
+      base.plain(f'{ours}.down_bias', f'{theirs}.down_proj_bias'),
+  ]
