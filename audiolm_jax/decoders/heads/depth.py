@@ -159,7 +159,7 @@ class Depth(base.Head):
     index = None
     if self.fraction < 1 and self.has_rng('frames'):
       index, slots = self._some(exists[..., own:], slots)
-      flat = [x[index] for x in flat]
+      flat = [jnp.take(x, index, axis=0) for x in flat]
     else:
       slots = np.tile(slots, (batch, 1))
     h, codes, exists = flat
