@@ -25,10 +25,19 @@ def einsum(subscripts: str, x: Array, w: weights.Weight) -> Array:
     x: activations.
     w: the weight.
   """
-  if not isinstance(w, weights.LoraTensor):
-    return jnp.einsum(subscripts, x, weights.materialize(w, x.dtype))
   inputs, out = subscripts.split('->')
   left, right = inputs.split(',')
+  shared = [a == b and a not in right for a, b in zip(left, out, strict=False)]
+  count = [*shared, False].index(False)
+  if count > 1:
+    # As one axis: the gradient of w would else move all of x's axes first,
+    # which costs as much as a product on CPUs.
+    flat = x.reshape(-1, *x.shape[count:])
+    merged = f'{left[count - 1:]},{right}->{out[count - 1:]}'
+    y = einsum(merged, flat, w)
+    return y.reshape(*x.shape[:count], *y.shape[1:])
+  if not isinstance(w, weights.LoraTensor):
+    return jnp.einsum(subscripts, x, weights.materialize(w, x.dtype))
   last = right[-1]
   rank = next(c for c in 'rzyxwq' if c not in subscripts)
   batch = right[: w.b.ndim - 2]
