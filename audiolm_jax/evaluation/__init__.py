@@ -7,5 +7,11 @@ here.
 from audiolm_jax.evaluation.codec import Codec
 from audiolm_jax.evaluation.lm import LMBits
 from audiolm_jax.evaluation.toy import ToyError
+from audiolm_jax.evaluation.waveform import WaveformBits
 
-EVALUATORS = {'codec': Codec, 'lm': LMBits, 'toy': ToyError}
+EVALUATORS = {
+    'codec': Codec,
+    'lm': LMBits,
+    'toy': ToyError,
+    'waveform': WaveformBits,
+}
