@@ -8,7 +8,8 @@ a head. Each is a field of its config:
                MIXERS (attention, state spaces, recurrences), and MLPS.
     HEADS      what gives the G codes of a step: `heads/base.py` is the seam.
     DECODERS   `tokens`: one stream of frames in one pattern; `segments`: some
-               streams, one after the other or in turns.
+               streams, one after the other or in turns; `stages`: the slots
+               of one stream, some observed and some predicted.
 
 To add one: a Linen module beside its kin, a line in its table, and its place in
 tests/decoders, where every pattern meets every head.
@@ -24,6 +25,7 @@ BACKBONES = backbones.BACKBONES
 HEADS = heads.HEADS
 DECODERS = {
     'segments': segmented.Segmented,
+    'stages': segmented.Staged,
     'tokens': decoder.Decoder,
     'wavenet': wavenet.WaveNet,
 }

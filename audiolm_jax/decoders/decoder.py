@@ -72,6 +72,11 @@ class Steps(nn.Module):
     raise NotImplementedError(type(self).__name__)
 
   @property
+  def predicted(self) -> tuple[int, ...]:
+    """The slots that are scored, ascending."""
+    return tuple(range(len(self.vocabularies)))
+
+  @property
   def group(self) -> int:
     """G, codes a step."""
     return len(self.space.places)

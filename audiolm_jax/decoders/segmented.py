@@ -1,10 +1,11 @@
 """A decoder of sequences of segments, such as text and then speech."""
 
+from typing import Any
+
 import flax
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-from typing import Any
 
 from audiolm_jax import ops
 from audiolm_jax.decoders import decoder
@@ -127,3 +128,47 @@ class Segmented(decoder.Steps, kw_only=True):
 
   def _turn(self, segments):
     return ops.take(self.turns, segments, jnp.dtype(self.backbone.dtype))
+
+
+class Staged(Segmented, kw_only=True):
+  """A decoder of frames whose slots are the segments of a sequence.
+
+  AudioLM's stages (2209.03143): each observes what the stage before it made of
+  the same frames and predicts more of their slots.
+  """
+
+  @property
+  def predicted(self) -> tuple[int, ...]:
+    """The slots that are scored, ascending."""
+    return tuple(
+        sorted(
+            slot
+            for segment in self.sequence.segments
+            for slot in segment.slots
+            if segment.role == 'predict'
+        )
+    )
+
+  def score(
+      self,
+      codes: Int[Array, 'B F K'],
+      lengths: Int[Array, 'B'],
+      context: streaming.Context = None,
+  ) -> decoder.Scores:
+    """See `decoder.Decoder.score`; observed slots are not scored."""
+    segments = self.sequence.segments
+    found = super().score(
+        {s.label: codes[..., list(s.slots)] for s in segments},
+        {s.label: lengths for s in segments},
+        context,
+    )
+    log_prob = jnp.zeros(codes.shape, jnp.float32)
+    mask = jnp.zeros(codes.shape, bool)
+    for segment in segments:
+      if segment.label in found.segments:
+        scores, slots = found.segments[segment.label], list(segment.slots)
+        log_prob = log_prob.at[..., slots].set(scores.log_prob)
+        mask = mask.at[..., slots].set(scores.mask)
+    return decoder.Scores(
+        log_prob, mask, found.losses, found.steps, self.head.tag
+    )

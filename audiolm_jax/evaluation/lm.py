@@ -24,7 +24,8 @@ class LMBits:
   For each clip: `bits_per_frame` and `bits_per_frame_codebook_k`, weighted by
   frames; with baselines also `unigram/...` and `bigram/...`, whose counts come
   from the split 'train' and whose smoothing was tuned on 'validation', of the
-  same languages. All score every code of every frame of a clip.
+  same languages. All score every code of every frame of a clip, but for the
+  slots that a decoder of stages observes.
 
   Attributes:
     cache: directory of the token cache. The LM models its first codebooks.
@@ -115,15 +116,16 @@ class _Evaluator(base.Evaluator):
           found = self._baselines.bits(codes[:length])
           models |= {f'{name}/': value for name, value in found.items()}
         for prefix, value in models.items():
-          yield from _scores(prefix, item, value)
+          yield from _scores(prefix, item, value, self._decoder.predicted)
 
 
-def _scores(prefix, item, bits):
+def _scores(prefix, item, bits, slots):
   """The scores of one clip from its bits [F, K] under one model."""
-  frames, slots = bits.shape
+  frames = len(bits)
   name = f'{prefix}bits_per_frame'
-  yield base.Score(name, item, float(bits.sum()), float(frames))
-  for slot in range(slots):
+  total = bits[:, list(slots)].sum()
+  yield base.Score(name, item, float(total), float(frames))
+  for slot in slots:
     yield base.Score(
         f'{name}_codebook_{slot}',
         item,

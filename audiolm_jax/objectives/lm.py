@@ -17,7 +17,12 @@ from audiolm_jax import generation
 from audiolm_jax.data import token_cache
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import initial
+from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders.heads import independent
 from audiolm_jax.objectives import base
+from audiolm_jax.objectives import likelihood
+
+_DECODERS = (decoder_lib.Decoder, segmented.Staged)
 
 
 @functools.partial(jax.jit, static_argnames='decoder')
@@ -36,21 +41,40 @@ class LM(base.Objective):
   """Negative log-likelihood of every code of every valid frame.
 
   One model, 'lm'. Batches hold `codes` [B, F, K] and `lengths` [B] in frames.
+  Dropout and a head that trains on a part of the steps are at work in training
+  only; the latter's metrics are unbiased estimates.
 
   Attributes:
-    decoder: the model.
+    decoder: the model, of frames: 'tokens' or 'stages'.
     frames: F of training's crops.
     frame_rate: frames a second, for throughput and durations.
     codebooks: directory of the token cache whose codec's vectors the code
-      embeddings and the head start from; None starts from random ones.
+      embeddings and an independent head start from; None starts from random
+      ones.
+    load_balance: weight of the loss that spreads steps over experts, if the
+      backbone has any (2101.03961, eq. 4).
+    router_z: weight of the loss that keeps their router's logits small
+      (2202.08906, eq. 5).
   """
 
   decoder: Annotated[Any, config.Kind(lambda: decoders.DECODERS)]
   frames: Annotated[int, config.Range(min=1)] = 256
   frame_rate: Annotated[float, config.Range(min=0)] = 50.0
   codebooks: str | None = None
+  load_balance: Annotated[float, config.Range(min=0)] = 0.01
+  router_z: Annotated[float, config.Range(min=0)] = 0.001
 
-  loss_weights = {'nll': 1.0}
+  def __post_init__(self):
+    if not isinstance(self.decoder, _DECODERS):
+      raise config.ConfigError(
+          f'config.objective.decoder is a {type(self.decoder).__name__}, which'
+          " does not decode frames: expected kind 'tokens' or 'stages'."
+      )
+
+  @property
+  def loss_weights(self) -> dict[str, float]:
+    names = likelihood.loss_names(self.decoder.backbone)
+    return {'nll': 1.0, **{name: getattr(self, name) for name in names}}
 
   def init(self, rng: Array) -> base.Variables:
     batch = self.example_batch(1)
@@ -73,6 +97,9 @@ class LM(base.Objective):
       )
     width = self.decoder.backbone.width
     values = initial.from_codebooks(vectors[: len(sizes)], width)
+    apart = isinstance(self.decoder.head, independent.Independent)
+    if self.decoder.tie or not apart:
+      del values['head']
     return {'lm': {'params': values}}
 
   def example_batch(self, batch_size: int) -> base.Batch:
@@ -90,18 +117,17 @@ class LM(base.Objective):
         {'params': variables['lm']['params']},
         batch['codes'],
         batch['lengths'],
-        rngs={'dropout': rng},
+        rngs=likelihood.rngs(rng),
         method='score',
     )
-    bits = -scores.log_prob / math.log(2)
     frames = jnp.sum(batch['lengths']).astype(jnp.float32)
-    metrics = {'bits_per_frame': (jnp.sum(bits), frames)}
-    for slot in range(bits.shape[-1]):
-      name = f'bits_per_frame_codebook_{slot}'
-      metrics[name] = (jnp.sum(bits[..., slot]), frames)
-    count = jnp.sum(scores.mask).astype(jnp.float32)
+    nats = likelihood.nats_by_slot(scores, frames)
+    nats = {slot: nats[slot] for slot in self.decoder.predicted}
+    count = frames * len(nats)
+    losses = likelihood.loss_terms(scores.losses, scores.steps)
     return base.Output(
-        terms={'nll': (-jnp.sum(scores.log_prob), count)}, metrics=metrics
+        terms={'nll': (sum(nats.values()), count), **losses},
+        metrics=likelihood.bits_metrics('bits_per_frame', nats, frames),
     )
 
   def bind(self, variables: base.Variables) -> 'BoundLM':
@@ -139,7 +165,8 @@ class BoundLM:
     """Bits a frame of each row (NaN for an empty one)."""
     scores = self.score(codes, lengths)
     bits = -np.asarray(scores.log_prob).sum(axis=(1, 2)) / math.log(2)
-    frames = np.asarray(scores.mask)[:, :, 0].sum(axis=1)
+    scored = np.asarray(scores.mask)[:, :, self.decoder.predicted[0]]
+    frames = scored.sum(axis=1)
     return np.divide(
         bits, frames, out=np.full_like(bits, np.nan), where=frames > 0
     )
