@@ -84,4 +84,6 @@ def test_one_command_merges_languages(tool, tmp_path, capsys):
     assert group['rows'][0]['mel'] == pytest.approx(np.mean(kept))
   printed = capsys.readouterr().out
   assert 'it (unseen): 3 codebooks' in printed
+  assert f'{groups[1]["rows"][0]["mel"]:.3f}' in printed
+  assert '…' not in printed
   assert 'wer is missing: pip install x' in printed
