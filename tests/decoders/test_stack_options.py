@@ -1,0 +1,231 @@
+"""What each field of the stack means."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import norms
+from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.streaming import testing
+
+D, N = 8, 6
+SPEC = jax.ShapeDtypeStruct((D,), jnp.float32)
+quick_jit = functools.partial(jax.jit, compiler_options=testing.quick_options())
+MASK = np.ones((2, N), bool)
+
+
+def make(**options):
+  layer = {'mixers': (attention.Attention(2),), 'mlp': mlps.Dense(6)}
+  return stack_lib.Stack(D, options.pop('layers', 1), **{**layer, **options})
+
+
+def noise(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def init(stack, context=None, move=0.3):
+  params = quick_jit(stack.init)(
+      jax.random.key(0), noise(2, N, D), MASK, context
+  )['params']
+  rng = np.random.default_rng(1)
+  return jax.tree.map(
+      lambda w: w + move * rng.normal(size=w.shape).astype(np.float32),
+      nn.meta.unbox(params),
+  )
+
+
+def apply(stack, params, x, context=None, mask=MASK):
+  return np.asarray(
+      quick_jit(stack.apply)({'params': params}, x, mask, context)[0]
+  )
+
+
+def test_norms_are_torchs_formulae():
+  x = noise(2, 3, D)
+  scale, bias = noise(D, seed=1), noise(D, seed=2)
+  got = norms.Norm('layer', 0.1, True).apply(
+      {'params': {'scale': scale, 'bias': bias}}, x
+  )
+  centred = x - x.mean(axis=-1, keepdims=True)
+  variance = x.var(axis=-1, keepdims=True)
+  want = centred / np.sqrt(variance + 0.1) * scale + bias
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+  got = norms.Norm('rms', 0.1).apply({'params': {'scale': scale}}, x)
+  want = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 0.1) * scale
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('position', ['pre', 'post'])
+@pytest.mark.parametrize('final_norm', [True, False])
+def test_a_layer_is_two_residual_branches(position, final_norm):
+  stack = make(
+      scan=False, norm='layer', norm_position=position, final_norm=final_norm
+  )
+  params = init(stack)
+  x = noise(2, N, D)
+  layer = params['layer_0']
+
+  @quick_jit
+  def expected(x):
+    def norm(name, y):
+      return norms.Norm('layer').apply({'params': layer[f'{name}_norm']}, y)
+
+    def mix(y):
+      return attention.Attention(2).apply({'params': layer['mixer']}, y, MASK)[
+          0
+      ]
+
+    def mlp(y):
+      return mlps.Dense(6).apply({'params': layer['mlp']}, y, MASK)[0]
+
+    for name, branch in (('mixer', mix), ('mlp', mlp)):
+      if position == 'pre':
+        x = x + branch(norm(name, x))
+      else:
+        x = norm(name, x + branch(x))
+    if final_norm:
+      x = norms.Norm('layer').apply({'params': params['norm']}, x)
+    return x
+
+  np.testing.assert_allclose(
+      apply(stack, params, x), expected(x), rtol=1e-4, atol=1e-4
+  )
+
+
+def test_learned_positions_are_rows_that_are_added():
+  stack = make(positions='learned', max_positions=N)
+  params = init(stack)
+  plain = {k: v for k, v in params.items() if k != 'position'}
+  x = noise(2, N, D)
+  np.testing.assert_allclose(
+      apply(stack, params, x),
+      apply(make(), plain, x + params['position']),
+      rtol=1e-5,
+      atol=1e-6,
+  )
+  with pytest.raises(ValueError, match='max_positions = 5'):
+    apply(stack.clone(max_positions=5), params, x)
+
+
+def test_sinusoidal_positions_are_musicgens():
+  params = init(make())
+  x = noise(2, N, D)
+  # Cosines, then sines; frequencies from 1 to 1e-4.
+  angles = np.arange(N)[:, None] * 10_000.0 ** (-np.arange(4) / 3)
+  waves = np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
+  np.testing.assert_allclose(
+      apply(make(positions='sinusoidal'), params, x),
+      apply(make(), params, x + waves.astype(np.float32)),
+      rtol=1e-4,
+      atol=1e-5,
+  )
+
+
+@pytest.mark.parametrize('adaptive', ['film', 'adaln_zero'])
+def test_a_condition_acts_on_every_position_and_not_at_the_start(adaptive):
+  stack = make(adaptive=adaptive, layers=2, final_norm=False)
+  x = noise(2, N, D)
+  one, two = ({'film': noise(2, 3, seed=s)} for s in (1, 2))
+  fresh = init(stack, one, move=0)
+  plain = jax.tree_util.tree_map_with_path(lambda _, w: w, fresh)
+  block = plain['layers']['block_0']
+  plain = {
+      'layers': {
+          'block_0': {k: w for k, w in block.items() if 'modul' not in k}
+      }
+  }
+  start = apply(stack, fresh, x, one)
+  if adaptive == 'film':
+    unconditional = make(layers=2, final_norm=False)
+    np.testing.assert_allclose(start, apply(unconditional, plain, x), rtol=1e-6)
+  else:
+    np.testing.assert_array_equal(start, x)
+  moved = init(stack, one)
+  a, b = (apply(stack, moved, x, c) for c in (one, two))
+  assert (np.abs(a - b).max(axis=-1) > 1e-3).all()
+  # Rows have conditions of their own.
+  mixed = {'film': np.stack([one['film'][0], two['film'][1]])}
+  c = apply(stack, moved, x, mixed)
+  np.testing.assert_allclose(c[0], a[0], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(c[1], b[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_modulated_layer_is_its_formula():
+  stack = make(adaptive='adaln_zero', mlp=None, scan=False, final_norm=False)
+  x, film = noise(2, N, D), noise(2, 3, seed=1)
+  params = init(stack, {'film': film})
+  layer = params['layer_0']
+  m = film @ layer['mixer_modulation'] + layer['mixer_modulation_bias']
+  scale, shift, gate = np.split(np.asarray(m)[:, None], 3, axis=-1)
+  y = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 1e-5)
+  y = y * layer['mixer_norm']['scale'] * (1 + scale) + shift
+  y = attention.Attention(2).apply({'params': layer['mixer']}, y, MASK)[0]
+  np.testing.assert_allclose(
+      apply(stack, params, x, {'film': film}),
+      x + gate * y,
+      rtol=1e-4,
+      atol=1e-4,
+  )
+
+
+def test_a_context_is_attended_to_from_every_position():
+  stack = make(cross=attention.Cross(2))
+  x = noise(2, N, D)
+  seen = np.array([[True, True, False], [False, False, False]])
+  one, two = (
+      {'cross': noise(2, 3, 5, seed=s), 'cross_mask': seen} for s in (1, 2)
+  )
+  params = init(stack, one)
+  a, b = (apply(stack, params, x, c) for c in (one, two))
+  assert (np.abs(a - b)[0].max(axis=-1) > 1e-3).all()
+  # Without any context a row is as in a stack without one.
+  plain = {
+      'norm': params['norm'],
+      'layers': {
+          'block_0': {
+              k: w
+              for k, w in params['layers']['block_0'].items()
+              if 'cross' not in k
+          }
+      },
+  }
+  np.testing.assert_allclose(
+      a[1], apply(make(), plain, x)[1], rtol=1e-5, atol=1e-6
+  )
+
+
+def test_bfloat16_is_for_activations_only():
+  stack = make(layers=2)
+  params = init(stack, move=0)
+  x = noise(2, N, D)
+  half = stack.clone(dtype='bfloat16')
+  y = quick_jit(half.apply)({'params': params}, x, MASK)[0]
+  assert y.dtype == jnp.bfloat16
+  np.testing.assert_allclose(
+      np.asarray(y, np.float32), apply(stack, params, x), rtol=0.1, atol=0.1
+  )
+  state = half.with_room(4).initial_state(2, SPEC)
+  assert state['layers'][1]['keys'].dtype == jnp.bfloat16
+
+
+def test_a_bidirectional_stack_is_a_layer():
+  near = attention.Attention(2, kind='bidirectional', window=2)
+  stack = make(mixers=(near,), layers=2)
+  assert not stack.steppable
+  assert stack.reach(5, 6) == (3, 8)
+  testing.assert_layer_contract(stack, SPEC)
+  assert make().reach(5, 6) is None and make().receptive_field is None
+
+
+def test_what_does_not_fit_is_refused():
+  two = (attention.Attention(2), attention.Attention(2, window=2))
+  with pytest.raises(ValueError, match='3 layers of width 8 .* period of 2'):
+    init(make(mixers=two, layers=3))
+  with pytest.raises(ValueError, match='inputs of width 4'):
+    make().init(jax.random.key(0), noise(2, N, 4), MASK)
