@@ -15,6 +15,7 @@ from audiolm_jax.interop import files
 from audiolm_jax.interop import gpt2
 from audiolm_jax.interop import gpt_oss
 from audiolm_jax.interop import llama
+from audiolm_jax.interop import mamba2
 from audiolm_jax.interop import mimi
 from audiolm_jax.interop import oobleck
 from audiolm_jax.interop import snac
@@ -48,6 +49,7 @@ FAMILIES: dict[str, base.Family] = {
         'qwen3', 'Qwen3ForCausalLM', qk_norm='rms', windows='config'
     ),
     'gpt_oss': gpt_oss.GptOss(),
+    'mamba2': mamba2.Mamba2(),
 }
 
 

@@ -74,6 +74,26 @@ CONFIGS = {
         'tie_word_embeddings': True,
         'rope_parameters': _YARN,
     },
+    'mamba2': {
+        'vocab_size': 7,
+        'hidden_size': 8,
+        'num_hidden_layers': 2,
+        'num_heads': 8,
+        'head_dim': 3,
+        'expand': 3,
+        'state_size': 5,
+        'n_groups': 2,
+        'conv_kernel': 3,
+        'chunk_size': 16,
+        'use_bias': True,
+        'use_conv_bias': True,
+        'layer_norm_epsilon': 1e-4,
+        'time_step_min': 2e-3,
+        'time_step_max': 0.2,
+        # As transformers spells infinity.
+        'time_step_limit': [0.01, {'__float__': 'Infinity'}],
+        'eos_token_id': 0,
+    },
     'gpt_oss': {
         **_LLAMA,
         'num_hidden_layers': 4,
@@ -184,6 +204,15 @@ def test_ids_that_texts_begin_and_end_with():
   assert model.begin == 1 and model.end == (2, 3)
   table = variables['params']['embedding']['table']
   np.testing.assert_array_equal(table[-1], table[1])
+
+
+def test_mamba2_must_have_heads_that_fill_its_width():
+  with pytest.raises(
+      base.PretrainedError, match='8 heads of 2 are not 3 times'
+  ):
+    _made('mamba2', head_dim=2)
+  with pytest.raises(base.PretrainedError, match="hidden_act = 'relu'"):
+    _made('mamba2', hidden_act='relu')
 
 
 def test_names_that_gpt2_has_on_the_hub(tmp_path):
