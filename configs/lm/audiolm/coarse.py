@@ -1,0 +1,20 @@
+"""AudioLM's second stage: coarse acoustic tokens, given the semantic ones.
+
+python -m audiolm_jax.main --config=configs/lm/audiolm/coarse.py:cpu \
+    --workdir=runs/audiolm/coarse
+
+A row is all semantic tokens of its frames and then codebooks 2 to 4, frame by
+frame. The token cache is that of semantic.py.
+"""
+
+from configs.lm.audiolm import recipe
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  segments = (
+      recipe.segment('semantic', range(1), 'observe'),
+      recipe.segment('coarse', range(1, 4), 'predict'),
+  )
+  decoder = {'kind': 'stages', 'sequence': {'segments': segments}}
+  return recipe.build(arg, decoder, codebooks=4, frames=128)

@@ -1,0 +1,17 @@
+"""AudioLM's first stage: semantic tokens. See recipe.py for what stands in.
+
+python -m audiolm_jax.main --config=configs/lm/audiolm/semantic.py:cpu \
+    --workdir=runs/audiolm/semantic
+
+Reads the token cache that `tools/quickstart.py` makes (runs/quickstart/tokens;
+give another by --config.data.cache, --config.objective.codebooks and
+--config.evaluators.lm.cache).
+"""
+
+from configs.lm.audiolm import recipe
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  decoder = {'kind': 'tokens', 'pattern': {'kind': 'parallel'}}
+  return recipe.build(arg, decoder, codebooks=1, frames=128)

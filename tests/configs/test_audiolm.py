@@ -1,0 +1,88 @@
+"""AudioLM's three stages are three configs over one loop."""
+
+import importlib
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import train
+from audiolm_jax.data import token_cache
+
+# The codebooks that each stage predicts.
+STAGES = {'semantic': (0,), 'coarse': (1, 2, 3), 'fine': (4, 5, 6, 7)}
+
+
+def _config(name, arg):
+  return importlib.import_module(f'configs.lm.audiolm.{name}').get_config(arg)
+
+
+@pytest.mark.parametrize('name', STAGES)
+@pytest.mark.parametrize('arg', ['cpu', 'smoke'])
+def test_a_stage_builds_and_predicts_its_codebooks(name, arg):
+  settings = config.build(train.Config, _config(name, arg))
+  objective = settings.objective
+  assert objective.decoder.predicted == STAGES[name]
+  shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
+  assert set(shapes) == set(settings.models)
+  assert settings.data.codebooks == len(objective.decoder.vocabularies)
+  assert settings.data.frames == objective.frames
+  # A config that was written to a work directory is the same one.
+  assert config.build(train.Config, config.to_config(settings)) == settings
+
+
+def test_stages_divide_a_frames_codebooks_among_them():
+  slots = [slot for stage in STAGES.values() for slot in stage]
+  assert slots == list(range(8))
+
+
+@pytest.fixture(scope='module', name='tokens')
+def _tokens(tmp_path_factory):
+  """A cache of made-up codes, 8 codebooks of 1024."""
+  directory = tmp_path_factory.mktemp('audiolm') / 'tokens'
+  spec = {'slots': [{'codebook': k, 'vocabulary': 1024} for k in range(8)]}
+  clips = {'train': 6, 'validation': 3, 'test': 3}
+  identity = token_cache.Identity('hash', 'nowhere', spec, 'made_up', (), clips)
+  writer = token_cache.Writer(directory, identity)
+  rng = np.random.default_rng(0)
+  for split, part, indices in writer.missing():
+    examples = [
+        token_cache.Example(
+            rng.integers(0, 1024, (rng.integers(5, 20), 8)).astype(np.int32),
+            samples=320,
+            factors={'id': f'{split}{i}'},
+        )
+        for i in indices
+    ]
+    writer.write(split, part, examples)
+  assert writer.finish()
+  return directory
+
+
+@pytest.mark.parametrize('name', ['coarse'])
+def test_a_smoke_run_trains_and_is_scored(tokens, tmp_path, name):
+  _train(name, tokens, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['semantic', 'fine'])
+def test_every_smoke_run_trains(tokens, tmp_path, name):
+  _train(name, tokens, tmp_path)
+
+
+def _train(name, tokens, workdir):
+  values = _config(name, 'smoke')
+  values.data.cache = values.evaluators.lm.cache = str(tokens)
+  values.objective.codebooks = None
+  values.objective.frames = values.data.frames = 8
+  values.evaluators.lm.max_frames = 8
+  values.batch_size = 2
+  values.steps = values.eval_every = 2
+  results = train.train(values, workdir)
+  assert np.isfinite(results['loss'])
+  slots = STAGES[name]
+  bits = [results[f'eval/lm/bits_per_frame_codebook_{slot}'] for slot in slots]
+  assert results['eval/lm/bits_per_frame'] == pytest.approx(sum(bits), rel=1e-4)
+  assert bits == pytest.approx([10.0] * len(slots), abs=1.0)
