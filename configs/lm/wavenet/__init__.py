@@ -1,0 +1,1 @@
+"""WaveNets that differ in their head only; all score the 16-bit grid."""
