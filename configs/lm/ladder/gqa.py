@@ -1,0 +1,19 @@
+"""A rung of the ladder: grouped queries for one key head a query head.
+
+python -m audiolm_jax.main --config=configs/lm/ladder/gqa.py:cpu \
+    --workdir=runs/ladder/gqa
+
+Two query heads share a key head: the cache of keys and values halves.
+"""
+
+import dataclasses
+
+from configs.lm.ladder import swiglu
+from configs.lm.ladder import recipe
+
+MODEL = dataclasses.replace(swiglu.MODEL, grouped=True)
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  return recipe.build(arg, MODEL)

@@ -1,0 +1,19 @@
+"""A rung of the ladder: RMSNorm for LayerNorm.
+
+python -m audiolm_jax.main --config=configs/lm/ladder/rms_norm.py:cpu \
+    --workdir=runs/ladder/rms_norm
+
+RMSNorm takes no mean away and has no bias.
+"""
+
+import dataclasses
+
+from configs.lm.ladder import rope
+from configs.lm.ladder import recipe
+
+MODEL = dataclasses.replace(rope.MODEL, norm='rms')
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  return recipe.build(arg, MODEL)

@@ -1,0 +1,19 @@
+"""A rung of the ladder: rotary positions for learned ones.
+
+python -m audiolm_jax.main --config=configs/lm/ladder/rope.py:cpu \
+    --workdir=runs/ladder/rope
+
+Rotary positions in each layer instead of learned ones at the input.
+"""
+
+import dataclasses
+
+from configs.lm.ladder import gpt2
+from configs.lm.ladder import recipe
+
+MODEL = dataclasses.replace(gpt2.MODEL, positions='rope')
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  return recipe.build(arg, MODEL)

@@ -1,0 +1,20 @@
+"""A rung of the ladder: every other layer sees a sliding window only.
+
+python -m audiolm_jax.main --config=configs/lm/ladder/sliding_window.py:cpu \
+    --workdir=runs/ladder/sliding_window
+
+The first of every two layers sees the last steps only (32, or 16 at the size
+'smoke'; gpt-oss 128).
+"""
+
+import dataclasses
+
+from configs.lm.ladder import moe
+from configs.lm.ladder import recipe
+
+MODEL = dataclasses.replace(moe.MODEL, sliding=True)
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  return recipe.build(arg, MODEL)

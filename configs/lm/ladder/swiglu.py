@@ -1,0 +1,19 @@
+"""A rung of the ladder: SwiGLU for GELU.
+
+python -m audiolm_jax.main --config=configs/lm/ladder/swiglu.py:cpu \
+    --workdir=runs/ladder/swiglu
+
+The gate is a third matrix, so the hidden width shrinks to two thirds.
+"""
+
+import dataclasses
+
+from configs.lm.ladder import rms_norm
+from configs.lm.ladder import recipe
+
+MODEL = dataclasses.replace(rms_norm.MODEL, activation='swiglu')
+
+
+def get_config(arg: str = 'cpu'):
+  """The config; `arg` is 'cpu' or 'smoke'."""
+  return recipe.build(arg, MODEL)
