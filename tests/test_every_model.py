@@ -69,6 +69,52 @@ def _lm():
   return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=9)
 
 
+def _depth():
+  """A depth head with weights of each place, and experts in the backbone."""
+  inner = config.kind(
+      decoders.BACKBONES, 'stack', width=8, layers=1, scan=False
+  )
+  decoder = config.kind(
+      decoders.DECODERS,
+      'tokens',
+      vocabularies=(11, 13, 13),
+      pattern={'kind': 'coarse_first', 'parallel': True},
+      backbone=config.kind(
+          decoders.BACKBONES,
+          'stack',
+          width=16,
+          layers=2,
+          mlp={'kind': 'moe', 'experts': 3, 'hidden': 8},
+      ),
+      head={
+          'kind': 'depth',
+          'backbone': inner,
+          'per_place': True,
+          'first': 'backbone',
+      },
+  )
+  return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=5)
+
+
+def _segments():
+  segments = (
+      {'label': 'text', 'slots': (0,)},
+      {'label': 'speech', 'slots': (1, 2), 'pattern': {'kind': 'delay'}},
+  )
+  decoder = config.kind(
+      decoders.DECODERS,
+      'segments',
+      vocabularies=(11, 13, 7),
+      sequence={'segments': segments},
+      backbone=config.kind(decoders.BACKBONES, 'stack', width=16, layers=2),
+      tie=True,
+  )
+  frames = {'text': 4, 'speech': 6}
+  return config.kind(
+      objectives.OBJECTIVES, 'segments', decoder=decoder, frames=frames
+  )
+
+
 def _waveform_lm():
   decoder = config.kind(
       decoders.DECODERS,
@@ -98,19 +144,25 @@ SMALL = {
     'toy': _toy,
     'codec': _codec,
     'lm': _lm,
+    'lm with depth': _depth,
+    'segments': _segments,
     'waveform_lm': _waveform_lm,
 }
 
 
 def test_every_objective_is_tested_here():
-  assert set(SMALL) == set(objectives.OBJECTIVES)
+  kinds = {settings().kind for settings in SMALL.values()}
+  assert kinds == set(objectives.OBJECTIVES)
 
 
 def _batch(objective):
   rng = np.random.default_rng(0)
   batch = {}
   for name, value in objective.example_batch(2).items():
-    if name == 'lengths':
+    if name.startswith('lengths/'):
+      longest = batch[name.replace('lengths', 'codes')].shape[1]
+      batch[name] = np.array([longest, longest // 2], np.int32)
+    elif name == 'lengths':
       longest = max(v.shape[1] for v in batch.values())
       batch[name] = np.array([longest, longest // 2], np.int32)
     elif value.dtype == np.int32:

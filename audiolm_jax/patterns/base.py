@@ -59,7 +59,8 @@ class Pattern(abc.ABC):
     """The frame and slot of each place of a step, of numpy or JAX integers.
 
     Frames below 0, or at or past the end of a sequence, do not exist: the place
-    is filled in the decoder's input and not scored.
+    is filled in the decoder's input and not scored. Its slot is still one of
+    those that `places` says it may hold.
 
     Args:
       step: from 0.

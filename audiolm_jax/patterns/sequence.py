@@ -109,9 +109,12 @@ class Sequence:
       rounds = steps // (segment.chunk or max(len(steps), 1))
       same = np.zeros_like(steps)
       keys.append(np.stack([steps, same + i, rounds, same + turn]))
-      missing = ((0, 0), (0, self.group - segment.group))
-      frame.append(np.pad(layout.frame, missing, constant_values=-1))
-      slot.append(np.pad(np.array(segment.slots)[layout.slot], missing))
+      own = slice(None), slice(segment.group)
+      shape = (len(steps), self.group)
+      frame.append(np.full(shape, -1))
+      frame[-1][own] = layout.frame
+      slot.append(np.tile([place[0] for place in self.places], (len(steps), 1)))
+      slot[-1][own] = np.array(segment.slots)[layout.slot]
     keys = np.concatenate(keys, axis=1)
     order = np.lexsort(keys)
     owner = keys[1][order]

@@ -61,6 +61,8 @@ def test_places_say_which_slots_they_hold(pattern):
   for g, slots in enumerate(places):
     exists = (layout.frame[:, g] >= 0) & (layout.frame[:, g] < 7)
     assert set(layout.slot[exists, g]) == set(slots)
+    # What fills a place is one of its own slots, too.
+    assert set(layout.slot[:, g]) <= set(slots)
 
 
 @every_pattern

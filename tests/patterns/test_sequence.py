@@ -65,6 +65,12 @@ def test_every_code_has_one_place_and_comes_back(case):
       assert any(slot in place for place in sequences.places)
 
 
+def test_places_hold_their_own_slots_even_where_there_is_nothing(case):
+  sequences, layout, _ = case
+  for g, slots in enumerate(sequences.places):
+    assert set(layout.slot[:, g]) <= set(slots)
+
+
 def test_rows_are_packed_as_if_they_were_alone(case):
   sequences, layout, codes = case
   packing = layout.packing(LENGTHS)

@@ -1,0 +1,93 @@
+"""Batches of clips with their texts: what is said, and how it sounds."""
+
+import dataclasses
+import functools
+from typing import Annotated
+
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax.data import base
+from audiolm_jax.data import pipeline
+from audiolm_jax.data import token_cache
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextAndTokens:
+  """Whole clips of a token cache as two segments, 'text' and 'speech'.
+
+  `codes/text` [B, T, 1] are the bytes (UTF-8) of what is said,
+  `codes/speech` [B, F, K] the clip's codes; both are padded with zeros, and
+  `lengths/text` and `lengths/speech` say where they end. Clips of more than
+  `frames` are left out, as their text would not be that of a part of them.
+
+  Attributes:
+    cache: directory of the token cache, of a corpus with texts.
+    split: of the cache.
+    languages: which; empty for all.
+    codebooks: how many of the codes of a frame, from the first; None for all.
+    frames: length of a row's speech.
+    text_bytes: length of a row's text; longer ones are cut.
+    limit: only the first so many clips (of those languages).
+    tokenizer_hash: the hash that the cache must have; None takes any.
+    workers: reading processes; 0 reads in a thread.
+    buffer: batches read ahead (per worker).
+  """
+
+  cache: str
+  split: str = 'train'
+  languages: tuple[str, ...] = ()
+  codebooks: Annotated[int | None, config.Range(min=1)] = None
+  frames: Annotated[int, config.Range(min=1)] = 256
+  text_bytes: Annotated[int, config.Range(min=1)] = 128
+  limit: Annotated[int | None, config.Range(min=1)] = None
+  tokenizer_hash: str | None = None
+  workers: Annotated[int, config.Range(min=0)] = 0
+  buffer: Annotated[int, config.Range(min=1)] = 4
+
+  def open(
+      self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
+  ) -> base.BatchSource:
+    """See `CropSource`; raises CacheError for a cache that doesn't fit."""
+    cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
+    visits = np.zeros(len(cache), int)
+    visits[cache.select(self.languages, self.limit)] = 1
+    visits[cache.frames > self.frames] = 0
+    return pipeline.CropSource(
+        functools.partial(clip, self, cache),
+        visits,
+        batch_size=batch_size,
+        seed=seed,
+        shard=shard,
+        workers=self.workers,
+        buffer=self.buffer,
+    )
+
+
+def clip(
+    settings: TextAndTokens,
+    cache: token_cache.TokenCache,
+    index: int,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+  """One row."""
+  del rng  # Nothing is cropped.
+  example = cache[index]
+  rows = {
+      'text': (
+          text_codes(example.factors.get('text', '')),
+          settings.text_bytes,
+      ),
+      'speech': (example.codes[:, : settings.codebooks], settings.frames),
+  }
+  found = {}
+  for label, (codes, length) in rows.items():
+    codes = codes[:length]
+    found[f'codes/{label}'] = pipeline.pad([codes], 1, length)[0]
+    found[f'lengths/{label}'] = np.int32(len(codes))
+  return found
+
+
+def text_codes(text: str) -> np.ndarray:
+  """A text as codes [T, 1] of a vocabulary of 256: its bytes."""
+  return np.frombuffer(text.encode(), np.uint8).astype(np.int32)[:, None]

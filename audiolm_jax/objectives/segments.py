@@ -1,0 +1,175 @@
+"""Autoregressive modelling of sequences of segments, such as text and speech."""
+
+import dataclasses
+import functools
+import math
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import decoders
+from audiolm_jax.decoders import segmented
+from audiolm_jax.objectives import base
+from audiolm_jax.objectives import likelihood
+
+
+@functools.partial(jax.jit, static_argnames='decoder')
+def score(
+    decoder: segmented.Segmented,
+    params: Any,
+    codes: dict[str, Int[Array, 'B F K']],
+    lengths: dict[str, Int[Array, 'B']],
+) -> segmented.SequenceScores:
+  """`decoder.score` compiled, without dropout."""
+  return decoder.apply({'params': params}, codes, lengths, method='score')
+
+
+@dataclasses.dataclass(frozen=True)
+class Segments(base.Objective):
+  """Negative log-likelihoods of the predicted segments of each row.
+
+  One model, 'lm'. For each segment, batches hold `codes/LABEL` [B, F, K], the
+  codes of its slots, and `lengths/LABEL` [B].
+
+  Attributes:
+    decoder: the model, of kind 'segments'.
+    frames: label -> F of training's rows.
+    weights: label -> weight of the mean over its codes, 1 if not given.
+    audio: the segment whose frames stand for audio.
+    frame_rate: of them, a second.
+    load_balance: see `lm.LM`.
+    router_z: likewise.
+  """
+
+  decoder: Annotated[Any, config.Kind(lambda: decoders.DECODERS)]
+  frames: Annotated[Any, config.Named(Annotated[int, config.Range(min=1)])]
+  weights: Annotated[Any, config.Named(float)] = dataclasses.field(
+      default_factory=dict
+  )
+  audio: str = 'speech'
+  frame_rate: Annotated[float, config.Range(min=0)] = 50.0
+  load_balance: Annotated[float, config.Range(min=0)] = 0.01
+  router_z: Annotated[float, config.Range(min=0)] = 0.001
+
+  def __post_init__(self):
+    if type(self.decoder) is not segmented.Segmented:
+      raise config.ConfigError(
+          f'config.objective.decoder is a {type(self.decoder).__name__}, which'
+          " has no segments: expected kind 'segments'."
+      )
+    labels = [segment.label for segment in self._segments]
+    wrong = [k for k in (*self.weights, self.audio) if k not in labels]
+    if sorted(self.frames) != sorted(labels) or wrong:
+      raise config.ConfigError(
+          f'config.objective: segments {labels}, but frames of'
+          f' {sorted(self.frames)}, weights of {sorted(self.weights)} and'
+          f' audio = {self.audio!r}.'
+      )
+
+  @property
+  def _segments(self):
+    return self.decoder.sequence.segments
+
+  @property
+  def _predicted(self):
+    return [s.label for s in self._segments if s.role == 'predict']
+
+  @property
+  def loss_weights(self) -> dict[str, float]:
+    names = likelihood.loss_names(self.decoder.backbone)
+    return {
+        **{f'nll_{k}': self.weights.get(k, 1.0) for k in self._predicted},
+        **{name: getattr(self, name) for name in names},
+    }
+
+  def init(self, rng: Array) -> base.Variables:
+    codes, lengths = self._split(self.example_batch(1))
+    variables = self.decoder.init(rng, codes, lengths, method='score')
+    return {'lm': {'params': variables['params'], 'state': {}}}
+
+  def example_batch(self, batch_size: int) -> base.Batch:
+    batch = {'id': np.zeros(batch_size, np.int32)}
+    for segment in self._segments:
+      shape = (batch_size, self.frames[segment.label], len(segment.slots))
+      batch[f'codes/{segment.label}'] = np.zeros(shape, np.int32)
+      batch[f'lengths/{segment.label}'] = np.zeros(batch_size, np.int32)
+    return batch
+
+  def _split(self, batch):
+    """(codes, lengths) of each segment."""
+    labels = [segment.label for segment in self._segments]
+    return tuple(
+        {k: batch[f'{name}/{k}'] for k in labels}
+        for name in ('codes', 'lengths')
+    )
+
+  def __call__(
+      self, variables: base.Variables, batch: base.Batch, rng: Array
+  ) -> base.Output:
+    codes, lengths = self._split(batch)
+    scores = self.decoder.apply(
+        {'params': variables['lm']['params']},
+        codes,
+        lengths,
+        rngs=likelihood.rngs(rng),
+        method='score',
+    )
+    terms = likelihood.loss_terms(scores.losses, scores.steps)
+    metrics = {}
+    for label in self._predicted:
+      frames = jnp.sum(lengths[label]).astype(jnp.float32)
+      nats = likelihood.nats_by_slot(scores.segments[label], frames)
+      terms[f'nll_{label}'] = jnp.sum(nats), frames * len(nats)
+      metrics |= likelihood.bits_metrics(
+          f'{label}/bits_per_frame', dict(enumerate(nats)), frames
+      )
+    return base.Output(terms=terms, metrics=metrics)
+
+  def bind(self, variables: base.Variables) -> 'BoundSegments':
+    params = nn.meta.unbox(variables['lm']['params'])
+    return BoundSegments(self.decoder, params)
+
+  def audio_seconds(self, batch: base.Batch) -> float:
+    frames = np.sum(batch[f'lengths/{self.audio}'])
+    return float(frames) / self.frame_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundSegments:
+  """A model of segments with its parameters: what `audiolm_jax.load` returns.
+
+  Attributes:
+    decoder: the model.
+    params: its parameters.
+  """
+
+  decoder: segmented.Segmented
+  params: Any
+
+  def score(
+      self,
+      codes: dict[str, Int[Array, 'B F K']],
+      lengths: dict[str, Int[Array, 'B']],
+  ) -> segmented.SequenceScores:
+    """Log-probabilities of segments; compiles once for each shape."""
+    return score(self.decoder, self.params, codes, lengths)
+
+  def bits_per_frame(
+      self,
+      codes: dict[str, Int[Array, 'B F K']],
+      lengths: dict[str, Int[Array, 'B']],
+  ) -> dict[str, Float[np.ndarray, 'B']]:
+    """Bits a frame of each row's predicted segments (NaN for empty ones)."""
+    found = {}
+    for label, scores in self.score(codes, lengths).segments.items():
+      bits = -np.asarray(scores.log_prob).sum(axis=(1, 2)) / math.log(2)
+      frames = np.asarray(lengths[label])
+      found[label] = np.divide(
+          bits, frames, out=np.full_like(bits, np.nan), where=frames > 0
+      )
+    return found
