@@ -9,6 +9,7 @@ from audiolm_jax import config
 from audiolm_jax import interop
 from audiolm_jax.data import token_cache
 from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.training import launch
 
 
@@ -51,9 +52,11 @@ def load_codec(directory: str | os.PathLike) -> bound.BoundTokenizer:
       model, variables = interop.load_pretrained(directory)
     except interop.PretrainedError as error:
       raise config.ConfigError(str(error)) from error
-    if not isinstance(model, interop.LanguageModel):
+    if isinstance(model, codec_lib.Codec):
       return bound.BoundTokenizer(model, variables)
-    raise config.ConfigError(f'{directory} holds a language model.')
+    raise config.ConfigError(
+        f'{directory} holds a {type(model).__name__}, not a tokenizer.'
+    )
   model = load(directory)
   if not isinstance(model, bound.BoundTokenizer):
     raise config.ConfigError(

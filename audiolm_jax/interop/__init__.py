@@ -17,6 +17,7 @@ from audiolm_jax.interop import gpt_oss
 from audiolm_jax.interop import llama
 from audiolm_jax.interop import mamba2
 from audiolm_jax.interop import mimi
+from audiolm_jax.interop import musicgen
 from audiolm_jax.interop import oobleck
 from audiolm_jax.interop import snac
 from audiolm_jax.interop import speechtokenizer
@@ -50,6 +51,7 @@ FAMILIES: dict[str, base.Family] = {
     ),
     'gpt_oss': gpt_oss.GptOss(),
     'mamba2': mamba2.Mamba2(),
+    'musicgen': musicgen.Musicgen(),
 }
 
 

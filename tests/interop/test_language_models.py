@@ -329,5 +329,5 @@ def test_a_model_that_a_family_has_not_is_not_saved(tmp_path):
 def test_a_language_model_is_no_tokenizer(tmp_path):
   model, variables = _made('gpt2')
   interop.save_pretrained(tmp_path, model, variables, 'gpt2')
-  with pytest.raises(config_lib.ConfigError, match='language model'):
+  with pytest.raises(config_lib.ConfigError, match='LanguageModel, not'):
     loading.load_codec(tmp_path)

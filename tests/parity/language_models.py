@@ -190,21 +190,27 @@ def check_saved(pair, directory, family):
     )
 
 
-def check_exchanges(pair, free=()):
-  """Any two of our weights of one shape, exchanged, change the logits.
+def check_exchanges(pair, free=None):
+  """Any two of our weights of one shape, exchanged, change the logits."""
+  ids = pair.ids()
+  check_exchanged(
+      lambda variables: pair.logits(variables, ids, _LENGTHS)[0],
+      pair.variables,
+      free,
+  )
+
+
+def check_exchanged(run, variables, free=None):
+  """Any two weights of one shape, exchanged, change what comes out.
 
   Args:
-    pair: of models.
-    free: pattern of names that add nothing to what others of the pattern do, so
-      that exchanging two of them shows nothing.
+    run: variables -> an array.
+    variables: with weights of which no two are alike.
+    free: pattern of names that add nothing to what comes out, so that
+      exchanging two of them shows nothing.
   """
-  ids = pair.ids()
-
-  def run(variables):
-    return np.asarray(pair.logits(variables, ids, _LENGTHS))[0]
-
-  reference = run(pair.variables)
-  flat, tree = jax.tree_util.tree_flatten_with_path(pair.variables)
+  reference = np.asarray(run(variables))
+  flat, tree = jax.tree_util.tree_flatten_with_path(variables)
   names = [mesh.key(path) for path, _ in flat]
   leaves = [leaf for _, leaf in flat]
   swapped = 0
@@ -215,7 +221,7 @@ def check_exchanges(pair, free=()):
       continue
     changed = list(leaves)
     changed[i], changed[j] = leaves[j], leaves[i]
-    found = run(jax.tree.unflatten(tree, changed))
+    found = np.asarray(run(jax.tree.unflatten(tree, changed)))
     difference = np.abs(found - reference).max() / np.abs(reference).max()
     assert difference > 1e-4, f'{names[i]} and {names[j]} can be exchanged'
     swapped += 1

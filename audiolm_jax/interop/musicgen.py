@@ -1,0 +1,340 @@
+"""MusicGen as transformers has it (`facebook/musicgen-small`)."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from audiolm_jax import ops
+from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import text_encoder
+from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.interop import base
+from audiolm_jax.interop import encodec
+from audiolm_jax.interop import stacks
+from audiolm_jax.patterns import interleaving
+from audiolm_jax.streaming import base as streaming
+from audiolm_jax.tokenizers import codec as codec_lib
+
+_CODEC = encodec.Encodec()
+_EPSILON = 1e-5  # Of torch.nn.LayerNorm.
+_DECODER = 'decoder.model.decoder'
+_TEXT = 'text_encoder'
+_GIVEN = {'activation_function': 'gelu', 'cross_attention_hidden_size': None}
+_TEXT_GIVEN = {'model_type': 't5', 'feed_forward_proj': 'relu'}
+
+
+@dataclasses.dataclass(frozen=True)
+class MusicGen:
+  """A text encoder, a decoder of a codec's tokens, and the codec; static.
+
+  variables = {params (the decoder's), text, projection (of the text's states to
+  the decoder's width, empty where they have it), codec}. `generation` takes
+  `decoder`, `variables['params']`, and as context and null_context what
+  `context` and `null_context` give.
+
+  Attributes:
+    decoder: of frames of the codec's slots.
+    text: the text encoder.
+    codec: the codec.
+  """
+
+  decoder: decoder_lib.Decoder
+  text: text_encoder.T5Encoder
+  codec: codec_lib.Codec
+
+  @property
+  def width(self) -> int:
+    """Of the decoder."""
+    return self.decoder.backbone.width
+
+  def init(self, rng: Array) -> dict[str, Any]:
+    """Random variables."""
+    keys = jax.random.split(rng, 4)
+    one = jnp.ones((1, 1), jnp.int32)
+    codes = jnp.zeros((1, 1, len(self.decoder.vocabularies)), jnp.int32)
+    context = {
+        'cross': jnp.zeros((1, 1, self.width)),
+        'cross_mask': one.astype(bool),
+    }
+    params = self.decoder.init(keys[0], codes, one[0], context, method='score')
+    projection = {}
+    if self.text.width != self.width:
+      init = jax.nn.initializers.lecun_normal()
+      projection = {
+          'kernel': init(keys[2], (self.text.width, self.width)),
+          'bias': jnp.zeros(self.width),
+      }
+    return {
+        'params': params['params'],
+        'text': self.text.init(keys[1], one, one.astype(bool))['params'],
+        'projection': projection,
+        'codec': self.codec.init(keys[3]),
+    }
+
+  def encode_text(
+      self, variables: Any, ids: Int[Array, 'B S'], lengths: Int[Array, 'B']
+  ) -> Float[Array, 'B S E']:
+    """States of texts, unspecified past their lengths."""
+    mask = streaming.length_mask(lengths, ids.shape[1])
+    return self.text.apply({'params': variables['text']}, ids, mask)
+
+  def context(
+      self,
+      variables: Any,
+      states: Float[Array, 'B S E'],
+      lengths: Int[Array, 'B'],
+  ) -> dict[str, Array]:
+    """What the decoder attends to, from states of texts."""
+    if variables['projection']:
+      kernel, bias = (variables['projection'][n] for n in ('kernel', 'bias'))
+      states = ops.einsum('bse,ed->bsd', states, kernel)
+      states += ops.materialize(bias, states.dtype)
+    mask = streaming.length_mask(lengths, states.shape[1])
+    return {'cross': states, 'cross_mask': mask}
+
+  def null_context(self, context: dict[str, Array]) -> dict[str, Array]:
+    """What stands for no text, of the same shape."""
+    return jax.tree.map(jnp.zeros_like, context)
+
+  def score(
+      self,
+      variables: Any,
+      codes: Int[Array, 'B F K'],
+      lengths: Int[Array, 'B'],
+      context: dict[str, Array],
+  ) -> decoder_lib.Scores:
+    """Log-probabilities of frames; see `decoders.Decoder.score`."""
+    return self.decoder.apply(
+        {'params': variables['params']}, codes, lengths, context, method='score'
+    )
+
+
+class Musicgen(base.Family):
+  """`MusicgenForConditionalGeneration`, its T5 and its EnCodec with it.
+
+  The config's `scale_embedding` does nothing there, so it does nothing here.
+  """
+
+  def recognises(self, config):
+    return config.get('model_type') == 'musicgen'
+
+  def build(self, config, options):
+    text, given = config['text_encoder'], config['decoder']
+    stacks.require(given, _GIVEN)
+    stacks.require(text, _TEXT_GIVEN)
+    return MusicGen(
+        decoder=_decoder(given, options.dtype),
+        text=text_encoder.T5Encoder(
+            vocabulary=text['vocab_size'],
+            width=text['d_model'],
+            layers=text['num_layers'],
+            heads=text['num_heads'],
+            head_width=text['d_kv'],
+            hidden=text['d_ff'],
+            buckets=text['relative_attention_num_buckets'],
+            max_distance=text.get('relative_attention_max_distance', 128),
+            norm_epsilon=text['layer_norm_epsilon'],
+            dtype=options.dtype,
+        ),
+        codec=_CODEC.build(config['audio_encoder'], options),
+    )
+
+  def config_of(self, model):
+    text, backbone = model.text, model.decoder.backbone
+    vocabularies = model.decoder.vocabularies
+    delays = model.decoder.pattern.delays
+    config = {
+        'model_type': 'musicgen',
+        'architectures': ['MusicgenForConditionalGeneration'],
+        'dtype': backbone.dtype,
+        'text_encoder': {
+            **_TEXT_GIVEN,
+            'architectures': ['T5EncoderModel'],
+            'vocab_size': text.vocabulary,
+            'd_model': text.width,
+            'num_layers': text.layers,
+            'num_heads': text.heads,
+            'd_kv': text.head_width,
+            'd_ff': text.hidden,
+            'relative_attention_num_buckets': text.buckets,
+            'relative_attention_max_distance': text.max_distance,
+            'layer_norm_epsilon': text.norm_epsilon,
+        },
+        'audio_encoder': _CODEC.config_of(model.codec),
+        'decoder': {
+            **_GIVEN,
+            'model_type': 'musicgen_decoder',
+            'architectures': ['MusicgenForCausalLM'],
+            'vocab_size': vocabularies[0],
+            'num_codebooks': len(vocabularies),
+            'audio_channels': len(delays) // len(set(delays)),
+            'hidden_size': backbone.width,
+            'num_hidden_layers': backbone.layers,
+            'num_attention_heads': backbone.mixers[0].heads,
+            'ffn_dim': backbone.mlp.hidden,
+            'dropout': backbone.dropout,
+            'pad_token_id': vocabularies[0],
+            'bos_token_id': vocabularies[0],
+        },
+    }
+    same = self.build(config, base.Options(dtype=backbone.dtype))
+    if (same.decoder, same.text) != (model.decoder, model.text):
+      raise base.PretrainedError(f'musicgen has no such model: {model}')
+    return config
+
+  def canonical(self, model, tensors):
+    found = {
+        name: value
+        for name, value in tensors.items()
+        if not name.endswith('embed_positions.weights')
+    }
+    # The same table under two names.
+    again = found.pop(f'{_TEXT}.encoder.embed_tokens.weight', None)
+    if again is not None:
+      found.setdefault(f'{_TEXT}.shared.weight', again)
+    return found
+
+  def entries(self, model):
+    found = _decoder_entries(model.decoder) + _text_entries(model.text)
+    if model.text.width != model.width:
+      found += base.linear('projection', 'enc_to_dec_proj')
+    return found + [
+        dataclasses.replace(
+            entry,
+            ours=tuple(f'codec.{path}' for path in entry.ours),
+            layouts=tuple(
+                dataclasses.replace(
+                    layout,
+                    theirs=tuple(f'audio_encoder.{n}' for n in layout.theirs),
+                )
+                for layout in entry.layouts
+            ),
+        )
+        for entry in _CODEC.entries(model.codec)
+    ]
+
+  def constants(self, model):
+    return {
+        f'audio_encoder.{name}': value
+        for name, value in _CODEC.constants(model.codec).items()
+    }
+
+
+def _decoder(config: Mapping[str, Any], dtype: str) -> decoder_lib.Decoder:
+  heads, slots = config['num_attention_heads'], config['num_codebooks']
+  channels = config.get('audio_channels', 1)
+  backbone = stack.Stack(
+      width=config['hidden_size'],
+      layers=config['num_hidden_layers'],
+      mixers=(attention.Attention(heads=heads, positions=None),),
+      mlp=mlps.Dense(hidden=config['ffn_dim'], activation='gelu'),
+      norm='layer',
+      norm_epsilon=_EPSILON,
+      norm_bias=True,
+      positions='sinusoidal',
+      cross=attention.Cross(heads=heads),
+      dropout=config.get('dropout', 0.1),
+      scan=False,
+      dtype=dtype,
+  )
+  return decoder_lib.Decoder(
+      vocabularies=(config['vocab_size'],) * slots,
+      # The channels of a codebook stand beside each other.
+      pattern=interleaving.Delay(tuple(k // channels for k in range(slots))),
+      backbone=backbone,
+  )
+
+
+def _decoder_entries(decoder):
+  slots = range(len(decoder.vocabularies))
+
+  def join(*tables):
+    # The last row of each stands for no code.
+    codes = [w[:-1] for w in tables]
+    return (np.concatenate(codes + [w[-1:] for w in tables]),)
+
+  def split(table):
+    codes = np.split(table[: -len(slots)], len(slots))
+    fill = table[-len(slots) :, None]
+    return tuple(np.concatenate(w) for w in zip(codes, fill, strict=True))
+
+  names = tuple(f'{_DECODER}.embed_tokens.{k}.weight' for k in slots)
+  heads = tuple(f'decoder.lm_heads.{k}.weight' for k in slots)
+  found = [
+      base.Entry((stacks.TABLE,), (base.Layout(names, join, split),)),
+      base.Entry(
+          ('params.head.kernel',),
+          (
+              base.Layout(
+                  heads,
+                  lambda *w: (np.stack(w).swapaxes(1, 2),),
+                  lambda w: tuple(w.swapaxes(1, 2)),
+              ),
+          ),
+      ),
+  ]
+  for i in range(decoder.backbone.layers):
+    ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'{_DECODER}.layers.{i}'
+    for here, there in (('mixer', 'self_attn'), ('cross', 'encoder_attn')):
+      for name, place in (
+          ('query', 'q_proj'),
+          ('key', 'k_proj'),
+          ('value', 'v_proj'),
+          ('out', 'out_proj'),
+      ):
+        found += stacks.projection(
+            f'{ours}.{here}.{name}', f'{theirs}.{there}.{place}', bias=False
+        )
+    for here, there in (('up', 'fc1'), ('down', 'fc2')):
+      found += stacks.projection(
+          f'{ours}.mlp.{here}', f'{theirs}.{there}', bias=False
+      )
+    for here, there in (
+        ('mixer', 'self_attn'),
+        ('cross', 'encoder_attn'),
+        ('mlp', 'final'),
+    ):
+      found += stacks.norm(
+          f'{ours}.{here}_norm', f'{theirs}.{there}_layer_norm', bias=True
+      )
+  return found + stacks.norm(
+      f'{stacks.BACKBONE}.norm', f'{_DECODER}.layer_norm', bias=True
+  )
+
+
+def _text_entries(text):
+  theirs = f'{_TEXT}.encoder'
+  attend, dense = 'layer.0.SelfAttention', 'layer.1.DenseReluDense'
+  found = [
+      base.plain('text.table', f'{_TEXT}.shared.weight'),
+      base.plain(
+          'text.offsets',
+          f'{theirs}.block.0.{attend}.relative_attention_bias.weight',
+      ),
+      *stacks.norm('text.norm', f'{theirs}.final_layer_norm'),
+  ]
+  for i in range(text.layers):
+    ours, block = f'text.layer_{i}', f'{theirs}.block.{i}'
+    for here, there in (
+        ('query', f'{attend}.q'),
+        ('key', f'{attend}.k'),
+        ('value', f'{attend}.v'),
+        ('out', f'{attend}.o'),
+        ('mlp.up', f'{dense}.wi'),
+        ('mlp.down', f'{dense}.wo'),
+    ):
+      found += stacks.projection(
+          f'{ours}.{here}', f'{block}.{there}', bias=False
+      )
+    for here, there in (('attention_norm', '0'), ('mlp_norm', '1')):
+      found += stacks.norm(
+          f'{ours}.{here}', f'{block}.layer.{there}.layer_norm'
+      )
+  return found
