@@ -9,6 +9,7 @@ import os
 from typing import Any, Literal
 
 from audiolm_jax.interop import base
+from audiolm_jax.interop import csm
 from audiolm_jax.interop import dac
 from audiolm_jax.interop import encodec
 from audiolm_jax.interop import files
@@ -52,6 +53,7 @@ FAMILIES: dict[str, base.Family] = {
     'gpt_oss': gpt_oss.GptOss(),
     'mamba2': mamba2.Mamba2(),
     'musicgen': musicgen.Musicgen(),
+    'csm': csm.CsmFamily(),
 }
 
 

@@ -330,3 +330,24 @@ def stacked(ours: str, theirs: Sequence[str]) -> Entry:
   """Equal tensors, one a codebook, that ours holds in one."""
   layout = Layout(tuple(theirs), lambda *x: (np.stack(x),), lambda x: tuple(x))
   return Entry((ours,), (layout,))
+
+
+def prefixed(entries: Sequence[Entry], ours: str, theirs: str) -> list[Entry]:
+  """The entries of a part of a model, as those of the whole.
+
+  Args:
+    entries: of the part.
+    ours: path of its variables.
+    theirs: name of the module.
+  """
+  found = []
+  for entry in entries:
+    layouts = tuple(
+        dataclasses.replace(
+            layout, theirs=tuple(f'{theirs}.{name}' for name in layout.theirs)
+        )
+        for layout in entry.layouts
+    )
+    paths = tuple(f'{ours}.{path}' for path in entry.ours)
+    found.append(Entry(paths, layouts))
+  return found

@@ -205,20 +205,8 @@ class Musicgen(base.Family):
     found = _decoder_entries(model.decoder) + _text_entries(model.text)
     if model.text.width != model.width:
       found += base.linear('projection', 'enc_to_dec_proj')
-    return found + [
-        dataclasses.replace(
-            entry,
-            ours=tuple(f'codec.{path}' for path in entry.ours),
-            layouts=tuple(
-                dataclasses.replace(
-                    layout,
-                    theirs=tuple(f'audio_encoder.{n}' for n in layout.theirs),
-                )
-                for layout in entry.layouts
-            ),
-        )
-        for entry in _CODEC.entries(model.codec)
-    ]
+    codec = _CODEC.entries(model.codec)
+    return found + base.prefixed(codec, 'codec', 'audio_encoder')
 
   def constants(self, model):
     return {
