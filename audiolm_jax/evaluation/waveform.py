@@ -21,7 +21,7 @@ from audiolm_jax.objectives import waveform
 # Seconds that clips are padded to, and clips of each length scored at once.
 _BUCKETS = ((1.0, 8), (2.0, 4), (4.0, 2))
 # Training clips that the linear baseline is fitted to.
-_FITTED = 200
+_FITTED = 60
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

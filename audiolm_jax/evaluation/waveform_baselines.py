@@ -16,8 +16,8 @@ import scipy.signal
 import soundfile
 
 # What tuning tries: the memory of the residual's scale, and its factor.
-DECAYS = (0.9, 0.97, 0.99, 0.997)
-GAINS = (0.3, 0.4, 0.55, 0.7, 0.9)
+DECAYS = (0.7, 0.8, 0.9, 0.96, 0.99)
+GAINS = (0.35, 0.5, 0.7, 1.0)
 # The scale's least value, in levels: digital silence is not certain to go on.
 _FLOOR = 0.1
 
@@ -68,16 +68,17 @@ class Linear:
   ) -> Float[np.ndarray, 'T C']:
     """Bits of every sample."""
     x = samples.astype(np.float64)
-    taps = np.concatenate([[0.0], self.coefficients])
-    mean = scipy.signal.lfilter(taps, [1.0], x, axis=0)
-    sizes = np.abs(x - mean)
+    return self._bits(x, _residual(x, self.coefficients))
+
+  def _bits(self, x, residual):
+    sizes = np.abs(residual)
     sizes = np.concatenate([np.full((1, x.shape[1]), self.first), sizes[:-1]])
     start = np.full((1, x.shape[1]), self.decay * self.first)
     average, _ = scipy.signal.lfilter(
         [1 - self.decay], [1.0, -self.decay], sizes, axis=0, zi=start
     )
     scale = self.gain * average + _FLOOR
-    low, high = ((x + edge - mean) / scale for edge in (-0.5, 0.5))
+    low, high = ((residual + edge) / scale for edge in (-0.5, 0.5))
     half = 2 ** (self.bits - 1)
     # As in waveform_heads.logistic_log_mass: S(b) S(-a) (1 - exp(a - b)).
     lowest, highest = x == -half, x == half - 1
@@ -103,7 +104,7 @@ def fit_linear(
     ValueError: if no clip is longer than the order.
   """
   columns = [
-      column.astype(np.float64)
+      column[:, None].astype(np.float64)
       for clip in clips
       for column in clip.T
       if len(column) > order and column.any()
@@ -112,21 +113,29 @@ def fit_linear(
     raise ValueError(f'no clip of more than {order} samples, not all zero')
   correlation = np.zeros(order + 1)
   for x in columns:
-    lags = [x[k:] @ x[: len(x) - k] for k in range(order + 1)]
+    lags = [np.vdot(x[k:], x[: len(x) - k]) for k in range(order + 1)]
     # Loud clips count as much as others.
     correlation += np.array(lags) / lags[0]
   row = correlation[:-1].copy()
   row[0] *= 1 + 1e-9
   coefficients = scipy.linalg.solve_toeplitz(row, correlation[1:])
-  taps = np.concatenate([[1.0], -coefficients])
-  first = np.mean(
-      [np.abs(scipy.signal.lfilter(taps, [1.0], x)).mean() for x in columns]
-  )
+  residuals = [_residual(x, coefficients) for x in columns]
+  first = float(np.mean([np.abs(residual).mean() for residual in residuals]))
   models = [
-      Linear(coefficients, decay, gain, float(first), bits)
+      Linear(coefficients, decay, gain, first, bits)
       for decay, gain in itertools.product(DECAYS, GAINS)
   ]
   totals = [
-      sum(model.bits_of(clip).sum() for clip in clips) for model in models
+      sum(
+          model._bits(x, residual).sum()
+          for x, residual in zip(columns, residuals, strict=True)
+      )
+      for model in models
   ]
   return models[int(np.argmin(totals))]
+
+
+def _residual(x, coefficients):
+  """x [T C] without what the samples before predict."""
+  taps = np.concatenate([[1.0], -coefficients])
+  return np.stack([np.convolve(c, taps)[: len(c)] for c in x.T], axis=1)

@@ -261,3 +261,15 @@ def test_only_temperature_0_ignores_the_key(case, run, start):
         for s in (state, other)
     ]
     assert (drawn[0] == drawn[1]).all() == same
+
+
+def test_activations_in_bfloat16_probabilities_in_float32():
+  case = _Case('mu_law')
+  model = case.model.clone(dtype='bfloat16')
+  score = _jit(functools.partial(model.apply, method='score'))
+  variables = {'params': case.params}
+  found = score(variables, case.samples, case.lengths, case.context)
+  expected = case.scores()
+  assert found.log_prob.dtype == jnp.float32
+  assert (found.log_prob != expected.log_prob).any()
+  np.testing.assert_allclose(found.log_prob, expected.log_prob, atol=0.1)

@@ -55,7 +55,8 @@ def build(arg, *, head, inputs):
               inputs=inputs,
               stack=_STACKS[arg],
               head=head,
-              dtype={'full': 'bfloat16'}.get(arg, 'float32'),
+              # 16-bit amplitudes do not go through bfloat16.
+              dtype='float32',
           ),
           samples=round(seconds * rate),
           sample_rate=rate,
