@@ -9,7 +9,8 @@ a head. Each is a field of its config:
     HEADS      what gives the G codes of a step: `heads/base.py` is the seam.
     DECODERS   `tokens`: one stream of frames in one pattern; `segments`: some
                streams, one after the other or in turns; `stages`: the slots
-               of one stream, some observed and some predicted.
+               of one stream, some observed and some predicted; `wavenet`:
+               samples of audio, with heads of its own (`waveform_heads`).
 
 To add one: a Linen module beside its kin, a line in its table, and its place in
 tests/decoders, where every pattern meets every head.
