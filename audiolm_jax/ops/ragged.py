@@ -4,12 +4,16 @@ Rows, sorted by group, are taken in blocks that lie within one group each. A
 block reads its group's matrix only, so the work is that of the rows: 5-100x
 less than XLA's, in training as in steps of a few rows.
 
-`training.costs` knows `ragged_rows` and `ragged_weights` by these names.
+Both are primitives, so that `training.costs` finds them whole, by their names,
+however a program is transformed: their loops mostly end before their count.
 """
 
 import functools
 
 import jax
+from jax.extend import core
+from jax.interpreters import batching
+from jax.interpreters import mlir
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -30,30 +34,25 @@ def ragged_dot(
     w: a matrix for each group.
     group_sizes: rows of each; their sum may be less than N.
   """
-  return ragged_rows(x, w, group_sizes, transposed=False)
+  return _ROWS.bind(x, w, group_sizes, transposed=False)
 
 
 def _forward(x, w, group_sizes):
-  y = ragged_rows(x, w, group_sizes, transposed=False)
+  y = _ROWS.bind(x, w, group_sizes, transposed=False)
   return y, (x, w, group_sizes)
 
 
 def _backward(saved, cotangent):
   x, w, group_sizes = saved
-  dx = ragged_rows(cotangent, w, group_sizes, transposed=True)
-  return dx, ragged_weights(x, cotangent, group_sizes).astype(w.dtype), None
+  dx = _ROWS.bind(cotangent, w, group_sizes, transposed=True)
+  dw = _WEIGHTS.bind(x, cotangent, group_sizes)
+  return dx, dw.astype(w.dtype), None
 
 
 ragged_dot.defvjp(_forward, _backward)
 
 
-@functools.partial(jax.jit, static_argnames='transposed')
-def ragged_rows(
-    x: Float[Array, 'N D'],
-    w: Float[Array, 'E D F'],
-    group_sizes: Int[Array, 'E'],
-    transposed: bool,
-) -> Float[Array, 'N F']:
+def _rows(x, w, group_sizes, *, transposed):
   """`ragged_dot`; `transposed` takes w as [E, F, D]."""
   rows = x.shape[0]
   size, blocks = _blocks(group_sizes, rows)
@@ -75,13 +74,8 @@ def ragged_rows(
   return _over_blocks(multiply, y, blocks)[:rows]
 
 
-@jax.jit
-def ragged_weights(
-    x: Float[Array, 'N D'],
-    y: Float[Array, 'N F'],
-    group_sizes: Int[Array, 'E'],
-) -> Float[Array, 'E D F']:
-  """The sums over each group's rows of x y^T, fp32."""
+def _weights(x, y, group_sizes):
+  """The sums [E, D, F] over each group's rows of x y^T, fp32."""
   size, blocks = _blocks(group_sizes, x.shape[0])
   x, y = (jnp.pad(a, ((0, size), (0, 0))) for a in (x, y))
 
@@ -126,3 +120,52 @@ def _over_blocks(function, carry, blocks):
     return carry, None
 
   return jax.lax.scan(body, carry, blocks)[0]
+
+
+def _primitive(name, function, shape, static=()):
+  """A primitive that is `function`, over batches one by one.
+
+  Args:
+    name: of the primitive.
+    function: of arrays.
+    shape: what it gives, from the shapes of its arguments.
+    static: names of options.
+  """
+  primitive = core.Primitive(name)
+  primitive.def_impl(jax.jit(function, static_argnames=static))
+  primitive.def_abstract_eval(shape)
+  mlir.register_lowering(
+      primitive, mlir.lower_fun(function, multiple_results=False)
+  )
+
+  def batch(arguments, axes, **options):
+    size = next(
+        a.shape[axis]
+        for a, axis in zip(arguments, axes, strict=True)
+        if axis is not None
+    )
+    arguments = [
+        jnp.broadcast_to(a, (size, *a.shape))
+        if axis is None
+        else jnp.moveaxis(a, axis, 0)
+        for a, axis in zip(arguments, axes, strict=True)
+    ]
+    one = functools.partial(primitive.bind, **options)
+    return jax.lax.map(lambda a: one(*a), tuple(arguments)), 0
+
+  batching.primitive_batchers[primitive] = batch
+  return primitive
+
+
+def _rows_shape(x, w, group_sizes, *, transposed):
+  del group_sizes
+  return x.update(shape=(x.shape[0], w.shape[1 if transposed else 2]))
+
+
+def _weights_shape(x, y, group_sizes):
+  shape = (group_sizes.shape[0], x.shape[1], y.shape[1])
+  return x.update(shape=shape, dtype=jnp.dtype('float32'))
+
+
+_ROWS = _primitive('ragged_rows', _rows, _rows_shape, ('transposed',))
+_WEIGHTS = _primitive('ragged_weights', _weights, _weights_shape)

@@ -36,8 +36,6 @@ def _count(jaxpr, trips) -> float:
   total = 0.0
   for eqn in jaxpr.eqns:
     name, params = eqn.primitive.name, eqn.params
-    if 'jaxpr' in params:
-      name = _NAMED.get(params.get('name'), name)
     if name in _COSTS:
       total += _COSTS[name](eqn)
     elif name == 'scan':
@@ -131,15 +129,9 @@ def _product_over_rows(eqn) -> float:
   return 2.0 * x.size * y.shape[-1]
 
 
-# Compiled functions of ours whose work is known: names of `ops.ragged`. Their
-# blocks are loops that mostly end before their count.
-_NAMED = {
-    'ragged_rows': 'product_of_rows',
-    'ragged_weights': 'product_over_rows',
-}
 _COSTS = {
-    'product_of_rows': _product_of_rows,
-    'product_over_rows': _product_over_rows,
+    'ragged_rows': _product_of_rows,
+    'ragged_weights': _product_over_rows,
     'dot_general': _dot_general,
     'ragged_dot_general': _ragged_dot,
     'ragged_dot': _ragged_dot,

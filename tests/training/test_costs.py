@@ -166,6 +166,22 @@ def test_ragged_dot_counts_rows_not_groups(ragged_dot):
   assert costs.flops(g, x, w) == pytest.approx(3 * 2 * 10 * 4 * 6)
 
 
+def test_ragged_rows_are_counted_whole_in_a_scan_and_its_gradient():
+  """Parts of a loop's body that do not depend on it are taken out of it."""
+  w, x = jnp.ones((4, 3, 5, 5)), jnp.ones((8, 5))
+  sizes = jnp.array([2, 2, 4], jnp.int32)
+
+  def f(w, x):
+    def body(x, w):
+      return jnp.tanh(ragged.ragged_dot(x, w, sizes)), None
+
+    return jnp.sum(jax.lax.scan(body, x, w)[0])
+
+  hand = 4 * 2 * 8 * 5 * 5
+  assert costs.flops(f, w, x) == hand
+  assert costs.flops(jax.grad(f, (0, 1)), w, x) == 3 * hand
+
+
 def test_while_cond_fft_and_dead_code():
   m = jnp.ones((4, 4))
 

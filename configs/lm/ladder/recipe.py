@@ -116,8 +116,8 @@ def backbone(model: Model, size: Size):
       norm=model.norm,
       norm_bias=model.norm == 'layer',
       positions='learned' if model.positions == 'learned' else 'none',
-      # A delay pattern has more steps than frames.
-      max_positions=2 * size.frames,
+      # Steps of the longest clips that are scored.
+      max_positions=256,
       dropout=0.1 if model.dropout else 0.0,
   )
 
