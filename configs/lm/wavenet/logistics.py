@@ -6,8 +6,10 @@ python -m audiolm_jax.main --config=configs/lm/wavenet/logistics.py:cpu \
 Samples come in as amplitudes, so that all 16 bits are seen and scored.
 
 Hardware: 'full' one GPU (an estimate: it was built and traced here, not run).
-`:cpu` is 2 CPU cores: a step takes 1.0 s of one of them, so about 4 minutes. It
-was not run to the end, so no number is claimed. `:smoke` is its compiling.
+`:cpu` is 2 CPU cores: a step takes 1.0 s of one of them (measured), so some 4
+minutes. It was not run to the end, so nothing is claimed of the model. Its 54
+clips (107 s) take 10.47 bits a sample by FLAC and 10.46 by linear prediction
+(measured). `:smoke` is seconds and its compiling.
 """
 
 from configs.lm.wavenet import recipe
