@@ -145,9 +145,11 @@ def _rows(table, start, stop):
   if isinstance(table, ops.LoraTensor):
     rows = _rows(table.w, start, stop)
     return table.replace(w=rows, a=table.a[start:stop])
-  if isinstance(table, ops.PackedTensor):
-    return table.replace(packed=table.packed[start:stop])
-  return table[start:stop]
+  # Scales of packed weights are each output's: they have one row.
+  count = table.shape[0]
+  return jax.tree.map(
+      lambda w: w[start:stop] if w.shape[0] == count else w, table
+  )
 
 
 def _in_order(slots, vocabularies):
