@@ -1,9 +1,14 @@
 """Sampling and streaming."""
 
-from audiolm_jax.generation.generate import ENDLESS
+from audiolm_jax.generation.generate import continue_prompts
 from audiolm_jax.generation.generate import generate
-from audiolm_jax.generation.generate import restart
-from audiolm_jax.generation.generate import start
-from audiolm_jax.generation.generate import State
-from audiolm_jax.generation.generate import step
+from audiolm_jax.generation.generate import Generated
 from audiolm_jax.generation.sampling import Sampler
+from audiolm_jax.generation.steps import ENDLESS
+from audiolm_jax.generation.steps import restart
+from audiolm_jax.generation.steps import start
+from audiolm_jax.generation.steps import State
+from audiolm_jax.generation.steps import step
+from audiolm_jax.generation.steps import Stop
+from audiolm_jax.generation.steps import take_prompts
+from audiolm_jax.generation.weights import unroll

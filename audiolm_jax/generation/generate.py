@@ -3,151 +3,54 @@
 A step is told which of its codes are given. A prompt is a run of given frames,
 infilling gives some slots or frames, and the stream of a live user gives that
 user's slots step by step: all are the same thing.
+
+What is drawn depends on the seed, the row, the row's own step and the slot, and
+on nothing else: a stream, a loop, a prompt that was taken in at once or step by
+step, and another batch beside a row all give the same codes.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
-import flax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import sampling
+from audiolm_jax.generation import steps
+from audiolm_jax.generation import weights
+from audiolm_jax.streaming import base as streaming
 
-# More frames than any stream has.
-ENDLESS = np.iinfo(np.int32).max
 
-
-class State(flax.struct.PyTreeNode):
-  """Where generation stands, row by row.
+class Generated(NamedTuple):
+  """Whole sequences.
 
   Attributes:
-    cache: the decoder's state; it has not seen `codes` yet.
-    codes: [B, G] of the step before.
-    slots: [B, G] their slots.
-    exists: [B, G] False where they only fill.
-    step: [B] the next step.
-    frames: [B] length of each row's sequence.
-    rng: a key, split at every step.
+    codes: 0 past a row's length.
+    log_prob: of the codes under the model itself (with its conditions, at
+      temperature 1, unfiltered); 0 past a row's length and for codes of a
+      prompt that was taken in at once.
+    lengths: frames of each row.
   """
 
-  cache: Any
-  codes: Int[Array, 'B G']
-  slots: Int[Array, 'B G']
-  exists: Bool[Array, 'B G']
-  step: Int[Array, 'B']
-  frames: Int[Array, 'B']
-  rng: Array
-
-
-def start(
-    decoder: decoder_lib.Decoder,
-    frames: Int[Array, 'B'],
-    steps: int,
-    rng: Array,
-) -> State:
-  """The state before the first step.
-
-  Args:
-    decoder: what generates.
-    frames: length of each row's sequence; `ENDLESS` for a stream.
-    steps: that attention without a window keeps in sight.
-    rng: a key.
-  """
-  batch = frames.shape[0]
-  step = jnp.zeros(batch, jnp.int32)
-  _, slots = decoder.pattern.cells(step, len(decoder.vocabularies), frames)
-  none = jnp.zeros((batch, decoder.group), jnp.int32)
-  return State(
-      cache=decoder.initial_state(batch, steps),
-      codes=none,
-      slots=slots,
-      exists=none.astype(bool),
-      step=step,
-      frames=frames,
-      rng=rng,
-  )
-
-
-def restart(state: State, fresh: State, rows: Bool[Array, 'B']) -> State:
-  """`state` with some rows taken from `fresh`, a state of `start`."""
-
-  def pick(new, old):
-    return jnp.where(rows.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-  return state.replace(
-      cache=jax.tree.map(pick, fresh.cache, state.cache),
-      **{
-          name: pick(getattr(fresh, name), getattr(state, name))
-          for name in ('codes', 'slots', 'exists', 'step', 'frames')
-      },
-  )
-
-
-def step(
-    decoder: decoder_lib.Decoder,
-    params: Any,
-    sampler: sampling.Sampler,
-    state: State,
-    given: Int[Array, 'B G'],
-    given_mask: Bool[Array, 'B G'],
-) -> tuple[State, Int[Array, 'B G'], Float[Array, 'B G']]:
-  """Takes one step.
-
-  Args:
-    decoder: what generates.
-    params: its parameters.
-    sampler: how codes are drawn.
-    state: where generation stands.
-    given: codes that are known, where
-    given_mask: is True. Places without a frame are filled in any case.
-
-  Returns:
-    The next state; the step's codes (0 where there is no frame); their
-    log-probabilities under the model itself, at temperature 1 and unfiltered
-    (0 where there is no frame).
-  """
-  slots = len(decoder.vocabularies)
-  h, cache = decoder.apply(
-      {'params': params},
-      state.cache,
-      state.codes[:, None],
-      state.slots[:, None],
-      state.exists[:, None],
-      method='extend',
-  )
-  frame, slot = decoder.pattern.cells(state.step, slots, state.frames)
-  exists = (frame >= 0) & (frame < state.frames[:, None])
-  rng, key = jax.random.split(state.rng)
-  codes, log_prob = decoder.apply(
-      {'params': params},
-      h,
-      slot,
-      exists,
-      given,
-      given_mask,
-      lambda logits, rng, slots: sampler(logits, rng),
-      key,
-      method='sample',
-  )
-  codes = jnp.where(exists, codes, 0)
-  log_prob = jnp.where(exists, log_prob, 0)
-  state = state.replace(
-      cache=cache,
-      codes=codes,
-      slots=slot,
-      exists=exists,
-      step=state.step + 1,
-      rng=rng,
-  )
-  return state, codes, log_prob
+  codes: Int[Array, 'B F K']
+  log_prob: Float[Array, 'B F K']
+  lengths: Int[Array, 'B']
 
 
 @functools.partial(
-    jax.jit, static_argnames=('decoder', 'sampler', 'prompt_frames')
+    jax.jit,
+    static_argnames=(
+        'decoder',
+        'sampler',
+        'prompt_frames',
+        'stop',
+        'room',
+        'keep',
+    ),
 )
 def generate(
     decoder: decoder_lib.Decoder,
@@ -158,58 +61,132 @@ def generate(
     rng: Array,
     sampler: sampling.Sampler,
     prompt_frames: int = 0,
-) -> tuple[Int[Array, 'B F K'], Float[Array, 'B F K']]:
+    *,
+    context: streaming.Context = None,
+    null_context: streaming.Context = None,
+    guidance: Float[Array, ''] | float = 1.0,
+    stop: steps.Stop | None = None,
+    room: int | None = None,
+    keep: int = 0,
+) -> Generated:
   """Fills what is not given of whole sequences, in one compiled loop.
 
+  It ends when all rows have ended.
+
   Args:
-    decoder: what generates.
+    decoder: what generates. Its stack is unrolled if it is not yet; who calls
+      often calls `weights.unroll` once.
     params: its parameters.
     given: codes that are known, where
     given_mask: is True.
-    lengths: frames of each row.
+    lengths: frames of each row, at most.
     rng: a key.
     sampler: how codes are drawn.
-    prompt_frames: leading frames that are given in full in every row; they are
-      taken in at once instead of step by step. Only speed depends on it.
+    prompt_frames: of the leading frames that are given in full in a row, at
+      most so many are taken in at once instead of step by step. Only speed
+      depends on it, and what `log_prob` tells.
+    context: see the backbone.
+    null_context: what replaces it where conditions are dropped; if not None,
+      predictions are guided.
+    guidance: see `guidance.combine`.
+    stop: what ends a row before its length.
+    room: steps that attention without a window keeps in sight; None for all.
+    keep: first steps that stay in sight beside them.
 
-  Returns:
-    Codes, 0 past a row's length, and the log-probabilities of those that were
-    not part of the first `prompt_frames` frames (0 there).
+  Raises:
+    ValueError: for a `stop` in a pattern that must know lengths beforehand.
   """
-  layout = decoder.pattern.layout(*given.shape[1:])
-  steps = layout.frame.shape[0]
-  prompt = max(0, min(layout.given_steps(prompt_frames), steps - 1))
-  given, given_mask = layout.to_steps(given), layout.to_steps(given_mask)
-  state = start(decoder, lengths, steps, rng)
-  if prompt:
-    exists = layout.scored(lengths)[:, :prompt]
-    codes = jnp.where(exists, given[:, :prompt], 0)
-    slots = jnp.broadcast_to(layout.slot[:prompt], codes.shape)
-    _, cache = decoder.apply(
-        {'params': params},
-        state.cache,
-        jnp.concatenate([state.codes[:, None], codes[:, :-1]], axis=1),
-        jnp.concatenate([state.slots[:, None], slots[:, :-1]], axis=1),
-        jnp.concatenate([state.exists[:, None], exists[:, :-1]], axis=1),
-        method='extend',
+  decoder, params = weights.unroll(decoder, params)
+  frames, slots = given.shape[1:]
+  pattern = decoder.pattern
+  count = pattern.steps(frames, slots)
+  guided = null_context is not None
+  state = steps.start(
+      decoder,
+      lengths,
+      max(room or count, 1),
+      rng,
+      keep=keep,
+      guided=guided,
+      window=sampler.repetition_window,
+  )
+  if guided:
+    context = guidance_lib.pair(context, null_context)
+  codes = jnp.zeros(given.shape, jnp.int32)
+  log_prob = jnp.zeros(given.shape, jnp.float32)
+  if prompt_frames and count:
+    prompts = _given_frames(given_mask, lengths, prompt_frames)
+    state, codes = steps.take_prompts(
+        decoder, params, state, given, prompts, prompt_frames, context, guided
     )
-    state = state.replace(
-        cache=cache,
-        codes=codes[:, -1],
-        slots=slots[:, -1],
-        exists=exists[:, -1],
-        step=state.step + prompt,
+  rows = jnp.arange(given.shape[0])[:, None]
+  # How many steps a row of each length has.
+  ends = jnp.array([pattern.steps(f, slots) for f in range(frames + 1)])
+
+  def running(carry):
+    state = carry[0]
+    return jnp.any(state.step < ends[state.frames])
+
+  def body(carry):
+    state, codes, log_prob = carry
+    frame, slot = pattern.cells(state.step, slots, state.frames)
+    at = rows, jnp.clip(frame, 0, frames - 1), slot
+    inside = (frame >= 0) & (frame < frames)
+    state, drawn, scores = steps.step(
+        decoder,
+        params,
+        sampler,
+        state,
+        given[at],
+        given_mask[at] & inside,
+        context=context,
+        guidance=guidance if guided else None,
+        stop=stop,
     )
-  else:
-    codes = given[:, :0]
+    # Out of bounds, where nothing is written.
+    at = rows, jnp.where(state.exists, frame, frames), slot
+    codes = codes.at[at].set(drawn, mode='drop')
+    log_prob = log_prob.at[at].set(scores, mode='drop')
+    return state, codes, log_prob
 
-  def body(state, inputs):
-    state, *outputs = step(decoder, params, sampler, state, *inputs)
-    return state, outputs
+  state, codes, log_prob = jax.lax.while_loop(
+      running, body, (state, codes, log_prob)
+  )
+  # A row may have been stopped by a code of a frame that others had begun.
+  valid = streaming.length_mask(state.frames, frames)[..., None]
+  return Generated(
+      jnp.where(valid, codes, 0), jnp.where(valid, log_prob, 0), state.frames
+  )
 
-  rest = [jnp.swapaxes(x[:, prompt:], 0, 1) for x in (given, given_mask)]
-  _, outputs = jax.lax.scan(body, state, rest)
-  sampled, log_prob = [jnp.swapaxes(x, 0, 1) for x in outputs]
-  codes = jnp.concatenate([codes, sampled], axis=1)
-  log_prob = jnp.pad(log_prob, ((0, 0), (prompt, 0), (0, 0)))
-  return layout.to_frames(codes), layout.to_frames(log_prob)
+
+def _given_frames(given_mask, lengths, most):
+  """How many leading frames of each row are given, up to `most`."""
+  whole = jnp.all(given_mask, axis=2)
+  leading = jnp.sum(jnp.cumprod(whole, axis=1, dtype=jnp.int32), axis=1)
+  return jnp.minimum(jnp.minimum(leading, most), lengths)
+
+
+def continue_prompts(
+    prompts: Int[np.ndarray, 'B P K'],
+    lengths: Int[np.ndarray, 'B'],
+    frames: int,
+) -> tuple[Int[np.ndarray, 'B F K'], Bool[np.ndarray, 'B F K'], int]:
+  """Prompts as `generate` takes them: (given, given_mask, prompt_frames).
+
+  Args:
+    prompts: padded to P frames.
+    lengths: frames of each.
+    frames: F >= P.
+  """
+  extra = frames - prompts.shape[1]
+  given = np.pad(prompts, ((0, 0), (0, extra), (0, 0)))
+  mask = np.arange(frames)[None, :, None] < lengths[:, None, None]
+  # Few lengths, and so few compilations.
+  most, longest = 1, int(lengths.max(initial=0))
+  while most < longest:
+    most *= 2
+  return (
+      given,
+      np.broadcast_to(mask, given.shape),
+      min(most, frames) if longest else 0,
+  )

@@ -1,11 +1,12 @@
-"""Choosing codes from logits: temperature, top-k, top-p."""
+"""Choosing codes from logits."""
 
 import dataclasses
+import math
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from audiolm_jax import config
 
@@ -14,21 +15,41 @@ from audiolm_jax import config
 class Sampler:
   """How a code is drawn; static, so that it can be a jit argument.
 
-  The filters act in this order: temperature, top-k, top-p.
+  The filters act in this order: repetition, temperature, top-k, top-p, min-p,
+  each on what those before have left.
 
   Attributes:
     temperature: logits are divided by it; 0 takes the likeliest code.
     top_k: if set, only the k likeliest codes (and those tied with the k-th).
     top_p: only the smallest set of likeliest codes that holds this much
       probability (1904.09751), and those tied with its last.
+    min_p: only codes at least this share as likely as the likeliest one
+      (2407.01082).
+    repetition_penalty: logits of codes that were among the last ones of their
+      slot are divided by it where positive and multiplied where negative
+      (1909.05858, section 4.1, which divides both; so do most libraries).
+    repetition_window: how many last codes of a slot count; 0 for none.
   """
 
   temperature: Annotated[float, config.Range(min=0)] = 1.0
   top_k: Annotated[int, config.Range(min=1)] | None = None
   top_p: Annotated[float, config.Range(min=0, max=1)] = 1.0
+  min_p: Annotated[float, config.Range(min=0, max=1)] = 0.0
+  repetition_penalty: Annotated[float, config.Range(min=1e-3)] = 1.0
+  repetition_window: Annotated[int, config.Range(min=0)] = 0
 
-  def filter(self, logits: Float[Array, '*b V']) -> Float[Array, '*b V']:
-    """Logits of the distribution that is drawn from, -inf where it is 0."""
+  def filter(
+      self,
+      logits: Float[Array, '*b V'],
+      recent: Int[Array, '*b w'] | None = None,
+  ) -> Float[Array, '*b V']:
+    """Logits of the distribution that is drawn from, -inf where it is 0.
+
+    Args:
+      logits: of the model.
+      recent: the last codes of the slot, negative where there were fewer.
+    """
+    logits = self._penalise(logits, recent)
     if self.temperature:
       logits = logits / self.temperature
     if self.top_k is not None and self.top_k < logits.shape[-1]:
@@ -44,12 +65,36 @@ class Sampler:
           jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True
       )
       logits = jnp.where(logits >= least, logits, -jnp.inf)
+    if self.min_p:
+      least = logits.max(axis=-1, keepdims=True) + math.log(self.min_p)
+      logits = jnp.where(logits >= least, logits, -jnp.inf)
     return logits
 
   def __call__(
-      self, logits: Float[Array, '*b V'], rng: Array
+      self,
+      logits: Float[Array, '*b V'],
+      keys: Key[Array, '*b'],
+      recent: Int[Array, '*b w'] | None = None,
   ) -> Int[Array, '*b']:
-    """Codes drawn from logits."""
+    """Codes drawn from logits.
+
+    Args:
+      logits: of the model.
+      keys: one for each draw, so that no draw depends on what is drawn beside.
+      recent: see `filter`.
+    """
     if not self.temperature:
-      return jnp.argmax(logits, axis=-1)
-    return jax.random.categorical(rng, self.filter(logits), axis=-1)
+      return jnp.argmax(self._penalise(logits, recent), axis=-1)
+    logits = self.filter(logits, recent)
+    flat = logits.reshape(-1, logits.shape[-1])
+    codes = jax.vmap(jax.random.categorical)(keys.reshape(-1), flat)
+    return codes.reshape(logits.shape[:-1])
+
+  def _penalise(self, logits, recent):
+    if recent is None or not recent.shape[-1] or self.repetition_penalty == 1:
+      return logits
+    codes = jnp.arange(logits.shape[-1])
+    seen = (recent[..., None] == codes).any(axis=-2)
+    penalty = self.repetition_penalty
+    lower = jnp.where(logits > 0, logits / penalty, logits * penalty)
+    return jnp.where(seen, lower, logits)

@@ -171,6 +171,11 @@ class BoundLM:
         bits, frames, out=np.full_like(bits, np.nan), where=frames > 0
     )
 
+  @functools.cached_property
+  def _unrolled(self):
+    """The decoder and its parameters as steps want them, made once."""
+    return generation.unroll(self.decoder, self.params)
+
   def generate(
       self,
       prompt: Int[Array, 'B P K'],
@@ -178,9 +183,12 @@ class BoundLM:
       *,
       lengths: Int[Array, 'B'] | None = None,
       seed: int = 0,
+      sampler: generation.Sampler | None = None,
       temperature: float = 1.0,
       top_k: int | None = None,
       top_p: float = 1.0,
+      min_p: float = 0.0,
+      **options,
   ) -> Int[np.ndarray, 'B F K']:
     """Continues prompts.
 
@@ -189,12 +197,16 @@ class BoundLM:
       frames: F, length of the result, prompt included; at least P.
       lengths: frames of each row's prompt, P for all if not given.
       seed: the same seed gives the same codes.
-      temperature: see `generation.Sampler`, as for the other two.
+      sampler: how codes are drawn; None for the four that follow.
+      temperature: see `generation.Sampler`.
       top_k: likewise.
       top_p: likewise.
+      min_p: likewise.
+      **options: `context`, `null_context`, `guidance`, `stop`, `room` and
+        `keep` of `generation.generate`.
 
     Returns:
-      Each row's prompt and its continuation, F frames in all.
+      Each row's prompt and its continuation, F frames in all; 0 after a `stop`.
 
     Raises:
       ValueError: if frames < P, or codes or lengths are out of range.
@@ -203,20 +215,22 @@ class BoundLM:
     rows, given_frames, _ = prompt.shape
     if frames < given_frames:
       raise ValueError(f'frames = {frames} < the prompt has: {given_frames}')
-    given = np.pad(prompt, ((0, 0), (0, frames - given_frames), (0, 0)))
-    given_mask = np.arange(frames)[None, :, None] < lengths[:, None, None]
-    given_mask = np.broadcast_to(given_mask, given.shape)
-    codes, _ = generation.generate(
-        self.decoder,
-        self.params,
+    if sampler is None:
+      sampler = generation.Sampler(temperature, top_k, top_p, min_p)
+    given, given_mask, most = generation.continue_prompts(
+        prompt, lengths, frames
+    )
+    found = generation.generate(
+        *self._unrolled,
         given,
         given_mask,
         np.full(rows, frames, np.int32),
         jax.random.key(seed),
-        generation.Sampler(temperature, top_k, top_p),
-        prompt_frames=int(lengths.min()),
+        sampler,
+        prompt_frames=most,
+        **options,
     )
-    return np.asarray(codes)
+    return np.asarray(found.codes)
 
   def _check(self, codes, lengths):
     """Host arrays, checked: JAX would clip what is out of range silently."""

@@ -2,72 +2,58 @@
 
 import functools
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from audiolm_jax import generation
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack
-from audiolm_jax.decoders.mixers import attention
-from audiolm_jax.patterns import interleaving
+from tests.decoders import small
+from tests.generation import quick
 
 V, F, K = 5, 6, 2
 GREEDY = generation.Sampler(temperature=0.0)
-PATTERNS = [
-    interleaving.Delay((0, 2)),
-    interleaving.Parallel(),
-    interleaving.Flatten(),
-]
+HOT = generation.Sampler(temperature=3.0)
+FULL = np.full(3, F, np.int32)
+PATTERNS = ['delay', 'coarse first', 'coarse first by blocks']
+KEY = jax.random.key(0)
 
 
-@pytest.fixture(scope='module', params=PATTERNS, ids=str)
-def model(request):
+def make(pattern, head='independent', **options):
   decoder = decoder_lib.Decoder(
       (V,) * K,
-      pattern=request.param,
-      backbone=stack.Stack(8, 2, (attention.Attention(2),), mlps.Dense(8)),
+      pattern=small.PATTERNS[pattern],
+      head=small.HEADS[head],
+      backbone=small.stack(**options),
   )
+  codes = np.zeros((1, F, K), np.int32)
+  return decoder, small.parameters(decoder, codes, np.array([F]))
 
-  @functools.partial(
-      jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-  )
-  def init(rng):
-    codes = jnp.zeros((1, F, K), jnp.int32)
-    return decoder.init(rng, codes, jnp.array([F]), method='score')
 
-  params = nn.meta.unbox(init(jax.random.key(0))['params'])
-  params['head'] = jax.tree.map(lambda w: 40 * w, params['head'])
-  score = jax.jit(
-      lambda codes, lengths: decoder.apply(
-          {'params': params}, codes, lengths, method='score'
-      ).log_prob
-  )
-  return decoder, params, score
+@pytest.fixture(scope='module', params=PATTERNS)
+def model(request):
+  decoder, params = make(request.param)
+  score = small.scorer(decoder)
+  return decoder, params, lambda c, n: score(params, c, n).log_prob
 
 
 def _uncached_greedy(decoder, score, given, given_mask, lengths):
-  """Place by place, each time trying every code in the whole sequence."""
+  """Row by row and step by step, trying every code in the whole sequence."""
   codes = np.where(given_mask, given, 0)
-  layout = decoder.pattern.layout(F, K)
-  for n in range(layout.frame.shape[0]):
-    # Codes of one step do not see each other.
-    chosen = codes.copy()
-    for frame, slot in zip(layout.frame[n], layout.slot[n], strict=True):
-      if not 0 <= frame < F:
-        continue
-      trials = []
-      for code in range(V):
-        trial = codes.copy()
-        trial[:, frame, slot] = code
-        trials.append(np.asarray(score(trial, lengths))[:, frame, slot])
-      best = np.argmax(trials, axis=0)
-      free = ~given_mask[:, frame, slot] & (frame < lengths)
-      chosen[free, frame, slot] = best[free]
-    codes = chosen
+  for row, length in enumerate(lengths):
+    layout = decoder.pattern.layout(int(length), K)
+    for frames, slots in zip(layout.frame, layout.slot, strict=True):
+      # Codes of one step do not see each other.
+      chosen = codes.copy()
+      for frame, slot in zip(frames, slots, strict=True):
+        if not 0 <= frame < length or given_mask[row, frame, slot]:
+          continue
+        trials = np.repeat(codes[[row]], V, axis=0)
+        trials[:, frame, slot] = np.arange(V)
+        log_prob = score(trials, np.full(V, length, np.int32))
+        chosen[row, frame, slot] = np.argmax(log_prob[:, frame, slot])
+      codes = chosen
+    codes[row, length:] = 0
   return codes
 
 
@@ -81,116 +67,188 @@ def _prompts(lengths):
   return np.broadcast_to(mask, (len(lengths), F, K))
 
 
-def test_greedy_continuation_equals_uncached_and_prefill(model):
-  """Prompts of different lengths, rows of different lengths."""
+def test_greedy_continuations_of_prompts_of_different_lengths(model):
+  """Rows of different lengths, what prompts hold is taken in at once."""
   decoder, params, score = model
-  given, given_mask = _inputs(), _prompts([2, 3, 4])
-  lengths = np.array([6, 6, 5], np.int32)
+  lengths = np.array([6, 6, 4], np.int32)
+  given, given_mask = _inputs(), _prompts([2, 0, 4])
   expected = _uncached_greedy(decoder, score, given, given_mask, lengths)
   inside = np.arange(F)[None, :, None] < lengths[:, None, None]
-  expected = np.where(inside, expected, 0)
-  for prompt_frames in (0, 2):
-    codes, log_prob = generation.generate(
-        decoder,
-        params,
-        given,
-        given_mask,
-        lengths,
-        jax.random.key(0),
-        GREEDY,
-        prompt_frames=prompt_frames,
-    )
-    np.testing.assert_array_equal(codes, expected)
-    # What it says of its own codes is what scoring says of them.
-    wanted = np.array(score(np.asarray(codes), lengths))
-    if prompt_frames:
-      log_prob = np.asarray(log_prob)
-      seen = log_prob != 0
-      assert seen[:, prompt_frames:][inside[:, prompt_frames:, 0]].all()
-      wanted = np.where(seen, wanted, 0)
-    np.testing.assert_allclose(log_prob, wanted, rtol=1e-5, atol=1e-5)
+  inside = np.broadcast_to(inside, given.shape)
+  wanted = np.asarray(score(expected, lengths))
+  found = quick.generate(
+      decoder, params, given, given_mask, lengths, KEY, GREEDY, 4
+  )
+  np.testing.assert_array_equal(found.codes, expected)
+  np.testing.assert_array_equal(found.lengths, lengths)
+  # What it says of its own codes is what scoring says of them.
+  log_prob = np.asarray(found.log_prob)
+  told = log_prob != 0
+  assert told[inside & ~given_mask].all() and not told[~inside].any()
+  assert not told[given_mask].all()
+  np.testing.assert_allclose(
+      log_prob, np.where(told, wanted, 0), rtol=1e-5, atol=1e-5
+  )
 
 
 def test_infilling_keeps_what_is_given_anywhere(model):
   decoder, params, score = model
   given = _inputs(1)
   given_mask = np.random.default_rng(2).random((3, F, K)) < 0.4
-  lengths = np.full(3, F, np.int32)
-  codes, _ = generation.generate(
-      decoder, params, given, given_mask, lengths, jax.random.key(0), GREEDY
+  found = quick.generate(
+      decoder, params, given, given_mask, FULL, KEY, GREEDY, 4
   )
+  expected = _uncached_greedy(decoder, score, given, given_mask, FULL)
+  np.testing.assert_array_equal(found.codes, expected)
   np.testing.assert_array_equal(
-      np.asarray(codes)[given_mask], given[given_mask]
-  )
-  np.testing.assert_array_equal(
-      codes, _uncached_greedy(decoder, score, given, given_mask, lengths)
+      np.asarray(found.codes)[given_mask], given[given_mask]
   )
 
 
-def test_seeds_and_batches(model):
-  """The same seed draws the same; another draws another."""
-  decoder, params, _ = model
-  draw = functools.partial(
-      generation.generate,
-      decoder,
-      params,
-      _inputs(),
-      _prompts([1, 1, 1]),
-      np.full(3, F, np.int32),
-      sampler=generation.Sampler(temperature=3.0),
-  )
-  first, again, other = [
-      np.asarray(draw(rng=jax.random.key(seed))[0]) for seed in (0, 0, 1)
-  ]
-  np.testing.assert_array_equal(first, again)
-  assert (first != other).any()
-  assert first.min() >= 0 and first.max() < V
+def test_what_is_drawn_depends_on_seed_and_row_alone():
+  """Not on the batch, nor on how a prompt is taken in."""
+  decoder, params = make('delay')
 
-
-def test_streaming_steps_equal_the_loop_and_rows_restart(model):
-  """`step` by hand, with one row started anew in the middle."""
-  decoder, params, _ = model
-  lengths = np.full(3, F, np.int32)
-  given, given_mask = _inputs(), _prompts([2, 2, 2])
-  expected, _ = generation.generate(
-      decoder, params, given, given_mask, lengths, jax.random.key(0), GREEDY
-  )
-  layout = decoder.pattern.layout(F, K)
-  given, mask = layout.to_steps(given), layout.to_steps(given_mask)
-  steps = given.shape[1]
-  step = jax.jit(functools.partial(generation.step, decoder, params, GREEDY))
-  state = generation.start(decoder, lengths, steps + 2, jax.random.key(0))
-  fresh = state
-  got = [[], [], []]
-  starts = np.array([0, 2, 0])
-  for n in range(steps + 2):
-    if n == 2:
-      state = generation.restart(state, fresh, np.array([False, True, False]))
-    turn = np.clip(n - starts * (n >= 2), 0, steps - 1)
-    rows = np.arange(3)
-    state, codes, _ = step(state, given[rows, turn], mask[rows, turn])
-    for row in range(3):
-      got[row].append(codes[row])
-  for row, begin in enumerate(starts):
-    stream = np.stack(got[row])[begin : begin + steps]
-    scored = (layout.frame >= 0) & (layout.frame < F)
-    np.testing.assert_array_equal(
-        np.where(scored, stream, 0), layout.to_steps(expected)[row]
+  def draw(rows=3, seed=0, prompt_frames=0):
+    return np.asarray(
+        quick.generate(
+            decoder,
+            params,
+            _inputs()[:rows],
+            _prompts([1, 2, 1])[:rows],
+            FULL[:rows],
+            jax.random.key(seed),
+            HOT,
+            prompt_frames,
+        ).codes
     )
 
+  first = draw()
+  np.testing.assert_array_equal(first, draw())
+  assert (first != draw(seed=1)).any()
+  # One step of two at once, or both.
+  np.testing.assert_array_equal(first, draw(prompt_frames=1))
+  np.testing.assert_array_equal(first[:1], draw(rows=1, prompt_frames=2))
+  assert first.min() >= 0 and first.max() < V
+  assert (first[0, 2:] != first[2, 2:]).any()
 
-def test_an_endless_stream_begins_like_a_sequence(model):
+
+@pytest.fixture(scope='module')
+def compiled(model):
   decoder, params, _ = model
-  given, given_mask = _inputs(), _prompts([1, 1, 1])
-  lengths = np.full(3, F, np.int32)
-  expected, _ = generation.generate(
-      decoder, params, given, given_mask, lengths, jax.random.key(0), GREEDY
+  # The state is donated: no two of its leaves may share memory.
+  return small.quick_jit(
+      functools.partial(generation.step, decoder, params, HOT),
+      donate_argnums=0,
   )
-  layout = decoder.pattern.layout(F, K)
-  given, mask = layout.to_steps(given), layout.to_steps(given_mask)
+
+
+def _given_steps(decoder, given, mask, n, starts=0):
+  """What is given of each row's own step."""
+  step = np.maximum(n - starts + np.zeros(3, int), 0)
+  frame, slot = decoder.pattern.cells(step, K, FULL)
+  at = np.arange(3)[:, None], np.clip(frame, 0, F - 1), slot
+  return given[at], mask[at] & (frame >= 0) & (frame < F)
+
+
+def test_streaming_steps_equal_the_loop_and_rows_restart(model, compiled):
+  """`step` by hand, with one row started anew in the middle."""
+  decoder, params, _ = model
+  given, mask = _inputs(), _prompts([2, 2, 2])
+  found = quick.generate(decoder, params, given, mask, FULL, KEY, HOT)
+  count = decoder.pattern.steps(F, K)
+  starts = np.array([0, 2, 0])
+  state = generation.start(decoder, FULL, count + 2, KEY)
+  got = np.zeros_like(given)
+  for n in range(count + 2):
+    if n == 2:
+      fresh = generation.start(decoder, FULL, count + 2, KEY)
+      state = generation.restart(state, fresh, starts > 0)
+    own = n - starts * (n >= 2)
+    frame, slot = decoder.pattern.cells(own, K, FULL)
+    state, codes, _ = compiled(
+        state, *_given_steps(decoder, given, mask, n, starts * (n >= 2))
+    )
+    for row, place in np.argwhere(np.asarray(state.exists)):
+      got[row, frame[row, place], slot[row, place]] = codes[row, place]
+  np.testing.assert_array_equal(got, found.codes)
+
+
+def test_an_endless_stream_begins_like_a_sequence(model, compiled):
+  decoder, params, _ = model
   endless = np.full(3, generation.ENDLESS, np.int32)
-  state = generation.start(decoder, endless, F, jax.random.key(0))
-  step = jax.jit(functools.partial(generation.step, decoder, params, GREEDY))
+  if not decoder.pattern.streamable:
+    pytest.skip('a stream needs a streamable pattern')
+  given, mask = _inputs(), _prompts([1, 1, 1])
+  found = quick.generate(decoder, params, given, mask, FULL, KEY, HOT)
+  state = generation.start(decoder, endless, 2 * F * K, KEY)
   for n in range(F):
-    state, codes, _ = step(state, given[:, n], mask[:, n])
-    np.testing.assert_array_equal(codes, layout.to_steps(expected)[:, n])
+    state, codes, _ = compiled(state, *_given_steps(decoder, given, mask, n))
+    frame, slot = decoder.pattern.cells(np.array([n]), K)
+    for place in range(frame.shape[1]):
+      f, s = frame[0, place], slot[0, place]
+      if 0 <= f < F:
+        np.testing.assert_array_equal(codes[:, place], found.codes[:, f, s])
+
+
+def test_a_row_that_stops_equals_one_whose_end_was_known(model):
+  decoder, params, _ = model
+  given, mask = _inputs(), _prompts([1, 1, 1])
+
+  def run(lengths, **options):
+    return quick.generate(
+        decoder, params, given, mask, lengths, KEY, HOT, **options
+    )
+
+  if not decoder.pattern.streamable:
+    with pytest.raises(ValueError, match='no stop'):
+      run(FULL, stop=generation.Stop(0))
+    return
+  # The slot that comes first: nothing past the end has begun by then.
+  slot = int(decoder.pattern.layout(F, K).step[0].argmin())
+  free = np.asarray(run(FULL).codes)[..., slot]
+  found = run(FULL, stop=generation.Stop(int(free[0, 3]), slot))
+  ends = free[:, 1:] == free[0, 3]
+  first = np.where(ends.any(axis=1), 1 + np.argmax(ends, axis=1), F)
+  assert (first < F).any()
+  np.testing.assert_array_equal(found.lengths, first)
+  known = run(first.astype(np.int32))
+  for a, b in zip(found, known, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_the_loop_ends_when_all_rows_have_ended():
+  decoder, params = make('delay')
+  count = []
+
+  class Counting(generation.Sampler):
+
+    def __call__(self, *arguments):
+      jax.debug.callback(lambda: count.append(1))
+      return super().__call__(*arguments)
+
+  for lengths, steps in (([3, 1], 5), ([0, 0], 0), ([6, 2], 8)):
+    count.clear()
+    none = np.zeros((2, F, K), np.int32)
+    found = quick.generate(
+        decoder,
+        params,
+        none,
+        none.astype(bool),
+        np.array(lengths, np.int32),
+        KEY,
+        Counting(),
+    )
+    jax.block_until_ready(found)
+    jax.effects_barrier()
+    assert len(count) == steps
+
+
+def test_depth_heads_generate_what_they_score():
+  decoder, params = make('delay', 'depth of each place')
+  given, mask = _inputs(), _prompts([1, 2, 0])
+  found = quick.generate(decoder, params, given, mask, FULL, KEY, HOT)
+  scores = small.scorer(decoder)(params, np.asarray(found.codes), FULL)
+  np.testing.assert_allclose(
+      found.log_prob, scores.log_prob, rtol=1e-5, atol=1e-5
+  )

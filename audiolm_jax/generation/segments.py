@@ -1,0 +1,187 @@
+"""Generation of sequences of segments: what is not given is drawn."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+
+from audiolm_jax.decoders import segmented
+from audiolm_jax.generation import sampling
+from audiolm_jax.generation import weights
+
+
+@functools.partial(jax.jit, static_argnames=('decoder', 'sampler'))
+def generate(
+    decoder: segmented.Segmented,
+    params: Any,
+    given: dict[str, Int[Array, 'B F K']],
+    given_mask: dict[str, Bool[Array, 'B F K']],
+    lengths: dict[str, Int[Array, 'B']],
+    rng: Array,
+    sampler: sampling.Sampler,
+) -> tuple[dict[str, Int[Array, 'B F K']], dict[str, Float[Array, 'B F K']]]:
+  """Fills what is not given of each row's segments, in their order.
+
+  Segments that are observed come first in most sequences: their steps are taken
+  in at once. A row's draws depend on nothing but the seed and the row.
+
+  Args:
+    decoder: what generates.
+    params: its parameters.
+    given: codes of each segment that are known, where
+    given_mask: is True.
+    lengths: frames of each row, of each segment.
+    rng: a key.
+    sampler: how codes are drawn; its repetition window is not used.
+
+  Returns:
+    For each segment, codes (0 past a row's length), and the log-probabilities
+    under the model itself of those that were not taken in at once.
+  """
+  decoder, params = weights.unroll(decoder, params)
+  frames = {label: codes.shape[1] for label, codes in given.items()}
+  layout = decoder.sequence.layout(frames)
+  packing = layout.packing(lengths)
+  rows, count = packing.mask.shape
+  cells = layout.cells(
+      jnp.broadcast_to(jnp.arange(count), (rows, count)), lengths
+  )
+  known = packing.pack(layout.to_steps(given_mask)) | ~cells.exists
+  codes = packing.pack(layout.to_steps(given))
+  codes = jnp.where(cells.exists & known, codes, 0)
+  ends = jnp.sum(packing.mask, axis=1)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(rows))
+
+  def at(x, step):
+    """x [B, N, ...] at each row's step [B, n]."""
+    index = jnp.clip(step, 0, count - 1)
+    index = index.reshape(*step.shape, *[1] * (x.ndim - 2))
+    return jnp.take_along_axis(x, index, axis=1)
+
+  def extend(state, codes, step, mask=None):
+    """Takes in the inputs of some steps of each row, [B, n]."""
+    exists = at(cells.exists, step - 1) & (step > 0)[..., None]
+    return decoder.apply(
+        {'params': params},
+        state,
+        at(codes, step - 1),
+        at(cells.slot, step - 1),
+        exists,
+        at(cells.segment, step),
+        mask,
+        method='extend',
+    )
+
+  state = decoder.initial_state(rows, max(count, 1))
+  step = jnp.zeros(rows, jnp.int32)
+  most = _leading(layout)
+  if most:
+    taken = jnp.all(known, axis=2) & packing.mask
+    taken = jnp.cumprod(taken[:, :most], axis=1, dtype=jnp.int32) > 0
+    now = jnp.broadcast_to(jnp.arange(most), taken.shape)
+    _, state = extend(state, codes, now, taken)
+    step = jnp.sum(taken, axis=1, dtype=jnp.int32)
+
+  def body(carry):
+    state, codes, log_prob, step = carry
+    h, state = extend(state, codes, step[:, None])
+    slot, exists, here = [
+        at(x, step[:, None])[:, 0] for x in (cells.slot, cells.exists, known)
+    ]
+    own = jax.vmap(jax.random.fold_in)(keys, step)
+
+    def choose(logits, rng, places):
+      del rng
+      each = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(own, places)
+      return sampler(logits, each)
+
+    drawn, score = decoder.apply(
+        {'params': params},
+        h,
+        slot,
+        exists,
+        at(codes, step[:, None])[:, 0],
+        here,
+        choose,
+        rng,
+        method='sample',
+    )
+    # Out of bounds, where nothing is written.
+    where = jnp.where(step < ends, step, count)
+    index = jnp.arange(rows), where
+    codes = codes.at[index].set(jnp.where(exists, drawn, 0), mode='drop')
+    score = jnp.where(exists, score, 0)
+    log_prob = log_prob.at[index].set(score, mode='drop')
+    return state, codes, log_prob, step + 1
+
+  log_prob = jnp.zeros(codes.shape, jnp.float32)
+  _, codes, log_prob, _ = jax.lax.while_loop(
+      lambda carry: jnp.any(carry[3] < ends),
+      body,
+      (state, codes, log_prob, step),
+  )
+
+  def segment(x, label):
+    own = layout.layouts[label]
+    group = own.frame.shape[1]
+    table = packing.unpack(x)[:, layout.rows[label], :group]
+    inside = own.scored(lengths[label])
+    return own.to_frames(jnp.where(inside, table, 0))
+
+  return tuple(
+      {label: segment(x, label) for label in frames} for x in (codes, log_prob)
+  )
+
+
+def _leading(layout) -> int:
+  """Steps of the observed segments that come before all others."""
+  observed = np.array([s.role == 'observe' for s in layout.segments])
+  others = np.flatnonzero(~observed[layout.segment])
+  return int(others[0]) if others.size else len(layout.segment)
+
+
+def generate_stage(
+    decoder: segmented.Staged,
+    params: Any,
+    given: Int[Array, 'B F K'],
+    given_mask: Bool[Array, 'B F K'],
+    lengths: Int[Array, 'B'],
+    rng: Array,
+    sampler: sampling.Sampler,
+) -> tuple[Int[Array, 'B F K'], Float[Array, 'B F K']]:
+  """`generate` for a stage of frames, as AudioLM has them.
+
+  Args:
+    decoder: what generates.
+    params: its parameters.
+    given: codes that are known (of all slots that it observes), where
+    given_mask: is True.
+    lengths: frames of each row.
+    rng: a key.
+    sampler: how codes are drawn.
+
+  Returns:
+    Codes and log-probabilities, as of `generate`.
+  """
+  segments = decoder.sequence.segments
+  found = generate(
+      decoder,
+      params,
+      *(
+          {s.label: x[..., list(s.slots)] for s in segments}
+          for x in (given, given_mask)
+      ),
+      {s.label: lengths for s in segments},
+      rng,
+      sampler,
+  )
+  results = []
+  for parts, like in zip(found, (given, jnp.float32(0)), strict=True):
+    x = jnp.zeros(given.shape, like.dtype)
+    for s in segments:
+      x = x.at[..., list(s.slots)].set(parts[s.label])
+    results.append(x)
+  return tuple(results)

@@ -1,0 +1,297 @@
+"""The state of generation, its one step, and prompts taken in at once."""
+
+import dataclasses
+from typing import Annotated, Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.generation import guidance as guidance_lib
+from audiolm_jax.generation import sampling
+from audiolm_jax.streaming import base as streaming
+
+# More frames than any stream has.
+ENDLESS = np.iinfo(np.int32).max
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+  """A code that ends its row: the frame that holds it is not part of the row.
+
+  Attributes:
+    code: which.
+    slot: of which slot. If the pattern has other slots before it, codes past the
+      end may have been drawn by then, and what came after has seen them.
+  """
+
+  code: Annotated[int, config.Range(min=0)]
+  slot: Annotated[int, config.Range(min=0)] = 0
+
+
+class State(flax.struct.PyTreeNode):
+  """Where generation stands, row by row.
+
+  All leaves lead with the rows, B of them; the cache has 2B if guided.
+
+  Attributes:
+    cache: the decoder's state; it has not seen `codes` yet.
+    codes: [B, G] of the step before.
+    slots: [B, G] their slots.
+    exists: [B, G] False where they only fill.
+    step: [B] the next step.
+    frames: [B] length of each row's sequence.
+    recent: [B, K, w] the last codes of each slot, -1 where there were fewer.
+    keys: [B] random keys.
+  """
+
+  cache: Any
+  codes: Int[Array, 'B G']
+  slots: Int[Array, 'B G']
+  exists: Bool[Array, 'B G']
+  step: Int[Array, 'B']
+  frames: Int[Array, 'B']
+  recent: Int[Array, 'B K w']
+  keys: Key[Array, 'B']
+
+
+def start(
+    decoder: decoder_lib.Decoder,
+    frames: Int[Array, 'B'],
+    room: int,
+    rng: Array,
+    *,
+    keep: int = 0,
+    guided: bool = False,
+    window: int = 0,
+) -> State:
+  """The state before the first step.
+
+  Args:
+    decoder: what generates.
+    frames: length of each row's sequence; `ENDLESS` for a stream.
+    room: steps that attention without a window keeps in sight. What lies
+      further back falls out of sight, as if there were a window of `room`: a
+      stream has no end.
+    rng: a key.
+    keep: first steps that stay in sight beside them.
+    guided: whether there are rows without conditions, too.
+    window: the sampler's `repetition_window`.
+  """
+  batch, slots = frames.shape[0], len(decoder.vocabularies)
+  rows = jnp.arange(batch)
+  step = jnp.zeros(batch, jnp.int32)
+  _, slot = decoder.pattern.cells(step, slots, frames)
+  none = jnp.zeros((batch, decoder.group), jnp.int32)
+  return State(
+      cache=decoder.initial_state((1 + guided) * batch, room, keep),
+      codes=none,
+      slots=jnp.broadcast_to(slot, none.shape),
+      exists=none.astype(bool),
+      step=step,
+      frames=jnp.array(frames, jnp.int32),
+      recent=jnp.full((batch, slots, window), -1),
+      keys=jax.vmap(jax.random.fold_in, (None, 0))(rng, rows),
+  )
+
+
+def restart(state: State, fresh: State, rows: Bool[Array, 'B']) -> State:
+  """`state` with some rows taken from `fresh`, a state of `start`."""
+
+  def pick(new, old):
+    chosen = rows if new.shape[0] == rows.shape[0] else guidance_lib.twice(rows)
+    return jnp.where(chosen.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+  return jax.tree.map(pick, fresh, state)
+
+
+def step(
+    decoder: decoder_lib.Decoder,
+    params: Any,
+    sampler: sampling.Sampler,
+    state: State,
+    given: Int[Array, 'B G'],
+    given_mask: Bool[Array, 'B G'],
+    *,
+    context: streaming.Context = None,
+    guidance: Float[Array, ''] | float | None = None,
+    stop: Stop | None = None,
+) -> tuple[State, Int[Array, 'B G'], Float[Array, 'B G']]:
+  """Takes one step. Compiled by who calls it, the state may be donated.
+
+  Args:
+    decoder: what generates; see `weights.unroll`.
+    params: its parameters.
+    sampler: how codes are drawn.
+    state: where generation stands.
+    given: codes that are known, where
+    given_mask: is True. Places without a frame are filled in any case.
+    context: see the backbone; of 2B rows (`guidance.pair`) if guided.
+    guidance: see `guidance.combine`; None for a state that is not guided.
+    stop: what ends a row; codes that are given do not.
+
+  Returns:
+    The next state, whose `exists` says which of the codes are there; the step's
+    codes (0 where there is no frame); their log-probabilities under the model
+    itself, at temperature 1 and unfiltered (0 where there is no frame).
+
+  Raises:
+    ValueError: for a `stop` in a pattern that must know lengths beforehand.
+  """
+  if stop is not None and not decoder.pattern.streamable:
+    raise ValueError(f'{decoder.pattern} knows where a row ends: no stop')
+  batch, slots = state.recent.shape[:2]
+  both = (lambda x: x) if guidance is None else guidance_lib.twice
+  inputs = both((state.codes, state.slots, state.exists))
+  h, cache = decoder.apply(
+      {'params': params},
+      state.cache,
+      *(x[:, None] for x in inputs),
+      context=context,
+      method='extend',
+  )
+  frame, slot = decoder.pattern.cells(state.step, slots, state.frames)
+  exists = (frame >= 0) & (frame < state.frames[:, None])
+  keys = jax.vmap(jax.random.fold_in)(state.keys, state.step)
+
+  def choose(logits, rng, places):
+    # One key a place, by its slot.
+    del rng
+    if guidance is not None:
+      logits = guidance_lib.combine(logits, guidance)
+    places = places[:batch]
+    each = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, places)
+    recent = jnp.take_along_axis(state.recent, places[..., None], axis=1)
+    return both(sampler(logits, each, recent))
+
+  codes, log_prob = decoder.apply(
+      {'params': params},
+      h,
+      *both((slot, exists, given, given_mask)),
+      choose,
+      jax.random.key(0),
+      method='sample',
+  )
+  codes, log_prob = codes[:batch], log_prob[:batch]
+  frames = state.frames
+  if stop is not None:
+    hit = exists & (slot == stop.slot) & (codes == stop.code) & ~given_mask
+    frames = jnp.where(hit, frame, frames[:, None]).min(axis=1)
+    exists &= frame < frames[:, None]
+  codes = jnp.where(exists, codes, 0)
+  state = state.replace(
+      cache=cache,
+      codes=codes,
+      slots=slot,
+      exists=exists,
+      step=state.step + 1,
+      frames=frames,
+      recent=_remember(state.recent, codes, slot, exists),
+  )
+  return state, codes, jnp.where(exists, log_prob, 0)
+
+
+def _remember(recent, codes, slot, exists):
+  """The last codes of each slot after a step that holds each at most once."""
+  if not recent.shape[2]:
+    return recent
+  at = exists[..., None] & (slot[..., None] == jnp.arange(recent.shape[1]))
+  new = jnp.sum(jnp.where(at, codes[..., None], 0), axis=1)
+  later = jnp.concatenate([recent[:, :, 1:], new[..., None]], axis=2)
+  return jnp.where(at.any(axis=1)[..., None], later, recent)
+
+
+def take_prompts(
+    decoder: decoder_lib.Decoder,
+    params: Any,
+    state: State,
+    given: Int[Array, 'B F K'],
+    prompts: Int[Array, 'B'],
+    most: int,
+    context: streaming.Context = None,
+    guided: bool = False,
+) -> tuple[State, Int[Array, 'B F K']]:
+  """Takes in at once the steps that hold prompts only.
+
+  Each row goes on from its own step: where a pattern delays slots, what a
+  prompt has in later steps is still to be given to those.
+
+  Args:
+    decoder: what generates.
+    params: its parameters.
+    state: of `start`.
+    given: the prompts, in F frames at most.
+    prompts: frames of each.
+    most: the longest of them, at most F.
+    context: see `step`.
+    guided: see `start`.
+
+  Returns:
+    The state after them, and the codes taken in (0 elsewhere).
+  """
+  frames, slots = given.shape[1:]
+  pattern = decoder.pattern
+  layout = pattern.layout(frames, slots)
+  count = layout.given_steps(most)
+  rows = jnp.arange(given.shape[0])[:, None]
+  if not count:
+    return state, jnp.zeros_like(given)
+  frame, slot = pattern.cells(
+      jnp.arange(count)[None], slots, state.frames[:, None]
+  )
+  shape = (given.shape[0], count, decoder.group)
+  frame, slot = jnp.broadcast_to(frame, shape), jnp.broadcast_to(slot, shape)
+  exists = (frame >= 0) & (frame < state.frames[:, None, None])
+  # The steps before the first one that holds something else.
+  inside = ~exists | (frame < prompts[:, None, None])
+  taken = jnp.cumprod(jnp.all(inside, axis=2), axis=1, dtype=jnp.int32) > 0
+  own = jnp.sum(taken, axis=1)
+  at = rows[..., None], jnp.clip(frame, 0, frames - 1), slot
+  codes = jnp.where(exists, given[at], 0)
+
+  def before(first, x):
+    return jnp.concatenate([first[:, None], x[:, :-1]], axis=1)
+
+  inputs = (
+      before(state.codes, codes),
+      before(state.slots, slot),
+      before(state.exists, exists),
+      taken,
+  )
+  if guided:
+    inputs = guidance_lib.twice(inputs)
+  _, cache = decoder.apply(
+      {'params': params}, state.cache, *inputs, context=context, method='extend'
+  )
+
+  def last(x, none):
+    index = jnp.maximum(own - 1, 0)[:, None, None]
+    found = jnp.take_along_axis(x, index, axis=1)[:, 0]
+    return jnp.where(own[:, None] > 0, found, none)
+
+  held = exists & taken[..., None]
+  recent = _recent(given, held, slot, state.recent)
+  state = state.replace(
+      cache=cache,
+      codes=last(codes, state.codes),
+      slots=last(slot, state.slots),
+      exists=last(exists, state.exists),
+      step=state.step + own,
+      recent=recent,
+  )
+  at = rows[..., None], jnp.where(held, frame, frames), slot
+  return state, jnp.zeros_like(given).at[at].set(codes, mode='drop')
+
+
+def _recent(given, held, slot, recent):
+  """The last codes that prompts hold of each slot, whose frames are in order."""
+  slots, window = recent.shape[1:]
+  own = slot[..., None] == jnp.arange(slots)
+  count = jnp.sum(held[..., None] & own, axis=(1, 2))
+  index = count[:, None] + jnp.arange(-window, 0)[:, None]
+  found = jnp.take_along_axis(given, jnp.maximum(index, 0), axis=1)
+  return jnp.where(index >= 0, found, -1).swapaxes(1, 2)

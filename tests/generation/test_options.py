@@ -1,0 +1,207 @@
+"""Guidance, rooms, repetition, unrolled stacks."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax import generation
+from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.generation import guidance as guidance_lib
+from audiolm_jax.patterns import interleaving
+from tests.decoders import small
+from tests.generation import quick
+
+V, F, K = 5, 6, 2
+GREEDY = generation.Sampler(temperature=0.0)
+HOT = generation.Sampler(temperature=2.0)
+KEY = jax.random.key(0)
+GIVEN = np.random.default_rng(0).integers(0, V, (2, F, K)).astype(np.int32)
+MASK = np.broadcast_to(
+    np.arange(F)[None, :, None] < np.array([1, 2])[:, None, None], GIVEN.shape
+)
+FULL = np.full(2, F, np.int32)
+
+
+def _decoder(head='independent', layers=1, **options):
+  return decoder_lib.Decoder(
+      (V,) * K,
+      pattern=interleaving.Delay(),
+      head=small.HEADS[head],
+      backbone=small.stack(layers=layers, **options),
+  )
+
+
+def test_combine():
+  rows = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+  rows[0, 1] = rows[2, 1] = -np.inf
+  for scale in (0.0, 1.0, 2.5):
+    found = guidance_lib.combine(rows, scale)
+    assert found[0, 1] == -np.inf
+    c, u = rows[:2, ::2], rows[2:, ::2]
+    np.testing.assert_allclose(found[:, ::2], u + scale * (c - u), rtol=1e-5)
+
+
+@pytest.mark.parametrize('head', ['independent', 'depth'])
+def test_guidance(head):
+  """1 is conditional and 0 unconditional, exactly; 3 follows the formula."""
+  decoder = _decoder(head, adaptive='film')
+  film = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
+  context, null = {'film': film}, {'film': np.zeros((1, 3), np.float32)}
+  zeros = {'film': 0 * film}
+  params = small.parameters(decoder, GIVEN, FULL, context)
+
+  def run(sampler=HOT, prompt=2, **options):
+    return quick.generate(
+        decoder, params, GIVEN, MASK, FULL, KEY, sampler, prompt, **options
+    )
+
+  both = {'context': context, 'null_context': null}
+  one, other = run(context=context), run(context=zeros)
+  assert (np.asarray(one.codes) != np.asarray(other.codes)).any()
+  for scale, wanted in ((1.0, one), (0.0, other)):
+    found = run(guidance=scale, **both)
+    np.testing.assert_array_equal(found.codes, wanted.codes)
+    if scale:
+      np.testing.assert_allclose(found.log_prob, one.log_prob, rtol=1e-5)
+  if head == 'depth':
+    return
+  found = np.asarray(run(GREEDY, guidance=3.0, **both).codes)
+
+  @small.quick_jit
+  def score(codes, context):
+    return decoder.apply(
+        {'params': params}, codes, FULL, context, method='score'
+    ).log_prob
+
+  free = ~MASK
+  totals = []
+  for code in range(V):
+    # Every cell in turn as `code`: codes of one step do not see each other,
+    # and no cell sees itself.
+    mixed = np.zeros(GIVEN.shape)
+    for f in range(F):
+      for k in range(K):
+        trial = found.copy()
+        trial[:, f, k] = code
+        c, u = (np.asarray(score(trial, x))[:, f, k] for x in (context, zeros))
+        mixed[:, f, k] = u + 3 * (c - u)
+    totals.append(mixed)
+  np.testing.assert_array_equal(found[free], np.argmax(totals, axis=0)[free])
+
+
+def test_a_stream_goes_on_beyond_its_room():
+  """Five times as long as its room: as the whole form with that window."""
+  room, keep, frames = 4, 2, 20
+  decoder = _decoder()
+  endless = np.full(2, generation.ENDLESS, np.int32)
+  params = small.parameters(decoder, GIVEN, FULL)
+  step = small.quick_jit(
+      functools.partial(generation.step, decoder, params, HOT), donate_argnums=0
+  )
+  state = generation.start(decoder, endless, room, KEY, keep=keep)
+  sizes = {x.shape for x in jax.tree.leaves(state)}
+  codes = np.zeros((2, frames + 1, K), np.int32)
+  log_prob = np.zeros(codes.shape, np.float32)
+  nothing = np.zeros((2, K), np.int32)
+  for n in range(frames + 1):
+    state, drawn, scores = step(state, nothing, nothing.astype(bool))
+    for k in range(K):
+      if n >= k:
+        codes[:, n - k, k], log_prob[:, n - k, k] = drawn[:, k], scores[:, k]
+  assert {x.shape for x in jax.tree.leaves(state)} == sizes
+  whole = _decoder(mixer={'window': room, 'keep': keep})
+  lengths = np.full(2, frames, np.int32)
+  expected = small.scorer(whole)(params, codes[:, :frames], lengths).log_prob
+  np.testing.assert_allclose(
+      log_prob[:, :frames], expected, rtol=1e-4, atol=1e-5
+  )
+  # It matters what has fallen out of sight.
+  full = small.scorer(decoder)(params, codes[:, :frames], lengths).log_prob
+  assert np.abs(full - expected).max() > 1e-3
+  # And the loop does the same, with a prompt longer than the room.
+  given = codes[:, :frames]
+  mask = np.arange(frames)[None, :, None] < np.array([9, 6])[:, None, None]
+  found = quick.generate(
+      decoder,
+      params,
+      given,
+      np.broadcast_to(mask, given.shape),
+      np.full(2, frames, np.int32),
+      KEY,
+      HOT,
+      9,
+      room=room,
+      keep=keep,
+  )
+  np.testing.assert_array_equal(found.codes[:, :-1], given[:, :-1])
+
+
+def test_recent_codes_of_each_slot():
+  """Step by step or with prompts taken in at once."""
+  decoder = _decoder()
+  params = small.parameters(decoder, GIVEN, FULL)
+
+  class Forbidding(generation.Sampler):
+
+    def _penalise(self, logits, recent):
+      seen = (recent[..., None] == np.arange(V)).any(axis=-2)
+      return jax.numpy.where(seen, -np.inf, logits)
+
+  sampler = Forbidding(repetition_window=3)
+  found = [
+      np.asarray(
+          quick.generate(
+              decoder, params, GIVEN, MASK, FULL, KEY, sampler, prompt
+          ).codes
+      )
+      for prompt in (0, 2)
+  ]
+  np.testing.assert_array_equal(*found)
+  for row, start in enumerate((1, 2)):
+    for f in range(start, F):
+      for k in range(K):
+        assert found[0][row, f, k] not in found[0][row, max(0, f - 3) : f, k]
+  for prompt in (0, 2):
+    state = generation.start(decoder, FULL, F + 1, KEY, window=3)
+    if prompt:
+      state, _ = generation.take_prompts(
+          decoder, params, state, GIVEN, np.array([1, 2]), 2
+      )
+    # Slot 1 lags by a step.
+    held = [[1, 0], [2, 1]] if prompt else [[0, 0], [0, 0]]
+    for row in range(2):
+      for k in range(K):
+        wanted = [-1] * 3 + list(GIVEN[row, : held[row][k], k])
+        np.testing.assert_array_equal(state.recent[row, k], wanted[-3:])
+
+
+def test_a_scanned_stack_is_unrolled():
+  decoder = _decoder(layers=2)
+  params = small.parameters(decoder, GIVEN, FULL)
+  stack, layers = decoder.backbone.roll(params['backbone'])
+  scanned = decoder.clone(backbone=stack), {**params, 'backbone': layers}
+  again, back = generation.unroll(*scanned)
+  assert again == decoder
+  jax.tree.map(np.testing.assert_array_equal, back, params)
+  assert generation.unroll(decoder, params) == (decoder, params)
+  runs = [
+      quick.generate(*model, GIVEN, MASK, FULL, KEY, HOT)
+      for model in (scanned, (decoder, params))
+  ]
+  np.testing.assert_array_equal(runs[0].codes, runs[1].codes)
+
+
+def test_continue_prompts_asks_for_few_shapes():
+  prompts = np.ones((2, 5, K), np.int32)
+  given, mask, most = generation.continue_prompts(prompts, np.array([5, 3]), 7)
+  assert given.shape == mask.shape == (2, 7, K) and most == 7
+  np.testing.assert_array_equal(mask.sum(axis=1), [[5, 5], [3, 3]])
+  sizes = {
+      generation.continue_prompts(
+          np.ones((1, n, K), np.int32), np.array([n]), 100
+      )[2]
+      for n in range(33)
+  }
+  assert sizes == {0, 1, 2, 4, 8, 16, 32}

@@ -1,0 +1,152 @@
+"""Segments are generated as they are scored."""
+
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax.decoders import segmented
+from audiolm_jax.generation import sampling
+from audiolm_jax.generation import segments
+from audiolm_jax.patterns import interleaving
+from audiolm_jax.patterns import sequence as sequence_lib
+from tests.decoders import small
+
+V = 5
+FRAMES = {'text': 3, 'speech': 4}
+LENGTHS = {
+    'text': np.array([3, 1, 0, 2], np.int32),
+    'speech': np.array([4, 2, 3, 0], np.int32),
+}
+# Compiled as fast as can be.
+generate = small.quick_jit(
+    segments.generate, static_argnames=('decoder', 'sampler')
+)
+WARM = sampling.Sampler(temperature=2.0)
+GREEDY = sampling.Sampler(temperature=0.0)
+
+
+def _decoder(kind=segmented.Segmented, role='observe', chunk=None):
+  text = sequence_lib.Segment('text', (0,), role=role, chunk=chunk)
+  speech = sequence_lib.Segment(
+      'speech', (1, 2), interleaving.Delay(), chunk=chunk
+  )
+  return kind(
+      vocabularies=(V,) * 3,
+      sequence=sequence_lib.Sequence((text, speech)),
+      head=small.HEADS['depth'],
+      backbone=small.stack(),
+  )
+
+
+def _given(shown):
+  rng = np.random.default_rng(0)
+  codes = {
+      'text': rng.integers(0, V, (4, 3, 1)).astype(np.int32),
+      'speech': rng.integers(0, V, (4, 4, 2)).astype(np.int32),
+  }
+  masks = {
+      name: np.broadcast_to(
+          np.arange(c.shape[1])[:, None] < shown[name], c.shape
+      )
+      for name, c in codes.items()
+  }
+  return codes, masks
+
+
+def _params(decoder):
+  codes, _ = _given(FRAMES)
+  return small.parameters(decoder, codes, LENGTHS)
+
+
+@pytest.fixture(scope='module', name='turns')
+def _turns():
+  decoder = _decoder(role='predict', chunk=1)
+  return decoder, _params(decoder)
+
+
+def test_generated_codes_have_the_scores_of_a_whole_sequence(turns):
+  decoder, params = turns
+  given, mask = _given({'text': 1, 'speech': 2})
+  codes, log_prob = generate(
+      decoder,
+      params,
+      given,
+      mask,
+      LENGTHS,
+      jax.random.key(0),
+      WARM,
+  )
+  scores = small.scorer(decoder)(params, codes, LENGTHS).segments
+  for name in FRAMES:
+    found = np.asarray(codes[name])
+    valid = np.arange(found.shape[1])[:, None] < LENGTHS[name][:, None, None]
+    valid = np.broadcast_to(valid, found.shape)
+    kept = mask[name] & valid
+    np.testing.assert_array_equal(found[kept], given[name][kept])
+    assert (found[~valid] == 0).all()
+    np.testing.assert_allclose(
+        log_prob[name], scores[name].log_prob, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_greedy_codes_are_the_likeliest_given_those_before():
+  decoder = _decoder()
+  params = _params(decoder)
+  given, mask = _given({'text': 3, 'speech': 0})
+  codes, log_prob = generate(
+      decoder, params, given, mask, LENGTHS, jax.random.key(0), GREEDY
+  )
+  # What was observed was taken in at once.
+  assert (np.asarray(log_prob['text']) == 0).all()
+  score = small.scorer(decoder)
+  layout = interleaving.Delay().layout(4, 2)
+  own = score(params, codes, LENGTHS).segments['speech'].log_prob
+  for frame, slot in np.ndindex(4, 2):
+    for code in range(V):
+      other = {k: np.array(c) for k, c in codes.items()}
+      other['speech'][:, frame, slot] = code
+      found = score(params, other, LENGTHS).segments['speech'].log_prob
+      gain = np.asarray(found - own)[:, frame, slot]
+      assert (gain < 1e-5).all(), (layout.step[frame, slot], code)
+
+
+def test_a_row_draws_the_same_beside_others_and_again(turns):
+  decoder, params = turns
+  given, mask = _given({'text': 1, 'speech': 0})
+
+  def run(seed, given=given, lengths=LENGTHS):
+    key = jax.random.key(seed)
+    found, _ = generate(decoder, params, given, mask, lengths, key, WARM)
+    return np.asarray(found['speech'])
+
+  whole = run(0)
+  np.testing.assert_array_equal(whole, run(0))
+  assert (whole != run(1)).any()
+  other = {k: np.concatenate([c[:2], c[:1], c[:1]]) for k, c in given.items()}
+  lengths = {
+      k: np.append(n[:2], [1, 2]).astype(np.int32) for k, n in LENGTHS.items()
+  }
+  np.testing.assert_array_equal(whole[:2], run(0, other, lengths)[:2])
+
+
+def test_a_stage_fills_the_slots_that_it_predicts():
+  decoder = _decoder(segmented.Staged)
+  rng = np.random.default_rng(0)
+  given = rng.integers(0, V, (3, 4, 3)).astype(np.int32)
+  lengths = np.array([4, 2, 0], np.int32)
+  mask = np.zeros(given.shape, bool)
+  mask[..., 0] = True
+  mask[:, :1] = True
+  params = small.parameters(decoder, given, lengths)
+  codes, log_prob = small.quick_jit(
+      segments.generate_stage, static_argnames=('decoder', 'sampler')
+  )(decoder, params, given, mask, lengths, jax.random.key(0), WARM)
+  valid = np.arange(4)[:, None] < lengths[:, None, None]
+  kept = mask & valid
+  np.testing.assert_array_equal(np.asarray(codes)[kept], given[kept])
+  drawn = ~mask & valid
+  wanted = np.asarray(small.scorer(decoder)(params, codes, lengths).log_prob)
+  np.testing.assert_allclose(
+      np.asarray(log_prob)[drawn], wanted[drawn], rtol=1e-4, atol=1e-5
+  )
+  assert np.ptp(np.asarray(codes)[0, 1:, 1:]) > 0
