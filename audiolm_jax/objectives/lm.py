@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -175,6 +175,10 @@ class BoundLM:
   def _unrolled(self):
     """The decoder and its parameters as steps want them, made once."""
     return generation.unroll(self.decoder, self.params)
+
+  def cast(self, kind: Literal['bfloat16', 'int8']) -> 'BoundLM':
+    """The same model with weights in fewer bits; see `generation.cast`."""
+    return dataclasses.replace(self, params=generation.cast(self.params, kind))
 
   def generate(
       self,

@@ -15,10 +15,12 @@ from audiolm_jax.ops.linear import einsum
 from audiolm_jax.ops.linear import ragged_dot
 from audiolm_jax.ops.linear import take
 from audiolm_jax.ops.linear import weight_norm
+from audiolm_jax.ops.weights import Int8Tensor
 from audiolm_jax.ops.weights import LoraTensor
 from audiolm_jax.ops.weights import map_weights
 from audiolm_jax.ops.weights import materialize
 from audiolm_jax.ops.weights import pack
 from audiolm_jax.ops.weights import PackedTensor
+from audiolm_jax.ops.weights import quantize
 from audiolm_jax.ops.weights import weight
 from audiolm_jax.ops.weights import Weight

@@ -1,6 +1,7 @@
 """Every multiplication by a weight: `einsum`, `conv`, `take`, `ragged_dot`.
 
-Each takes a plain array, a `LoraTensor` or a `PackedTensor` (ops/weights.py).
+Each takes a plain array, a `LoraTensor`, a `PackedTensor` or an `Int8Tensor`
+(ops/weights.py).
 The low-rank path multiplies by the factors one after the other, so that neither
 w + ab nor its gradient is ever formed.
 """
@@ -36,6 +37,8 @@ def einsum(subscripts: str, x: Array, w: weights.Weight) -> Array:
     merged = f'{left[count - 1:]},{right}->{out[count - 1:]}'
     y = einsum(merged, flat, w)
     return y.reshape(*x.shape[:count], *y.shape[1:])
+  if isinstance(w, weights.Int8Tensor):
+    return _einsum_int8(subscripts, x, w)
   if not isinstance(w, weights.LoraTensor):
     return jnp.einsum(subscripts, x, weights.materialize(w, x.dtype))
   last = right[-1]
@@ -55,6 +58,27 @@ def einsum(subscripts: str, x: Array, w: weights.Weight) -> Array:
       f'{middle},{second}->{out}', low, factors[1].astype(x.dtype)
   )
   return einsum(subscripts, x, w.w) + w.scale * update
+
+
+def _einsum_int8(subscripts, x, w):
+  """Scales what there is less of: the result, or x where outputs are summed."""
+  inputs, out = subscripts.split('->')
+  left, right = inputs.split(',')
+  letters = right[:-2] + right[-1]
+  scale = jnp.squeeze(w.scale, -2)
+  product = functools.partial(
+      jnp.einsum, preferred_element_type=jnp.float32, optimize=False
+  )
+  values = w.values.astype(x.dtype)
+  if set(letters) <= set(out):
+    y = product(subscripts, x, values)
+    y = product(f'{out},{letters}->{out}', y, scale)
+  elif set(letters) <= set(left):
+    scaled = product(f'{left},{letters}->{left}', x, scale)
+    y = product(subscripts, scaled.astype(x.dtype), values)
+  else:
+    y = product(subscripts, x, weights.materialize(w, x.dtype))
+  return y.astype(x.dtype)
 
 
 def conv(
@@ -304,6 +328,8 @@ def take(
   if isinstance(w, weights.PackedTensor):
     # The scale is shared by all rows, so rows are gathered packed.
     w = weights.PackedTensor(jnp.take(w.packed, ids, axis=0), w.scale[0])
+  elif isinstance(w, weights.Int8Tensor):
+    w = weights.Int8Tensor(jnp.take(w.values, ids, axis=0), w.scale[0])
   else:
     w = jnp.take(w, ids, axis=0)
   return weights.materialize(w, dtype)

@@ -1,4 +1,4 @@
-"""Weights as leaves: plain arrays, low-rank updates and packed integers.
+"""Weights as leaves: plain arrays, low-rank updates, 4 and 8-bit integers.
 
 Modules create and fetch every weight with `weight`, and multiply by it only
 through `ops.linear`. A parameter transform can therefore replace any leaf of a
@@ -11,7 +11,7 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int8, UInt8
 
 # Leading logical axes over which a weight is a batch of matrices (or vectors).
 # All other axes but the last are inputs, the last is the output.
@@ -65,12 +65,32 @@ class PackedTensor(flax.struct.PyTreeNode):
     return self.packed.ndim
 
 
-Weight = Array | LoraTensor | PackedTensor
+class Int8Tensor(flax.struct.PyTreeNode):
+  """An 8-bit weight with one scale for each output: values * scale.
+
+  Attributes:
+    values: [..., in, out] int8.
+    scale: [..., 1, out] float32, of the same rank as the weight.
+  """
+
+  values: Int8[Array, '*inputs out']
+  scale: Float[Array, '*ones out']
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.values.shape
+
+  @property
+  def ndim(self) -> int:
+    return self.values.ndim
+
+
+Weight = Array | LoraTensor | PackedTensor | Int8Tensor
 
 
 def is_weight(x) -> bool:
   """True for a leaf that stands for one whole weight."""
-  return isinstance(x, (LoraTensor, PackedTensor))
+  return isinstance(x, (LoraTensor, PackedTensor, Int8Tensor))
 
 
 def pack(w: Float[Array, '*inputs out']) -> PackedTensor:
@@ -88,6 +108,22 @@ def pack(w: Float[Array, '*inputs out']) -> PackedTensor:
   nibbles = (jnp.clip(jnp.round(w / scale), -8, 7) + 8).astype(jnp.uint8)
   low, high = jnp.split(nibbles, 2, axis=-1)
   return PackedTensor(packed=low | (high << 4), scale=scale)
+
+
+def quantize(w: Float[Array, '*inputs out']) -> Int8Tensor:
+  """Rounds a weight to 8 bits, symmetric, one scale per output and batch entry.
+
+  Each value changes by at most half its scale, 1 / 254 of its column's largest.
+
+  Raises:
+    ValueError: if the weight has fewer than two axes.
+  """
+  if w.ndim < 2:
+    raise ValueError(f'quantize needs >= 2 axes, got {w.shape}')
+  w = w.astype(jnp.float32)
+  largest = jnp.max(jnp.abs(w), axis=-2, keepdims=True)
+  scale = jnp.where(largest > 0, largest / 127, 1.0)
+  return Int8Tensor(jnp.round(w / scale).astype(jnp.int8), scale)
 
 
 def unpack(w: PackedTensor) -> Float[Array, '*inputs out']:
@@ -112,6 +148,8 @@ def materialize(w: Weight, dtype: jnp.dtype | None = None) -> Array:
     w = base + w.scale * update
   elif isinstance(w, PackedTensor):
     w = unpack(w)
+  elif isinstance(w, Int8Tensor):
+    w = w.values.astype(jnp.float32) * w.scale
   return w if dtype is None else w.astype(dtype)
 
 
@@ -155,5 +193,5 @@ def weight(
 
 
 def map_weights(function, tree, *rest):
-  """`jax.tree.map` that treats LoraTensor and PackedTensor as leaves."""
+  """`jax.tree.map` that treats the other kinds of leaves as leaves, too."""
   return jax.tree.map(function, tree, *rest, is_leaf=is_weight)

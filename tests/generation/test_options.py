@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import generation
+from audiolm_jax import ops
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.patterns import interleaving
@@ -205,3 +206,42 @@ def test_continue_prompts_asks_for_few_shapes():
       for n in range(33)
   }
   assert sizes == {0, 1, 2, 4, 8, 16, 32}
+
+
+@pytest.mark.parametrize('kind', ['bfloat16', 'int8'])
+def test_weights_in_fewer_bits(kind):
+  """Codes are those of the weights that the leaves stand for."""
+  decoder = decoder_lib.Decoder(
+      (70,) * K,
+      pattern=interleaving.Delay(),
+      backbone=small.stack(width=64, mlp={'activation': 'relu'}),
+  )
+  params = small.parameters(decoder, GIVEN, FULL)
+  params = jax.tree.map(lambda w: w / 4 if w.ndim > 1 else w, params)
+  cast = generation.cast(params, kind)
+  leaves = jax.tree.leaves(cast)
+  size = sum(x.nbytes for x in leaves)
+  whole = sum(x.nbytes for x in jax.tree.leaves(params))
+  # Matrices with a side of 8 stay as they are.
+  assert size < {'bfloat16': 0.6, 'int8': 0.4}[kind] * whole
+  np.testing.assert_array_equal(
+      cast['backbone']['layer_0']['mlp']['up'],
+      params['backbone']['layer_0']['mlp']['up'],
+  )
+  dense = jax.tree.map(
+      lambda w: w.astype(np.float32),
+      ops.map_weights(ops.materialize, cast),
+  )
+
+  def run(params):
+    return np.asarray(
+        quick.generate(decoder, params, GIVEN, MASK, FULL, KEY, GREEDY, 2).codes
+    )
+
+  found, exact = run(cast), run(params)
+  np.testing.assert_array_equal(found, run(dense))
+  same = (found == exact)[~MASK].mean()
+  print(f'{kind}: {same:.0%} of greedy codes equal those of fp32')
+  assert same > 0.5
+  # What is in fewer bits already stays.
+  jax.tree.map(np.testing.assert_array_equal, generation.cast(cast, kind), cast)
