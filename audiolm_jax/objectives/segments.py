@@ -14,6 +14,8 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax.decoders import segmented
+from audiolm_jax.generation import sampling
+from audiolm_jax.generation import segments
 from audiolm_jax.objectives import base
 from audiolm_jax.objectives import likelihood
 
@@ -173,3 +175,45 @@ class BoundSegments:
           bits, frames, out=np.full_like(bits, np.nan), where=frames > 0
       )
     return found
+
+  def generate(
+      self,
+      given: dict[str, Int[Array, 'B F K']],
+      lengths: dict[str, Int[Array, 'B']],
+      shown: dict[str, Int[Array, 'B']],
+      *,
+      seed: int = 0,
+      sampler: sampling.Sampler | None = None,
+  ) -> dict[str, Int[np.ndarray, 'B F K']]:
+    """Fills the segments from their beginnings.
+
+    Args:
+      given: codes of each segment, padded to the length of the result.
+      lengths: frames of each row's segments, what is given included.
+      shown: how many of them are given; what follows counts for nothing.
+      seed: the same seed gives the same codes.
+      sampler: how codes are drawn; None for the model's own distribution.
+
+    Raises:
+      ValueError: if not 0 <= shown <= lengths <= F.
+    """
+    masks = {}
+    for label, codes in given.items():
+      first, last = np.asarray(shown[label]), np.asarray(lengths[label])
+      wrong = (first < 0) | (first > last) | (last > codes.shape[1])
+      if wrong.any():
+        raise ValueError(
+            f'{label}: {first} of {last} frames given, {codes.shape[1]} in all'
+        )
+      mask = np.arange(codes.shape[1])[:, None] < first[:, None, None]
+      masks[label] = np.broadcast_to(mask, codes.shape)
+    codes, _ = segments.generate(
+        self.decoder,
+        self.params,
+        given,
+        masks,
+        lengths,
+        jax.random.key(seed),
+        sampler or sampling.Sampler(),
+    )
+    return {label: np.asarray(c) for label, c in codes.items()}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
+from audiolm_jax import loading
 from audiolm_jax import train
 from audiolm_jax.data import token_cache
 
@@ -86,3 +87,5 @@ def _train(name, tokens, workdir):
   bits = [results[f'eval/lm/bits_per_frame_codebook_{slot}'] for slot in slots]
   assert results['eval/lm/bits_per_frame'] == pytest.approx(sum(bits), rel=1e-4)
   assert bits == pytest.approx([10.0] * len(slots), abs=1.0)
+  # And it comes back from its work directory.
+  assert loading.load(workdir).decoder.predicted == slots

@@ -116,6 +116,29 @@ def test_terms_and_metrics_are_sums_of_the_scores(objective, variables):
     np.testing.assert_allclose(added, pair, rtol=1e-5)
 
 
+def test_generate_keeps_what_is_shown_and_repeats_with_its_seed(
+    objective, variables
+):
+  bound = objective.bind(variables)
+  given, lengths = objective._split(_batch())
+  shown = {'text': lengths['text'], 'speech': np.minimum(lengths['speech'], 1)}
+  codes = bound.generate(given, lengths, shown)
+  np.testing.assert_array_equal(
+      codes['speech'][:, 0][[0, 2]], given['speech'][:, 0][[0, 2]]
+  )
+  for label in given:
+    valid = np.arange(FRAMES[label]) < np.array(LENGTHS[label])[:, None]
+    assert (codes[label][~valid] == 0).all()
+    if label == 'text':
+      np.testing.assert_array_equal(codes[label][valid], given[label][valid])
+  again = bound.generate(given, lengths, shown)
+  other = bound.generate(given, lengths, shown, seed=1)
+  np.testing.assert_array_equal(codes['speech'], again['speech'])
+  assert (codes['speech'] != other['speech']).any()
+  with pytest.raises(ValueError, match='speech: .* 6 in all'):
+    bound.generate(given, lengths, {**shown, 'speech': lengths['speech'] + 1})
+
+
 def test_what_does_not_fit_is_refused():
   with pytest.raises(config.ConfigError, match="expected kind 'segments'"):
     _build(decoder={'kind': 'tokens', 'vocabularies': (V,)})
