@@ -141,10 +141,10 @@ def test_a_file_with_mxfp4_experts(tmp_path):
 def test_mid_size(tmp_path):
   pair = _pair(
       tmp_path,
-      vocab_size=5000,
+      vocab_size=2000,
       hidden_size=256,
       intermediate_size=256,
-      num_hidden_layers=6,
+      num_hidden_layers=4,
       num_attention_heads=8,
       num_key_value_heads=2,
       head_dim=32,

@@ -111,10 +111,10 @@ def test_mid_size(kind, tmp_path):
   pair = _pair(
       kind,
       tmp_path,
-      vocab_size=5000,
+      vocab_size=2000,
       hidden_size=256,
       intermediate_size=512,
-      num_hidden_layers=6,
+      num_hidden_layers=4,
       num_attention_heads=8,
       num_key_value_heads=4,
       head_dim=32,
