@@ -19,6 +19,7 @@ from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import initial
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders.heads import independent
+from audiolm_jax.generation import segments
 from audiolm_jax.objectives import base
 from audiolm_jax.objectives import likelihood
 
@@ -132,7 +133,9 @@ class LM(base.Objective):
 
   def bind(self, variables: base.Variables) -> 'BoundLM':
     params = nn.meta.unbox(variables['lm']['params'])
-    return BoundLM(self.decoder, params, self.frame_rate)
+    stage = isinstance(self.decoder, segmented.Staged)
+    bound = BoundStage if stage else BoundLM
+    return bound(self.decoder, params, self.frame_rate)
 
   def audio_seconds(self, batch: base.Batch) -> float:
     return float(np.sum(batch['lengths'])) / self.frame_rate
@@ -257,3 +260,50 @@ class BoundLM:
     if wrong[valid].any():
       raise ValueError('codes outside of their vocabularies')
     return codes, lengths
+
+
+class BoundStage(BoundLM):
+  """A stage of frames: it goes on from another stage's codes, frame for frame."""
+
+  def generate(
+      self,
+      codes: Int[Array, 'B F K'],
+      *,
+      lengths: Int[Array, 'B'] | None = None,
+      shown: Int[Array, 'B'] | None = None,
+      seed: int = 0,
+      sampler: generation.Sampler | None = None,
+  ) -> Int[np.ndarray, 'B F K']:
+    """Fills the slots that the stage predicts.
+
+    Args:
+      codes: of all frames; what is to be predicted counts for nothing.
+      lengths: frames of each row, F for all if not given.
+      shown: of how many leading frames (a prompt) all slots are given; 0 for
+        all rows if not given.
+      seed: the same seed gives the same codes.
+      sampler: how codes are drawn; None for the model's own distribution.
+
+    Raises:
+      ValueError: if codes, lengths or shown are out of range.
+    """
+    codes, lengths = self._check(codes, lengths)
+    if shown is None:
+      shown = np.zeros_like(lengths)
+    shown = np.asarray(shown)
+    if (shown < 0).any() or (shown > lengths).any():
+      raise ValueError(f'{shown} frames are given of {lengths}')
+    mask = np.arange(codes.shape[1])[:, None] < shown[:, None, None]
+    mask = np.broadcast_to(mask, codes.shape).copy()
+    predicted = list(self.decoder.predicted)
+    observed = np.setdiff1d(np.arange(codes.shape[2]), predicted)
+    mask[..., observed] = True
+    found, _ = segments.generate_stage(
+        *self._unrolled,
+        codes,
+        mask,
+        lengths,
+        jax.random.key(seed),
+        sampler or generation.Sampler(),
+    )
+    return np.asarray(found)

@@ -209,6 +209,29 @@ def test_stages_score_what_they_predict_given_what_they_observe(stages):
   assert abs(changed[0, 0, 1] - scores.log_prob[0, 0, 1]) > 1e-5
 
 
+def test_a_stage_fills_what_it_predicts(stages):
+  objective, variables = stages
+  bound, batch = objective.bind(variables), _batch(objective)
+  lengths, shown = batch['lengths'], np.array([2, 0, 0, 1])
+  codes = bound.generate(batch['codes'], lengths=lengths, shown=shown)
+  valid = np.arange(F) < lengths[:, None]
+  assert (codes[~valid] == 0).all()
+  np.testing.assert_array_equal(
+      codes[..., 0], np.where(valid, batch['codes'][..., 0], 0)
+  )
+  given = np.arange(F) < shown[:, None]
+  np.testing.assert_array_equal(codes[given], batch['codes'][given])
+  # What it is to predict counts for nothing; its seed does.
+  other = np.where(given[..., None], batch['codes'], 0)
+  other[..., 0] = batch['codes'][..., 0]
+  again = bound.generate(other, lengths=lengths, shown=shown)
+  np.testing.assert_array_equal(codes, again)
+  changed = bound.generate(other, lengths=lengths, shown=shown, seed=1)
+  assert (codes != changed).any()
+  with pytest.raises(ValueError, match='frames are given of'):
+    bound.generate(other, lengths=lengths, shown=lengths + 1)
+
+
 def test_a_decoder_of_something_else_is_refused():
   sequence = {'segments': ({'label': 'text', 'slots': (0,)},)}
   with pytest.raises(config.ConfigError, match="expected kind 'tokens'"):

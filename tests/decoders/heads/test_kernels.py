@@ -73,7 +73,7 @@ def test_at_picks_each_rows_slot_and_pads_with_no_probability():
     assert np.isneginf(found[row, size:]).all()
 
 
-@pytest.mark.parametrize('kind', ['plain', 'lora', 'packed'])
+@pytest.mark.parametrize('kind', ['plain', 'lora', 'packed', 'int8'])
 def test_tied_classifiers_are_rows_of_the_table(kind):
   rng = np.random.default_rng(0)
   table = rng.normal(size=(5 + 2, D)).astype(np.float32)
@@ -82,6 +82,8 @@ def test_tied_classifiers_are_rows_of_the_table(kind):
     table = ops.LoraTensor(table, a.astype(np.float32), b.astype(np.float32))
   elif kind == 'packed':
     table = ops.pack(jnp.asarray(table))
+  elif kind == 'int8':
+    table = ops.quantize(jnp.asarray(table))
   dense = np.asarray(ops.materialize(table))
   kernels = kernels_lib.tie(table, (2, 3))
   h = rng.normal(size=(4, D)).astype(np.float32)
