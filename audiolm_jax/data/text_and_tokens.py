@@ -1,5 +1,6 @@
 """Batches of clips with their texts: what is said, and how it sounds."""
 
+from collections.abc import Iterator
 import dataclasses
 import functools
 from typing import Annotated
@@ -49,10 +50,9 @@ class TextAndTokens:
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
   ) -> base.BatchSource:
     """See `CropSource`; raises CacheError for a cache that doesn't fit."""
-    cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
+    cache, chosen = self.select()
     visits = np.zeros(len(cache), int)
-    visits[cache.select(self.languages, self.limit)] = 1
-    visits[cache.frames > self.frames] = 0
+    visits[chosen] = 1
     return pipeline.CropSource(
         functools.partial(clip, self, cache),
         visits,
@@ -63,12 +63,42 @@ class TextAndTokens:
         buffer=self.buffer,
     )
 
+  def select(self) -> tuple[token_cache.TokenCache, np.ndarray]:
+    """The cache, and the indices of its clips that are read.
+
+    Raises:
+      token_cache.CacheError: for a cache that doesn't fit.
+    """
+    cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
+    chosen = cache.select(self.languages, self.limit)
+    return cache, chosen[cache.frames[chosen] <= self.frames]
+
+
+def whole_clips(
+    settings: TextAndTokens, batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """Every clip once, in batches of one shape.
+
+  Yields:
+    What `open` gives; the rows that fill up the last batch are empty and have
+    the id -1.
+  """
+  cache, chosen = settings.select()
+  for start in range(0, len(chosen), batch_size):
+    members = chosen[start : start + batch_size]
+    rows = [
+        {**clip(settings, cache, i, None), 'id': np.int32(i)} for i in members
+    ]
+    empty = {k: np.zeros_like(v) for k, v in rows[0].items()}
+    rows += [{**empty, 'id': np.int32(-1)}] * (batch_size - len(rows))
+    yield {k: np.stack([row[k] for row in rows]) for k in rows[0]}
+
 
 def clip(
     settings: TextAndTokens,
     cache: token_cache.TokenCache,
     index: int,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
 ) -> dict[str, np.ndarray]:
   """One row."""
   del rng  # Nothing is cropped.

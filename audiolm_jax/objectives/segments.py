@@ -90,7 +90,7 @@ class Segments(base.Objective):
     }
 
   def init(self, rng: Array) -> base.Variables:
-    codes, lengths = self._split(self.example_batch(1))
+    codes, lengths = self.split(self.example_batch(1))
     variables = self.decoder.init(rng, codes, lengths, method='score')
     return {'lm': {'params': variables['params'], 'state': {}}}
 
@@ -102,8 +102,10 @@ class Segments(base.Objective):
       batch[f'lengths/{segment.label}'] = np.zeros(batch_size, np.int32)
     return batch
 
-  def _split(self, batch):
-    """(codes, lengths) of each segment."""
+  def split(
+      self, batch: base.Batch
+  ) -> tuple[dict[str, Int[Array, 'B F K']], dict[str, Int[Array, 'B']]]:
+    """A batch's (codes, lengths), by label."""
     labels = [segment.label for segment in self._segments]
     return tuple(
         {k: batch[f'{name}/{k}'] for k in labels}
@@ -113,7 +115,7 @@ class Segments(base.Objective):
   def __call__(
       self, variables: base.Variables, batch: base.Batch, rng: Array
   ) -> base.Output:
-    codes, lengths = self._split(batch)
+    codes, lengths = self.split(batch)
     scores = self.decoder.apply(
         {'params': variables['lm']['params']},
         codes,

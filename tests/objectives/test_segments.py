@@ -8,7 +8,9 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import data
+from audiolm_jax import evaluation
 from audiolm_jax import objectives
+from audiolm_jax.data import pipeline
 from audiolm_jax.data import text_and_tokens
 from audiolm_jax.data import token_cache
 from tests.decoders import small
@@ -54,7 +56,7 @@ def _objective():
 @pytest.fixture(scope='module', name='variables')
 def _variables(objective):
   batch = objective.example_batch(1)
-  params = small.parameters(objective.decoder, *objective._split(batch))
+  params = small.parameters(objective.decoder, *objective.split(batch))
   return {'lm': {'params': params}}
 
 
@@ -76,7 +78,7 @@ def test_terms_and_metrics_are_sums_of_the_scores(objective, variables):
   run = small.quick_jit(objective.__call__)
   output = run(variables, batch, jax.random.key(0))
   bound = objective.bind(variables)
-  codes, lengths = objective._split(batch)
+  codes, lengths = objective.split(batch)
   scores = bound.score(codes, lengths).segments
   assert objective.loss_weights == {'nll_text': 0.5, 'nll_speech': 1.0}
   assert set(output.terms) == set(objective.loss_weights)
@@ -120,7 +122,7 @@ def test_generate_keeps_what_is_shown_and_repeats_with_its_seed(
     objective, variables
 ):
   bound = objective.bind(variables)
-  given, lengths = objective._split(_batch())
+  given, lengths = objective.split(_batch())
   shown = {'text': lengths['text'], 'speech': np.minimum(lengths['speech'], 1)}
   codes = bound.generate(given, lengths, shown)
   np.testing.assert_array_equal(
@@ -208,6 +210,46 @@ def test_clips_and_their_texts_come_in_the_shapes_of_training(cache, objective):
   assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
       k: (v.shape, v.dtype) for k, v in want.items()
   }
+
+
+def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
+  settings = config.kind(
+      evaluation.EVALUATORS,
+      'segments',
+      source={
+          'cache': str(cache),
+          'codebooks': 2,
+          'frames': FRAMES['speech'],
+          'text_bytes': FRAMES['text'],
+          'limit': 3,
+      },
+      batch_size=2,
+  )
+  built = config.build_kind(evaluation.EVALUATORS, settings)
+  scores = list(built.build(objective).run(variables))
+  names = [(s.name, s.item) for s in scores]
+  assert len(set(names)) == len(names) == 3 * (2 + 3)
+  bound = objective.bind(variables)
+  for index in range(3):
+    text = text_and_tokens.text_codes(TEXTS[index])[: FRAMES['text']]
+    speech = _codes(index)[:, :2]
+    clip = {'text': text, 'speech': speech}
+    lengths = {k: np.array([len(c)]) for k, c in clip.items()}
+    # Padded as they are there, for one compilation.
+    codes = {k: pipeline.pad([c], 1, FRAMES[k]) for k, c in clip.items()}
+    wanted = bound.score(codes, lengths).segments
+    for label, found in wanted.items():
+      mine = {s.name: s for s in scores if s.item == str(index)}
+      score = mine[f'{label}/bits_per_frame']
+      assert score.weight == len(clip[label])
+      total = -float(found.log_prob.sum()) / math.log(2)
+      assert score.sum == pytest.approx(total, rel=1e-4)
+      parts = [
+          s.sum
+          for name, s in mine.items()
+          if name.startswith(f'{label}/bits_per_frame_codebook')
+      ]
+      assert sum(parts) == pytest.approx(total, rel=1e-4)
 
 
 def test_text_codes_are_bytes():

@@ -1,0 +1,58 @@
+"""Text, then speech: the config builds, and its smallest size trains."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import train
+from audiolm_jax.data import token_cache
+from configs.lm import text_to_speech
+
+
+@pytest.mark.parametrize('arg', ['cpu', 'smoke'])
+def test_it_builds(arg):
+  settings = config.build(train.Config, text_to_speech.get_config(arg))
+  objective = settings.objective
+  shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
+  assert set(shapes) == set(settings.models)
+  assert objective.frames == {
+      'text': settings.data.text_bytes,
+      'speech': settings.data.frames,
+  }
+  source = settings.evaluators['segments'].source
+  assert (source.split, source.frames) == ('validation', settings.data.frames)
+  assert config.build(train.Config, config.to_config(settings)) == settings
+
+
+@pytest.mark.slow
+def test_a_smoke_run_trains_and_is_scored(tmp_path):
+  directory = tmp_path / 'tokens'
+  spec = {'slots': [{'codebook': k, 'vocabulary': 1024} for k in range(4)]}
+  clips = {'train': 6, 'validation': 3}
+  identity = token_cache.Identity('hash', 'nowhere', spec, 'made_up', (), clips)
+  writer = token_cache.Writer(directory, identity)
+  rng = np.random.default_rng(0)
+  for split, part, indices in writer.missing():
+    examples = [
+        token_cache.Example(
+            rng.integers(0, 1024, (rng.integers(5, 20), 4)).astype(np.int32),
+            samples=320,
+            factors={'id': f'{split}{i}', 'text': f'clip {i}'},
+        )
+        for i in indices
+    ]
+    writer.write(split, part, examples)
+  assert writer.finish()
+  values = text_to_speech.get_config('smoke')
+  values.data.cache = str(directory)
+  values.evaluators.segments.source.cache = str(directory)
+  values.batch_size = 2
+  values.steps = values.eval_every = 2
+  results = train.train(values, tmp_path / 'run')
+  # Nothing has been learnt of uniform codes, nor of bytes.
+  assert results['eval/segments/speech/bits_per_frame'] == pytest.approx(
+      40, abs=2
+  )
+  assert results['eval/segments/text/bits_per_frame'] == pytest.approx(8, abs=1)
