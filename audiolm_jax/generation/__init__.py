@@ -11,5 +11,6 @@ from audiolm_jax.generation.steps import State
 from audiolm_jax.generation.steps import step
 from audiolm_jax.generation.steps import Stop
 from audiolm_jax.generation.steps import take_prompts
+from audiolm_jax.generation.stream import stream
 from audiolm_jax.generation.weights import cast
 from audiolm_jax.generation.weights import unroll

@@ -85,7 +85,7 @@ def generate(
     prompt_frames: of the leading frames that are given in full in a row, at
       most so many are taken in at once instead of step by step. Only speed
       depends on it, and what `log_prob` tells.
-    context: see the backbone.
+    context: see the backbone, or `Decoder.context`.
     null_context: what replaces it where conditions are dropped; if not None,
       predictions are guided.
     guidance: see `guidance.combine`.
@@ -101,6 +101,8 @@ def generate(
   pattern = decoder.pattern
   count = pattern.steps(frames, slots)
   guided = null_context is not None
+  if guided:
+    context = guidance_lib.pair(context, null_context)
   state = steps.start(
       decoder,
       lengths,
@@ -109,9 +111,9 @@ def generate(
       keep=keep,
       guided=guided,
       window=sampler.repetition_window,
+      params=params,
+      context=context,
   )
-  if guided:
-    context = guidance_lib.pair(context, null_context)
   codes = jnp.zeros(given.shape, jnp.int32)
   log_prob = jnp.zeros(given.shape, jnp.float32)
   if prompt_frames and count:

@@ -68,6 +68,8 @@ def start(
     keep: int = 0,
     guided: bool = False,
     window: int = 0,
+    params: Any = None,
+    context: streaming.Context = None,
 ) -> State:
   """The state before the first step.
 
@@ -81,14 +83,19 @@ def start(
     keep: first steps that stay in sight beside them.
     guided: whether there are rows without conditions, too.
     window: the sampler's `repetition_window`.
+    params: the decoder's parameters, where it has conditions.
+    context: see `step`: what it puts before the first step is taken in.
   """
   batch, slots = frames.shape[0], len(decoder.vocabularies)
   rows = jnp.arange(batch)
   step = jnp.zeros(batch, jnp.int32)
   _, slot = decoder.pattern.cells(step, slots, frames)
   none = jnp.zeros((batch, decoder.group), jnp.int32)
+  cache = decoder.initial_state((1 + guided) * batch, room, keep)
+  if context is not None and 'prefix' in context:
+    cache = decoder.apply({'params': params}, cache, context, method='begin')
   return State(
-      cache=decoder.initial_state((1 + guided) * batch, room, keep),
+      cache=cache,
       codes=none,
       slots=jnp.broadcast_to(slot, none.shape),
       exists=none.astype(bool),

@@ -1,5 +1,6 @@
 """Autoregressive language modelling of token frames."""
 
+from collections.abc import Iterator
 import dataclasses
 import functools
 import math
@@ -238,6 +239,41 @@ class BoundLM:
         **options,
     )
     return np.asarray(found.codes)
+
+  def stream(
+      self,
+      prompt: Int[Array, 'P K'],
+      frames: int | None,
+      *,
+      seed: int = 0,
+      sampler: generation.Sampler | None = None,
+      **options,
+  ) -> Iterator[Int[np.ndarray, 'K']]:
+    """The frames of `generate` for one row, each as soon as it is known.
+
+    Args:
+      prompt: the frames to continue, which come first.
+      frames: how many in all; None for no end, which needs a `room`.
+      seed: see `generate`.
+      sampler: likewise.
+      **options: likewise.
+
+    Raises:
+      ValueError: if frames < P, codes are out of range, or the pattern cannot
+        go on without an end.
+    """
+    codes, _ = self._check(np.asarray(prompt)[None], None)
+    if frames is not None and frames < len(prompt):
+      raise ValueError(f'frames = {frames} < the prompt has: {len(prompt)}')
+    key = jax.random.key(seed)
+    return generation.stream(
+        *self._unrolled,
+        codes[0],
+        frames,
+        key,
+        sampler or generation.Sampler(),
+        **options,
+    )
 
   def _check(self, codes, lengths):
     """Host arrays, checked: JAX would clip what is out of range silently."""

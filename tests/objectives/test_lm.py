@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
+from audiolm_jax import generation
 from audiolm_jax import objectives
 
 
@@ -108,6 +109,28 @@ def test_generate_keeps_prompts_and_repeats_with_its_seed(bound):
   np.testing.assert_array_equal(codes, bound.generate(prompt, 6, **kwargs))
   assert (codes != bound.generate(prompt, 6, seed=1, **kwargs)).any()
   assert bound.generate(prompt[:, :0], 4).shape == (2, 4, 2)
+
+
+def test_stream_gives_the_frames_of_generate(bound):
+  prompt = _batch()['codes'][:1, :3]
+  sampler = generation.Sampler(temperature=5.0)
+  frames = list(bound.stream(prompt[0], 6, seed=3, sampler=sampler))
+  codes = bound.generate(prompt, 6, seed=3, temperature=5.0)
+  np.testing.assert_array_equal(frames, codes[0])
+  with pytest.raises(ValueError, match='outside of their vocabularies'):
+    bound.stream(prompt[0] - 9, 6)
+  with pytest.raises(ValueError, match='frames = 2 < the prompt'):
+    bound.stream(prompt[0], 2)
+
+
+def test_cast_changes_the_parameters_alone(bound):
+  cast = bound.cast('int8')
+  assert cast.decoder == bound.decoder
+  jax.tree.map(
+      np.testing.assert_array_equal,
+      cast.params,
+      generation.cast(bound.params, 'int8'),
+  )
 
 
 @pytest.mark.parametrize(

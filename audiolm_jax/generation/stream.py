@@ -1,0 +1,133 @@
+"""A stream of frames, each given out as soon as all of its slots are drawn."""
+
+from collections.abc import Iterator
+import functools
+from typing import Any
+
+import jax
+from jaxtyping import Array, Int
+import numpy as np
+
+from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.generation import guidance as guidance_lib
+from audiolm_jax.generation import sampling
+from audiolm_jax.generation import steps
+from audiolm_jax.generation import weights
+from audiolm_jax.streaming import base as streaming
+
+_step = jax.jit(
+    steps.step,
+    static_argnames=('decoder', 'sampler', 'stop'),
+    donate_argnames='state',
+)
+_take_prompts = jax.jit(
+    steps.take_prompts,
+    static_argnames=('decoder', 'most', 'guided'),
+    donate_argnames='state',
+)
+
+
+def stream(
+    decoder: decoder_lib.Decoder,
+    params: Any,
+    prompt: Int[np.ndarray, 'P K'],
+    frames: int | None,
+    rng: Array,
+    sampler: sampling.Sampler,
+    *,
+    context: streaming.Context = None,
+    null_context: streaming.Context = None,
+    guidance: float = 1.0,
+    stop: steps.Stop | None = None,
+    room: int | None = None,
+    keep: int = 0,
+) -> Iterator[Int[np.ndarray, 'K']]:
+  """The frames of one row, the prompt's first.
+
+  They are those of `generate` with the same arguments.
+
+  Args:
+    decoder: what generates; see `weights.unroll`.
+    params: its parameters.
+    prompt: how the row begins.
+    frames: the row's length, prompt included; None for no end.
+    rng: a key.
+    sampler: how codes are drawn.
+    context: see `generate`, as what follows.
+    null_context: likewise.
+    guidance: likewise.
+    stop: likewise.
+    room: likewise; needed where there is no end.
+    keep: likewise.
+
+  Raises:
+    ValueError: without an end, if there is no room, or the pattern must know
+      the end beforehand; for a `stop` in such a pattern.
+  """
+  decoder, params = weights.unroll(decoder, params)
+  slots, pattern = len(decoder.vocabularies), decoder.pattern
+  if frames is None and (room is None or not pattern.streamable):
+    raise ValueError('a stream without an end needs a room and such a pattern')
+  total = steps.ENDLESS if frames is None else frames
+  guided = null_context is not None
+  if guided:
+    context = guidance_lib.pair(context, null_context)
+  state = steps.start(
+      decoder,
+      np.array([total], np.int32),
+      room or max(pattern.steps(total, slots), 1),
+      rng,
+      keep=keep,
+      guided=guided,
+      window=sampler.repetition_window,
+  )
+  # A fresh state may use one zero for several leaves: it could not be donated.
+  state = jax.tree.map(functools.partial(jax.numpy.array, copy=True), state)
+  if len(prompt):
+    state, _ = _take_prompts(
+        decoder,
+        params,
+        state,
+        prompt[None],
+        np.array([len(prompt)], np.int32),
+        len(prompt),
+        context,
+        guided,
+    )
+  # Codes of frames that are not given out yet, and how many each has.
+  codes = {f: np.array(code) for f, code in enumerate(prompt)}
+  missing = dict.fromkeys(codes, 0)
+  begun = int(state.step[0])
+  out, number = 0, begun
+  while out < total:
+    while missing.get(out, slots) == 0:
+      yield codes.pop(out)
+      del missing[out]
+      out += 1
+    if out >= total:
+      return
+    frame, slot = pattern.cells(np.array([number]), slots, np.array([total]))
+    given = np.zeros(frame.shape, np.int32)
+    mask = (frame >= 0) & (frame < len(prompt))
+    given[mask] = prompt[frame[mask], slot[mask]]
+    state, drawn, _ = _step(
+        decoder,
+        params,
+        sampler,
+        state,
+        given,
+        mask,
+        context=context,
+        guidance=guidance if guided else None,
+        stop=stop,
+    )
+    if stop is not None:
+      total = int(state.frames[0])
+    drawn = np.asarray(drawn)
+    for f, s, code, known in zip(
+        frame[0], slot[0], drawn[0], mask[0], strict=True
+    ):
+      if 0 <= f < total and not known:
+        codes.setdefault(f, np.zeros(slots, np.int32))[s] = code
+        missing[f] = missing.get(f, slots) - 1
+    number += 1

@@ -1,0 +1,179 @@
+"""The tool, with a tiny language model of a tiny codec's tokens."""
+
+import importlib.util
+import os
+import pathlib
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from audiolm_jax import loading
+from audiolm_jax.audio import files
+from audiolm_jax.audio import resample
+from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.objectives import lm as lm_lib
+from audiolm_jax.patterns import interleaving
+from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import bound
+from tests.decoders import small
+from tests.tokenizers import tiny
+
+_PATH = pathlib.Path(__file__).parents[2] / 'tools/generate.py'
+RATE, HOP = tiny.RATE, tiny.HOP
+# In frames: of the prompt, and what is added.
+PROMPT, MORE = 5, 9
+SECONDS = f'--seconds={MORE * HOP / RATE}'
+
+
+@pytest.fixture(name='tool', scope='module')
+def _tool():
+  spec = importlib.util.spec_from_file_location('generate_tool', _PATH)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(name='model', scope='module')
+def _model():
+  # Two of the codec's three codebooks.
+  decoder = decoder_lib.Decoder(
+      (8, 8), pattern=interleaving.Delay(), backbone=small.stack()
+  )
+  codes = np.zeros((1, 4, 2), np.int32)
+  params = small.parameters(decoder, codes, np.array([4]))
+  return lm_lib.BoundLM(decoder, params, RATE / HOP)
+
+
+@pytest.fixture(name='codec', scope='module')
+def _codec():
+  return bound.BoundTokenizer(*tiny.codec('state'))
+
+
+@pytest.fixture(name='run')
+def _run(tool, model, codec, monkeypatch):
+  found = {'lm': model, 'text': object()}
+  codecs = {'lm': codec}
+  other = bound.BoundTokenizer(*tiny.codec('continuous'))
+  monkeypatch.setattr(loading, 'load', found.__getitem__)
+  monkeypatch.setattr(loading, 'load_tokenizer', codecs.__getitem__)
+  monkeypatch.setattr(loading, 'load_codec', {'other': other}.__getitem__)
+
+  def run(*arguments):
+    return tool.main(['--model=lm', SECONDS, *map(str, arguments)])
+
+  return run
+
+
+@pytest.fixture(name='prompt', scope='module')
+def _prompt(tmp_path_factory):
+  """Stereo at another rate, ending within a frame."""
+  rng = np.random.default_rng(0)
+  samples = (PROMPT * HOP + 7) * 5
+  path = tmp_path_factory.mktemp('prompt') / 'x.wav'
+  audio = rng.uniform(-0.5, 0.5, (samples, 2)).astype(np.float32)
+  files.write(path, audio, 5 * RATE)
+  return path
+
+
+def test_a_prompt_is_continued_and_a_stream_is_the_same(
+    run, prompt, model, codec, tmp_path, capsys
+):
+  whole, stream = tmp_path / 'whole.wav', tmp_path / 'stream.flac'
+  assert run(f'--prompt={prompt}', f'--out={whole}') == 0
+  assert 'whole.wav: 0.14 s of audio, 0.05 s of it' in capsys.readouterr().err
+  assert run(f'--prompt={prompt}', f'--out={stream}', '--stream') == 0
+  (sound, rate), (streamed, _) = files.read(whole), files.read(stream)
+  assert rate == RATE and sound.shape == ((PROMPT + MORE) * HOP, 1)
+  # 16 bits, whose last may fall either way.
+  np.testing.assert_allclose(streamed, sound, atol=1.1 / 2**15)
+  assert np.abs(sound[PROMPT * HOP :]).max() > 0.01
+  # The prompt is what the codec makes of it, mixed and resampled.
+  mono = resample.remix(files.read(prompt)[0], 1)
+  mono = resample.resample(mono, 5 * RATE, RATE)[: PROMPT * HOP]
+  codes = codec.encode(mono[None]).codes[..., :2]
+  codes = model.generate(codes, PROMPT + MORE)
+  samples = np.array([(PROMPT + MORE) * HOP])
+  expected, _ = codec.decode(base.Tokens(lengths=samples, codes=codes))
+  expected = np.clip(expected[0], -1, 1)
+  np.testing.assert_allclose(sound, expected, atol=1.1 / 2**15)
+
+
+def test_seeds_and_samplers(run, tmp_path):
+  def sound(*arguments):
+    path = tmp_path / 'x.wav'
+    assert run(f'--out={path}', *arguments) == 0
+    return files.read(path)[0]
+
+  first = sound('--seed=1')
+  assert first.shape == (MORE * HOP, 1)
+  np.testing.assert_array_equal(first, sound('--seed=1'))
+  assert (first != sound('--seed=2')).any()
+  # One code to choose from: seeds do not matter.
+  np.testing.assert_array_equal(
+      sound('--seed=1', '--top_k=1'), sound('--seed=2', '--temperature=0')
+  )
+
+
+class _Piped:
+  """Stands for sys.stdout with a pipe behind it."""
+
+  def __init__(self, file):
+    self.buffer = file
+
+  def fileno(self):
+    return self.buffer.fileno()
+
+
+def test_audio_comes_while_it_is_generated(run, monkeypatch):
+  """Without an end, until who listens goes away."""
+  drain, sink = os.pipe()
+  monkeypatch.setattr(sys, 'stdout', _Piped(open(sink, 'wb')))
+  status = []
+  thread = threading.Thread(
+      target=lambda: status.append(
+          run('--seconds=inf', '--stream', '--out=-', '--room_seconds=0.1')
+      )
+  )
+  thread.start()
+  with open(drain, 'rb') as out:
+    # Longer than the room of 10 frames; raw 16-bit samples.
+    samples = np.frombuffer(out.read(2 * 30 * HOP), '<i2')
+  thread.join(timeout=60)
+  assert status == [1]
+  assert np.abs(samples).max() > 100
+
+
+def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
+  out = f'--out={tmp_path / "x.wav"}'
+  bad = tmp_path / 'bad.wav'
+  bad.write_text('no audio')
+  for message, *arguments in (
+      ('trained without text', out, '--text=hello'),
+      ('--guidance: lm was trained without', out, '--guidance=3'),
+      ('does not continue', out, '--model=text'),
+      ('has continuous ones', out, '--tokenizer=other'),
+      ('bad.wav: cannot be decoded', out, f'--prompt={bad}'),
+      ('expected .wav or .flac', f'--out={tmp_path / "x.mp3"}'),
+      ('top_p', out, '--top_p=2'),
+  ):
+    with pytest.raises(SystemExit, match=message):
+      run(*arguments)
+  for message, *arguments in (
+      ('no such file', out, '--prompt=nowhere.wav'),
+      ('needs --stream', out, '--seconds=inf'),
+      ('invalid _seconds value', out, '--seconds=-1'),
+  ):
+    with pytest.raises(SystemExit, match='2'):
+      run(*arguments)
+    assert message in capsys.readouterr().err
+  assert os.listdir(tmp_path) == ['bad.wav']
+
+
+def test_a_prompt_shorter_than_a_frame_is_none(run, tmp_path, capsys):
+  path, out = tmp_path / 'x.wav', tmp_path / 'y.wav'
+  files.write(path, np.zeros((HOP - 1, 1), np.float32), RATE)
+  assert run(f'--prompt={path}', f'--out={out}') == 0
+  assert 'shorter than a frame' in capsys.readouterr().err
+  assert files.read(out)[0].shape == (MORE * HOP, 1)

@@ -1,0 +1,274 @@
+"""Audio from a language model, from nothing or as the continuation of audio.
+
+  python tools/generate.py --model=runs/quickstart/lm --prompt=in.wav \\
+      --seconds=10 --out=out.wav
+  python tools/generate.py --model=runs/quickstart/lm --seconds=inf --stream \\
+      --out=- | aplay -f S16_LE -r 16000
+
+--model is the work directory of a language model, whose token cache says which
+codec speaks its tokens (--tokenizer=DIR: another place where that one is). The
+prompt may have any rate, number of channels and length; its whole frames are
+encoded, --seconds are added, and all of it is written. With --stream audio is
+written while it is generated, the first of it as soon as the pattern of the
+codebooks allows; it is the same audio for the same seed. An --out of - writes
+16-bit samples without a header to stdout.
+"""
+
+import argparse
+import math
+import os
+import pathlib
+import sys
+import time
+
+from audiolm_jax.training import launch
+
+_PIPE = '-'
+# What an endless stream keeps in sight.
+_ROOM_SECONDS = 30.0
+
+
+def _say(text: str) -> None:
+  """Stdout may be a pipe of audio."""
+  print(text, file=sys.stderr, flush=True)
+
+
+def _load(options):
+  """(language model, tokenizer), which must fit each other."""
+  # Late, as it takes seconds: wrong arguments are told at once.
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.objectives import lm as lm_lib  # pylint: disable=g-import-not-at-top
+
+  lm = loading.load(options.model)
+  if not isinstance(lm, lm_lib.BoundLM) or not hasattr(lm.decoder, 'pattern'):
+    raise config.ConfigError(
+        f'--model={options.model} holds a {type(lm).__name__} that does not'
+        ' continue audio tokens.'
+    )
+  for name in ('text', 'guidance'):
+    if getattr(options, name) is not None:
+      raise config.ConfigError(
+          f'--{name}: {options.model} was trained without text or other'
+          ' conditions.'
+      )
+  if options.tokenizer:
+    tokenizer = loading.load_codec(options.tokenizer)
+  else:
+    tokenizer = loading.load_tokenizer(options.model)
+  wanted = tuple(lm.decoder.vocabularies)
+  found = tuple(tokenizer.spec.vocabularies)
+  if found[: len(wanted)] != wanted:
+    raise config.ConfigError(
+        f'{options.model} speaks tokens of vocabularies {wanted}, but the'
+        f' tokenizer has {found or "continuous ones"}.'
+    )
+  if options.weights != 'float32':
+    lm = lm.cast(options.weights)
+  return lm, tokenizer
+
+
+def _read_prompt(tokenizer, path, slots):
+  """Codes [P, K] of the whole frames of an audio file, or of stdin."""
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
+
+  spec = tokenizer.spec
+  if path is None:
+    return np.zeros((0, slots), np.int32)
+  with streams.opened(
+      path, rate=spec.sample_rate, channels=spec.channels
+  ) as stream:
+    empty = np.zeros((0, spec.channels), np.float32)
+    audio = np.concatenate([empty, *stream.blocks])
+  if not np.isfinite(audio).all():
+    raise files.AudioFileError(f'{path}: NaN or infinite samples.')
+  audio = audio[: len(audio) // spec.hop * spec.hop]
+  if not len(audio):
+    _say(f'{path}: shorter than a frame ({spec.hop} samples); no prompt.')
+    return np.zeros((0, slots), np.int32)
+  codes = tokenizer.encode(audio[None]).codes[0]
+  return np.asarray(codes[: len(audio) // spec.hop, :slots], np.int32)
+
+
+def _sampler(options):
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
+
+  names = (
+      'temperature',
+      'top_k',
+      'top_p',
+      'min_p',
+      'repetition_penalty',
+      'repetition_window',
+  )
+  values = {name: getattr(options, name) for name in names}
+  return config.build(generation.Sampler, values)
+
+
+def _frames(options, lm, tokenizer, prompt):
+  """(frames of the result or None for no end, frames that stay in sight)."""
+  rate = tokenizer.spec.frame_rate
+  seconds = options.room_seconds
+  if options.seconds == math.inf:
+    return None, math.ceil((seconds or _ROOM_SECONDS) * rate)
+  room = None
+  if seconds:
+    # In steps: a pattern may take several for a frame.
+    slots = len(lm.decoder.vocabularies)
+    room = lm.decoder.pattern.steps(math.ceil(seconds * rate), slots)
+  return len(prompt) + round(options.seconds * rate), room
+
+
+def run(options) -> int:
+  """Generates, and says what it took."""
+  from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
+
+  sampler = _sampler(options)
+  lm, tokenizer = _load(options)
+  spec = tokenizer.spec
+  start = time.monotonic()
+  prompt = _read_prompt(tokenizer, options.prompt, len(lm.decoder.vocabularies))
+  frames, room = _frames(options, lm, tokenizer, prompt)
+  room = {'room': room, 'keep': options.keep}
+  first = None
+  with streams.create(
+      options.out,
+      spec.sample_rate,
+      spec.channels,
+      samples=None if frames is None else frames * spec.hop,
+      raw=options.out == _PIPE,
+  ) as writer:
+
+    def write(audio):
+      nonlocal first
+      first = first or time.monotonic() - start
+      writer.write(audio[0])
+
+    make = _stream if options.stream else _whole
+    make(lm, tokenizer, prompt, frames, options.seed, sampler, write, **room)
+  elapsed = time.monotonic() - start
+  name = 'standard output' if options.out == _PIPE else options.out
+  _say(
+      f'{name}: {writer.samples / spec.sample_rate:.2f} s of audio,'
+      f' {len(prompt) / spec.frame_rate:.2f} s of it the prompt, in'
+      f' {elapsed:.1f} s; the first after {first or elapsed:.2f} s'
+  )
+  return 0
+
+
+def _whole(lm, tokenizer, prompt, frames, seed, sampler, write, **room):
+  """All codes, and then all audio."""
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  from audiolm_jax.tokenizers import base  # pylint: disable=g-import-not-at-top
+
+  codes = lm.generate(prompt[None], frames, seed=seed, sampler=sampler, **room)
+  samples = np.array([frames * tokenizer.spec.hop])
+  audio, _ = tokenizer.decode(base.Tokens(lengths=samples, codes=codes))
+  write(audio)
+
+
+def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **room):
+  """The audio of every frame as soon as the codec can tell."""
+  from audiolm_jax.tokenizers import long  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
+
+  spec = tokenizer.spec
+  coder = long.Coder(
+      tokenizer.tokenizer,
+      tokenizer.variables,
+      # As small as the codec's steps may be.
+      long.Settings(block_seconds=spec.hop / spec.sample_rate),
+  )
+  codes = lm.stream(prompt, frames, seed=seed, sampler=sampler, **room)
+  blocks = (
+      token_files.Block(samples=spec.hop, codes=frame[None, None])
+      for frame in codes
+  )
+  coder.decode(blocks, write)
+
+
+def _seconds(text: str) -> float:
+  value = float(text)
+  if not value >= 0:
+    raise ValueError
+  return value
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add('--model', required=True, metavar='DIR', help='of a language model')
+  add('--tokenizer', metavar='DIR', help='where its codec is')
+  add('--prompt', help='audio to continue; - for stdin')
+  add('--text', help='what to say, for models that take text')
+  add(
+      '--seconds',
+      type=_seconds,
+      default=10.0,
+      help='to add to the prompt; inf for no end, with --stream',
+  )
+  add('--out', required=True, help='.wav, .flac, or - for stdout')
+  add('--stream', action='store_true', help='write while generating')
+  add('--seed', type=int, default=0)
+  add('--temperature', type=float, default=1.0, help='0 for the likeliest')
+  add('--top_k', type=int)
+  add('--top_p', type=float, default=1.0)
+  add('--min_p', type=float, default=0.0)
+  add('--repetition_penalty', type=float, default=1.0)
+  add('--repetition_window', type=int, default=0)
+  add('--guidance', type=float, help='of models with conditions')
+  add(
+      '--room_seconds',
+      type=_seconds,
+      help='what attention keeps in sight; default: all, and'
+      f' {_ROOM_SECONDS:g} without an end',
+  )
+  add('--keep', type=int, default=0, help='first steps that stay in sight')
+  add(
+      '--weights',
+      choices=('float32', 'bfloat16', 'int8'),
+      default='float32',
+  )
+  return parser
+
+
+def main(argv: list[str]) -> int:
+  parser = _parser()
+  options = parser.parse_args(argv)
+  if options.seconds == math.inf and not options.stream:
+    parser.error('--seconds=inf needs --stream')
+  if options.prompt not in (None, _PIPE):
+    if not pathlib.Path(options.prompt).is_file():
+      parser.error(f'--prompt={options.prompt}: no such file')
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.tokenizers import long  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.training import checkpoints  # pylint: disable=g-import-not-at-top
+
+  try:
+    return run(options)
+  except BrokenPipeError:
+    # Who reads has gone. Python would complain again on flushing.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+  except (
+      config.ConfigError,
+      checkpoints.CheckpointError,
+      files.AudioFileError,
+      long.LongFileError,
+      OSError,
+  ) as error:
+    sys.exit(f'generate: {error}')
+
+
+if __name__ == '__main__':
+  launch.reexecute()
+  sys.exit(main(sys.argv[1:]))
