@@ -11,6 +11,7 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import patterns
 from audiolm_jax.decoders import backbones
+from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import embedding as embedding_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import stack
@@ -49,6 +50,7 @@ class Steps(nn.Module):
     head: scores and samples the codes of a step.
     tie: whether the head's classifiers are the embeddings.
     embedding_scale: what a step's embedding is multiplied by.
+    conditions: what it is told beside the codes, by name.
   """
 
   vocabularies: Annotated[tuple[int, ...], config.Range(min=1)]
@@ -60,8 +62,20 @@ class Steps(nn.Module):
   )
   tie: bool = False
   embedding_scale: float = 1.0
+  conditions: Annotated[
+      Any,
+      config.Named(
+          Annotated[Any, config.Kind(lambda: conditioners.CONDITIONERS)]
+      ),
+  ] = flax.core.FrozenDict()
+
+  def __post_init__(self):
+    # Hashed, as the whole decoder is, where functions are compiled for it.
+    self.conditions = flax.core.freeze(dict(self.conditions))
+    super().__post_init__()
 
   def setup(self):
+    conditioners.fit(self.conditions, self.backbone)
     self.embedding = embedding_lib.Embedding(
         self.vocabularies, self.backbone.width, self.backbone.dtype
     )
@@ -90,8 +104,56 @@ class Steps(nn.Module):
       room: steps that attention without a window keeps in sight.
       keep: first steps that stay in sight beside them.
     """
+    # What conditions put before the first step stays in sight.
+    keep += conditioners.positions(self.conditions)
     backbone = self.backbone.with_room(room, keep)
     return backbone.initial_state(batch, backbone.output_spec(None))
+
+  def context(
+      self, conditions: conditioners.Conditions | None, batch: int
+  ) -> dict[str, Array]:
+    """What the other methods take as `context`, computed once.
+
+    Args:
+      conditions: by name, as their sources prepare them. Those that are not
+        given are dropped in all rows, as in training: None for the context of
+        unconditional predictions.
+      batch: rows.
+
+    Raises:
+      ValueError: for a condition that the decoder does not have.
+    """
+    conditions = conditions or {}
+    if not set(conditions) <= set(self.conditions):
+      raise ValueError(
+          f'conditions {sorted(conditions)}, but the decoder has'
+          f' {sorted(self.conditions)}'
+      )
+    dtype = jnp.dtype(self.backbone.dtype)
+    found = []
+    for name, module in sorted(self.conditions.items()):
+      given = conditions.get(name) or module.source.prepare([None] * batch)
+      vectors = module(
+          jnp.asarray(given['values']),
+          jnp.asarray(given['lengths']),
+          self.backbone.width,
+          dtype,
+      )
+      found.append((module.how, vectors))
+    return conditioners.context(found)
+
+  def begin(self, state: Any, context: streaming.Context) -> Any:
+    """The state before the first step, after what conditions put before it.
+
+    Args:
+      state: of `initial_state`.
+      context: of `context`.
+    """
+    if context is None or 'prefix' not in context:
+      return state
+    x, lengths = context['prefix'], context['prefix_lengths']
+    mask = streaming.length_mask(lengths, x.shape[1])
+    return self.backbone.transform(x, mask, state, context).state
 
   def sample(
       self,
@@ -115,6 +177,14 @@ class Steps(nn.Module):
         self.space,
         self._table(),
     )
+
+  def _context(self, context, conditions, batch):
+    """The context of whole sequences."""
+    if context is None and self.conditions:
+      return self.context(conditions, batch)
+    if conditions:
+      raise ValueError('conditions beside a context, or of a decoder without')
+    return context
 
   def _table(self) -> ops.Weight | None:
     return self.embedding.table() if self.tie else None
@@ -149,13 +219,36 @@ class Steps(nn.Module):
     )
     if packing is not None and not isinstance(add, int):
       add = packing.pack(jnp.broadcast_to(add, x.shape))
-    output = self.backbone.transform(x + add, mask, context=context)
+    output = self._whole(x + add, mask, context)
     if packing is not None:
       output = output.replace(y=packing.unpack(output.y))
     return output
 
+  def _whole(self, x, mask, context):
+    """The backbone's outputs for all steps [B, N, D] of a sequence."""
+    x = _add(x, context)
+    if context is None or 'prefix' not in context:
+      return self.backbone.transform(x, mask, context=context)
+    prefix, lengths = context['prefix'], context['prefix_lengths']
+    count = lengths + jnp.sum(mask, axis=1)
+    x = conditioners.join(prefix, lengths, x)
+    whole = streaming.length_mask(count, x.shape[1])
+    output = self.backbone.transform(x, whole, context=context)
+    own = conditioners.part(output.y, lengths, mask.shape[1])
+    return output.replace(y=own)
+
+  def _count(self, mask, context):
+    """How many positions of each row the backbone's losses are sums of."""
+    count = jnp.sum(mask, axis=1)
+    if context is not None and 'prefix' in context:
+      count += context['prefix_lengths']
+    return count
+
   def _take(self, state, x, mask, context):
     """The output at each row's last valid position, and the next state."""
+    if context is None and self.conditions:
+      raise ValueError('steps need a context: see Decoder.context')
+    x = _add(x, context)
     if mask is None:
       mask = jnp.ones(x.shape[:2], bool)
     output = self.backbone.transform(x, mask, state, context)
@@ -184,6 +277,7 @@ class Decoder(Steps):
       codes: Int[Array, 'B F K'],
       lengths: Int[Array, 'B'],
       context: streaming.Context = None,
+      conditions: conditioners.Conditions | None = None,
   ) -> Scores:
     """Log-probability of every code of every row's first `lengths` frames.
 
@@ -191,7 +285,9 @@ class Decoder(Steps):
       codes: anything past a row's length changes nothing.
       lengths: frames of each row.
       context: see the backbone.
+      conditions: in its place, where the decoder has some; see `context`.
     """
+    context = self._context(context, conditions, codes.shape[0])
     frames, slots = codes.shape[1:]
     layout = self.pattern.layout(frames, slots)
     exists = layout.scored(lengths)
@@ -208,7 +304,7 @@ class Decoder(Steps):
         layout.to_frames(jnp.where(scored, log_prob, 0)),
         layout.to_frames(scored),
         output.losses,
-        jnp.sum(mask, axis=1),
+        self._count(mask, context),
         self.head.tag,
     )
 
@@ -217,6 +313,7 @@ class Decoder(Steps):
       ids: Int[Array, 'B N'],
       lengths: Int[Array, 'B'] | None = None,
       context: streaming.Context = None,
+      conditions: conditioners.Conditions | None = None,
   ) -> Float[Array, 'B N V']:
     """What each id of a sequence predicts of the next, for K = 1.
 
@@ -224,7 +321,8 @@ class Decoder(Steps):
       ids: without anything before them: a model that begins with a code of its
         own has it here.
       lengths: of each row; None for all of it.
-      context: see the backbone.
+      context: see `score`.
+      conditions: likewise.
 
     Raises:
       ValueError: if a frame has more than one slot.
@@ -236,7 +334,8 @@ class Decoder(Steps):
     mask = exists[..., 0]
     if lengths is not None:
       mask = streaming.length_mask(lengths, ids.shape[1])
-    output = self.backbone.transform(x, mask, context=context)
+    context = self._context(context, conditions, ids.shape[0])
+    output = self._whole(x, mask, context)
     return self.head.logits(output.y, self.space, self._table())
 
   def extend(
@@ -264,6 +363,13 @@ class Decoder(Steps):
       `sample`; the next state.
     """
     return self._take(state, self._embed(codes, slots, exists), mask, context)
+
+
+def _add(x, context):
+  """x [B, N, D] and what conditions add to every step."""
+  if context is None or 'add' not in context:
+    return x
+  return x + context['add'][:, None].astype(x.dtype)
 
 
 def _later(x, first):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from audiolm_jax import ops
+from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder
 from audiolm_jax.decoders import heads
 from audiolm_jax.patterns import sequence as sequence_lib
@@ -59,14 +60,18 @@ class Segmented(decoder.Steps, kw_only=True):
       codes: dict[str, Int[Array, 'B F K']],
       lengths: dict[str, Int[Array, 'B']],
       context: streaming.Context = None,
+      conditions: conditioners.Conditions | None = None,
   ) -> SequenceScores:
     """Log-probability of every code of the segments that are predicted.
 
     Args:
       codes: of each segment; anything past a row's length changes nothing.
       lengths: frames of each row, of each segment.
-      context: see the backbone.
+      context: see `decoder.Decoder.score`.
+      conditions: likewise.
     """
+    batch = next(iter(codes.values())).shape[0]
+    context = self._context(context, conditions, batch)
     layout = self.sequence.layout({k: c.shape[1] for k, c in codes.items()})
     exists = layout.scored(lengths)
     steps = jnp.where(exists, layout.to_steps(codes), 0)
@@ -99,7 +104,7 @@ class Segmented(decoder.Steps, kw_only=True):
           own.to_frames(scored),
           tag=self.head.tag,
       )
-    count = jnp.sum(packing.mask, axis=1)
+    count = self._count(packing.mask, context)
     return SequenceScores(found, output.losses, count)
 
   def extend(
@@ -154,6 +159,7 @@ class Staged(Segmented, kw_only=True):
       codes: Int[Array, 'B F K'],
       lengths: Int[Array, 'B'],
       context: streaming.Context = None,
+      conditions: conditioners.Conditions | None = None,
   ) -> decoder.Scores:
     """See `decoder.Decoder.score`; observed slots are not scored."""
     segments = self.sequence.segments
@@ -161,6 +167,7 @@ class Staged(Segmented, kw_only=True):
         {s.label: codes[..., list(s.slots)] for s in segments},
         {s.label: lengths for s in segments},
         context,
+        conditions,
     )
     log_prob = jnp.zeros(codes.shape, jnp.float32)
     mask = jnp.zeros(codes.shape, bool)

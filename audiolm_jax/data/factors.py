@@ -1,0 +1,260 @@
+"""What is known of a clip, as arrays: the host's part of conditions.
+
+A factor turns values of one kind, one for each row, into `values` [B, S, ...],
+padded with zeros, and `lengths` [B]: how much of them there is, 0 where nothing
+is known. What a decoder makes of them: `decoders/conditioners.py`.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+from typing import Annotated, Any
+
+import numpy as np
+
+from audiolm_jax import config
+
+Arrays = dict[str, np.ndarray]
+_PREFIX = 'conditions'
+
+
+class Factor(abc.ABC):
+  """One kind of value."""
+
+  @property
+  @abc.abstractmethod
+  def spec(self) -> tuple[tuple[int, ...], type]:
+    """Shape [S, ...] of a row, padded, and its dtype."""
+
+  @abc.abstractmethod
+  def row(self, value: Any, strict: bool) -> np.ndarray | None:
+    """A value as [s, ...], not padded; None for one that is not known."""
+
+  def prepare(self, values: Sequence[Any], strict: bool = True) -> Arrays:
+    """`values` [B, S, ...] and `lengths` [B] of a value for each row.
+
+    Args:
+      values: None where nothing is known.
+      strict: if False, as in training, what is too long is cut, and names that
+        are not in a table are nothing known.
+
+    Raises:
+      ValueError: for a value of another kind, size or range.
+    """
+    shape, dtype = self.spec
+    found = np.zeros((len(values), *shape), dtype)
+    lengths = np.zeros(len(values), np.int32)
+    for i, value in enumerate(values):
+      row = None if value is None else self.row(value, strict)
+      if row is not None:
+        found[i, : len(row)], lengths[i] = row, len(row)
+    return {'values': found, 'lengths': lengths}
+
+
+def _fit(row, length, strict, what):
+  if strict and len(row) > length:
+    raise ValueError(f'{what} of {len(row)}, but the longest has {length}')
+  return row[:length]
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(Factor):
+  """Texts as ids: bytes (UTF-8) or sentencepiece's, and a mark of the end.
+
+  A text that is cut has no mark.
+
+  Attributes:
+    length: most ids, the mark included.
+    pieces: file of a sentencepiece model; None for bytes.
+    vocabulary: how many ids there are, without the mark.
+  """
+
+  length: Annotated[int, config.Range(min=1)] = 128
+  pieces: str | None = None
+  vocabulary: Annotated[int, config.Range(min=1)] = 256
+
+  def __post_init__(self):
+    if self.pieces is None and self.vocabulary != 256:
+      raise config.ConfigError(
+          f'vocabulary = {self.vocabulary}: bytes have 256 without pieces'
+      )
+
+  @property
+  def spec(self):
+    return (self.length,), np.int32
+
+  def row(self, value, strict):
+    if not isinstance(value, str):
+      raise ValueError(f'a text, not {value!r}, was expected')
+    if self.pieces is None:
+      ids = np.frombuffer(value.encode(), np.uint8)
+    else:
+      ids = _pieces(self.pieces, self.vocabulary).encode(value)
+    ids = np.array([*ids, self.vocabulary], np.int32)
+    return _fit(ids, self.length, strict, f'ids of the text {value[:40]!r}')
+
+
+@functools.cache
+def _pieces(path, vocabulary):
+  """The sentencepiece model of a file.
+
+  Raises:
+    ConfigError: if the package is missing, or the model has another size.
+  """
+  try:
+    import sentencepiece  # An extra: only who asks for pieces needs it.
+  except ImportError as error:
+    raise config.ConfigError(
+        f'pieces = {path!r} needs sentencepiece: pip install audiolm_jax[text]'
+    ) from error
+  model = sentencepiece.SentencePieceProcessor(model_file=path)
+  if model.vocab_size() != vocabulary:
+    raise config.ConfigError(
+        f'vocabulary = {vocabulary}, but {path} has {model.vocab_size()}'
+    )
+  return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Name(Factor):
+  """One of some names, such as those of languages or speakers.
+
+  Attributes:
+    names: which. A model keeps their order.
+  """
+
+  names: tuple[str, ...]
+
+  def __post_init__(self):
+    if not self.names or len(set(self.names)) < len(self.names):
+      raise config.ConfigError(f'names = {self.names}: none, or one twice')
+
+  @property
+  def spec(self):
+    return (1,), np.int32
+
+  def row(self, value, strict):
+    if value in self.names:
+      return np.array([self.names.index(value)], np.int32)
+    if strict:
+      raise ValueError(f'{value!r} is none of the names {list(self.names)}')
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Vector(Factor):
+  """A vector, such as a speaker's, of any scale: norm it before.
+
+  Attributes:
+    width: how many numbers it has.
+  """
+
+  width: Annotated[int, config.Range(min=1)]
+
+  @property
+  def spec(self):
+    return (1, self.width), np.float32
+
+  def row(self, value, strict):
+    vector = np.asarray(value)
+    if vector.shape != (self.width,) or vector.dtype.kind not in 'fiu':
+      raise ValueError(
+          f'a vector of {self.width} numbers was expected, not'
+          f' {vector.dtype} {vector.shape}'
+      )
+    if not np.isfinite(vector).all():
+      raise ValueError('a vector has numbers that are not finite')
+    return vector[None].astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes(Factor):
+  """Frames of codes [F, K], such as an audio prompt. No frames are none known.
+
+  Attributes:
+    vocabularies: of its slots.
+    length: most frames.
+  """
+
+  vocabularies: Annotated[tuple[int, ...], config.Range(min=1)]
+  length: Annotated[int, config.Range(min=1)] = 150
+
+  @property
+  def spec(self):
+    return (self.length, len(self.vocabularies)), np.int32
+
+  def row(self, value, strict):
+    codes = np.asarray(value)
+    slots = len(self.vocabularies)
+    if (
+        codes.ndim != 2
+        or codes.shape[1] != slots
+        or codes.dtype.kind not in ('iu')
+    ):
+      raise ValueError(
+          f'codes [F, {slots}] were expected, not {codes.dtype} {codes.shape}'
+      )
+    if ((codes < 0) | (codes >= np.array(self.vocabularies))).any():
+      raise ValueError(f'codes outside of vocabularies {self.vocabularies}')
+    return _fit(codes, self.length, strict, 'a prompt')
+
+
+FACTORS = {'text': Text, 'name': Name, 'vector': Vector, 'codes': Codes}
+
+
+def of_clips(
+    wanted: Mapping[str, Factor],
+    clips: Sequence[Mapping[str, str] | None],
+) -> dict[str, np.ndarray]:
+  """Conditions of clips as a batch holds them: see `flatten`.
+
+  Args:
+    wanted: by the names of factors of a clip (`token_cache.Example`). What a
+      clip lacks, and names that a table lacks, are not known; long texts are
+      cut.
+    clips: each one's factors; None for a row without a clip.
+
+  Raises:
+    ConfigError: for a factor that no clip has.
+  """
+  found = {}
+  for name, factor in wanted.items():
+    if not isinstance(factor, Text | Name):
+      raise config.ConfigError(
+          f'condition {name!r}: clips of a token cache have texts and names,'
+          f' but no {type(factor).__name__}'
+      )
+    # A corpus without texts has empty ones.
+    values = [(clip or {}).get(name) or None for clip in clips]
+    found[name] = factor.prepare(values, strict=False)
+  return flatten(found)
+
+
+def flatten(conditions: Mapping[str, Arrays]) -> dict[str, np.ndarray]:
+  """Conditions as entries of a batch: `conditions/NAME/values`, `.../lengths`."""
+  return {
+      f'{_PREFIX}/{name}/{key}': value
+      for name, arrays in conditions.items()
+      for key, value in arrays.items()
+  }
+
+
+def unflatten(
+    batch: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+  """The conditions of a batch, by name.
+
+  Raises:
+    ValueError: for one that it lacks.
+  """
+  found = {}
+  for name in names:
+    keys = {key: f'{_PREFIX}/{name}/{key}' for key in ('values', 'lengths')}
+    if any(key not in batch for key in keys.values()):
+      raise ValueError(
+          f'the batch has no condition {name!r}: give the data source the'
+          ' factors that the decoder has'
+      )
+    found[name] = {key: batch[flat] for key, flat in keys.items()}
+  return found

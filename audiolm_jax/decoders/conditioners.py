@@ -1,0 +1,308 @@
+"""Conditions: what a decoder is told beside the codes, and where it acts.
+
+A condition comes as `values` [B, S, ...] and `lengths` [B] (`data/factors.py`)
+and becomes up to S vectors of the backbone's width. How they act:
+
+    prefix  as positions before the first step, not scored, which mixers see
+    add     their mean, added to the input of every step
+    film    their mean, which scales and shifts (a backbone that is `adaptive`)
+    cross   as what every layer attends to (a backbone with `cross`)
+
+Of several conditions, prefixes stand one behind the other, additions add up,
+and what cross-attention or FiLM get is concatenated, in the order of names.
+
+A length of 0 is no condition: one learned vector stands in its place. `dropout`
+does the same to rows at random, so that one model learns both distributions
+that classifier-free guidance (2207.12598) mixes.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import ops
+from audiolm_jax.data import factors
+from audiolm_jax.decoders import backbones
+from audiolm_jax.streaming import base as streaming
+
+# By name: {'values': [B, S, ...], 'lengths': [B]}.
+Conditions = Mapping[str, Mapping[str, Array]]
+
+
+class Vectors(NamedTuple):
+  """What one condition has become.
+
+  Attributes:
+    x: the vectors, unspecified past
+    lengths: at least 1.
+  """
+
+  x: Float[Array, 'B S D']
+  lengths: Int[Array, 'B']
+
+
+class Conditioner(nn.Module):
+  """One condition; subclasses embed what it may be.
+
+  Attributes:
+    how: it acts; see the top of this file.
+    dropout: probability that a row has no condition, where there is an rng
+      stream 'conditions'.
+  """
+
+  how: Literal['prefix', 'add', 'film', 'cross'] = 'cross'
+  dropout: Annotated[float, config.Range(min=0, max=1)] = 0.0
+
+  @property
+  def _init(self):
+    """Of vectors: beside embeddings of codes they are as small as those."""
+    small = self.how in ('prefix', 'add')
+    return nn.initializers.normal(0.02 if small else 1.0)
+
+  @nn.compact
+  def __call__(
+      self,
+      values: Any,
+      lengths: Int[Array, 'B'],
+      width: int,
+      dtype: jnp.dtype,
+  ) -> Vectors:
+    """The condition as vectors.
+
+    Args:
+      values: [B, S, ...], anything past the lengths.
+      lengths: 0 for no condition.
+      width: D.
+      dtype: of the vectors.
+    """
+    kept = lengths > 0
+    if self.dropout and self.has_rng('conditions'):
+      rng = self.make_rng('conditions')
+      kept &= ~jax.random.bernoulli(rng, self.dropout, lengths.shape)
+    mask = streaming.length_mask(lengths, values.shape[1])
+    wide = mask.reshape(*mask.shape, *[1] * (values.ndim - 2))
+    x = self.embed(jnp.where(wide, values, 0), mask, width, dtype)
+    null = ops.weight(self, 'null', self._init, (width,), (None,))
+    x = jnp.where(kept[:, None, None], x, ops.materialize(null, dtype))
+    return Vectors(x, jnp.where(kept, lengths, 1))
+
+  @nn.nowrap
+  def embed(self, values, mask, width, dtype) -> Float[Array, 'B S D']:
+    """The vectors of values that are 0 where masked. Written by subclasses."""
+    raise NotImplementedError(type(self).__name__)
+
+  @nn.nowrap
+  def _table(self, name, size, width):
+    return ops.weight(self, name, self._init, (size, width), ('vocab', 'embed'))
+
+  @nn.nowrap
+  def _project(self, x, width):
+    """x [B, S, E] at the backbone's width."""
+    scale = 0.02**2 if self.how == 'add' else 1.0
+    init = nn.initializers.variance_scaling(scale, 'fan_in', 'truncated_normal')
+    shape = (x.shape[-1], width)
+    return ops.einsum(
+        'bse,ed->bsd', x, ops.weight(self, 'out', init, shape, (None, 'embed'))
+    )
+
+
+class Class(Conditioner, kw_only=True):
+  """A learned vector for each name.
+
+  Attributes:
+    source: the names.
+  """
+
+  source: factors.Name
+
+  @nn.nowrap
+  def embed(self, values, mask, width, dtype):
+    table = self._table('table', len(self.source.names), width)
+    return ops.take(table, values, dtype)
+
+
+class Vector(Conditioner, kw_only=True):
+  """A given vector, such as a speaker's, projected.
+
+  Attributes:
+    source: its size.
+  """
+
+  source: factors.Vector
+
+  @nn.nowrap
+  def embed(self, values, mask, width, dtype):
+    return self._project(values.astype(dtype), width)
+
+
+class _Encoded(Conditioner):
+  """A sequence, embedded and perhaps encoded.
+
+  Attributes:
+    encoder: a stack over the sequence, usually of bidirectional attention; its
+      width may be another. Without one, `cross` attends to embeddings with
+      positions (sines and cosines), `add` and `film` take the mean of a bag.
+  """
+
+  encoder: Annotated[Any, config.Kind(lambda: backbones.BACKBONES)] | None = (
+      None
+  )
+
+  @nn.nowrap
+  def embed(self, values, mask, width, dtype):
+    inner = width if self.encoder is None else self.encoder.width
+    x = self.look_up(values, inner, dtype)
+    if self.encoder is None:
+      if self.how == 'cross':
+        x += jnp.asarray(_waves(x.shape[1], inner), dtype)
+      return x
+    output = self.encoder.transform(x, mask)
+    if output.losses:
+      raise ValueError('an encoder of conditions has no experts: none learns')
+    return self._project(output.y.astype(dtype), width)
+
+  @nn.nowrap
+  def look_up(self, values, width, dtype) -> Float[Array, 'B S D']:
+    """Embeddings. Written by subclasses."""
+    raise NotImplementedError(type(self).__name__)
+
+
+class Text(_Encoded):
+  """A text.
+
+  Attributes:
+    source: its ids.
+  """
+
+  source: factors.Text = factors.Text()
+
+  @nn.nowrap
+  def look_up(self, values, width, dtype):
+    # The last is the mark of the end.
+    table = self._table('table', self.source.vocabulary + 1, width)
+    return ops.take(table, values, dtype)
+
+
+class Codes(_Encoded, kw_only=True):
+  """Frames of codes, such as an audio prompt, embedded by a table of their own.
+
+  Attributes:
+    source: their slots.
+  """
+
+  source: factors.Codes
+
+  @nn.nowrap
+  def look_up(self, values, width, dtype):
+    sizes = self.source.vocabularies
+    table = self._table('table', sum(sizes), width)
+    offsets = np.array([0, *np.cumsum(sizes)[:-1]])
+    return ops.take(table, values + offsets, dtype).sum(axis=2)
+
+
+CONDITIONERS = {'class': Class, 'codes': Codes, 'text': Text, 'vector': Vector}
+
+
+def _waves(length, width):
+  """Sines and cosines of positions [length, width] (1706.03762, 3.5)."""
+  half = -(-width // 2)
+  angles = np.arange(length)[:, None] * 1e4 ** (-np.arange(half) / half)
+  return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width]
+
+
+def fit(modules: Mapping[str, Conditioner], backbone: Any) -> None:
+  """Checks that a backbone takes in what conditions give.
+
+  Raises:
+    ConfigError: if not.
+  """
+  how = {module.how for module in modules.values()}
+  takes = {
+      'cross': getattr(backbone, 'cross', None) is not None,
+      'film': getattr(backbone, 'adaptive', 'none') != 'none',
+  }
+  for kind, field in (('cross', 'cross'), ('film', 'adaptive')):
+    if modules and takes[kind] != (kind in how):
+      raise config.ConfigError(
+          f'decoder.conditions act as {sorted(how)}, but decoder.backbone'
+          f' {"has" if takes[kind] else "lacks"} {field!r}'
+      )
+
+
+def positions(modules: Mapping[str, Conditioner]) -> int:
+  """How many positions conditions take at most before the first step."""
+  return sum(
+      module.source.spec[0][0]
+      for module in modules.values()
+      if module.how == 'prefix'
+  )
+
+
+def context(found: list[tuple[str, Vectors]]) -> dict[str, Array]:
+  """What a decoder takes in of conditions.
+
+  Args:
+    found: (how, vectors) of each.
+
+  Returns:
+    Of these, what is needed: `prefix` [B, P, D] and `prefix_lengths` [B]; `add`
+    [B, D]; `film` [B, C]; `cross` [B, S, D] and `cross_mask` [B, S].
+  """
+  result = {}
+  for how, vectors in found:
+    if how == 'prefix':
+      x, lengths = vectors
+      if 'prefix' in result:
+        before = result['prefix_lengths']
+        x = join(result['prefix'], before, x)
+        lengths += before
+      result |= {'prefix': x, 'prefix_lengths': lengths}
+    elif how == 'cross':
+      mask = streaming.length_mask(vectors.lengths, vectors.x.shape[1])
+      result['cross'] = _append(result.get('cross'), vectors.x)
+      result['cross_mask'] = _append(result.get('cross_mask'), mask)
+    elif how == 'film':
+      result['film'] = _append(result.get('film'), _mean(vectors))
+    else:
+      result['add'] = result.get('add', 0) + _mean(vectors)
+  return result
+
+
+def join(
+    first: Float[Array, 'B P D'],
+    lengths: Int[Array, 'B'],
+    second: Float[Array, 'B N D'],
+) -> Float[Array, 'B P+N D']:
+  """The valid positions of each row's first array, then its second array."""
+  count = second.shape[1]
+  at = jnp.arange(first.shape[1] + count) - lengths[:, None]
+  own = jnp.take_along_axis(
+      second, jnp.clip(at, 0, count - 1)[..., None], axis=1
+  )
+  return jnp.where(
+      (at < 0)[..., None], streaming.pad_time(first, 0, count), own
+  )
+
+
+def part(
+    y: Float[Array, 'B M D'], lengths: Int[Array, 'B'], count: int
+) -> Float[Array, 'B N D']:
+  """The inverse of `join` for its second array of `count` positions."""
+  at = lengths[:, None] + jnp.arange(count)
+  return jnp.take_along_axis(y, at[..., None], axis=1)
+
+
+def _append(before, x):
+  return x if before is None else jnp.concatenate([before, x], axis=1)
+
+
+def _mean(vectors):
+  mask = streaming.length_mask(vectors.lengths, vectors.x.shape[1])
+  total = jnp.sum(streaming.zero_masked(vectors.x, mask), axis=1)
+  return total / vectors.lengths[:, None].astype(total.dtype)
