@@ -18,6 +18,7 @@ from audiolm_jax.interop import gpt_oss
 from audiolm_jax.interop import llama
 from audiolm_jax.interop import mamba2
 from audiolm_jax.interop import mimi
+from audiolm_jax.interop import moshi
 from audiolm_jax.interop import musicgen
 from audiolm_jax.interop import oobleck
 from audiolm_jax.interop import snac
@@ -54,6 +55,7 @@ FAMILIES: dict[str, base.Family] = {
     'mamba2': mamba2.Mamba2(),
     'musicgen': musicgen.Musicgen(),
     'csm': csm.CsmFamily(),
+    'moshi': moshi.MoshiFamily(),
 }
 
 

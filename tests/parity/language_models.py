@@ -200,14 +200,15 @@ def check_exchanges(pair, free=None):
   )
 
 
-def check_exchanged(run, variables, free=None):
+def check_exchanged(run, variables, free=None, same=False):
   """Any two weights of one shape, exchanged, change what comes out.
 
   Args:
     run: variables -> an array.
-    variables: with weights of which no two are alike.
+    variables: with weights that differ.
     free: pattern of names that add nothing to what comes out, so that
       exchanging two of them shows nothing.
+    same: whether some are copies of each other.
   """
   reference = np.asarray(run(variables))
   flat, tree = jax.tree_util.tree_flatten_with_path(variables)
@@ -216,6 +217,9 @@ def check_exchanged(run, variables, free=None):
   swapped = 0
   for i, j in itertools.combinations(range(len(leaves)), 2):
     if leaves[i].shape != leaves[j].shape:
+      continue
+    if np.array_equal(leaves[i], leaves[j]):
+      assert same, f'{names[i]} is {names[j]}'
       continue
     if free and all(re.search(free, names[n]) for n in (i, j)):
       continue

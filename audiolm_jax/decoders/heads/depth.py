@@ -60,6 +60,9 @@ class Depth(base.Head):
     fraction: of the steps of a batch, padding included, on which the transformer
       is trained: a random choice at each call that has an rng stream 'frames'
       (1/16 in CSM). Codes that `first` = 'backbone' gives are always scored.
+    predicted: how many leading places are the head's; None for all. The codes of
+      the others, such as those of Moshi's user, are never scored, and whoever
+      samples gives them.
   """
 
   backbone: Annotated[Any, config.Kind(lambda: backbones.BACKBONES)] = (
@@ -69,6 +72,7 @@ class Depth(base.Head):
   condition: Literal['every', 'first'] = 'every'
   first: Literal['depth', 'backbone'] = 'depth'
   fraction: Annotated[float, config.Range(min=0, max=1)] = 1.0
+  predicted: Annotated[int, config.Range(min=1)] | None = None
 
   @nn.compact
   def _parts(self, width, space):
@@ -76,13 +80,13 @@ class Depth(base.Head):
     start = int(apart and self.condition == 'every')
     inner, vocabularies = self.backbone.width, space.vocabularies
     first = rest = project = None
-    rest_slots = space.slots
+    places = space.places[: self.predicted]
+    rest_slots = sorted({s for place in places[apart:] for s in place})
     if apart:
       first = kernels_lib.create(
-          self, 'first', sorted(space.places[0]), vocabularies, width
+          self, 'first', sorted(places[0]), vocabularies, width
       )
-      rest_slots = sorted({s for place in space.places[1:] for s in place})
-    positions = len(space.places) - start
+    positions = len(places) - start
     if rest_slots:
       rest = kernels_lib.create(self, 'kernel', rest_slots, vocabularies, inner)
       shape, axes = (width, inner), ('embed', None)
@@ -142,6 +146,10 @@ class Depth(base.Head):
     _refuse(table)
     parts = self._parts(h.shape[-1], space)
     apart = int(parts.first is not None)
+    group = codes.shape[-1]
+    codes, exists, slots = (
+        x[..., : self.predicted] for x in (codes, exists, slots)
+    )
     found, scored = [], [exists[..., :apart]]
     if apart:
       found.append(parts.first.log_prob(h, codes[..., :1], slots[:, :1]))
@@ -149,7 +157,10 @@ class Depth(base.Head):
       rest = self._rest(parts, h, codes, exists, slots)
       found.append(rest[0])
       scored.append(rest[1])
-    return jnp.concatenate(found, -1), jnp.concatenate(scored, -1)
+    observed = [(0, 0)] * (codes.ndim - 1) + [(0, group - codes.shape[-1])]
+    return tuple(
+        jnp.pad(jnp.concatenate(x, -1), observed) for x in (found, scored)
+    )
 
   def _rest(self, parts, h, codes, exists, slots):
     """Of the places that the transformer gives, all or some steps' of them."""
@@ -209,7 +220,8 @@ class Depth(base.Head):
   ):
     _refuse(table)
     parts = self._parts(h.shape[-1], space)
-    rows, group = slots.shape
+    places = space.places[: self.predicted]
+    rows, group = slots.shape[0], len(places)
     mask = jnp.ones((rows, 1), bool)
     if parts.rest is not None:
       state = self._start(parts, rows, group - parts.start)
@@ -219,7 +231,7 @@ class Depth(base.Head):
       )
       inputs = self._inputs(parts, h, none)
     codes, found = [], []
-    for g, among in enumerate(space.places):
+    for g, among in enumerate(places):
       y = h
       if parts.rest is not None and g >= parts.start:
         i = g - parts.start
@@ -241,7 +253,10 @@ class Depth(base.Head):
       )
       codes.append(jnp.where(given_mask[:, g], given[:, g], drawn[:, 0]))
       found.append(base.select_log_prob(logits, codes[-1]))
-    return jnp.stack(codes, axis=1), jnp.stack(found, axis=1)
+    observed = given[:, group:]
+    codes = jnp.concatenate([jnp.stack(codes, axis=1), observed], axis=1)
+    found = jnp.stack(found, axis=1)
+    return codes, jnp.pad(found, ((0, 0), (0, observed.shape[1])))
 
   def logits(self, h, space, table=None):
     _refuse(table)

@@ -194,6 +194,49 @@ def test_samples_have_the_frequencies_of_their_log_probs(name):
   assert frequency.max() < 0.9
 
 
+def test_places_that_are_not_predicted():
+  """They are as if they were not there, and given where steps are sampled."""
+  inner = small.stack(4)
+  h, codes, exists = _inputs()
+  params = _parameters(depth.Depth(inner), h, codes, exists)
+  reference, _ = _run(depth.Depth(inner), params, h, codes, exists)
+  head = depth.Depth(inner, predicted=2)
+  params = {**params, 'kernel': params['kernel'][:2]}
+  fresh = _parameters(head, h, codes, exists)
+  assert jax.tree.map(np.shape, fresh) == jax.tree.map(np.shape, params)
+  found, scored = _run(head, params, h, codes, exists)
+  np.testing.assert_allclose(
+      found[..., :2], reference[..., :2], rtol=1e-5, atol=1e-6
+  )
+  np.testing.assert_array_equal(scored[..., :2], exists[..., :2])
+  assert not np.asarray(scored)[..., 2].any()
+  assert not np.asarray(found)[..., 2].any()
+  drawn, log_prob = small.quick_jit(
+      lambda params: head.apply(
+          {'params': params},
+          h[:, 0],
+          SLOTS[:B],
+          exists[:, 0],
+          codes[:, 0],
+          np.zeros((B, G), bool),
+          lambda logits, rng, slots: jax.numpy.argmax(logits, axis=-1),
+          jax.random.key(0),
+          PARALLEL,
+          method='sample',
+      )
+  )(params)
+  np.testing.assert_array_equal(drawn[:, 2], codes[:, 0, 2])
+  again, _ = _run(
+      head,
+      params,
+      h[:, :1],
+      np.asarray(drawn)[:, None],
+      exists[:, :1],
+      slots=SLOTS[:1],
+  )
+  np.testing.assert_allclose(again[:, 0], log_prob, rtol=1e-4, atol=1e-5)
+
+
 def test_experts_are_refused():
   inner = stack_lib.Stack(8, 1, mlp=mlps.Moe(2, 1, 4), scan=False)
   h, codes, exists = _inputs()

@@ -1,0 +1,165 @@
+"""Moshi: the same weights in transformers and here."""
+
+import jax
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch')
+transformers = pytest.importorskip('transformers')
+
+from audiolm_jax import interop  # noqa: E402
+from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.streaming import testing  # noqa: E402
+from tests.parity import codec_models  # noqa: E402
+from tests.parity import language_models  # noqa: E402
+
+pytestmark = pytest.mark.parity
+
+_CODEC = {
+    'num_filters': 2,
+    'hidden_size': 8,
+    'upsampling_ratios': [3, 2],
+    'codebook_size': 8,
+    'codebook_dim': 4,
+    'vector_quantization_hidden_dimension': 4,
+    'num_quantizers': 4,
+    'num_hidden_layers': 1,
+    'num_attention_heads': 1,
+    'num_key_value_heads': 1,
+    'head_dim': 8,
+    'intermediate_size': 12,
+    'upsample_groups': 8,
+}
+_DEPTH = {
+    'hidden_size': 12,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 2,
+    'num_key_value_heads': 1,
+    'ffn_dim': 20,
+    'rms_norm_eps': 0.05,
+    'sliding_window': 3,
+    'vocab_size': 30,
+    'audio_vocab_size': 11,
+    'num_codebooks': 3,
+    'input_size': 16,
+}
+_SIZES = {
+    'vocab_size': 30,
+    'audio_vocab_size': 11,
+    'num_codebooks': 3,
+    'hidden_size': 16,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 4,
+    'num_key_value_heads': 2,
+    'head_dim': 8,
+    'ffn_dim': 24,
+    'rms_norm_eps': 0.03,
+    'sliding_window': 40,
+    'max_position_embeddings': 40,
+    'rope_parameters': {'rope_type': 'default', 'rope_theta': 50.0},
+}
+_LENGTHS = np.array([7, 4])
+
+
+@pytest.fixture(scope='module', name='small')
+def _small(tmp_path_factory):
+  """(transformers' model, where it lies, ours, its variables)."""
+  config = transformers.MoshiConfig(
+      **_SIZES,
+      audio_encoder_config=transformers.MimiConfig(**_CODEC),
+      depth_decoder_config=_DEPTH,
+  )
+  theirs = transformers.MoshiForConditionalGeneration(config)
+  codec_models.randomise(theirs.audio_encoder)
+  codec = {k: v.clone() for k, v in theirs.audio_encoder.state_dict().items()}
+  language_models.randomise(theirs)
+  theirs.audio_encoder.load_state_dict(codec)
+  directory = tmp_path_factory.mktemp('moshi')
+  theirs.save_pretrained(directory)
+  return theirs, directory, *interop.load_pretrained(directory)
+
+
+def _codes():
+  """Text, Moshi's three codebooks and the user's."""
+  rng = np.random.default_rng(0)
+  text = rng.integers(0, 30, (2, 7, 1), np.int32)
+  return np.concatenate(
+      [text, rng.integers(0, 11, (2, 7, 6), np.int32)], axis=-1
+  )
+
+
+@pytest.fixture(scope='module', name='score')
+def _score(small):
+  def run(variables):
+    scores = small[2].score(variables, _codes(), _LENGTHS)
+    return scores.log_prob, scores.mask
+
+  return jax.jit(run, compiler_options=testing.quick_options())
+
+
+def _expected(theirs, codes):
+  """Log-probabilities [F, 4] of one row's text and own codebooks."""
+  frames, slots = codes.shape
+  fill = torch.tensor([30] + [11] * 6)
+  delays = [0, 0, 1, 1, 0, 1, 1]
+  # A step of fill, and then each slot in its delay.
+  steps = fill.repeat(frames + 2, 1)
+  for k, delay in enumerate(delays):
+    steps[1 + delay : 1 + delay + frames, k] = torch.from_numpy(codes[:, k])
+  with torch.no_grad():
+    inputs = theirs.decoder.model.embed_tokens(steps[None, :-1, 0])
+    for k in range(slots - 1):
+      inputs = inputs + theirs.embed_tokens[k](steps[None, :-1, 1 + k])
+    states = theirs.decoder.model(inputs_embeds=inputs).last_hidden_state
+    text = theirs.decoder.lm_head(states)[0].log_softmax(-1)
+    audio = theirs.depth_decoder(
+        input_ids=steps[1:, :3], last_hidden_state=states[0][:, None]
+    ).logits.log_softmax(-1)
+  found = np.zeros((frames, 4), np.float32)
+  for f in range(frames):
+    found[f, 0] = text[f, codes[f, 0]]
+    for k in range(3):
+      found[f, 1 + k] = audio[f + delays[1 + k], k, codes[f, 1 + k]]
+  return found
+
+
+def test_scores_of_text_and_own_codes(small, score):
+  found, mask = map(np.asarray, score(small[3]))
+  for row, length in enumerate(_LENGTHS):
+    expected = _expected(small[0], _codes()[row, :length])
+    codec_models.close(found[row, :length, :4], expected)
+    assert mask[row, :length, :4].all()
+    assert not found[row, length:].any()
+  assert not mask[..., 4:].any()
+
+
+def test_every_leaf_has_one_name(small):
+  base.check_complete(interop.FAMILIES['moshi'], small[2])
+
+
+def test_saved_weights_load_in_transformers(small, tmp_path):
+  theirs, _, model, variables = small
+  interop.save_pretrained(tmp_path, model, variables, 'moshi')
+  again = transformers.MoshiForConditionalGeneration.from_pretrained(tmp_path)
+  wanted = theirs.state_dict()
+  assert set(again.state_dict()) == set(wanted)
+  for name, value in again.state_dict().items():
+    np.testing.assert_allclose(
+        value, wanted[name], rtol=1e-6, atol=1e-7, err_msg=name
+    )
+  scale = variables['params']['head']['place_2']['layer_0']['mlp_norm']['scale']
+  other = jax.tree.map(lambda w: w + 1 if w is scale else w, variables)
+  with pytest.raises(interop.PretrainedError, match='one for all places'):
+    interop.save_pretrained(tmp_path, model, other, 'moshi')
+
+
+def test_any_two_weights_exchanged_show(small, score):
+  # Norms of all places are one tensor; the first place sees only itself.
+  variables = {'params': small[3]['params']}
+  codec = {'codec': small[3]['codec']}
+  language_models.check_exchanged(
+      lambda v: score({**v, **codec})[0],
+      variables,
+      free='place_1.*query',
+      same=True,
+  )
