@@ -88,7 +88,8 @@ class Steps(nn.Module):
   @property
   def predicted(self) -> tuple[int, ...]:
     """The slots that are scored, ascending."""
-    return tuple(range(len(self.vocabularies)))
+    places = self.space.places[: self.head.predicted]
+    return tuple(sorted({slot for place in places for slot in place}))
 
   @property
   def group(self) -> int:

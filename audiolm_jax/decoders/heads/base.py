@@ -46,6 +46,8 @@ class Head(nn.Module):
 
   # What `log_prob` is: 'exact', 'bound' or 'none'.
   tag = 'exact'
+  # How many leading places it gives; None for all.
+  predicted = None
 
   def log_prob(
       self,

@@ -6,10 +6,12 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import decoders
+from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.heads import depth
+from audiolm_jax.patterns import interleaving
 from tests.decoders import small
 
 V, B, N, G, D = 5, 2, 6, 3, 4
@@ -201,6 +203,10 @@ def test_places_that_are_not_predicted():
   params = _parameters(depth.Depth(inner), h, codes, exists)
   reference, _ = _run(depth.Depth(inner), params, h, codes, exists)
   head = depth.Depth(inner, predicted=2)
+  layout = interleaving.Parallel()
+  for chosen, predicted in ((head, (0, 1)), (depth.Depth(inner), (0, 1, 2))):
+    decoder = decoder_lib.Decoder((V,) * G, inner, chosen, pattern=layout)
+    assert decoder.predicted == predicted
   params = {**params, 'kernel': params['kernel'][:2]}
   fresh = _parameters(head, h, codes, exists)
   assert jax.tree.map(np.shape, fresh) == jax.tree.map(np.shape, params)
