@@ -10,7 +10,7 @@ from audiolm_jax import config
 from audiolm_jax import train
 from configs.lm import quickstart
 
-NAMES = ('s4d', 'mamba2', 'rg_lru', 'hybrid')
+NAMES = ('s4d', 'mamba2', 'rg_lru', 'hybrid', 'lstm')
 
 
 def _config(name, arg):

@@ -7,9 +7,11 @@ from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.decoders.mixers import mamba2
 from audiolm_jax.decoders.mixers import rg_lru
 from audiolm_jax.decoders.mixers import s4d
+from audiolm_jax.streaming import lstm
 
 MIXERS = {
     'attention': attention.Attention,
+    'lstm': lstm.Lstm,
     'mamba2': mamba2.Mamba2,
     'rg_lru': rg_lru.RgLru,
     's4d': s4d.S4d,

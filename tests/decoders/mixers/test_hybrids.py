@@ -12,6 +12,7 @@ from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.decoders.mixers import mamba2
 from audiolm_jax.decoders.mixers import rg_lru
 from audiolm_jax.decoders.mixers import s4d
+from audiolm_jax.streaming import lstm
 from audiolm_jax.streaming import testing
 
 _SPEC = jax.ShapeDtypeStruct((8,), jnp.float32)
@@ -23,8 +24,8 @@ _GRIFFIN = (rg_lru.RgLru(heads=2), _ATTENTION)
 def test_hybrid_keeps_the_streaming_contract():
   stack = stack_lib.Stack(
       8,
-      3,
-      (_MAMBA, _ATTENTION, s4d.S4d(state_width=4)),
+      4,
+      (_MAMBA, _ATTENTION, s4d.S4d(state_width=4), lstm.Lstm(1, skip=False)),
       mlps.Dense(12),
       scan=False,
   )
