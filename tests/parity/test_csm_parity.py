@@ -1,13 +1,16 @@
 """CSM: the same weights in transformers and here."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
+from audiolm_jax import generation  # noqa: E402
 from audiolm_jax import interop  # noqa: E402
+from audiolm_jax.generation import segments  # noqa: E402
 from audiolm_jax.interop import base  # noqa: E402
 from audiolm_jax.streaming import testing  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
@@ -140,6 +143,53 @@ def test_scores_of_frames_after_a_text(small, score):
     expected = _expected(small[0], text[row, :words], codes[row, :frames])
     codec_models.close(found[row, :frames], expected)
     assert not found[row, frames:].any()
+
+
+def test_greedy_frames(small):
+  theirs, _, model, variables = small
+  text, frames = _inputs()[0], 5
+  expected = np.zeros((2, frames, 4), np.int32)
+  margins = []
+
+  def best(logits):
+    margins.append(logits.topk(2).values.diff().abs().item())
+    return logits.argmax()
+
+  with torch.no_grad():
+    for row, words in enumerate(_TEXT_LENGTHS):
+      inputs = theirs.embed_text_tokens(
+          torch.from_numpy(text[row : row + 1, :words])
+      )
+      for f in range(frames):
+        state = theirs.backbone_model(inputs_embeds=inputs)
+        state = state.last_hidden_state[:, -1]
+        ids = torch.zeros(1, 1, dtype=torch.long)
+        found = [best(theirs.lm_head(state)[0])]
+        for _ in range(3):
+          ids = torch.cat([ids, found[-1][None, None]], dim=1)
+          rest = theirs.depth_decoder(
+              input_ids=ids, backbone_last_hidden_state=state
+          ).logits
+          found.append(best(rest[0, -1]))
+        expected[row, f] = [code.item() for code in found]
+        codes = torch.tensor(expected[row, f])[None, None]
+        step = theirs.backbone_model.embed_tokens(codes)
+        inputs = torch.cat([inputs, step], dim=1)
+  assert min(margins) > 1e-3
+  given = {'text': text[:, 1:, None], 'audio': np.zeros_like(expected)}
+  known = {'text': given['text'] >= 0, 'audio': given['audio'] > 0}
+  lengths = {'text': _TEXT_LENGTHS - 1, 'audio': np.full(2, frames)}
+  found, _ = segments.generate(
+      model.decoder,
+      jax.tree.map(jnp.asarray, variables['params']),
+      given,
+      known,
+      lengths,
+      jax.random.key(0),
+      generation.Sampler(temperature=0.0),
+  )
+  np.testing.assert_array_equal(found['audio'], expected)
+  assert len(np.unique(expected)) > 4
 
 
 def test_every_leaf_has_one_name(small):

@@ -1,12 +1,14 @@
 """Moshi: the same weights in transformers and here."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
+from audiolm_jax import generation  # noqa: E402
 from audiolm_jax import interop  # noqa: E402
 from audiolm_jax.interop import base  # noqa: E402
 from audiolm_jax.streaming import testing  # noqa: E402
@@ -97,20 +99,31 @@ def _score(small):
   return jax.jit(run, compiler_options=testing.quick_options())
 
 
+_DELAYS = [0, 0, 1, 1, 0, 1, 1]
+
+
+def _steps(codes, frames):
+  """[F + 2, 7]: a step of fill, and then each slot in its delay."""
+  steps = torch.tensor([30] + [11] * 6).repeat(frames + 2, 1)
+  for k, delay in enumerate(_DELAYS):
+    steps[1 + delay : 1 + delay + frames, k] = torch.from_numpy(codes[:, k])
+  return steps
+
+
+def _states(theirs, steps):
+  """What the backbone gives for [N, 7] steps, [1, N, D]."""
+  inputs = theirs.decoder.model.embed_tokens(steps[None, :, 0])
+  for k, embed in enumerate(theirs.embed_tokens):
+    inputs = inputs + embed(steps[None, :, 1 + k])
+  return theirs.decoder.model(inputs_embeds=inputs).last_hidden_state
+
+
 def _expected(theirs, codes):
   """Log-probabilities [F, 4] of one row's text and own codebooks."""
-  frames, slots = codes.shape
-  fill = torch.tensor([30] + [11] * 6)
-  delays = [0, 0, 1, 1, 0, 1, 1]
-  # A step of fill, and then each slot in its delay.
-  steps = fill.repeat(frames + 2, 1)
-  for k, delay in enumerate(delays):
-    steps[1 + delay : 1 + delay + frames, k] = torch.from_numpy(codes[:, k])
+  frames = len(codes)
+  steps = _steps(codes, frames)
   with torch.no_grad():
-    inputs = theirs.decoder.model.embed_tokens(steps[None, :-1, 0])
-    for k in range(slots - 1):
-      inputs = inputs + theirs.embed_tokens[k](steps[None, :-1, 1 + k])
-    states = theirs.decoder.model(inputs_embeds=inputs).last_hidden_state
+    states = _states(theirs, steps[:-1])
     text = theirs.decoder.lm_head(states)[0].log_softmax(-1)
     audio = theirs.depth_decoder(
         input_ids=steps[1:, :3], last_hidden_state=states[0][:, None]
@@ -119,7 +132,7 @@ def _expected(theirs, codes):
   for f in range(frames):
     found[f, 0] = text[f, codes[f, 0]]
     for k in range(3):
-      found[f, 1 + k] = audio[f + delays[1 + k], k, codes[f, 1 + k]]
+      found[f, 1 + k] = audio[f + _DELAYS[1 + k], k, codes[f, 1 + k]]
   return found
 
 
@@ -131,6 +144,45 @@ def test_scores_of_text_and_own_codes(small, score):
     assert mask[row, :length, :4].all()
     assert not found[row, length:].any()
   assert not mask[..., 4:].any()
+
+
+def test_greedy_answers_to_a_user(small):
+  """Text and own codes, while the user's are given."""
+  theirs, _, model, variables = small
+  given, frames, margins = _codes()[:1], 7, []
+  steps = _steps(given[0], frames)
+  steps[1:, :4] = torch.tensor([30, 11, 11, 11])
+
+  def best(logits):
+    margins.append(logits.topk(2).values.diff().abs().item())
+    return logits.argmax()
+
+  with torch.no_grad():
+    for n in range(1, frames + 2):
+      state = _states(theirs, steps[:n])[:, -1:]
+      if n <= frames:
+        steps[n, 0] = best(theirs.decoder.lm_head(state)[0, 0])
+      for k in range(3):
+        if 0 <= n - 1 - _DELAYS[1 + k] < frames:
+          logits = theirs.depth_decoder(
+              input_ids=steps[n : n + 1, : k + 1], last_hidden_state=state
+          ).logits
+          steps[n, 1 + k] = best(logits[0, -1])
+  assert min(margins) > 1e-3
+  expected = given.copy()
+  for k in range(4):
+    expected[0, :, k] = steps[1 + _DELAYS[k] :][:frames, k]
+  found = generation.generate(
+      model.decoder,
+      jax.tree.map(jnp.asarray, variables['params']),
+      given,
+      np.broadcast_to(np.arange(7) >= 4, given.shape),
+      np.full(1, frames),
+      jax.random.key(0),
+      generation.Sampler(temperature=0.0),
+  )
+  np.testing.assert_array_equal(found.codes, expected)
+  assert (expected != given)[..., :4].mean() > 0.5
 
 
 def test_every_leaf_has_one_name(small):
