@@ -8,7 +8,6 @@ import itertools
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
@@ -162,16 +161,22 @@ def generate(pair, prompt, total):
   given[:, : prompt.shape[1] - 1, 0] = prompt[:, 1:]
   known = np.zeros(given.shape, bool)
   known[:, : prompt.shape[1] - 1] = True
-  codes = generation.generate(
-      decoder,
-      jax.tree.map(jnp.asarray, params),
-      given,
-      known,
-      np.full(len(prompt), total - 1),
-      jax.random.key(0),
-      generation.Sampler(temperature=0.0),
-      prompt_frames=prompt.shape[1] - 1,
-  )[0]
+  sampler = generation.Sampler(temperature=0.0)
+
+  @jax.jit(compiler_options=testing.quick_options())
+  def run(params):
+    return generation.generate(
+        decoder,
+        params,
+        given,
+        known,
+        np.full(len(prompt), total - 1),
+        jax.random.key(0),
+        sampler,
+        prompt_frames=prompt.shape[1] - 1,
+    )
+
+  codes = run(params)[0]
   return np.concatenate([prompt[:, :1], np.asarray(codes)[..., 0]], axis=1)
 
 

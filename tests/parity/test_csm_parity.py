@@ -1,7 +1,6 @@
 """CSM: the same weights in transformers and here."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -179,15 +178,16 @@ def test_greedy_frames(small):
   given = {'text': text[:, 1:, None], 'audio': np.zeros_like(expected)}
   known = {'text': given['text'] >= 0, 'audio': given['audio'] > 0}
   lengths = {'text': _TEXT_LENGTHS - 1, 'audio': np.full(2, frames)}
-  found, _ = segments.generate(
-      model.decoder,
-      jax.tree.map(jnp.asarray, variables['params']),
-      given,
-      known,
-      lengths,
-      jax.random.key(0),
-      generation.Sampler(temperature=0.0),
-  )
+
+  @jax.jit(compiler_options=testing.quick_options())
+  def run(params):
+    sampler = generation.Sampler(temperature=0.0)
+    rng = jax.random.key(0)
+    return segments.generate(
+        model.decoder, params, given, known, lengths, rng, sampler
+    )
+
+  found, _ = run(variables['params'])
   np.testing.assert_array_equal(found['audio'], expected)
   assert len(np.unique(expected)) > 4
 

@@ -1,7 +1,6 @@
 """Moshi: the same weights in transformers and here."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -172,15 +171,17 @@ def test_greedy_answers_to_a_user(small):
   expected = given.copy()
   for k in range(4):
     expected[0, :, k] = steps[1 + _DELAYS[k] :][:frames, k]
-  found = generation.generate(
-      model.decoder,
-      jax.tree.map(jnp.asarray, variables['params']),
-      given,
-      np.broadcast_to(np.arange(7) >= 4, given.shape),
-      np.full(1, frames),
-      jax.random.key(0),
-      generation.Sampler(temperature=0.0),
-  )
+  known = np.broadcast_to(np.arange(7) >= 4, given.shape)
+
+  @jax.jit(compiler_options=testing.quick_options())
+  def run(params):
+    sampler = generation.Sampler(temperature=0.0)
+    lengths, rng = np.full(1, frames), jax.random.key(0)
+    return generation.generate(
+        model.decoder, params, given, known, lengths, rng, sampler
+    )
+
+  found = run(variables['params'])
   np.testing.assert_array_equal(found.codes, expected)
   assert (expected != given)[..., :4].mean() > 0.5
 

@@ -1,7 +1,6 @@
 """MusicGen: the same weights in transformers and here, text encoder and all."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -197,18 +196,23 @@ def test_greedy_codes_with_guidance(small):
   assert margins.min() > 1e-3, margins.min()
   assert len(np.unique(expected)) > 4
   context = small.context(small.variables)
-  found = generation.generate(
-      small.model.decoder,
-      jax.tree.map(jnp.asarray, small.variables['params']),
-      empty,
-      empty.astype(bool),
-      np.full(2, frames),
-      jax.random.key(0),
-      generation.Sampler(temperature=0.0),
-      context=context,
-      null_context=small.model.null_context(context),
-      guidance=scale,
-  )[0]
+
+  @jax.jit(compiler_options=_QUICK)
+  def run(params, context):
+    return generation.generate(
+        small.model.decoder,
+        params,
+        empty,
+        empty.astype(bool),
+        np.full(2, frames),
+        jax.random.key(0),
+        generation.Sampler(temperature=0.0),
+        context=context,
+        null_context=small.model.null_context(context),
+        guidance=scale,
+    )[0]
+
+  found = run(small.variables['params'], context)
   np.testing.assert_array_equal(found, expected)
 
 
