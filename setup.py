@@ -2,7 +2,9 @@
 
 import setuptools
 
+TEXT = ['sentencepiece>=0.2.1']
 TEST = [
+    *TEXT,
     'pytest>=8',
     'pytest-xdist>=3.6',
     'nbclient>=0.10',
@@ -60,6 +62,8 @@ setuptools.setup(
             'snac>=1.2.1',
         ],
         'eval': EVAL,
+        # Conditions on texts as pieces: bytes need nothing.
+        'text': TEXT,
         'tfds': ['tensorflow-cpu>=2.18'],
         'cuda': ['jax[cuda12]>=0.10.2'],
         'tpu': ['jax[tpu]>=0.10.2'],

@@ -28,6 +28,7 @@ _VOICES = {
     'ru': ('ru_RU_f_IvrvoiceRU', 'maxim_topal'),
 }
 LANGUAGES = tuple(_VOICES)
+SPEAKERS = tuple(sorted({voice for _, voice in _VOICES.values()}))
 
 # Prompts that hold no speech in any language, besides the folder silence/.
 _TONES = frozenset(

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 import dataclasses
 import functools
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.data import base
+from audiolm_jax.data import factors
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
 
@@ -29,6 +30,9 @@ class TokenCrops:
     languages: which; empty for all.
     codebooks: how many of the codes of a frame, from the first; None for all.
     frames: length of a row.
+    conditions: what a row tells of its clip beside the codes, by the names of
+      the clip's factors ('text', 'speaker', 'language'). It is of the whole
+      clip: the text of a crop says more than is to be heard.
     min_frames: shorter clips are left out.
     limit: only the first so many clips (of those languages), for learning from
       few examples; the order of a corpus is a fixed shuffle.
@@ -42,6 +46,9 @@ class TokenCrops:
   languages: tuple[str, ...] = ()
   codebooks: Annotated[int | None, config.Range(min=1)] = None
   frames: Annotated[int, config.Range(min=1)] = 256
+  conditions: Annotated[
+      Any, config.Named(Annotated[Any, config.Kind(lambda: factors.FACTORS)])
+  ] = dataclasses.field(default_factory=dict)
   min_frames: Annotated[int, config.Range(min=1)] = 1
   limit: Annotated[int | None, config.Range(min=1)] = None
   tokenizer_hash: str | None = None
@@ -51,7 +58,13 @@ class TokenCrops:
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
   ) -> base.BatchSource:
-    """See `CropSource`; raises CacheError for a cache that doesn't fit."""
+    """See `CropSource`.
+
+    Raises:
+      CacheError: for a cache that doesn't fit.
+      ConfigError: for conditions that clips don't have.
+    """
+    factors.of_clips(self.conditions, [])
     cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
     visits = np.zeros(len(cache), int)
     chosen = cache.select(self.languages, self.limit)
@@ -74,13 +87,16 @@ def crop(
     index: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-  """One row: `codes` [F, K] int32, zero from `lengths` on."""
-  codes = cache[index].codes[:, : settings.codebooks]
+  """One row: `codes` [F, K] int32, zero from `lengths` on, and conditions."""
+  example = cache[index]
+  codes = example.codes[:, : settings.codebooks]
   start = int(rng.integers(max(len(codes) - settings.frames, 0) + 1))
   codes = codes[start : start + settings.frames]
+  told = factors.of_clips(settings.conditions, [example.factors])
   return {
       'codes': pipeline.pad([codes], 1, settings.frames)[0],
       'lengths': np.int32(len(codes)),
+      **{key: value[0] for key, value in told.items()},
   }
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
 from audiolm_jax.evaluation import base
@@ -25,7 +26,9 @@ class LMBits:
   frames; with baselines also `unigram/...` and `bigram/...`, whose counts come
   from the split 'train' and whose smoothing was tuned on 'validation', of the
   same languages. All score every code of every frame of a clip, but for the
-  slots that a decoder of stages observes.
+  slots that a decoder of stages observes. A decoder with conditions is told
+  those factors of the clip (the whole text of one that is cut); baselines are
+  not.
 
   Attributes:
     cache: directory of the token cache. The LM models its first codebooks.
@@ -50,7 +53,8 @@ class LMBits:
 
     Raises:
       token_cache.CacheError: for a cache that doesn't fit.
-      config.ConfigError: if the LM's vocabularies are not the cache's.
+      config.ConfigError: if the LM's vocabularies are not the cache's, or it
+        has conditions that clips don't have.
     """
     return _Evaluator(self, objective.decoder)
 
@@ -60,6 +64,8 @@ class _Evaluator(base.Evaluator):
   def __init__(self, settings: LMBits, decoder):
     self._settings = settings
     self._decoder = decoder
+    self._told = {k: m.source for k, m in decoder.conditions.items()}
+    factors.of_clips(self._told, [])
     self._cache = self._open(settings.split)
     self._indices = self._cache.select(settings.languages, settings.limit)
     slots = self._cache.header['tokenizer_spec']['slots']
@@ -97,11 +103,14 @@ class _Evaluator(base.Evaluator):
         max_frames=self._settings.max_frames,
     )
     for batch in batches:
+      clips = [self._cache[i].factors if i >= 0 else None for i in batch['id']]
+      told = factors.of_clips(self._told, clips)
       scores = lm.score(
           self._decoder,
           variables['lm']['params'],
           batch['codes'],
           batch['lengths'],
+          factors.unflatten(told, sorted(self._told)),
       )
       bits = -np.asarray(jax.device_get(scores.log_prob)) / math.log(2)
       rows = zip(

@@ -11,6 +11,7 @@ import numpy as np
 from audiolm_jax.decoders import segmented
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import weights
+from audiolm_jax.streaming import base as streaming
 
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'sampler'))
@@ -22,6 +23,7 @@ def generate(
     lengths: dict[str, Int[Array, 'B']],
     rng: Array,
     sampler: sampling.Sampler,
+    context: streaming.Context = None,
 ) -> tuple[dict[str, Int[Array, 'B F K']], dict[str, Float[Array, 'B F K']]]:
   """Fills what is not given of each row's segments, in their order.
 
@@ -36,6 +38,7 @@ def generate(
     lengths: frames of each row, of each segment.
     rng: a key.
     sampler: how codes are drawn; its repetition window is not used.
+    context: see `Decoder.context`.
 
   Returns:
     For each segment, codes (0 past a row's length), and the log-probabilities
@@ -72,10 +75,16 @@ def generate(
         exists,
         at(cells.segment, step),
         mask,
+        context,
         method='extend',
     )
 
-  state = decoder.initial_state(rows, max(count, 1))
+  state = decoder.apply(
+      {'params': params},
+      decoder.initial_state(rows, max(count, 1)),
+      context,
+      method='begin',
+  )
   step = jnp.zeros(rows, jnp.int32)
   most = _leading(layout)
   if most:
@@ -151,6 +160,7 @@ def generate_stage(
     lengths: Int[Array, 'B'],
     rng: Array,
     sampler: sampling.Sampler,
+    context: streaming.Context = None,
 ) -> tuple[Int[Array, 'B F K'], Float[Array, 'B F K']]:
   """`generate` for a stage of frames, as AudioLM has them.
 
@@ -162,6 +172,7 @@ def generate_stage(
     lengths: frames of each row.
     rng: a key.
     sampler: how codes are drawn.
+    context: see `generate`.
 
   Returns:
     Codes and log-probabilities, as of `generate`.
@@ -177,6 +188,7 @@ def generate_stage(
       {s.label: lengths for s in segments},
       rng,
       sampler,
+      context,
   )
   results = []
   for parts, like in zip(found, (given, jnp.float32(0)), strict=True):

@@ -80,6 +80,8 @@ def stream(
       keep=keep,
       guided=guided,
       window=sampler.repetition_window,
+      params=params,
+      context=context,
   )
   # A fresh state may use one zero for several leaves: it could not be donated.
   state = jax.tree.map(functools.partial(jax.numpy.array, copy=True), state)

@@ -14,8 +14,12 @@ Pair = tuple[Float[Array, ''], Float[Array, '']]
 
 
 def rngs(rng: Array) -> dict[str, Array]:
-  """The streams of a training step: dropout, and the steps to train on."""
-  return {'dropout': rng, 'frames': jax.random.fold_in(rng, 1)}
+  """A training step's streams: dropout, steps to train on, conditions to drop."""
+  streams = 'frames', 'conditions'
+  return {
+      'dropout': rng,
+      **{k: jax.random.fold_in(rng, 1 + i) for i, k in enumerate(streams)},
+  }
 
 
 def loss_names(backbone: Any) -> tuple[str, ...]:

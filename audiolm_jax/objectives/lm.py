@@ -1,6 +1,6 @@
 """Autoregressive language modelling of token frames."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -15,7 +15,9 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax import generation
+from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
+from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import initial
 from audiolm_jax.decoders import segmented
@@ -23,8 +25,11 @@ from audiolm_jax.decoders.heads import independent
 from audiolm_jax.generation import segments
 from audiolm_jax.objectives import base
 from audiolm_jax.objectives import likelihood
+from audiolm_jax.streaming import base as streaming
 
 _DECODERS = (decoder_lib.Decoder, segmented.Staged)
+# Of conditions: by name, one for each row; None for none.
+Values = Mapping[str, Sequence[Any]]
 
 
 @functools.partial(jax.jit, static_argnames='decoder')
@@ -33,18 +38,33 @@ def score(
     params: Any,
     codes: Int[Array, 'B F K'],
     lengths: Int[Array, 'B'],
+    conditions: conditioners.Conditions | None = None,
 ) -> decoder_lib.Scores:
   """`decoder.score` compiled, without dropout."""
-  return decoder.apply({'params': params}, codes, lengths, method='score')
+  return decoder.apply(
+      {'params': params}, codes, lengths, None, conditions, method='score'
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('decoder', 'batch'))
+def context(
+    decoder: decoder_lib.Decoder,
+    params: Any,
+    conditions: conditioners.Conditions | None,
+    batch: int,
+) -> streaming.Context:
+  """`decoder.context` compiled, without dropout."""
+  return decoder.apply({'params': params}, conditions, batch, method='context')
 
 
 @dataclasses.dataclass(frozen=True)
 class LM(base.Objective):
   """Negative log-likelihood of every code of every valid frame.
 
-  One model, 'lm'. Batches hold `codes` [B, F, K] and `lengths` [B] in frames.
-  Dropout and a head that trains on a part of the steps are at work in training
-  only; the latter's metrics are unbiased estimates.
+  One model, 'lm'. Batches hold `codes` [B, F, K], `lengths` [B] in frames, and
+  what `factors.flatten` makes of the decoder's conditions.
+  Dropout, that of conditions, and a head that trains on a part of the steps are
+  at work in training only; the last one's metrics are unbiased estimates.
 
   Attributes:
     decoder: the model, of frames: 'tokens' or 'stages'.
@@ -81,7 +101,11 @@ class LM(base.Objective):
   def init(self, rng: Array) -> base.Variables:
     batch = self.example_batch(1)
     variables = self.decoder.init(
-        rng, batch['codes'], batch['lengths'], method='score'
+        rng,
+        batch['codes'],
+        batch['lengths'],
+        conditions=self._conditions(batch),
+        method='score',
     )
     return {'lm': {'params': variables['params'], 'state': {}}}
 
@@ -106,11 +130,19 @@ class LM(base.Objective):
 
   def example_batch(self, batch_size: int) -> base.Batch:
     slots = len(self.decoder.vocabularies)
+    nothing = {
+        name: module.source.prepare([None] * batch_size)
+        for name, module in sorted(self.decoder.conditions.items())
+    }
     return {
         'codes': np.zeros((batch_size, self.frames, slots), np.int32),
         'lengths': np.zeros(batch_size, np.int32),
         'id': np.zeros(batch_size, np.int32),
+        **factors.flatten(nothing),
     }
+
+  def _conditions(self, batch):
+    return factors.unflatten(batch, sorted(self.decoder.conditions))
 
   def __call__(
       self, variables: base.Variables, batch: base.Batch, rng: Array
@@ -119,6 +151,7 @@ class LM(base.Objective):
         {'params': variables['lm']['params']},
         batch['codes'],
         batch['lengths'],
+        conditions=self._conditions(batch),
         rngs=likelihood.rngs(rng),
         method='score',
     )
@@ -157,23 +190,69 @@ class BoundLM:
   frame_rate: float
 
   def score(
-      self, codes: Int[Array, 'B F K'], lengths: Int[Array, 'B'] | None = None
+      self,
+      codes: Int[Array, 'B F K'],
+      lengths: Int[Array, 'B'] | None = None,
+      conditions: Values | None = None,
   ) -> decoder_lib.Scores:
-    """Log-probabilities of frames; compiles once for each shape."""
+    """Log-probabilities of frames; compiles once for each shape.
+
+    Args:
+      codes: of B rows.
+      lengths: frames of each, F for all if not given.
+      conditions: by name, B values (None for none), as a condition's source
+        takes them; what is not given is the null condition.
+
+    Raises:
+      ValueError: if codes or lengths are out of range, or conditions do not
+        fit.
+    """
     codes, lengths = self._check(codes, lengths)
-    return score(self.decoder, self.params, codes, lengths)
+    prepared = self._prepare(conditions, len(codes))
+    return score(self.decoder, self.params, codes, lengths, prepared)
 
   def bits_per_frame(
-      self, codes: Int[Array, 'B F K'], lengths: Int[Array, 'B'] | None = None
+      self,
+      codes: Int[Array, 'B F K'],
+      lengths: Int[Array, 'B'] | None = None,
+      conditions: Values | None = None,
   ) -> Float[np.ndarray, 'B']:
-    """Bits a frame of each row (NaN for an empty one)."""
-    scores = self.score(codes, lengths)
+    """Bits a frame of each row (NaN for an empty one); see `score`."""
+    scores = self.score(codes, lengths, conditions)
     bits = -np.asarray(scores.log_prob).sum(axis=(1, 2)) / math.log(2)
     scored = np.asarray(scores.mask)[:, :, self.decoder.predicted[0]]
     frames = scored.sum(axis=1)
     return np.divide(
         bits, frames, out=np.full_like(bits, np.nan), where=frames > 0
     )
+
+  def _prepare(self, conditions, rows):
+    """Conditions as arrays; one that is not given is that of no row."""
+    modules, conditions = self.decoder.conditions, conditions or {}
+    if not set(conditions) <= set(modules):
+      raise ValueError(
+          f'conditions {sorted(conditions)}, but the model has'
+          f' {sorted(modules)}'
+      )
+    found = {}
+    for name, module in modules.items():
+      values = conditions.get(name, [None] * rows)
+      if len(values) != rows:
+        raise ValueError(f'{name}: {len(values)} values for {rows} rows')
+      found[name] = module.source.prepare(values)
+    return found
+
+  def _contexts(self, conditions, rows, options):
+    """Options of `generation` with what conditions have become."""
+    if 'context' in options or not self.decoder.conditions:
+      if conditions:
+        raise ValueError('conditions beside a context, or of a model without')
+      return options
+    prepared = self._prepare(conditions, rows)
+    found = {'context': context(self.decoder, self.params, prepared, rows)}
+    if 'guidance' in options:
+      found['null_context'] = context(self.decoder, self.params, None, 1)
+    return options | found
 
   @functools.cached_property
   def _unrolled(self):
@@ -196,6 +275,7 @@ class BoundLM:
       top_k: int | None = None,
       top_p: float = 1.0,
       min_p: float = 0.0,
+      conditions: Values | None = None,
       **options,
   ) -> Int[np.ndarray, 'B F K']:
     """Continues prompts.
@@ -210,14 +290,17 @@ class BoundLM:
       top_k: likewise.
       top_p: likewise.
       min_p: likewise.
-      **options: `context`, `null_context`, `guidance`, `stop`, `room` and
-        `keep` of `generation.generate`.
+      conditions: see `score`.
+      **options: `guidance` (of a model with conditions, or with the next two),
+        `context`, `null_context`, `stop`, `room` and `keep` of
+        `generation.generate`.
 
     Returns:
       Each row's prompt and its continuation, F frames in all; 0 after a `stop`.
 
     Raises:
-      ValueError: if frames < P, or codes or lengths are out of range.
+      ValueError: if frames < P, codes or lengths are out of range, or conditions
+        do not fit.
     """
     prompt, lengths = self._check(prompt, lengths)
     rows, given_frames, _ = prompt.shape
@@ -236,7 +319,7 @@ class BoundLM:
         jax.random.key(seed),
         sampler,
         prompt_frames=most,
-        **options,
+        **self._contexts(conditions, rows, options),
     )
     return np.asarray(found.codes)
 
@@ -247,6 +330,7 @@ class BoundLM:
       *,
       seed: int = 0,
       sampler: generation.Sampler | None = None,
+      conditions: Values | None = None,
       **options,
   ) -> Iterator[Int[np.ndarray, 'K']]:
     """The frames of `generate` for one row, each as soon as it is known.
@@ -256,11 +340,12 @@ class BoundLM:
       frames: how many in all; None for no end, which needs a `room`.
       seed: see `generate`.
       sampler: likewise.
+      conditions: likewise, of one row.
       **options: likewise.
 
     Raises:
-      ValueError: if frames < P, codes are out of range, or the pattern cannot
-        go on without an end.
+      ValueError: if frames < P, codes are out of range, conditions do not fit,
+        or the pattern cannot go on without an end.
     """
     codes, _ = self._check(np.asarray(prompt)[None], None)
     if frames is not None and frames < len(prompt):
@@ -272,7 +357,7 @@ class BoundLM:
         frames,
         key,
         sampler or generation.Sampler(),
-        **options,
+        **self._contexts(conditions, 1, options),
     )
 
   def _check(self, codes, lengths):
@@ -309,6 +394,7 @@ class BoundStage(BoundLM):
       shown: Int[Array, 'B'] | None = None,
       seed: int = 0,
       sampler: generation.Sampler | None = None,
+      conditions: Values | None = None,
   ) -> Int[np.ndarray, 'B F K']:
     """Fills the slots that the stage predicts.
 
@@ -319,6 +405,7 @@ class BoundStage(BoundLM):
         all rows if not given.
       seed: the same seed gives the same codes.
       sampler: how codes are drawn; None for the model's own distribution.
+      conditions: see `score`.
 
     Raises:
       ValueError: if codes, lengths or shown are out of range.
@@ -341,5 +428,6 @@ class BoundStage(BoundLM):
         lengths,
         jax.random.key(seed),
         sampler or generation.Sampler(),
+        **self._contexts(conditions, len(codes), {}),
     )
     return np.asarray(found)

@@ -64,6 +64,11 @@ class Segments(base.Objective):
           f'config.objective.decoder is a {type(self.decoder).__name__}, which'
           " has no segments: expected kind 'segments'."
       )
+    if self.decoder.conditions:
+      raise config.ConfigError(
+          "config.objective.decoder.conditions: batches of 'segments' hold none;"
+          ' make them segments that are observed.'
+      )
     labels = [segment.label for segment in self._segments]
     wrong = [k for k in (*self.weights, self.audio) if k not in labels]
     if sorted(self.frames) != sorted(labels) or wrong:

@@ -1,0 +1,124 @@
+"""The quickstart's models that are told of a clip: built, trained, scored."""
+
+import importlib
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import loading
+from audiolm_jax import train
+from audiolm_jax.data import token_cache
+from configs.lm import quickstart
+from configs.lm.conditioning import recipe
+
+NAMES = {
+    'text_cross': ('text', 'cross'),
+    'text_prefix': ('text', 'prefix'),
+    'language_film': ('language', 'film'),
+    'language_add': ('language', 'add'),
+    'speaker_prefix': ('speaker', 'prefix'),
+}
+
+
+def _config(name, arg):
+  module = importlib.import_module(f'configs.lm.conditioning.{name}')
+  return module.get_config(arg)
+
+
+@pytest.mark.parametrize('arg', ['cpu', 'smoke'])
+@pytest.mark.parametrize('name', NAMES)
+def test_only_the_condition_differs(name, arg):
+  factor, how = NAMES[name]
+  values, base = _config(name, arg), quickstart.get_config(arg)
+  for line in config.difference(base, values):
+    assert line.startswith(
+        (
+            f'config.data.conditions.{factor}',
+            f'config.objective.decoder.conditions.{factor}',
+            *(
+                f'config.objective.decoder.backbone.{k}'
+                for k in recipe.NEEDS[how]
+            ),
+        )
+    ), line
+  settings = config.build(train.Config, values)
+  condition = settings.objective.decoder.conditions[factor]
+  assert condition.how == how and 0 < condition.dropout < 1
+  assert condition.source == settings.data.conditions[factor]
+  # A config that was written to a work directory is the same one.
+  assert config.build(train.Config, config.to_config(settings)) == settings
+  shapes = nn.meta.unbox(
+      jax.eval_shape(settings.objective.init, jax.random.key(0))
+  )
+  assert f'conditions_{factor}' in shapes['lm']['params']
+
+
+@pytest.fixture(scope='module', name='tokens')
+def _tokens(tmp_path_factory):
+  """A cache of made-up codes in the quickstart's form, and what they say."""
+  directory = tmp_path_factory.mktemp('conditioning') / 'tokens'
+  spec = {'slots': [{'codebook': k, 'vocabulary': 1024} for k in range(4)]}
+  clips = {'train': 6, 'validation': 3, 'test': 3}
+  identity = token_cache.Identity('hash', 'nowhere', spec, 'made_up', (), clips)
+  writer = token_cache.Writer(directory, identity)
+  rng = np.random.default_rng(0)
+  for split, part, indices in writer.missing():
+    examples = [
+        token_cache.Example(
+            rng.integers(0, 1024, (rng.integers(5, 20), 4)).astype(np.int32),
+            samples=320,
+            factors={
+                'id': f'{split}{i}',
+                # Some are cut, and one clip has no text.
+                'text': 'così ' * i,
+                'language': ('en', 'it', 'xx')[i % 3],
+                'speaker': recipe.NAMES['speaker'][i % 2],
+            },
+        )
+        for i in indices
+    ]
+    writer.write(split, part, examples)
+  assert writer.finish()
+  return directory
+
+
+@pytest.mark.parametrize('name', ['text_cross'])
+def test_a_smoke_run_trains_and_is_scored(tokens, tmp_path, name):
+  _train(name, tokens, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', sorted({*NAMES} - {'text_cross'}))
+def test_every_smoke_run_trains(tokens, tmp_path, name):
+  _train(name, tokens, tmp_path)
+
+
+def _train(name, tokens, workdir):
+  values = _config(name, 'smoke')
+  values.data.cache = values.evaluators.lm.cache = str(tokens)
+  values.objective.codebooks = None
+  values.objective.frames = values.data.frames = 8
+  values.evaluators.lm.max_frames = 8
+  values.batch_size = 2
+  values.steps = values.eval_every = 2
+  results = train.train(values, workdir)
+  assert results['eval/lm/bits_per_frame'] == pytest.approx(40, abs=2)
+  # It comes back from its work directory, and is scored with what it is told.
+  model = loading.load(workdir)
+  cache = token_cache.TokenCache(tokens, 'validation')
+  factor, _ = NAMES[name]
+  bits, frames = [], []
+  for i in range(len(cache)):
+    value = cache[i].factors[factor]
+    if factor == 'language' and value == 'xx':
+      value = None
+    codes = cache[i].codes[None, :8]
+    found = model.bits_per_frame(codes, conditions={factor: [value or None]})
+    bits.append(found[0])
+    frames.append(codes.shape[1])
+  expected = np.average(bits, weights=frames)
+  assert results['eval/lm/bits_per_frame'] == pytest.approx(expected, rel=1e-5)
+  assert (model.bits_per_frame(codes) != found).all()

@@ -1,0 +1,177 @@
+"""What is known of a clip as arrays: exact, padded, and checked."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax.data import factors
+from audiolm_jax.data import token_cache
+from audiolm_jax.data import token_crops
+
+
+def test_texts_are_bytes_with_a_mark_of_the_end():
+  found = factors.Text(length=6).prepare(['né', None, '', 'abcde'])
+  assert found['values'].dtype == found['lengths'].dtype == np.int32
+  np.testing.assert_array_equal(found['lengths'], [4, 0, 1, 6])
+  np.testing.assert_array_equal(
+      found['values'],
+      [
+          [*'né'.encode(), 256, 0, 0],
+          [0] * 6,
+          [256, 0, 0, 0, 0, 0],
+          [*b'abcde', 256],
+      ],
+  )
+
+
+def test_what_does_not_fit_is_refused_or_cut():
+  text, name = factors.Text(length=3), factors.Name(('it', 'en'))
+  with pytest.raises(ValueError, match="4 for|of 4.*longest has 3|'abc'"):
+    text.prepare(['abc'])
+  cut = text.prepare(['abc', 'ab'], strict=False)
+  # Who reads it sees that it has no end.
+  np.testing.assert_array_equal(cut['values'], [[97, 98, 99], [97, 98, 256]])
+  with pytest.raises(ValueError, match="'fr'.*'it', 'en'"):
+    name.prepare(['fr'])
+  found = name.prepare(['en', 'fr', 'it'], strict=False)
+  np.testing.assert_array_equal(found['values'], [[1], [0], [0]])
+  np.testing.assert_array_equal(found['lengths'], [1, 0, 1])
+
+
+def test_vectors():
+  found = factors.Vector(2).prepare([[1, 2], None, np.array([0.5, -1])])
+  np.testing.assert_array_equal(
+      found['values'][:, 0], [[1, 2], [0, 0], [0.5, -1]]
+  )
+  np.testing.assert_array_equal(found['lengths'], [1, 0, 1])
+  assert found['values'].dtype == np.float32
+
+
+def test_codes():
+  codes = factors.Codes((3, 5), length=2)
+  found = codes.prepare([[[1, 4]], np.zeros((0, 2), int), None])
+  assert found['values'].shape == (3, 2, 2)
+  np.testing.assert_array_equal(found['values'][0], [[1, 4], [0, 0]])
+  np.testing.assert_array_equal(found['lengths'], [1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ('factor', 'value', 'message'),
+    [
+        (factors.Text(), b'abc', 'a text'),
+        (factors.Name(('it',)), 3, 'none of the names'),
+        (factors.Vector(3), [1.0, 2.0], 'vector of 3'),
+        (factors.Vector(2), 'ab', 'vector of 2'),
+        (factors.Vector(2), [1.0, np.nan], 'not finite'),
+        (factors.Codes((3, 5)), [[1, 5]], 'outside of vocabularies'),
+        (factors.Codes((3, 5)), [[-1, 0]], 'outside of vocabularies'),
+        (factors.Codes((3, 5)), [[1, 2, 0]], r'\[F, 2\]'),
+        (factors.Codes((3, 5)), [[1.0, 2.0]], r'\[F, 2\]'),
+        (factors.Codes((3, 5), length=1), [[1, 2]] * 2, 'longest has 1'),
+    ],
+)
+def test_bad_values_are_told(factor, value, message):
+  with pytest.raises(ValueError, match=message):
+    factor.prepare([None, value])
+
+
+def test_bad_settings_are_told():
+  with pytest.raises(config.ConfigError, match='one twice'):
+    factors.Name(('it', 'it'))
+  with pytest.raises(config.ConfigError, match='none'):
+    factors.Name(())
+  with pytest.raises(config.ConfigError, match='bytes have 256'):
+    factors.Text(vocabulary=300)
+
+
+def test_sentencepiece_is_an_extra(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'sentencepiece', None)
+  text = factors.Text(pieces='not_read.model', vocabulary=300)
+  with pytest.raises(config.ConfigError, match=r'audiolm_jax\[text\]'):
+    text.prepare(['a'])
+
+
+def test_pieces_are_those_of_the_model(tmp_path):
+  sentencepiece = pytest.importorskip('sentencepiece')
+  lines = ['the cat sat on the mat', 'the hat is on the cat', 'that is that']
+  sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(lines * 20),
+      model_prefix=str(tmp_path / 'tiny'),
+      vocab_size=18,
+      minloglevel=2,
+  )
+  path = str(tmp_path / 'tiny.model')
+  text = factors.Text(length=30, pieces=path, vocabulary=18)
+  found = text.prepare(['the cat', 'that'])
+  model = sentencepiece.SentencePieceProcessor(model_file=path)
+  for row, line in enumerate(('the cat', 'that')):
+    ids = model.encode(line)
+    assert 0 < len(ids) < len(line)
+    assert found['lengths'][row] == len(ids) + 1
+    np.testing.assert_array_equal(
+        found['values'][row], [*ids, 18] + [0] * (29 - len(ids))
+    )
+  wrong = factors.Text(pieces=path, vocabulary=19)
+  with pytest.raises(config.ConfigError, match='19, but .* has 18'):
+    wrong.prepare(['a'])
+
+
+WANTED = {
+    'text': factors.Text(length=4),
+    'language': factors.Name(('en', 'it')),
+}
+
+
+def test_conditions_of_clips():
+  clips = [
+      {'text': 'no', 'language': 'it'},
+      {'text': '', 'language': 'fr'},
+      {'text': 'long text'},
+      None,
+  ]
+  batch = factors.of_clips(WANTED, clips)
+  np.testing.assert_array_equal(batch['conditions/text/lengths'], [3, 0, 4, 0])
+  np.testing.assert_array_equal(
+      batch['conditions/language/lengths'], [1, 0, 0, 0]
+  )
+  assert batch['conditions/language/values'][0, 0] == 1
+  again = factors.unflatten(batch, ['language', 'text'])
+  assert factors.flatten(again).keys() == batch.keys()
+  with pytest.raises(ValueError, match="no condition 'voice'"):
+    factors.unflatten(batch, ['voice'])
+  with pytest.raises(config.ConfigError, match="'voice'.*no Vector"):
+    factors.of_clips({'voice': factors.Vector(2)}, clips)
+
+
+def test_crops_tell_of_their_clips(tmp_path):
+  clips = [('sì', 'it'), ('go', 'en'), ('', 'de')]
+  identity = token_cache.Identity('hash', 'x', {}, 'c', (), {'train': 3})
+  writer = token_cache.Writer(tmp_path / 'cache', identity)
+  ((split, part, _),) = writer.missing()
+  examples = [
+      token_cache.Example(
+          np.full((5, 1), i, np.int32), 1, {'text': text, 'language': language}
+      )
+      for i, (text, language) in enumerate(clips)
+  ]
+  writer.write(split, part, examples)
+  writer.finish()
+  settings = token_crops.TokenCrops(
+      cache=str(tmp_path / 'cache'), frames=2, conditions=WANTED
+  )
+  source = settings.open(batch_size=8, seed=0)
+  batch = source.next(None)
+  assert batch['conditions/text/values'].shape == (8, 4)
+  known = [{'text': t, 'language': n} for t, n in clips]
+  expected = factors.of_clips(WANTED, [known[i] for i in batch['id']])
+  for key, value in expected.items():
+    np.testing.assert_array_equal(batch[key], value)
+    assert batch[key].dtype == value.dtype
+  source.close()
+  bad = token_crops.TokenCrops(
+      cache=str(tmp_path / 'cache'), conditions={'x': factors.Codes((3,))}
+  )
+  with pytest.raises(config.ConfigError, match='no Codes'):
+    bad.open(batch_size=1, seed=0)
