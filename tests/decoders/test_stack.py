@@ -202,6 +202,19 @@ def test_dropout_needs_its_rng():
   np.testing.assert_array_equal(one, apply(dropping, jax.random.key(0)))
 
 
+def test_every_layer_drops_its_own():
+  """Half of what each of two layers adds: a quarter is left as it was."""
+  stack = stack_lib.Stack(
+      D, 2, (attention.Attention(2),), None, final_norm=False, dropout=0.5
+  )
+  x, _ = inputs(16, 9)
+  mask = np.ones((16, 9), bool)
+  y, _ = quick_jit(stack.apply)(
+      {'params': moved(stack)}, x, mask, rngs={'dropout': jax.random.key(0)}
+  )
+  assert np.mean(np.asarray(y) == x) == pytest.approx(0.25, abs=0.05)
+
+
 def test_losses_are_means_over_layers_and_sums_over_positions():
   params = moved(RICH)
   zero = jax.tree_util.tree_map_with_path(

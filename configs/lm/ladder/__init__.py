@@ -9,7 +9,6 @@ gpt_oss. Biases stay: gpt-oss has them in attention, router and experts.
 
 trains a rung on the tokens of tools/quickstart.py (runs/quickstart/tokens; set
 --config.data.cache, --config.objective.codebooks and
---config.evaluators.lm.cache for others); ':smoke' runs every line of it. An
-ingredient left out of the end state is `dataclasses.replace(gpt_oss.MODEL,
-...)`, given to `recipe.build`.
+--config.evaluators.lm.cache for others); ':smoke' runs every line of it.
+leave_out.py has the end state without one ingredient.
 """
