@@ -69,6 +69,46 @@ def _lm():
   return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=9)
 
 
+def _conditioned():
+  """Every kind of condition, and every place where one acts."""
+  encoder = config.kind(
+      decoders.BACKBONES, 'stack', width=8, layers=1, scan=False
+  )
+  decoder = config.kind(
+      decoders.DECODERS,
+      'tokens',
+      vocabularies=(11, 13),
+      backbone=config.kind(
+          decoders.BACKBONES,
+          'stack',
+          width=16,
+          layers=2,
+          cross={'heads': 2},
+          adaptive='adaln_zero',
+      ),
+      conditions={
+          'text': {
+              'kind': 'text',
+              'source': {'length': 5},
+              'how': 'cross',
+              'encoder': encoder,
+          },
+          'voice': {'kind': 'vector', 'source': {'width': 3}, 'how': 'film'},
+          'language': {
+              'kind': 'class',
+              'source': {'names': ('a', 'b')},
+              'how': 'add',
+          },
+          'prompt': {
+              'kind': 'codes',
+              'source': {'vocabularies': (11, 13), 'length': 4},
+              'how': 'prefix',
+          },
+      },
+  )
+  return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=9)
+
+
 def _depth():
   """A depth head with weights of each place, and experts in the backbone."""
   inner = config.kind(
@@ -144,6 +184,7 @@ SMALL = {
     'toy': _toy,
     'codec': _codec,
     'lm': _lm,
+    'lm with conditions': _conditioned,
     'lm with depth': _depth,
     'segments': _segments,
     'waveform_lm': _waveform_lm,
@@ -162,6 +203,10 @@ def _batch(objective):
     if name.startswith('lengths/'):
       longest = batch[name.replace('lengths', 'codes')].shape[1]
       batch[name] = np.array([longest, longest // 2], np.int32)
+    elif name.endswith('/lengths'):
+      # Of conditions: one row has less, and still has one.
+      longest = batch[name.replace('lengths', 'values')].shape[1]
+      batch[name] = np.array([longest, -(-longest // 2)], np.int32)
     elif name == 'lengths':
       longest = max(v.shape[1] for v in batch.values())
       batch[name] = np.array([longest, longest // 2], np.int32)

@@ -12,6 +12,9 @@ encoded, --seconds are added, and all of it is written. With --stream audio is
 written while it is generated, the first of it as soon as the pattern of the
 codebooks allows; it is the same audio for the same seed. An --out of - writes
 16-bit samples without a header to stdout.
+
+A model with conditions is told them by --condition=NAME=VALUE, its text by
+--text; --guidance above 1 follows them more closely than it learned to.
 """
 
 import argparse
@@ -46,12 +49,19 @@ def _load(options):
         f'--model={options.model} holds a {type(lm).__name__} that does not'
         ' continue audio tokens.'
     )
-  for name in ('text', 'guidance'):
-    if getattr(options, name) is not None:
-      raise config.ConfigError(
-          f'--{name}: {options.model} was trained without text or other'
-          ' conditions.'
-      )
+  wrong = [k for k in _conditions(options) if k not in lm.decoder.conditions]
+  if options.guidance is not None and not lm.decoder.conditions:
+    wrong = ['guidance']
+  if wrong:
+    raise config.ConfigError(
+        f'--{wrong[0]}: {options.model} was trained without it; its conditions:'
+        f' {sorted(lm.decoder.conditions)}.'
+    )
+  try:
+    for name, value in _conditions(options).items():
+      lm.decoder.conditions[name].source.prepare([value])
+  except ValueError as error:
+    raise config.ConfigError(f'--{name}: {error}') from error
   if options.tokenizer:
     tokenizer = loading.load_codec(options.tokenizer)
   else:
@@ -66,6 +76,14 @@ def _load(options):
   if options.weights != 'float32':
     lm = lm.cast(options.weights)
   return lm, tokenizer
+
+
+def _conditions(options):
+  """name -> value, of those that are given."""
+  found = dict(pair.split('=', 1) for pair in options.condition)
+  if options.text is not None:
+    found['text'] = options.text
+  return found
 
 
 def _read_prompt(tokenizer, path, slots):
@@ -133,7 +151,13 @@ def run(options) -> int:
   start = time.monotonic()
   prompt = _read_prompt(tokenizer, options.prompt, len(lm.decoder.vocabularies))
   frames, room = _frames(options, lm, tokenizer, prompt)
-  room = {'room': room, 'keep': options.keep}
+  told = {
+      'room': room,
+      'keep': options.keep,
+      'conditions': {k: [v] for k, v in _conditions(options).items()},
+  }
+  if options.guidance is not None:
+    told['guidance'] = options.guidance
   first = None
   with streams.create(
       options.out,
@@ -149,7 +173,7 @@ def run(options) -> int:
       writer.write(audio[0])
 
     make = _stream if options.stream else _whole
-    make(lm, tokenizer, prompt, frames, options.seed, sampler, write, **room)
+    make(lm, tokenizer, prompt, frames, options.seed, sampler, write, **told)
   elapsed = time.monotonic() - start
   name = 'standard output' if options.out == _PIPE else options.out
   _say(
@@ -160,19 +184,19 @@ def run(options) -> int:
   return 0
 
 
-def _whole(lm, tokenizer, prompt, frames, seed, sampler, write, **room):
+def _whole(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
   """All codes, and then all audio."""
   import numpy as np  # pylint: disable=g-import-not-at-top
 
   from audiolm_jax.tokenizers import base  # pylint: disable=g-import-not-at-top
 
-  codes = lm.generate(prompt[None], frames, seed=seed, sampler=sampler, **room)
+  codes = lm.generate(prompt[None], frames, seed=seed, sampler=sampler, **told)
   samples = np.array([frames * tokenizer.spec.hop])
   audio, _ = tokenizer.decode(base.Tokens(lengths=samples, codes=codes))
   write(audio)
 
 
-def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **room):
+def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
   """The audio of every frame as soon as the codec can tell."""
   from audiolm_jax.tokenizers import long  # pylint: disable=g-import-not-at-top
   from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
@@ -184,7 +208,7 @@ def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **room):
       # As small as the codec's steps may be.
       long.Settings(block_seconds=spec.hop / spec.sample_rate),
   )
-  codes = lm.stream(prompt, frames, seed=seed, sampler=sampler, **room)
+  codes = lm.stream(prompt, frames, seed=seed, sampler=sampler, **told)
   blocks = (
       token_files.Block(samples=spec.hop, codes=frame[None, None])
       for frame in codes
@@ -199,6 +223,12 @@ def _seconds(text: str) -> float:
   return value
 
 
+def _pair(text: str) -> str:
+  if '=' not in text:
+    raise ValueError
+  return text
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
       description=__doc__,
@@ -209,6 +239,14 @@ def _parser() -> argparse.ArgumentParser:
   add('--tokenizer', metavar='DIR', help='where its codec is')
   add('--prompt', help='audio to continue; - for stdin')
   add('--text', help='what to say, for models that take text')
+  add(
+      '--condition',
+      action='append',
+      default=[],
+      type=_pair,
+      metavar='NAME=VALUE',
+      help='such as language=it',
+  )
   add(
       '--seconds',
       type=_seconds,

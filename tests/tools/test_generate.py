@@ -12,6 +12,8 @@ import pytest
 from audiolm_jax import loading
 from audiolm_jax.audio import files
 from audiolm_jax.audio import resample
+from audiolm_jax.data import factors
+from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.objectives import lm as lm_lib
 from audiolm_jax.patterns import interleaving
@@ -46,15 +48,31 @@ def _model():
   return lm_lib.BoundLM(decoder, params, RATE / HOP)
 
 
+@pytest.fixture(name='told', scope='module')
+def _told():
+  """A model that is told a text of up to 3 bytes, and a mark."""
+  text = conditioners.Text(how='prefix', source=factors.Text(length=4))
+  decoder = decoder_lib.Decoder(
+      (8, 8),
+      pattern=interleaving.Delay(),
+      backbone=small.stack(),
+      conditions={'text': text},
+  )
+  codes = np.zeros((1, 4, 2), np.int32)
+  told = {'text': text.source.prepare(['abc'])}
+  params = small.parameters(decoder, codes, np.array([4]), None, told)
+  return lm_lib.BoundLM(decoder, params, RATE / HOP)
+
+
 @pytest.fixture(name='codec', scope='module')
 def _codec():
   return bound.BoundTokenizer(*tiny.codec('state'))
 
 
 @pytest.fixture(name='run')
-def _run(tool, model, codec, monkeypatch):
-  found = {'lm': model, 'text': object()}
-  codecs = {'lm': codec}
+def _run(tool, model, told, codec, monkeypatch):
+  found = {'lm': model, 'told': told, 'text': object()}
+  codecs = {'lm': codec, 'told': codec}
   other = bound.BoundTokenizer(*tiny.codec('continuous'))
   monkeypatch.setattr(loading, 'load', found.__getitem__)
   monkeypatch.setattr(loading, 'load_tokenizer', codecs.__getitem__)
@@ -116,6 +134,26 @@ def test_seeds_and_samplers(run, tmp_path):
   )
 
 
+def test_conditions_are_told(run, tmp_path):
+  """By their own names or by --text; a stream is told the same."""
+
+  def sound(*arguments):
+    path = tmp_path / 'x.wav'
+    assert run('--model=told', f'--out={path}', *arguments) == 0
+    return files.read(path)[0]
+
+  first = sound('--text=abc')
+  for same in (
+      ['--condition=text=abc'],
+      ['--text=abc', '--guidance=1'],
+      ['--text=abc', '--stream'],
+  ):
+    np.testing.assert_allclose(sound(*same), first, atol=1.1 / 2**15)
+  nothing = sound()
+  np.testing.assert_array_equal(sound('--text=abc', '--guidance=0'), nothing)
+  assert (nothing != first).any() and (sound('--text=x') != first).any()
+
+
 class _Piped:
   """Stands for sys.stdout with a pipe behind it."""
 
@@ -150,8 +188,10 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
   bad = tmp_path / 'bad.wav'
   bad.write_text('no audio')
   for message, *arguments in (
-      ('trained without text', out, '--text=hello'),
+      ('--text: lm was trained without', out, '--text=hello'),
       ('--guidance: lm was trained without', out, '--guidance=3'),
+      ('--text: .*longest has 4', out, '--model=told', '--text=hello'),
+      ('--mood: told was', out, '--model=told', '--condition=mood=sad'),
       ('does not continue', out, '--model=text'),
       ('has continuous ones', out, '--tokenizer=other'),
       ('bad.wav: cannot be decoded', out, f'--prompt={bad}'),
@@ -164,6 +204,7 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
       ('no such file', out, '--prompt=nowhere.wav'),
       ('needs --stream', out, '--seconds=inf'),
       ('invalid _seconds value', out, '--seconds=-1'),
+      ('invalid _pair value', out, '--condition=sad'),
   ):
     with pytest.raises(SystemExit, match='2'):
       run(*arguments)
