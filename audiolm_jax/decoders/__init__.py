@@ -7,6 +7,7 @@ a head. Each is a field of its config:
     BACKBONES  what carries the past to the next step. `stack` has a period of
                MIXERS (attention, state spaces, recurrences), and MLPS.
     HEADS      what gives the G codes of a step: `heads/base.py` is the seam.
+    CONDITIONERS  what a decoder is told beside the codes.
     DECODERS   `tokens`: one stream of frames in one pattern; `segments`: some
                streams, one after the other or in turns; `stages`: the slots
                of one stream, some observed and some predicted; `wavenet`:
@@ -17,12 +18,14 @@ tests/decoders, where every pattern meets every head.
 """
 
 from audiolm_jax.decoders import backbones
+from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders import wavenet
 
 BACKBONES = backbones.BACKBONES
+CONDITIONERS = conditioners.CONDITIONERS
 HEADS = heads.HEADS
 DECODERS = {
     'segments': segmented.Segmented,
