@@ -155,14 +155,15 @@ def test_remat_changes_nothing(remat, scan):
 
 def test_steps_past_the_room_are_those_of_a_window():
   """With kept positions, everything else that a layer has, and unrolled."""
-  params = moved(RICH)
+  rich = RICH.clone(layers=2)
+  params = moved(rich)
   x = inputs(length=20)[0]
   mask = np.ones((2, 20), bool)
-  bounded = RICH.clone(mixers=(NEAR, FAR.clone(window=5, keep=2)))
+  bounded = rich.clone(mixers=(NEAR, FAR.clone(window=5, keep=2)))
   want, _ = quick_jit(bounded.apply)({'params': params}, x, mask, context())
-  roomy = RICH.with_room(5, keep=2)
+  roomy = rich.with_room(5, keep=2)
   assert roomy.mixers[0] == NEAR
-  stack, params = RICH.unroll(params)
+  stack, params = rich.unroll(params)
   step = quick_jit(
       lambda x, state: stack.apply(
           {'params': params}, x, mask[:, :1], state, context(), method='process'

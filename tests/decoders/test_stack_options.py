@@ -165,7 +165,8 @@ def test_a_modulated_layer_is_its_formula():
   scale, shift, gate = np.split(np.asarray(m)[:, None], 3, axis=-1)
   y = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 1e-5)
   y = y * layer['mixer_norm']['scale'] * (1 + scale) + shift
-  y = attention.Attention(2).apply({'params': layer['mixer']}, y, MASK)[0]
+  mixer = quick_jit(attention.Attention(2).apply)
+  y = mixer({'params': layer['mixer']}, y, MASK)[0]
   np.testing.assert_allclose(
       apply(stack, params, x, {'film': film}),
       x + gate * y,
