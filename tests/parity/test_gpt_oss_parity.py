@@ -143,12 +143,12 @@ def test_mid_size(tmp_path):
       tmp_path,
       vocab_size=2000,
       hidden_size=256,
-      intermediate_size=256,
+      intermediate_size=128,
       num_hidden_layers=4,
       num_attention_heads=8,
       num_key_value_heads=2,
       head_dim=32,
-      num_local_experts=16,
+      num_local_experts=8,
       num_experts_per_tok=4,
   )
   language_models.check_whole(pair)
