@@ -315,6 +315,11 @@ def write_ring(
   slots = ring.shape[2]
   # Out of bounds, where writes are dropped.
   places = jnp.where(written, positions % slots, slots)
+  if places.size == 1:
+    # A single write becomes a slice that XLA's CPU backend fuses with each of
+    # its readers, after four copies of the ring. Of two equal ones it makes
+    # none.
+    places, new = jnp.tile(places, (1, 2)), jnp.repeat(new, 2, axis=1)
   rows = jnp.arange(ring.shape[0])[:, None]
   return ring.at[rows, :, places].set(new.astype(ring.dtype), mode='drop')
 

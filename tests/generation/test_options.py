@@ -1,6 +1,7 @@
 """Guidance, rooms, repetition, unrolled stacks."""
 
 import functools
+import re
 
 import jax
 import numpy as np
@@ -245,3 +246,19 @@ def test_weights_in_fewer_bits(kind):
   assert same > 0.5
   # What is in fewer bits already stays.
   jax.tree.map(np.testing.assert_array_equal, generation.cast(cast, kind), cast)
+
+
+@pytest.mark.parametrize('rows', [1, 2])
+def test_a_loop_writes_its_rings_in_place(rows):
+  """What would copy them is as large as they are: 2 x 61 x 4."""
+  decoder = _decoder()
+  given, lengths = GIVEN[:rows], FULL[:rows]
+  params = small.parameters(decoder, given, lengths)
+  compiled = generation.generate.lower(
+      decoder, params, given, MASK[:rows], lengths, KEY, GREEDY, room=61
+  ).compile()
+  ring = rf'f32\[{rows},2,61,4\]'
+  found = compiled.as_text()
+  assert re.search(ring, found)
+  body = max(re.split(r'\n(?=%)', found.partition('ENTRY')[0]), key=len)
+  assert not re.search(rf'{ring}\S* copy\(', body)
