@@ -20,7 +20,9 @@ import tempfile
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from audiolm_jax import generation
 from audiolm_jax import interop
@@ -256,3 +258,100 @@ def _say_what(task: str) -> None:
       f' {os.getloadavg()[0]:.1f}',
       flush=True,
   )
+
+
+# -- training -----------------------------------------------------------------
+
+
+def train(options: argparse.Namespace) -> int:
+  """Prints tokens a second of training steps: gradient, clipping and AdamW."""
+  rows, length = options.batch, options.length
+  _say_what(f'{rows} x {length} tokens a step, fp32')
+  theirs, ours, variables = models(options.size)
+  ids = np.random.default_rng(0).integers(0, VOCABULARY, (rows, length))
+  eager = _train_theirs(theirs, ids)
+  run = _train_ours(ours, variables, ids, options.scan)
+  first = eager(), run()
+  assert abs(first[0] - first[1]) < 1e-3 * first[0], f'losses differ: {first}'
+  calls = {'theirs': eager, 'ours': run}
+  if options.compile_seconds:
+    plain = theirs.forward
+    compiled = _first_call(
+        options, _train_theirs(theirs, ids, torch.compile(plain))
+    )
+    if compiled is not None:
+      calls['compiled'] = compiled
+  found = in_turns(options.rounds, calls)
+  speed = {name: rows * length / seconds for name, seconds in found.items()}
+  ratio = speed['ours'] / max(v for k, v in speed.items() if k != 'ours')
+  for name, value in speed.items():
+    print(f'{options.size} {name:9} {value:8.0f} tokens/s')
+  met = ratio >= _TRAIN_RATIO
+  print(
+      f'ratio {ratio:.2f} (goal: {_TRAIN_RATIO} x the faster of theirs;'
+      f' {"met" if met else "MISSED"}), losses {first[0]:.4f} {first[1]:.4f},'
+      f' load average {os.getloadavg()[0]:.1f}'
+  )
+  return 0 if met else 1
+
+
+_ADAMW = {'eps': 1e-8, 'weight_decay': 0.1}
+_RATE = 1e-4
+
+
+def _train_theirs(theirs, ids, forward=None) -> Callable[[], float]:
+  """One step in place; its loss."""
+  # Ours starts from the id that texts begin with.
+  target = torch.from_numpy(ids)
+  inputs = torch.cat([torch.zeros_like(target[:, :1]), target[:, :-1]], dim=1)
+  theirs.train()
+  optimizer = torch.optim.AdamW(
+      theirs.parameters(), lr=_RATE, betas=(0.9, 0.999), fused=True, **_ADAMW
+  )
+
+  def step():
+    optimizer.zero_grad()
+    logits = (forward or theirs)(input_ids=inputs, use_cache=False).logits
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), target.flatten()
+    )
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+  return step
+
+
+def _train_ours(ours, variables, ids, scan) -> Callable[[], float]:
+  """Likewise."""
+  if scan:
+    ours, variables = ours.roll(variables)
+  optimizer = optax.chain(
+      optax.clip_by_global_norm(1.0), optax.adamw(_RATE, **_ADAMW)
+  )
+  codes = np.asarray(ids, np.int32)[..., None]
+  lengths = np.full(len(ids), ids.shape[1], np.int32)
+
+  def loss(params):
+    scores = ours.decoder.apply(
+        {'params': params}, codes, lengths, method='score'
+    )
+    return -scores.log_prob.mean()
+
+  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  def step(params, state):
+    value, gradient = jax.value_and_grad(loss)(params)
+    updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state, value
+
+  # Copies, since they are donated.
+  params = jax.tree.map(jnp.copy, variables['params'])
+  state = jax.jit(optimizer.init)(params)
+
+  def run():
+    nonlocal params, state
+    params, state, value = step(params, state)
+    return float(value)
+
+  return run
