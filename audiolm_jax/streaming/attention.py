@@ -223,8 +223,8 @@ class TransformerBlock(base.Steppable):
 class Transformer(base.Steppable):
   """A stack of transformer blocks, without a norm at its end.
 
-  The layers are not scanned: a step, bound by reading the weights, then takes
-  half the time on CPUs (BENCHMARKS.md), and compiles nearly as fast.
+  The layers are not scanned: a step, bound by reading the weights, then took
+  half the time on CPUs in a probe, and compiles nearly as fast.
 
   Attributes:
     layers: how many.
