@@ -1,16 +1,34 @@
 """All tests: on the CPU, with the shared compilation cache, absl flags parsed."""
 
+import gc
 import os
+import resource
 
 # Before jax is imported anywhere.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 
 launch.prepare()
+
+# Kilobytes that a process may have held before it drops compiled programs.
+_MOST = 3 * 2**20
+
+
+@pytest.fixture(scope='module', autouse=True)
+def bounded_memory():
+  """Drops compiled programs between files where they take much memory.
+
+  All of the tests' programs together are some 7 GB a process.
+  """
+  yield
+  if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _MOST:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope='session')

@@ -19,6 +19,7 @@ V, F, K = 3, 5, 2
 STEPS = F * K
 MIXERS = {
     'attention': mixers.MIXERS['attention'](heads=2),
+    'lstm': mixers.MIXERS['lstm'](layers=1, skip=False),
     'mamba2': mixers.MIXERS['mamba2'](state_width=3, head_width=4, chunk=3),
     'rg_lru': mixers.MIXERS['rg_lru'](heads=2),
     's4d': mixers.MIXERS['s4d'](state_width=4),

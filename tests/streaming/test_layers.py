@@ -10,8 +10,8 @@ import scipy.signal
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
 from audiolm_jax import streaming
+from audiolm_jax.ops import rotary
 from audiolm_jax.streaming import activations
-from audiolm_jax.streaming import attention
 from audiolm_jax.training import costs
 from audiolm_jax.training import mesh
 
@@ -233,7 +233,7 @@ def test_rows_that_pause_go_on_where_they_were():
 
 def test_rotation_is_exact_after_weeks():
   position = np.array([[1_900_000_123]])
-  cos, sin = attention._rotary(jnp.asarray(position), 8, 10_000.0)
+  cos, sin = rotary.Rope(10_000.0).rotation(jnp.asarray(position), 8)
   angle = position[0, 0] * 10_000.0 ** (-np.arange(4) / 4)
   np.testing.assert_allclose(cos[0, 0, 0], np.cos(angle), atol=2e-5)
   np.testing.assert_allclose(sin[0, 0, 0], np.sin(angle), atol=2e-5)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pathlib
 
+from absl import flags
 from absl.testing import flagsaver
 import ml_collections
 import numpy as np
@@ -17,14 +18,23 @@ from audiolm_jax.tokenizers import bound
 from tests.tokenizers import tiny
 
 _PATH = pathlib.Path(__file__).parents[2] / 'tools/evaluate_codec.py'
+_FLAGS = ('workdir', 'corpus', 'languages', 'clips', 'codebooks', 'opus')
 
 
 @pytest.fixture(name='tool', scope='module')
 def _tool():
+  """The tool, whose flags stand in for those of another that was imported."""
+  taken = {n: flags.FLAGS[n] for n in _FLAGS if n in flags.FLAGS}
+  for name in taken:
+    delattr(flags.FLAGS, name)
   spec = importlib.util.spec_from_file_location('evaluate_codec_tool', _PATH)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module
+  yield module
+  for name in _FLAGS:
+    delattr(flags.FLAGS, name)
+  for name, flag in taken.items():
+    flags.FLAGS[name] = flag
 
 
 @pytest.fixture(autouse=True)
