@@ -16,11 +16,11 @@ with them: codebooks average over some 40 vectors a code instead of 8 and check 
 dead codes ten times less often, fewer rows drop codebooks, and the learning rate is
 constant until the last third.
 
-The second command goes on from there for 2,500 steps with one loss more, of band
-envelopes, which are what STOI correlates: after it, STOI is no independent judge,
-PESQ and WER are: STOI .966, PESQ-wb 3.39, WER 2.7%, in 10 minutes. From the start that loss must not be there: a codec trained so
-reached STOI .959 but only PESQ 1.86, since envelopes can be right without phases
-(SI-SDR -24 dB).
+The second command goes on from there for 2,500 steps (10 minutes) with one loss
+more, of band envelopes, which are what STOI correlates: STOI .966, PESQ-wb 3.39,
+WER 2.7%. After it STOI is no independent judge, the other two are. From the start
+that loss must not be there: a codec trained so reached STOI .959 but PESQ-wb 1.86,
+since envelopes can be right without phases (SI-SDR -24 dB).
 
 Hardware: `:cpu` 2 CPU cores, an hour at most. Expected on 71 held-out English
 sentences (tools/evaluate_codec.py): PESQ-wb 3.41, STOI .957, WER as the original's
