@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
-import math
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
@@ -219,12 +218,8 @@ class BoundLM:
   ) -> Float[np.ndarray, 'B']:
     """Bits a frame of each row (NaN for an empty one); see `score`."""
     scores = self.score(codes, lengths, conditions)
-    bits = -np.asarray(scores.log_prob).sum(axis=(1, 2)) / math.log(2)
     scored = np.asarray(scores.mask)[:, :, self.decoder.predicted[0]]
-    frames = scored.sum(axis=1)
-    return np.divide(
-        bits, frames, out=np.full_like(bits, np.nan), where=frames > 0
-    )
+    return likelihood.row_bits(scores.log_prob, scored.sum(axis=1))
 
   def _prepare(self, conditions, rows):
     """Conditions as arrays; one that is not given is that of no row."""
@@ -366,16 +361,7 @@ class BoundLM:
     slots = len(self.decoder.vocabularies)
     if codes.ndim != 3 or codes.shape[2] != slots:
       raise ValueError(f'codes {codes.shape}: expected [B, F, {slots}]')
-    if lengths is None:
-      lengths = np.full(codes.shape[0], codes.shape[1])
-    lengths = np.asarray(lengths, np.int32)
-    if lengths.shape != codes.shape[:1]:
-      raise ValueError(f'lengths {lengths.shape} for codes {codes.shape}')
-    if (
-        lengths.size
-        and not 0 <= lengths.min() <= lengths.max() <= codes.shape[1]
-    ):
-      raise ValueError(f'lengths {lengths} are not within {codes.shape[1]}')
+    lengths = likelihood.row_lengths(lengths, codes.shape, 'codes')
     valid = np.arange(codes.shape[1])[None, :] < lengths[:, None]
     wrong = (codes < 0) | (codes >= np.array(self.decoder.vocabularies))
     if wrong[valid].any():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -174,14 +173,11 @@ class BoundSegments:
       lengths: dict[str, Int[Array, 'B']],
   ) -> dict[str, Float[np.ndarray, 'B']]:
     """Bits a frame of each row's predicted segments (NaN for empty ones)."""
-    found = {}
-    for label, scores in self.score(codes, lengths).segments.items():
-      bits = -np.asarray(scores.log_prob).sum(axis=(1, 2)) / math.log(2)
-      frames = np.asarray(lengths[label])
-      found[label] = np.divide(
-          bits, frames, out=np.full_like(bits, np.nan), where=frames > 0
-      )
-    return found
+    found = self.score(codes, lengths).segments
+    return {
+        label: likelihood.row_bits(scores.log_prob, np.asarray(lengths[label]))
+        for label, scores in found.items()
+    }
 
   def generate(
       self,

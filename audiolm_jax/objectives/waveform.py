@@ -18,6 +18,7 @@ from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
 from audiolm_jax.generation import waveform
 from audiolm_jax.objectives import base
+from audiolm_jax.objectives import likelihood
 from audiolm_jax.streaming import base as streaming_base
 
 # Samples that are generated in one call: any duration compiles one loop.
@@ -163,10 +164,10 @@ class BoundWaveform:
   ) -> Float[np.ndarray, 'B']:
     """Bits a sample (of one channel) of each row; NaN for an empty one."""
     scores = self.score(audio, lengths, context)
-    bits = -np.asarray(scores.log_prob, np.float64).sum(axis=(1, 2))
+    # Sums over many samples.
+    log_prob = np.asarray(scores.log_prob, np.float64)
     counts = np.asarray(scores.mask).sum(axis=(1, 2))
-    none = np.full_like(bits, np.nan)
-    return np.divide(bits / math.log(2), counts, out=none, where=counts > 0)
+    return likelihood.row_bits(log_prob, counts)
 
   def generate(
       self,
@@ -236,14 +237,4 @@ class BoundWaveform:
     channels = self.decoder.channels
     if audio.ndim != 3 or audio.shape[2] != channels:
       raise ValueError(f'audio {audio.shape}: expected [B, T, {channels}]')
-    if lengths is None:
-      lengths = np.full(audio.shape[0], audio.shape[1])
-    lengths = np.asarray(lengths, np.int32)
-    if lengths.shape != audio.shape[:1]:
-      raise ValueError(f'lengths {lengths.shape} for audio {audio.shape}')
-    if (
-        lengths.size
-        and not 0 <= lengths.min() <= lengths.max() <= audio.shape[1]
-    ):
-      raise ValueError(f'lengths {lengths} are not within {audio.shape[1]}')
-    return audio, lengths
+    return audio, likelihood.row_lengths(lengths, audio.shape, 'audio')
