@@ -15,6 +15,23 @@ from audiolm_jax import interop
 from audiolm_jax.interop import base
 from audiolm_jax.training import mesh
 
+# A codec beside a language model.
+TINY_MIMI = {
+    'num_filters': 2,
+    'hidden_size': 8,
+    'upsampling_ratios': [3, 2],
+    'codebook_size': 8,
+    'codebook_dim': 4,
+    'vector_quantization_hidden_dimension': 4,
+    'num_quantizers': 4,
+    'num_hidden_layers': 1,
+    'num_attention_heads': 1,
+    'num_key_value_heads': 1,
+    'head_dim': 8,
+    'intermediate_size': 12,
+    'upsample_groups': 8,
+}
+
 
 def audio(rows, channels, samples, seed=0):
   """[B, T, C]: noise under a slow envelope, each row and channel another."""

@@ -235,3 +235,11 @@ def check_exchanged(run, variables, free=None, same=False):
     assert difference > 1e-4, f'{names[i]} and {names[j]} can be exchanged'
     swapped += 1
   assert swapped > 20, swapped
+
+
+def check_mid_size(pair, directory, family):
+  """All but the exchanges, which small models are for."""
+  check_whole(pair)
+  check_steps(pair)
+  check_greedy(pair)
+  check_saved(pair, directory, family)

@@ -38,21 +38,6 @@ _DEPTH = {
     'max_position_embeddings': 5,
     'rope_parameters': {'rope_type': 'default', 'rope_theta': 20.0},
 }
-_CODEC = {
-    'num_filters': 2,
-    'hidden_size': 8,
-    'upsampling_ratios': [3, 2],
-    'codebook_size': 8,
-    'codebook_dim': 4,
-    'vector_quantization_hidden_dimension': 4,
-    'num_quantizers': 4,
-    'num_hidden_layers': 1,
-    'num_attention_heads': 1,
-    'num_key_value_heads': 1,
-    'head_dim': 8,
-    'intermediate_size': 12,
-    'upsample_groups': 8,
-}
 _SIZES = {
     'num_codebooks': 4,
     'vocab_size': 11,
@@ -82,7 +67,7 @@ def _small(tmp_path_factory):
   config = transformers.CsmConfig(
       **_SIZES,
       depth_decoder_config=transformers.CsmDepthDecoderConfig(**_DEPTH),
-      codec_config=transformers.MimiConfig(**_CODEC),
+      codec_config=transformers.MimiConfig(**codec_models.TINY_MIMI),
   )
   theirs = transformers.CsmForConditionalGeneration(config)
   codec_models.randomise(theirs.codec_model)

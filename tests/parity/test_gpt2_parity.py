@@ -63,7 +63,4 @@ def test_mid_size(tmp_path):
       n_head=8,
       n_positions=256,
   )
-  language_models.check_whole(pair)
-  language_models.check_steps(pair)
-  language_models.check_greedy(pair)
-  language_models.check_saved(pair, tmp_path / 'again', 'gpt2')
+  language_models.check_mid_size(pair, tmp_path / 'again', 'gpt2')

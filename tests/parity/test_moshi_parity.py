@@ -16,21 +16,6 @@ from tests.parity import language_models  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
-_CODEC = {
-    'num_filters': 2,
-    'hidden_size': 8,
-    'upsampling_ratios': [3, 2],
-    'codebook_size': 8,
-    'codebook_dim': 4,
-    'vector_quantization_hidden_dimension': 4,
-    'num_quantizers': 4,
-    'num_hidden_layers': 1,
-    'num_attention_heads': 1,
-    'num_key_value_heads': 1,
-    'head_dim': 8,
-    'intermediate_size': 12,
-    'upsample_groups': 8,
-}
 _DEPTH = {
     'hidden_size': 12,
     'num_hidden_layers': 2,
@@ -67,7 +52,7 @@ def _small(tmp_path_factory):
   """(transformers' model, where it lies, ours, its variables)."""
   config = transformers.MoshiConfig(
       **_SIZES,
-      audio_encoder_config=transformers.MimiConfig(**_CODEC),
+      audio_encoder_config=transformers.MimiConfig(**codec_models.TINY_MIMI),
       depth_decoder_config=_DEPTH,
   )
   theirs = transformers.MoshiForConditionalGeneration(config)
