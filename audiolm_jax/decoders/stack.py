@@ -264,7 +264,7 @@ class Stack(base.Steppable):
 
   def _positioned(self, x, start):
     length = x.shape[1]
-    at = start + jnp.arange(length)[None]
+    at = start + np.arange(length, dtype=np.int32)[None]
     if self.positions == 'learned':
       if length > self.max_positions:
         raise ValueError(

@@ -6,6 +6,7 @@ then reads a cache where it lies.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -37,7 +38,10 @@ class Mask:
       self, queries: Int[Array, 'B N'], keys: Int[Array, 'B S']
   ) -> Bool[Array, 'B N S']:
     """True where a query at one position sees a key at another."""
-    query, key = queries[..., :, None], keys[..., None, :]
+    # Compared where they are used: of known positions, numpy would make a
+    # constant as large as the scores.
+    query = jnp.asarray(queries)[..., :, None]
+    key = jnp.asarray(keys)[..., None, :]
     if self.kind == 'causal':
       seen = key <= query
     elif self.kind == 'block_causal':
@@ -106,41 +110,38 @@ def attend_parts(
   """
   batch, queries, heads, features = parts[0].q.shape
   groups = parts[0].k.shape[1]
+  shared = heads // groups
   scale = features**-0.5 if scale is None else scale
   # A finite floor: inf - inf of a row without any key would be NaN.
   low = jnp.finfo(jnp.float32).min
+  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
   scores = []
   for part in parts:
-    q = part.q.reshape(batch, queries, groups, heads // groups, features)
-    score = jnp.einsum(
-        'bjrnd,bjsd->bjrns',
-        jnp.moveaxis(q, 1, 3),
-        part.k,
-        preferred_element_type=jnp.float32,
-    )
-    scores.append(jnp.where(part.allowed[:, None, None], score * scale, low))
-  # `initial` also serves a sequence of no keys at all.
-  most = [jnp.max(s, axis=-1, keepdims=True, initial=low) for s in scores]
+    # Heads that share keys as rows of one product. Queries are scaled, of which
+    # there are fewer numbers than of scores.
+    q = jnp.moveaxis(part.q, 1, 2) * jnp.asarray(scale, part.q.dtype)
+    q = q.reshape(batch, groups, shared * queries, features)
+    score = product('bjnd,bjsd->bjns', q, part.k)
+    by_head = score.reshape(batch, groups, shared, queries, score.shape[-1])
+    by_head = jnp.where(part.allowed[:, None, None], by_head, low)
+    scores.append(by_head.reshape(score.shape))
+  # `initial` also serves a sequence of no keys at all. It is above the floor,
+  # so that weights of what is not seen are 0 in every row.
+  most = [jnp.max(s, axis=-1, keepdims=True, initial=low / 2) for s in scores]
   if sinks is not None:
-    sinks = sinks.astype(jnp.float32).reshape(groups, -1, 1, 1)
+    sinks = sinks.astype(jnp.float32).reshape(groups, shared, 1)
+    sinks = jnp.repeat(sinks, queries, axis=1)
     most.append(jnp.broadcast_to(sinks, most[0].shape))
   most = jax.lax.stop_gradient(jnp.stack(most).max(axis=0))
   total = 0.0 if sinks is None else jnp.exp(sinks - most)
   y = 0.0
   for part, score in zip(parts, scores, strict=True):
     weights = jnp.exp(score - most)
-    weights = jnp.where(part.allowed[:, None, None], weights, 0)
     total += jnp.sum(weights, axis=-1, keepdims=True)
-    y += jnp.einsum(
-        'bjrns,bjsd->bjrnd',
-        weights.astype(part.v.dtype),
-        part.v,
-        preferred_element_type=jnp.float32,
-    )
+    y += product('bjns,bjsd->bjnd', weights.astype(part.v.dtype), part.v)
   # Divided by at the end, where there is less to divide.
-  y = jnp.moveaxis(y / jnp.where(total > 0, total, 1), 3, 1)
-  y = y.astype(parts[0].v.dtype)
-  return y.reshape(batch, queries, heads, features)
+  y = (y / jnp.where(total > 0, total, 1)).astype(parts[0].v.dtype)
+  return jnp.moveaxis(y.reshape(batch, heads, queries, features), 1, 2)
 
 
 def attend(

@@ -15,6 +15,9 @@ import numpy as np
 
 from audiolm_jax import config
 
+# Positions for which a program may hold a constant.
+_CONSTANT = 8192
+
 Rotation = tuple[Float[Array, 'B N 1 h'], Float[Array, 'B N 1 h']]
 
 
@@ -116,8 +119,12 @@ class Rope:
   fraction: Annotated[float, config.Range(min=0, max=1)] = 1.0
   llama3: Llama3 | None = None
 
-  def rotation(self, positions: Int[Array, 'B N'], width: int) -> Rotation:
-    """Cosines and sines for `rotate`, for heads of `width`.
+  def rotation(
+      self,
+      positions: Int[Array, 'B N'] | Int[np.ndarray, 'B N'],
+      width: int,
+  ) -> Rotation:
+    """Cosines and sines for `rotate`, for heads of `width`; see `angles`.
 
     Raises:
       ValueError: if an odd number of features is to be rotated, or frequencies
@@ -146,14 +153,26 @@ def frequencies(features: int, theta: float) -> Float[np.ndarray, 'h']:
 
 
 def angles(
-    positions: Int[Array, 'B N'], radians: Float[np.ndarray, 'h']
+    positions: Int[Array, 'B N'] | Int[np.ndarray, 'B N'],
+    radians: Float[np.ndarray, 'h'],
 ) -> Rotation:
   """Cosines and sines of position * frequency, fp32.
 
   The product of a position and a frequency in fp32 is off by a radian after
   some days of 25 Hz frames. Here the angle is a sum over the bits of the
   position, each reduced by whole turns in double precision.
+
+  Args:
+    positions: on the host where they are known: the result is a constant then,
+      if it is small. Each layer would else compute it, and on CPUs again for
+      every head, which costs as much as half a projection.
+    radians: of each pair.
   """
+  if isinstance(positions, np.ndarray) and positions.size <= _CONSTANT:
+    total = (positions[..., None] * radians)[:, :, None]
+    return jnp.asarray(np.cos(total), jnp.float32), jnp.asarray(
+        np.sin(total), jnp.float32
+    )
   turns = np.ldexp(radians, np.arange(31)[:, None]) % (2 * np.pi)
   bits = (positions[..., None] >> jnp.arange(31)) & 1
   total = jnp.einsum(

@@ -5,6 +5,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from audiolm_jax import ops
 from audiolm_jax.ops import attention
@@ -93,7 +94,7 @@ class LocalAttention(base.Steppable):
   def _attend(self, x, mask, state):
     batch, length, width = x.shape
     kv_heads, size = self._shape(width)
-    positions = jnp.arange(length)[None]
+    positions = np.arange(length, dtype=np.int32)[None]
     if state is not None:
       positions = state['position'][:, None] + positions
 
@@ -122,7 +123,7 @@ class LocalAttention(base.Steppable):
 
   def _rotate(self, x, rotation):
     if rotation is None:  # by the number of the head
-      heads = jnp.arange(x.shape[2])[None]
+      heads = np.arange(x.shape[2], dtype=np.int32)[None]
       rope = rotary.Rope(self.rope_theta)
       cos, sin = rope.rotation(heads, x.shape[3])
       rotation = jnp.moveaxis(cos, 1, 2), jnp.moveaxis(sin, 1, 2)

@@ -244,9 +244,6 @@ def test_flops_are_those_of_the_experts_that_are_met():
   # 7 queries of a window of 3 are three chunks that look back at one more.
   near = 2 * positions * (4 * D * D) + 4 * batch * (3 * 3 * 6) * D
   far = 2 * positions * (3 * D * D) + 4 * batch * length**2 * D
-  # Rotary angles: 31 bits times each frequency, of one row.
-  near += 2 * 2 * length * 31 * D // 4
-  far += 2 * 2 * length * 31 * D // 4
   # top_k = 2 of 3 experts of three matrices, and the router.
   experts = 2 * positions * (2 * 3 * D * 6 + 3 * D)
   combined = 2 * positions * 2 * D

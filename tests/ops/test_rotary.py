@@ -1,5 +1,6 @@
 """Rotary positions: distances, norms and exactness."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,6 +45,20 @@ def test_angles_are_exact_in_long_streams():
   np.testing.assert_allclose(
       sin[0, 0, 0], np.sin(position * radians), atol=1e-4
   )
+
+
+def test_known_positions_make_constants_of_the_same_angles():
+  positions = np.array([[0, 1, 77, 8191]])
+  rope = rotary.Rope(500.0, rotary.Yarn(4.0, 64))
+  known = jax.make_jaxpr(lambda: rope.rotation(positions, 8))()
+  assert not any(e.primitive.name in ('cos', 'sin') for e in known.eqns)
+  computed = jax.jit(lambda p: rope.rotation(p, 8))(positions)
+  for got, want in zip(rope.rotation(positions, 8), computed, strict=True):
+    np.testing.assert_allclose(got, want, atol=1e-4)
+  # Such a program would be too large.
+  many = np.zeros((3, 8192), np.int32)
+  jaxpr = jax.make_jaxpr(lambda: rope.rotation(many, 8))()
+  assert any(e.primitive.name == 'cos' for e in jaxpr.eqns)
 
 
 def test_a_fraction_leaves_the_end_of_a_head_alone():

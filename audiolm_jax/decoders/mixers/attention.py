@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
@@ -125,7 +126,7 @@ class Attention(base.Steppable):
 
   @nn.compact
   def _attend(self, x, mask, state):
-    positions = jnp.arange(x.shape[1])[None]
+    positions = np.arange(x.shape[1], dtype=np.int32)[None]
     if state is not None:
       positions = state['position'][:, None] + positions
     kv_heads, size = _heads(self, x.shape[-1])

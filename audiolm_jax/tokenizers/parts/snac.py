@@ -11,6 +11,7 @@ from typing import Annotated
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
@@ -180,7 +181,7 @@ class WindowAttention(streaming.Steppable):
     y = ops.einsum('btd,df->btf', y, w)
     y = y.reshape(count, self.window, 3, width // HEAD, HEAD)
     q, k, v = jnp.moveaxis(y, 2, 0)
-    positions = jnp.arange(self.window)[None]
+    positions = np.arange(self.window)[None]
     rotation = rotary.Rope(THETA).rotation(positions, HEAD)
     q, k = rotary.rotate(q, rotation), rotary.rotate(k, rotation)
     seen = jnp.ones((count, self.window, self.window), bool)
