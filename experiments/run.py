@@ -7,8 +7,10 @@ For every arm the learning rate is swept on validation, then the arm is trained
 at its best one with every seed, and evaluated on the test split. Results stand
 in WORKDIR/results; what stands there is not run again, so an interrupted run
 goes on where it was. Without --base, a quickstart is run in WORKDIR/base first.
+With --arms=a,b the others wait for another time.
 """
 
+import functools
 import importlib
 import json
 import pathlib
@@ -37,6 +39,7 @@ from audiolm_jax import evaluation
 from audiolm_jax import train
 from audiolm_jax.comparison import answers
 from audiolm_jax.comparison import arms as arms_lib
+from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.training import costs
 from audiolm_jax.training import state as state_lib
 from audiolm_jax.training import step as step_lib
@@ -51,6 +54,10 @@ _WORKDIR = flags.DEFINE_string(
 )
 _BASE = flags.DEFINE_string(
     'base', None, 'A quickstart directory to start from; else one is made.'
+)
+
+_ARMS = flags.DEFINE_list(
+    'arms', None, 'Only these, of those that the question has.'
 )
 
 _ROOT = pathlib.Path(__file__).absolute().parents[1]
@@ -70,6 +77,11 @@ def main(argv):
   for line in module.prepare(base, workdir):
     command(line)
   question = module.question(base, workdir, _BUDGET.value)
+  if _ARMS.value is not None:
+    try:
+      question = question.only(_ARMS.value)
+    except ValueError as error:
+      sys.exit(f'experiments.run: --arms: {error}')
   try:
     answer(question, workdir)
   except (arms_lib.UnequalBudgets, config_lib.ConfigError) as error:
@@ -114,11 +126,13 @@ def answer(
     }
     rate = min(sweeps[arm.name], key=sweeps[arm.name].get)
     for seed in question.seeds:
+      heard = question.listen if seed == question.seeds[0] else None
       result = _run(
           question.test,
           arm.configure(rate),
           seed,
           workdir / 'results' / arm.name / f'seed_{seed}',
+          heard and functools.partial(_listen, question, arm, workdir),
       )
       rows.append(
           arms_lib.Row(
@@ -138,8 +152,16 @@ def answer(
   return rows
 
 
-def _run(evaluators, config, seed, directory) -> dict:
-  """Trains and evaluates, unless that has been done: {metrics, seconds}."""
+def _run(evaluators, config, seed, directory, after=None) -> dict:
+  """Trains and evaluates, unless that has been done: {metrics, seconds}.
+
+  Args:
+    evaluators: what to evaluate with.
+    config: of the run.
+    seed: of the run.
+    directory: of the run.
+    after: called while its checkpoints still stand.
+  """
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.seed = seed
@@ -168,14 +190,25 @@ def _run(evaluators, config, seed, directory) -> dict:
       'seconds': time.monotonic() - start,
       'config': json.loads(asked),
   }
+  if after is not None:
+    after(directory)
   writers.write_atomically(path, json.dumps(result))
   # Metrics and item scores are all that is read later.
   shutil.rmtree(directory / 'checkpoints')
   return result
 
 
+def _listen(question, arm, workdir, directory):
+  """Writes what an arm is heard of."""
+  page = report_lib.Report(f'{question.title} {arm.name}')
+  question.listen(directory, page)
+  page.write(answers.samples(workdir, question, arm))
+
+
 def _evaluate_base(question, workdir) -> dict[str, float]:
   """The base model on the test evaluators; its item scores are kept too."""
+  if question.base is None:
+    return {}
   path = workdir / 'results' / 'base' / 'result.json'
   if not path.exists():
     assembly, state = assembly_lib.restore(question.base)

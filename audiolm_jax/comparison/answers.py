@@ -22,7 +22,7 @@ class Answer:
   Attributes:
     question: what was asked.
     rows: one for each arm and seed.
-    base: metrics of the base model on the test evaluators.
+    base: metrics of the base model on the test evaluators; none without one.
     sweeps: arm -> {learning rate: the selected metric on validation}.
     meant: budget -> {arm: value}, those that differ as declared.
     workdir: with results/, for curves and item scores.
@@ -39,7 +39,7 @@ class Answer:
     """seed -> outcome of an arm."""
     return {
         row.seed: outcome.sign
-        * (row.metrics[outcome.metric] - self.base[outcome.metric])
+        * (row.metrics[outcome.metric] - self.base.get(outcome.metric, 0.0))
         for row in self.rows
         if row.arm == arm
     }
@@ -167,11 +167,20 @@ def report(answer: Answer) -> report_lib.Report:
           f'{o.name.capitalize()}: {o.description}.' for o in question.outcomes
       ),
   )
+  if question.references:
+    metrics = answer.rows[0].metrics
+    page.add_table(
+        ANSWER,
+        ['for reference', 'value'],
+        [[k, metrics[name]] for k, name in question.references.items()],
+        'On the same held-out clips; they do not depend on the arms.',
+    )
+  base = {} if question.base is None else {'base': question.base}
   page.add_facts(
       'What was run',
       {
           **report_lib.provenance(),
-          'base': os.path.relpath(question.base),
+          **{name: os.path.relpath(path) for name, path in base.items()},
           **{f'arm {arm.name}': arm.description for arm in question.arms},
           'seeds': ', '.join(map(str, question.seeds)),
           **{f'base, {k}': v for k, v in answer.base.items() if _is_test(k)},
@@ -197,7 +206,19 @@ def report(answer: Answer) -> report_lib.Report:
   page.add_curves(
       'Training', curves, f'Seed {question.seeds[0]}.', y='training loss'
   )
+  if question.listen is not None:
+    for arm in question.arms:
+      heard = report_lib.Report.read(samples(answer.workdir, question, arm))
+      page.extend(heard, f'{arm.name}: ')
   return page
+
+
+def samples(
+    workdir: pathlib.Path, question: arms.Question, arm: arms.Arm
+) -> pathlib.Path:
+  """The page of what an arm is heard of: its first seed's."""
+  run = workdir / 'results' / arm.name / f'seed_{question.seeds[0]}'
+  return run / 'samples.html'
 
 
 def _add_sweep(page, answer):

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
+import pathlib
 from typing import Any
 
 import ml_collections
+
+from audiolm_jax.comparison import report as report_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What is claimed about: an evaluation's metric against the base model's.
+  """What is claimed about: a metric, or its difference from the base model's.
 
   Attributes:
     name: 'gain', 'forgetting'.
@@ -92,7 +96,8 @@ class Question:
   Attributes:
     title: of the report.
     text: the question and its controls, in prose.
-    base: work directory of the model that all arms start from.
+    base: work directory of the model that all arms start from. None: they
+      start from nothing, and outcomes are metrics, not differences.
     arms: what is compared.
     seeds: of each arm, at its best learning rate.
     sweep_seed: of the sweep's runs; none of `seeds`, so that what was chosen
@@ -105,11 +110,15 @@ class Question:
     row_seconds: audio that a row of a batch stands for, at most.
     bits_per_second: of the tokens that are modelled.
     meant: budgets in which the arms are meant to differ, and why.
+    references: label -> metric of `test` that is the same for all arms, such as
+      a count-based model's.
+    listen: adds to a report what the run in a work directory is heard of; it is
+      called for each arm's first seed.
   """
 
   title: str
   text: str
-  base: str
+  base: str | None
   arms: tuple[Arm, ...]
   seeds: tuple[int, ...]
   sweep_seed: int
@@ -121,6 +130,24 @@ class Question:
   row_seconds: float
   bits_per_second: float
   meant: dict[str, str]
+  references: dict[str, str] = dataclasses.field(default_factory=dict)
+  listen: Callable[[pathlib.Path, report_lib.Report], None] | None = None
+
+  def only(self, names: Sequence[str]) -> 'Question':
+    """The question about some of its arms.
+
+    Raises:
+      ValueError: for names that are no arms.
+    """
+    known = [arm.name for arm in self.arms]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+      raise ValueError(f'{unknown} are not arms; known: {known}')
+    return dataclasses.replace(
+        self,
+        arms=tuple(arm for arm in self.arms if arm.name in names),
+        contrasts=tuple(c for c in self.contrasts if set(c) <= set(names)),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,7 +82,7 @@ def write(
       dataclasses.replace(held_out, limit=listen, min_seconds=2.0),
       tokenizer,
   )
-  _add_continuations(report, cache, tokenizer, lm, listen)
+  add_continuations(report, cache, tokenizer, lm, listen)
   summary = {
       'run': report_lib.provenance(),
       'stage_seconds': stages,
@@ -221,8 +221,22 @@ def _add_reconstructions(report, held_out, tokenizer):
     )
 
 
-def _add_continuations(report, cache, tokenizer, lm, listen):
-  """Prompts from test clips, each with one continuation."""
+def add_continuations(
+    report: report_lib.Report,
+    cache: token_cache.TokenCache,
+    tokenizer: Any,
+    lm: Any,
+    listen: int,
+) -> None:
+  """Adds prompts from a cache's clips, each with one continuation.
+
+  Args:
+    report: where to.
+    cache: with clips that the LM did not learn from.
+    tokenizer: the bound tokenizer of the cache.
+    lm: the bound LM.
+    listen: how many prompts.
+  """
   spec = tokenizer.spec
   prompt = round(_PROMPT_SECONDS * spec.frame_rate)
   total = round(_TOTAL_SECONDS * spec.frame_rate)

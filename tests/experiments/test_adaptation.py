@@ -13,40 +13,12 @@ from audiolm_jax import train
 from audiolm_jax.comparison import answers
 from audiolm_jax.comparison import arms
 from audiolm_jax.data import token_cache
-from audiolm_jax.tokenizers import base as tokenizers_base
 from experiments import adaptation
 from experiments import run
+from tests.experiments import made_up
 
 V, K, FRAMES = 6, 2, 8
-SPEC = tokenizers_base.Spec(
-    sample_rate=16000,
-    hop=320,
-    slots=tuple(tokenizers_base.Slot(k, V) for k in range(K)),
-    causal=True,
-    latency=0,
-    dates=tokenizers_base.Dates('CNN', 'time', 'RVQ', 'fixed', (), (), ()),
-)
-
-
-def _write_cache(directory, languages, tokenizer_hash='same'):
-  """Clips in which each language has its own code, and a little noise."""
-  clips = {'train': 12, 'validation': 4, 'test': 6}
-  identity = token_cache.Identity(
-      tokenizer_hash, 'nowhere', SPEC.to_dict(), 'made_up', languages, clips
-  )
-  writer = token_cache.Writer(directory, identity)
-  for split, part, indices in writer.missing():
-    examples = []
-    for i in indices:
-      language = languages[i % len(languages)]
-      rng = np.random.default_rng([len(split), i])
-      own = {'en': 1, 'fr': 2, 'es': 3, 'it': 4}[language]
-      codes = np.full((12, K), own)
-      codes[rng.random(codes.shape) < 0.1] = 0
-      factors = {'id': f'{split}{i}', 'language': language}
-      examples.append(token_cache.Example(codes, 12 * 320, factors))
-    writer.write(split, part, examples)
-  assert writer.finish()
+SPEC = made_up.spec(K, V)
 
 
 @pytest.fixture(scope='module')
@@ -54,8 +26,8 @@ def places(tmp_path_factory):
   """(base, workdir): a trained base LM, and Italian tokens."""
   base = tmp_path_factory.mktemp('base')
   workdir = tmp_path_factory.mktemp('experiment')
-  _write_cache(base / 'tokens', ('en', 'fr', 'es'))
-  _write_cache(workdir / 'tokens_it', ('it',))
+  made_up.write_cache(base / 'tokens', ('en', 'fr', 'es'), SPEC)
+  made_up.write_cache(workdir / 'tokens_it', ('it',), SPEC)
   backbone = {
       'kind': 'stack',
       'width': 8,
@@ -214,10 +186,10 @@ def test_a_work_directory_of_other_sizes_is_refused(rows, places, question):
 
 def test_italian_must_be_new_and_of_the_same_tokenizer(places, tmp_path):
   base, workdir = places
-  _write_cache(tmp_path / 'tokens_it', ('it',), 'another')
+  made_up.write_cache(tmp_path / 'tokens_it', ('it',), SPEC, 'another')
   with pytest.raises(token_cache.CacheError, match='not of the tokenizer'):
     adaptation.question(base, tmp_path, 'smoke')
-  _write_cache(tmp_path / 'base' / 'tokens', ('en', 'it'))
+  made_up.write_cache(tmp_path / 'base' / 'tokens', ('en', 'it'), SPEC)
   with pytest.raises(token_cache.CacheError, match='must be new'):
     adaptation.question(tmp_path / 'base', workdir, 'smoke')
 

@@ -1,0 +1,128 @@
+"""The question of state spaces, end to end on tiny backbones over made-up tokens."""
+
+import dataclasses
+import json
+
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax.comparison import arms
+from configs.lm import quickstart
+from experiments import run
+from experiments import state_spaces
+from tests.experiments import made_up
+
+FRAMES = 8
+
+
+def _small(arm):
+  """The arm in two steps, without the codec's vectors, which no cache has."""
+
+  def configured(rate):
+    result = arm.configure(rate)
+    with result.unlocked():
+      result.objective.codebooks = None
+      result.objective.frames = result.data.frames = FRAMES
+      result.steps, result.batch_size, result.log_every = 2, 4, 1
+    return result
+
+  return dataclasses.replace(arm, configure=configured)
+
+
+def _listen(directory, report):
+  # The run can still be loaded.
+  assert (directory / 'checkpoints' / '2').exists()
+  report.add_text('What it says', f'of {directory.parent.name}')
+
+
+@pytest.fixture(scope='module')
+def places(tmp_path_factory):
+  base = tmp_path_factory.mktemp('base')
+  tokens = made_up.spec(quickstart.CODEBOOKS, 1024)
+  made_up.write_cache(base / 'tokens', ('en', 'fr', 'es'), tokens)
+  return base, tmp_path_factory.mktemp('experiment')
+
+
+@pytest.fixture(scope='module')
+def question(places):
+  whole = state_spaces.question(*places, 'smoke').only(['lstm', 'transformer'])
+  return dataclasses.replace(
+      whole, arms=tuple(map(_small, whole.arms)), listen=_listen
+  )
+
+
+@pytest.fixture(scope='module')
+def rows(places, question):
+  return run.answer(question, places[1])
+
+
+@pytest.mark.parametrize('budget', ['smoke', 'cpu'])
+def test_arms_differ_in_their_backbone_alone(places, budget):
+  found = state_spaces.question(*places, budget).arms
+  first, *others = (arm.configure(1e-3) for arm in found)
+  for other in others:
+    lines = config.difference(first.to_dict(), other.to_dict())
+    assert lines
+    assert all('.decoder.backbone.' in line for line in lines)
+
+
+def test_arms_have_the_same_number_of_parameters(places):
+  question = state_spaces.question(*places, 'cpu')
+  found = []
+  for arm in question.arms:
+    settings = arm.configure(1e-3)
+    settings.objective.codebooks = None
+    found.append(run._budget(question, settings).params)
+  assert max(found) <= 1.04 * min(found)
+
+
+def test_outcomes_without_a_base_are_metrics(rows, places, question):
+  assert [(r.arm, r.seed) for r in rows] == [
+      (arm, seed) for arm in ('transformer', 'lstm') for seed in (1, 2)
+  ]
+  page = (places[1] / 'report.html').read_text()
+  for row in rows:
+    bits = row.metrics['eval/test/bits_per_frame']
+    assert 0 < bits < 41
+  lstm = [
+      r.metrics['eval/test/bits_per_frame'] for r in rows if r.arm == 'lstm'
+  ]
+  assert f'{sum(lstm) / 2:.3f}' in page
+  assert 'bits: lstm − transformer' in page
+  # One code and a little noise: bigrams have learned that.
+  bigram = rows[0].metrics['eval/test/bigram/bits_per_frame']
+  assert bigram < 20
+  assert f'{bigram:.4g}' in page
+  assert not (places[1] / 'results' / 'base').exists()
+
+
+def test_each_arm_is_heard(rows, places, question):
+  del rows
+  report = json.loads((places[1] / 'report.json').read_text())
+  heard = {
+      section['title']: section['blocks'][0]['text']
+      for section in report['sections']
+      if 'What it says' in section['title']
+  }
+  assert heard == {
+      'transformer: What it says': 'of transformer',
+      'lstm: What it says': 'of lstm',
+  }
+  assert not (
+      places[1] / 'results' / 'lstm' / 'seed_1' / 'checkpoints'
+  ).exists()
+
+
+def test_only_takes_arms_and_the_contrasts_among_them(places):
+  whole = state_spaces.question(*places, 'smoke')
+  some = whole.only(['s4d', 'lstm', 'transformer'])
+  assert [arm.name for arm in some.arms] == ['transformer', 'lstm', 's4d']
+  assert some.contrasts == (('lstm', 'transformer'), ('s4d', 'transformer'))
+  assert not whole.only(['s4d', 'lstm']).contrasts
+  with pytest.raises(ValueError, match="'gru'.*known: .*'rg_lru'"):
+    whole.only(['gru'])
+  assert isinstance(some, arms.Question)
+
+
+def test_nothing_needs_preparing(places):
+  assert not list(state_spaces.prepare(*places))
