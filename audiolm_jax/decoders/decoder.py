@@ -110,6 +110,21 @@ class Steps(nn.Module):
     backbone = self.backbone.with_room(room, keep)
     return backbone.initial_state(batch, backbone.output_spec(None))
 
+  @nn.nowrap
+  def check_steps(self, count: int | None) -> None:
+    """Refuses sequences of more steps than the backbone has positions for.
+
+    Args:
+      count: how many steps, without what conditions put before them; None for
+        no end.
+
+    Raises:
+      ValueError: see `Stack.check_length`.
+    """
+    if isinstance(self.backbone, stack.Stack):
+      before = conditioners.positions(self.conditions)
+      self.backbone.check_length(None if count is None else count + before)
+
   def context(
       self, conditions: conditioners.Conditions | None, batch: int
   ) -> dict[str, Array]:

@@ -68,7 +68,11 @@ class Block(nn.Module):
     if self.cross is not None:
 
       def look(y):
-        return self.cross(y, context['cross'], context['cross_mask']), None
+        keys = context.get('cross_keys')
+        return (
+            self.cross(y, context['cross'], context['cross_mask'], keys),
+            None,
+        )
 
       x, _ = self._add('cross', look, x, context)
     losses = {}
@@ -266,10 +270,7 @@ class Stack(base.Steppable):
     length = x.shape[1]
     at = start + np.arange(length, dtype=np.int32)[None]
     if self.positions == 'learned':
-      if length > self.max_positions:
-        raise ValueError(
-            f'{length} positions, but max_positions = {self.max_positions}'
-        )
+      self.check_length(length)
       shape = (self.max_positions, self.width)
       init = nn.initializers.normal(0.02)
       table = ops.weight(self, 'position', init, shape, (None, 'embed'))
@@ -290,7 +291,10 @@ class Stack(base.Steppable):
       for i in range(self.layers):
         block = self._block(i % period, name=f'layer_{i}')
         state = None if states is None else states[i]
-        x, (state, losses) = block(x, mask, state, context)
+        own = context
+        if context is not None and 'cross_keys' in context:
+          own = {**context, 'cross_keys': context['cross_keys'][i]}
+        x, (state, losses) = block(x, mask, state, own)
         after.append(state)
         found.append(losses)
       return x, tuple(after), _total(found)
@@ -345,6 +349,24 @@ class Stack(base.Steppable):
     return norms.Norm(self.norm, self.norm_epsilon, self.norm_bias, **options)
 
   @nn.nowrap
+  def check_length(self, count: int | None) -> None:
+    """Refuses sequences that are longer than learned positions reach.
+
+    Args:
+      count: of positions; None for no end.
+
+    Raises:
+      ValueError: if there are more than `max_positions` learned ones.
+    """
+    if self.positions != 'learned':
+      return
+    if count is None or count > self.max_positions:
+      raise ValueError(
+          f'{"no end" if count is None else f"{count} positions"}, but'
+          f' max_positions = {self.max_positions} are learned'
+      )
+
+  @nn.nowrap
   def with_room(self, room: int, keep: int = 0) -> 'Stack':
     """The same stack, whose attention without a window keeps `room` positions.
 
@@ -362,6 +384,30 @@ class Stack(base.Steppable):
     return self.clone(
         parent=None, name=None, mixers=tuple(map(roomy, self.mixers))
     )
+
+  @nn.nowrap
+  def with_keys(self, params: Any, context: base.Context) -> base.Context:
+    """A context with each layer's keys and values of context['cross'].
+
+    Steps that are given it do not compute them again. Of a scanned stack, or
+    one without cross-attention, it is the context itself.
+
+    Args:
+      params: the stack's.
+      context: see `cross`.
+    """
+    if self.cross is None or self.scan:
+      return context
+    cross = self.cross.clone(parent=None, name=None)
+    values, mask = context['cross'], context['cross_mask']
+    nothing = jnp.zeros((len(values), 0, self.width), self.dtype)
+    keys = tuple(
+        cross.apply(
+            {'params': params[f'layer_{i}']['cross']}, nothing, values, mask
+        )
+        for i in range(self.layers)
+    )
+    return {**context, 'cross_keys': keys}
 
   @nn.nowrap
   def unroll(self, params: Any) -> tuple['Stack', Any]:

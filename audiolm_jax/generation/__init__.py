@@ -14,3 +14,4 @@ from audiolm_jax.generation.steps import take_prompts
 from audiolm_jax.generation.stream import stream
 from audiolm_jax.generation.weights import cast
 from audiolm_jax.generation.weights import unroll
+from audiolm_jax.generation.weights import with_keys

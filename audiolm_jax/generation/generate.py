@@ -94,15 +94,18 @@ def generate(
     keep: first steps that stay in sight beside them.
 
   Raises:
-    ValueError: for a `stop` in a pattern that must know lengths beforehand.
+    ValueError: for a `stop` in a pattern that must know lengths beforehand, or
+      more steps than there are learned positions.
   """
   decoder, params = weights.unroll(decoder, params)
   frames, slots = given.shape[1:]
   pattern = decoder.pattern
   count = pattern.steps(frames, slots)
+  decoder.check_steps(count)
   guided = null_context is not None
   if guided:
     context = guidance_lib.pair(context, null_context)
+  context = weights.with_keys(decoder, params, context)
   state = steps.start(
       decoder,
       lengths,

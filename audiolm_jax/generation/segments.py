@@ -45,10 +45,12 @@ def generate(
     under the model itself of those that were not taken in at once.
   """
   decoder, params = weights.unroll(decoder, params)
+  context = weights.with_keys(decoder, params, context)
   frames = {label: codes.shape[1] for label, codes in given.items()}
   layout = decoder.sequence.layout(frames)
   packing = layout.packing(lengths)
   rows, count = packing.mask.shape
+  decoder.check_steps(count)
   cells = layout.cells(
       jnp.broadcast_to(jnp.arange(count), (rows, count)), lengths
   )

@@ -62,16 +62,19 @@ def stream(
 
   Raises:
     ValueError: without an end, if there is no room, or the pattern must know
-      the end beforehand; for a `stop` in such a pattern.
+      the end beforehand; for a `stop` in such a pattern; for more steps than
+      there are learned positions.
   """
   decoder, params = weights.unroll(decoder, params)
   slots, pattern = len(decoder.vocabularies), decoder.pattern
   if frames is None and (room is None or not pattern.streamable):
     raise ValueError('a stream without an end needs a room and such a pattern')
+  decoder.check_steps(None if frames is None else pattern.steps(frames, slots))
   total = steps.ENDLESS if frames is None else frames
   guided = null_context is not None
   if guided:
     context = guidance_lib.pair(context, null_context)
+  context = weights.with_keys(decoder, params, context)
   state = steps.start(
       decoder,
       np.array([total], np.int32),

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from audiolm_jax import ops
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.streaming import base as streaming
 
 
 def unroll(
@@ -21,6 +22,22 @@ def unroll(
   backbone, layers = backbone.unroll(params['backbone'])
   decoder = decoder.clone(parent=None, name=None, backbone=backbone)
   return decoder, {**params, 'backbone': layers}
+
+
+def with_keys(
+    decoder: decoder_lib.Decoder, params: Any, context: streaming.Context
+) -> streaming.Context:
+  """A context with what would else be computed of it in every step.
+
+  Args:
+    decoder: of `unroll`, as
+    params: its parameters.
+    context: see `Decoder.context`.
+  """
+  backbone = decoder.backbone
+  if not isinstance(backbone, stack_lib.Stack) or context is None:
+    return context
+  return backbone.with_keys(params['backbone'], context)
 
 
 def cast(

@@ -175,6 +175,31 @@ def test_a_modulated_layer_is_its_formula():
   )
 
 
+def test_keys_of_a_context_are_computed_once():
+  """The same outputs, whatever else then stands in the context."""
+  stack = make(cross=attention.Cross(4, 2, qk_norm='rms'), layers=2)
+  x = noise(2, N, D)
+  seen = np.array([[True, True, False], [False, True, False]])
+  context = {'cross': noise(2, 3, 5, seed=1), 'cross_mask': seen}
+  flat, params = stack.unroll(init(stack, context))
+  # The norms of keys start alike.
+  params = jax.tree.map(lambda w: w + 0.1 * noise(*w.shape, seed=2), params)
+  known = flat.with_keys(params, context)
+  assert [k.shape for k, _ in known['cross_keys']] == [(2, 2, 3, D // 4)] * 2
+  want = apply(flat, params, x, context)
+  np.testing.assert_allclose(
+      apply(flat, params, x, {**known, 'cross': 0 * context['cross']}),
+      want,
+      rtol=1e-5,
+      atol=1e-6,
+  )
+  other = {**known, 'cross_keys': known['cross_keys'][::-1]}
+  assert np.abs(apply(flat, params, x, other) - want).max() > 1e-3
+  # Where nothing can be known before: the context itself.
+  assert stack.with_keys(None, context) is context
+  assert make(scan=False).with_keys(None, context) is context
+
+
 def test_a_context_is_attended_to_from_every_position():
   stack = make(cross=attention.Cross(2))
   x = noise(2, N, D)

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from audiolm_jax import generation
-from audiolm_jax import ops
+from audiolm_jax import generation, ops
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.generation import guidance as guidance_lib
+from audiolm_jax.generation import steps
 from audiolm_jax.patterns import interleaving
 from tests.decoders import small
 from tests.generation import quick
@@ -43,6 +44,48 @@ def test_combine():
     assert found[0, 1] == -np.inf
     c, u = rows[:2, ::2], rows[2:, ::2]
     np.testing.assert_allclose(found[:, ::2], u + scale * (c - u), rtol=1e-5)
+
+
+def test_steps_do_not_project_what_they_attend_to():
+  """They would, for a context that is not prepared; the codes are the same."""
+  decoder = _decoder(cross=attention.Cross(2), layers=2)
+  cross = np.random.default_rng(1).normal(size=(2, 4, 3)).astype(np.float32)
+  context = {'cross': cross, 'cross_mask': np.ones((2, 4), bool)}
+  params = small.parameters(decoder, GIVEN, FULL, context)
+  known = generation.with_keys(decoder, params, context)
+  state = steps.start(decoder, FULL, F + K, KEY)
+
+  def step(context):
+    return steps.step(
+        decoder, params, HOT, state, GIVEN[:, 0], MASK[:, 0], context=context
+    )[1:]
+
+  run = small.quick_jit(step)
+  for got, want in zip(run(known), run(context), strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+  def products(context):
+    # Of the keys' and the values' weights, [3, D], with the context.
+    text = str(jax.make_jaxpr(step)(context))
+    return len(re.findall(r'dot_general\[.*?\] \w+ \w+', text, re.DOTALL))
+
+  assert products(context) == products(known) + 2 * 2
+
+
+def test_learned_positions_end_a_stream_before_it_begins():
+  decoder = _decoder(positions='learned', max_positions=F)
+  params = small.parameters(decoder, GIVEN[:, : F - 1], FULL - 1)
+  # A delay takes one step more than there are frames.
+  short = GIVEN[:, : F - 1]
+  quick.generate(decoder, params, short, MASK[:, : F - 1], FULL - 1, KEY, HOT)
+  with pytest.raises(ValueError, match='7 positions, but max_positions = 6'):
+    generation.generate(decoder, params, GIVEN, MASK, FULL, KEY, HOT)
+  for frames, why in ((F, '7 positions'), (None, 'no end')):
+    stream = generation.stream(
+        decoder, params, GIVEN[0, :1], frames, KEY, HOT, room=3
+    )
+    with pytest.raises(ValueError, match=f'{why}, but max_positions = 6'):
+      next(stream)
 
 
 @pytest.mark.parametrize('head', ['independent', 'depth'])

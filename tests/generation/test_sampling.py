@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax import config
-from audiolm_jax import generation
+from audiolm_jax import config, generation
 
 
 def _softmax(logits):
