@@ -59,15 +59,44 @@ def randomise(model, seed=0):
 
 
 def residual_codebooks(frames, codebooks):
-  """Fills codebooks [V, D] with vectors of what is left of frames [N, D]."""
+  """Fills codebooks [V, D] with vectors of what is left of frames [N, D].
+
+  With more codes than frames each frame has one of its own, well apart from the
+  others (among many codes in many dimensions the nearest two are else about
+  equally far), which leaves most of it for the next level. Frames must then be
+  those that are tested with: others are as far from all codes.
+  """
   residual = frames
   for codebook in codebooks:
-    chosen = torch.randint(len(residual), (len(codebook),))
+    count, size = len(residual), len(codebook)
+    if count <= size:
+      chosen = torch.arange(size) % count
+      spread = torch.where(torch.arange(size) < count, 0.9, 1.4)[:, None]
+    else:
+      chosen, spread = torch.randint(count, (size,)), 0.2
     # By dimension: a constant offset is no spread.
-    noise = 0.2 * residual.std(0) * torch.randn_like(codebook)
+    noise = spread * residual.std(0) * torch.randn_like(codebook)
     codebook.copy_(residual[chosen] + noise)
     nearest = torch.cdist(residual, codebook).argmin(-1)
     residual = residual - codebook[nearest]
+
+
+def spread_out(conv, frames):
+  """Moves a last convolution so that its outputs have mean 0 and variance 1.
+
+  Under random weights a frame differs little from the next.
+
+  Args:
+    conv: with weight norm or without.
+    frames: [N, D] what it gives.
+  """
+  mean, std = frames.mean(0), frames.std(0)
+  with torch.no_grad():
+    scales = getattr(conv, 'parametrizations', None)
+    weight = conv.weight if scales is None else scales.weight.original0
+    weight.div_(std[:, None, None])
+    conv.bias.sub_(mean).div_(std)
+  return (frames - mean) / std
 
 
 def used(codes, vocabulary):

@@ -32,14 +32,16 @@ _SMALL = {
 }
 
 
-def _model(**options):
+def _model(x=None, **options):
   """transformers' model with moving weights and codebooks of its latents."""
   model = transformers.MimiModel(transformers.MimiConfig(**options))
   codec_models.randomise(model)
   config = model.config
   hop = int(config.sampling_rate / config.frame_rate)
   frames = max(60, min(300, config.codebook_size))
-  x = codec_models.audio(2, 1, frames * hop, seed=3).transpose(0, 2, 1)
+  if x is None:
+    x = codec_models.audio(2, 1, frames * hop, seed=3)
+  x = x.transpose(0, 2, 1)
   with torch.no_grad():
     # What is small by its start must not hide what the layers do.
     for name, value in model.state_dict().items():
@@ -195,7 +197,8 @@ def test_any_two_weights_exchanged_show(small, ours):
 
 @pytest.mark.slow
 def test_full_size(tmp_path):
-  model = _model()
+  samples = 5 * 24000 + 777
+  model = _model(codec_models.audio(2, 1, samples))
   model.save_pretrained(tmp_path)
   codec, variables = interop.load_pretrained(tmp_path)
   _check(
@@ -204,5 +207,5 @@ def test_full_size(tmp_path):
       variables,
       jax.jit(codec.quantise),
       jax.jit(codec.decode),
-      5 * 24000 + 777,
+      samples,
   )
