@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Callable
 import dataclasses
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from audiolm_jax import interop
 from audiolm_jax.tokenizers import base as tokens_base
 from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.training import costs
+import bench_turns
 
 try:
   import torch
@@ -35,9 +35,6 @@ transformers.utils.logging.disable_progress_bar()
 # Of the machine's matmul peak, where twice transformers' speed is beyond it.
 _SHARE = 0.7
 _RATIO = 2.0
-# A round of a large cell takes a minute.
-_LEAST_ROUNDS = 3
-_SECONDS_A_CELL = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +78,10 @@ def codec(options: argparse.Namespace) -> int:
       audio = _audio(batch, round(options.seconds * ours.sample_rate))
       for cell in _cells(theirs, ours, variables, audio):
         label, flops, one, other = cell
-        first, second = _in_turns(options.rounds, one, other)
+        times = bench_turns.medians(
+            options.rounds, {'theirs': one, 'ours': other}
+        )
+        first, second = times['theirs'], times['ours']
         ratio, speed = first / second, flops / second
         met = ratio >= _RATIO or speed >= _SHARE * peak
         missed += not met
@@ -153,21 +153,6 @@ def _peak() -> float:
       jax.block_until_ready(product(a, a))
       best = max(best, 2 * n**3 / (time.perf_counter() - then))
   return best
-
-
-def _in_turns(rounds, *functions):
-  """Median seconds of each."""
-  times = [[] for _ in functions]
-  start = time.perf_counter()
-  for i in range(rounds):
-    late = time.perf_counter() - start > _SECONDS_A_CELL
-    if late and i >= _LEAST_ROUNDS:
-      break
-    for function, spent in zip(functions, times, strict=True):
-      then = time.perf_counter()
-      function()
-      spent.append(time.perf_counter() - then)
-  return [statistics.median(spent) for spent in times]
 
 
 def _cells(theirs: _Theirs, ours: codec_lib.Codec, variables, audio):

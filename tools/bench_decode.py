@@ -13,7 +13,6 @@ import contextlib
 import functools
 import os
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ import optax
 
 from audiolm_jax import generation
 from audiolm_jax import interop
+import bench_turns
 
 try:
   import torch
@@ -87,7 +87,7 @@ def _cell(options, size, batch, theirs, ours, variables) -> bool:
   calls = {'ours': run, 'theirs': eager, 'bandwidth': bandwidth}
   if compiled is not None:
     calls['compiled'] = compiled
-  found = in_turns(options.rounds, calls)
+  found = bench_turns.medians(options.rounds, calls)
   speed = {
       name: batch * options.tokens / seconds
       for name, seconds in found.items()
@@ -244,19 +244,6 @@ class Bandwidth:
       self.best = max(self.best, part.nbytes / spent)
 
 
-def in_turns(
-    rounds: int, calls: dict[str, Callable[[], object]]
-) -> dict[str, float]:
-  """Median seconds of each call."""
-  spent = {name: [] for name in calls}
-  for _ in range(rounds):
-    for name, call in calls.items():
-      then = time.perf_counter()
-      call()
-      spent[name].append(time.perf_counter() - then)
-  return {name: statistics.median(times) for name, times in spent.items()}
-
-
 def _say_what(task: str) -> None:
   cores = len(os.sched_getaffinity(0))
   torch.set_num_threads(cores)
@@ -289,7 +276,7 @@ def train(options: argparse.Namespace) -> int:
     )
     if compiled is not None:
       calls['compiled'] = compiled
-  found = in_turns(options.rounds, calls)
+  found = bench_turns.medians(options.rounds, calls)
   speed = {name: rows * length / seconds for name, seconds in found.items()}
   ratio = speed['ours'] / max(v for k, v in speed.items() if k != 'ours')
   for name, value in speed.items():
