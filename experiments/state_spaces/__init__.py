@@ -143,7 +143,10 @@ def question(
           ),
       ),
       contrasts=tuple(
-          (name, 'transformer') for name in _BACKBONES if name != 'transformer'
+          (name, other)
+          for other in ('transformer', 'lstm')
+          for name in _BACKBONES
+          if name not in ('transformer', other)
       ),
       row_seconds=frames / spec.frame_rate,
       bits_per_second=spec.bits_per_second,
