@@ -6,8 +6,9 @@ python -m audiolm_jax.main --config=configs/lm/state_spaces/hybrid.py:cpu \
 The period is a list: any other hybrid is another list.
 
 Hardware: 2 CPU cores. Time: 1.2 times the quickstart's (498 ms of CPU time a
-gradient, its transformer 422). Only `:smoke` was trained here (20 steps,
-seconds), so no quality is claimed.
+gradient, its transformer 422). Expected: 31.5 bits a frame on test clips cut to
+256 frames, where the quickstart's transformer needs 31.7 and an LSTM 31.6
+(experiments/state_spaces).
 """
 
 from configs.lm.state_spaces import recipe

@@ -4,6 +4,10 @@ python -m audiolm_jax.main --config=configs/lm/state_spaces/lstm.py:cpu \
     --workdir=runs/lstm
 
 Six residual layers of one LSTM each and no perceptrons.
+
+Hardware: 2 CPU cores. Time: about the quickstart's. Expected, at a learning rate
+of 4e-3 (2e-3, the quickstart's, was as good on validation): 31.6 bits a frame on
+test clips cut to 256 frames (experiments/state_spaces).
 """
 
 from configs.lm.state_spaces import recipe
