@@ -8,8 +8,8 @@ kbit/s), 30 ms of delay beyond the frame. English, French and Spanish prompts;
 `python tools/prepare_data.py` builds the corpus.
 
 Hardware: 2 CPU cores. Time: 3.5 minutes (`:smoke`: English only, half a minute,
-most of it compiling). Expected on 71 held-out English sentences: PESQ-wb 2.01
-and STOI .91 from 8 codebooks, 1.75 and .89 from 4, 1.43 and .85 from 2 (printed
+most of it compiling). Expected on 71 held-out English sentences: PESQ-wb 1.80
+and STOI .90 from 8 codebooks, 1.59 and .87 from 4, 1.36 and .83 from 2 (printed
 by tools/evaluate_codec.py).
 """
 
