@@ -10,7 +10,6 @@ goes on where it was. Without --base, a quickstart is run in WORKDIR/base first.
 With --arms=a,b the others wait for another time.
 """
 
-import functools
 import importlib
 import json
 import pathlib
@@ -126,13 +125,13 @@ def answer(
     }
     rate = min(sweeps[arm.name], key=sweeps[arm.name].get)
     for seed in question.seeds:
-      heard = question.listen if seed == question.seeds[0] else None
+      first = seed == question.seeds[0]
       result = _run(
           question.test,
           arm.configure(rate),
           seed,
           workdir / 'results' / arm.name / f'seed_{seed}',
-          heard and functools.partial(_listen, question, arm, workdir),
+          question.listen if first else None,
       )
       rows.append(
           arms_lib.Row(
@@ -152,57 +151,51 @@ def answer(
   return rows
 
 
-def _run(evaluators, config, seed, directory, after=None) -> dict:
-  """Trains and evaluates, unless that has been done: {metrics, seconds}.
+def _run(evaluators, config, seed, directory, listen=None) -> dict:
+  """What has not been done of a run: {metrics, seconds}.
 
   Args:
     evaluators: what to evaluate with.
     config: of the run.
     seed: of the run.
     directory: of the run.
-    after: called while its checkpoints still stand.
+    listen: see `arms.Question`.
   """
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.seed = seed
     config.evaluators = evaluators
     config.eval_every = config.checkpoint.every = config.steps
-  asked = config_lib.to_json(config)
+  asked = json.loads(config_lib.to_json(config))
   path = directory / 'result.json'
-  if path.exists():
-    result = json.loads(path.read_text())
-    if result['config'] == json.loads(asked):
-      return result
+  if not path.exists():
+    writers.write_atomically(path, json.dumps(_train(config, directory, asked)))
+  result = json.loads(path.read_text())
+  if result['config'] != asked:
     raise config_lib.ConfigError(
         f'{directory} holds a run of another config:\n  '
-        + '\n  '.join(
-            config_lib.difference(result['config'], json.loads(asked))
-        )
+        + '\n  '.join(config_lib.difference(result['config'], asked))
         + '\nGive another --workdir.'
     )
+  # After the result: a finished run that is resumed does not evaluate again.
+  if listen is not None and not (directory / answers.SAMPLES).exists():
+    page = report_lib.Report(directory.parent.name)
+    listen(directory, page)
+    page.write(directory / answers.SAMPLES)
+  # Metrics, item scores and samples are all that is read later.
+  shutil.rmtree(directory / 'checkpoints', ignore_errors=True)
+  return result
+
+
+def _train(config, directory, asked) -> dict:
+  """A run's {metrics, seconds, config}."""
   print(f'{directory.parent.name} {directory.name}', flush=True)
   start = time.monotonic()
   metrics = train.train(config, directory)
   if not any(name.startswith('eval/') for name in metrics):
     sys.exit('experiments.run: interrupted; run it again to go on')
-  result = {
-      'metrics': metrics,
-      'seconds': time.monotonic() - start,
-      'config': json.loads(asked),
-  }
-  if after is not None:
-    after(directory)
-  writers.write_atomically(path, json.dumps(result))
-  # Metrics and item scores are all that is read later.
-  shutil.rmtree(directory / 'checkpoints')
-  return result
-
-
-def _listen(question, arm, workdir, directory):
-  """Writes what an arm is heard of."""
-  page = report_lib.Report(f'{question.title} {arm.name}')
-  question.listen(directory, page)
-  page.write(answers.samples(workdir, question, arm))
+  seconds = time.monotonic() - start
+  return {'metrics': metrics, 'seconds': seconds, 'config': asked}
 
 
 def _evaluate_base(question, workdir) -> dict[str, float]:

@@ -13,6 +13,8 @@ from audiolm_jax.comparison import statistics
 from audiolm_jax.training import costs
 
 ANSWER = 'Answer'
+# In a run's directory: a report of what it is heard of.
+SAMPLES = 'samples.html'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Answer:
   meant: Mapping[str, Mapping[str, float]]
   workdir: pathlib.Path
 
+  def run(self, arm: str) -> pathlib.Path:
+    """The directory of an arm's first seed."""
+    return self.workdir / 'results' / arm / f'seed_{self.question.seeds[0]}'
+
   def values(self, arm: str, outcome: arms.Outcome) -> dict[int, float]:
     """seed -> outcome of an arm."""
     return {
@@ -54,11 +60,7 @@ class Answer:
       self, a: str, b: str, outcome: arms.Outcome
   ) -> statistics.Interval:
     """a - b of the first seed's checkpoints, over items."""
-    seed = min(row.seed for row in self.rows)
-    low, high = (
-        _items(self.workdir / 'results' / arm / f'seed_{seed}', outcome)
-        for arm in (a, b)
-    )
+    low, high = (_items(self.run(arm), outcome) for arm in (a, b))
     return statistics.bootstrap(
         *[
             {item: (outcome.sign * s, w) for item, (s, w) in scores.items()}
@@ -175,12 +177,14 @@ def report(answer: Answer) -> report_lib.Report:
         [[k, metrics[name]] for k, name in question.references.items()],
         'On the same held-out clips; they do not depend on the arms.',
     )
-  base = {} if question.base is None else {'base': question.base}
+  base = {}
+  if question.base is not None:
+    base['base'] = os.path.relpath(question.base)
   page.add_facts(
       'What was run',
       {
           **report_lib.provenance(),
-          **{name: os.path.relpath(path) for name, path in base.items()},
+          **base,
           **{f'arm {arm.name}': arm.description for arm in question.arms},
           'seeds': ', '.join(map(str, question.seeds)),
           **{f'base, {k}': v for k, v in answer.base.items() if _is_test(k)},
@@ -199,26 +203,16 @@ def report(answer: Answer) -> report_lib.Report:
   _add_sweep(page, answer)
   curves = {}
   for arm in question.arms:
-    seed = question.seeds[0]
-    run = answer.workdir / 'results' / arm.name / f'seed_{seed}'
-    found = report_lib.loss_curves(run, ['loss'])
+    found = report_lib.loss_curves(answer.run(arm.name), ['loss'])
     curves[arm.name] = found.get('loss', [])
   page.add_curves(
       'Training', curves, f'Seed {question.seeds[0]}.', y='training loss'
   )
   if question.listen is not None:
     for arm in question.arms:
-      heard = report_lib.Report.read(samples(answer.workdir, question, arm))
+      heard = report_lib.Report.read(answer.run(arm.name) / SAMPLES)
       page.extend(heard, f'{arm.name}: ')
   return page
-
-
-def samples(
-    workdir: pathlib.Path, question: arms.Question, arm: arms.Arm
-) -> pathlib.Path:
-  """The page of what an arm is heard of: its first seed's."""
-  run = workdir / 'results' / arm.name / f'seed_{question.seeds[0]}'
-  return run / 'samples.html'
 
 
 def _add_sweep(page, answer):

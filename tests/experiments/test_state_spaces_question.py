@@ -113,6 +113,21 @@ def test_each_arm_is_heard(rows, places, question):
   ).exists()
 
 
+def test_listening_that_was_interrupted_is_made_up_for(question, tmp_path):
+  small = dataclasses.replace(question.only(['lstm']), seeds=(1,))
+
+  def interrupt(directory, report):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    run.answer(dataclasses.replace(small, listen=interrupt), tmp_path)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.delattr(run.train, 'train')
+    (row,) = run.answer(small, tmp_path)
+  assert row.metrics['eval/test/bits_per_frame'] > 0
+  assert 'lstm: What it says' in (tmp_path / 'report.html').read_text()
+
+
 def test_only_takes_arms_and_the_contrasts_among_them(places):
   whole = state_spaces.question(*places, 'smoke')
   some = whole.only(['s4d', 'lstm', 'transformer'])
