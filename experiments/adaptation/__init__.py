@@ -11,13 +11,11 @@ import ml_collections
 
 from audiolm_jax import assembly
 from audiolm_jax import config
-from audiolm_jax import evaluation
 from audiolm_jax import param_transforms
 from audiolm_jax import train
 from audiolm_jax.comparison import arms
 from audiolm_jax.data import token_cache
-from audiolm_jax.tokenizers import base as tokenizers_base
-from audiolm_jax.training import optimizers
+from experiments import token_lms
 
 NEW = 'it'
 OLD = ('en', 'fr', 'es')
@@ -89,12 +87,7 @@ def question(
         result.log_every = max(1, sizes['steps'] // 20)
         # What differs between the arms:
         result.models.lm.param_transform = transform
-        result.models.lm.schedule = config.kind(
-            optimizers.SCHEDULES,
-            'cosine',
-            learning_rate=rate,
-            warmup_steps=sizes['steps'] // 10,
-        )
+        result.models.lm.schedule = token_lms.schedule(rate, sizes['steps'])
       return result
 
     return configured
@@ -120,8 +113,7 @@ def question(
       ],
   )
   settings = _base_config(base)
-  spec = tokenizers_base.Spec.from_dict(header['tokenizer_spec'])
-  codebooks = settings.data.codebooks or len(spec.slots)
+  spec = token_lms.modelled(header, settings.data.codebooks)
   return arms.Question(
       title='Full fine-tuning or LoRA?',
       text=(
@@ -140,11 +132,11 @@ def question(
       arms=tried,
       seeds=tuple(range(1, 1 + sizes['seeds'])),
       sweep_seed=1000,
-      validation={NEW: _evaluator(new, 'validation', sizes['clips'])},
+      validation={NEW: token_lms.evaluator(new, 'validation', sizes['clips'])},
       select=f'eval/{NEW}/bits_per_frame',
       test={
-          NEW: _evaluator(new, 'test', sizes['clips']),
-          'old': _evaluator(old, 'test', sizes['clips']),
+          NEW: token_lms.evaluator(new, 'test', sizes['clips']),
+          'old': token_lms.evaluator(old, 'test', sizes['clips']),
       },
       outcomes=(
           arms.Outcome(
@@ -168,9 +160,7 @@ def question(
           ('lora_16', 'lora_4'),
       ),
       row_seconds=settings.data.frames / spec.frame_rate,
-      bits_per_second=tokenizers_base.Spec(
-          **{**vars(spec), 'slots': spec.slots[:codebooks]}
-      ).bits_per_second,
+      bits_per_second=spec.bits_per_second,
       meant=_MEANT,
   )
 
@@ -188,15 +178,3 @@ def _base_config(base: pathlib.Path) -> ml_collections.ConfigDict:
     result.evaluators = {}
     result.checkpoint.best = None
   return result
-
-
-def _evaluator(cache: str, split: str, clips: int):
-  # Long clips are cut, which keeps the shapes to compile to three.
-  return config.kind(
-      evaluation.EVALUATORS,
-      'lm',
-      cache=cache,
-      split=split,
-      limit=clips,
-      max_frames=256,
-  )

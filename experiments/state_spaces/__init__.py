@@ -10,20 +10,17 @@ import pathlib
 import ml_collections
 
 import audiolm_jax
-from audiolm_jax import config
-from audiolm_jax import evaluation
 from audiolm_jax.comparison import arms
 from audiolm_jax.comparison import pipeline
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
-from audiolm_jax.tokenizers import base as tokenizers_base
-from audiolm_jax.training import optimizers
 from configs.lm import quickstart
 from configs.lm.state_spaces import hybrid
 from configs.lm.state_spaces import lstm
 from configs.lm.state_spaces import mamba2
 from configs.lm.state_spaces import rg_lru
 from configs.lm.state_spaces import s4d
+from experiments import token_lms
 
 # Seeds, held-out clips, rates tried, prompts to listen to.
 _SIZES = {
@@ -71,10 +68,8 @@ def question(
   del workdir
   sizes = _SIZES[budget]
   tokens = str((base / 'tokens').absolute())
-  header = token_cache.read_header(tokens)
-  spec = tokenizers_base.Spec.from_dict(header['tokenizer_spec'])
-  spec = tokenizers_base.Spec(
-      **{**vars(spec), 'slots': spec.slots[: quickstart.CODEBOOKS]}
+  spec = token_lms.modelled(
+      token_cache.read_header(tokens), quickstart.CODEBOOKS
   )
 
   def configure(module):
@@ -82,12 +77,7 @@ def question(
       result = module.get_config(budget)
       with result.unlocked():
         result.data.cache = result.objective.codebooks = tokens
-        result.models.lm.schedule = config.kind(
-            optimizers.SCHEDULES,
-            'cosine',
-            learning_rate=rate,
-            warmup_steps=result.steps // 10,
-        )
+        result.models.lm.schedule = token_lms.schedule(rate, result.steps)
       return result
 
     return configured
@@ -123,9 +113,13 @@ def question(
       ),
       seeds=tuple(range(1, 1 + sizes['seeds'])),
       sweep_seed=1000,
-      validation={'held_out': _evaluator(tokens, 'validation', 100)},
+      validation={'held_out': token_lms.evaluator(tokens, 'validation', 100)},
       select='eval/held_out/bits_per_frame',
-      test={'test': _evaluator(tokens, 'test', sizes['clips'], counts=True)},
+      test={
+          'test': token_lms.evaluator(
+              tokens, 'test', sizes['clips'], counts=True
+          )
+      },
       outcomes=(
           arms.Outcome(
               'bits',
@@ -159,17 +153,4 @@ def question(
           ),
       },
       listen=listen,
-  )
-
-
-def _evaluator(cache, split, clips, counts=False):
-  # Long clips are cut, which keeps the shapes to compile to three.
-  return config.kind(
-      evaluation.EVALUATORS,
-      'lm',
-      cache=cache,
-      split=split,
-      limit=clips,
-      max_frames=256,
-      baselines=counts,
   )

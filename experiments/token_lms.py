@@ -1,0 +1,47 @@
+"""What questions about language models over cached tokens share."""
+
+import ml_collections
+
+from audiolm_jax import config
+from audiolm_jax import evaluation
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.training import optimizers
+
+
+def schedule(rate: float, steps: int) -> ml_collections.ConfigDict:
+  """A cosine after a tenth of the steps of warm-up."""
+  return config.kind(
+      optimizers.SCHEDULES,
+      'cosine',
+      learning_rate=rate,
+      warmup_steps=steps // 10,
+  )
+
+
+def evaluator(
+    cache: str, split: str, clips: int | None, counts: bool = False
+) -> ml_collections.ConfigDict:
+  """Bits a frame of a split.
+
+  Args:
+    cache: of tokens.
+    split: of it.
+    clips: how many, None for all.
+    counts: whether to score count-based models beside.
+  """
+  # Long clips are cut, which keeps the shapes to compile to three.
+  return config.kind(
+      evaluation.EVALUATORS,
+      'lm',
+      cache=cache,
+      split=split,
+      limit=clips,
+      max_frames=256,
+      baselines=counts,
+  )
+
+
+def modelled(header: dict, codebooks: int | None) -> tokenizers_base.Spec:
+  """The spec of a cache's tokenizer with its first codebooks; None for all."""
+  spec = tokenizers_base.Spec.from_dict(header['tokenizer_spec'])
+  return tokenizers_base.Spec(**{**vars(spec), 'slots': spec.slots[:codebooks]})
