@@ -403,7 +403,11 @@ class Stack(base.Steppable):
     nothing = jnp.zeros((len(values), 0, self.width), self.dtype)
     keys = tuple(
         cross.apply(
-            {'params': params[f'layer_{i}']['cross']}, nothing, values, mask
+            {'params': params[f'layer_{i}']['cross']},
+            nothing,
+            values,
+            mask,
+            project_only=True,
         )
         for i in range(self.layers)
     )

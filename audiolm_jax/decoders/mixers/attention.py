@@ -15,8 +15,8 @@ from audiolm_jax.ops import rotary
 from audiolm_jax.streaming import base
 
 POSITIONS = {'rope': rotary.Rope}
-# Keys and values as attention takes them.
-Keys = tuple[Float[Array, 'B J S D'], Float[Array, 'B J S D']]
+# Keys and values of a context, as attention takes them.
+Projected = tuple[Float[Array, 'B J S D'], Float[Array, 'B J S D']]
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 
 
@@ -222,28 +222,29 @@ class Cross(nn.Module):
       x: Float[Array, 'B N D'],
       context: Float[Array, 'B S E'],
       mask: Bool[Array, 'B S'],
-      keys: Keys | None = None,
-  ) -> Float[Array, 'B N D'] | Keys:
+      projected: Projected | None = None,
+      project_only: bool = False,
+  ) -> Float[Array, 'B N D'] | Projected:
     """What x attends to; zeros (but for a bias) where the mask has nothing.
 
     Args:
-      x: finite; of no positions, [B, 0, D], for the keys and values that
-        others attend to.
+      x: finite.
       context: where masked it may hold NaN.
       mask: which positions of the context exist, in any places.
-      keys: the context's, if they are known.
+      projected: the context's keys and values, if they are known.
+      project_only: whether to give these, of which x has the width and dtype.
     """
     kv_heads, size = _heads(self, x.shape[-1])
-    if keys is None:
+    if projected is None:
       context = base.zero_masked(context, mask).astype(x.dtype)
       k = _project(self, context, 'key', kv_heads, size)
       v = _project(self, context, 'value', kv_heads, size)
       k = _normed(self, 'key', k)
-      keys = attention.heads_first(k), attention.heads_first(v)
-    if not x.shape[1]:
-      return keys
+      projected = attention.heads_first(k), attention.heads_first(v)
+    if project_only:
+      return projected
     q = _normed(self, 'query', _project(self, x, 'query', self.heads, size))
-    part = attention.Part(q, *keys, mask[:, None, :])
+    part = attention.Part(q, *projected, mask[:, None, :])
     return _output(self, attention.attend_parts([part]), x.shape[-1])
 
 
