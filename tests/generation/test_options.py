@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from audiolm_jax import generation, ops
+from audiolm_jax import generation
+from audiolm_jax import ops
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.generation import guidance as guidance_lib

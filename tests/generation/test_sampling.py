@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax import config, generation
+from audiolm_jax import config
+from audiolm_jax import generation
 
 
 def _softmax(logits):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from audiolm_jax.decoders import segmented
-from audiolm_jax.generation import sampling, segments
+from audiolm_jax.generation import sampling
+from audiolm_jax.generation import segments
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.patterns import sequence as sequence_lib
 from tests.decoders import small
