@@ -30,6 +30,7 @@ class Conv(base.Steppable):
       mirror image. EnCodec's rule for rows shorter than the padding is kept:
       they are first extended by zeros.
     weight_norm: kernel = gain v / |v| for each output channel.
+    init_scale: variance of the output for inputs of variance 1.
   """
 
   features: int
@@ -41,6 +42,7 @@ class Conv(base.Steppable):
   lookahead: int = 0
   padding: Literal['zeros', 'replicate', 'reflect'] = 'zeros'
   weight_norm: bool = False
+  init_scale: float = 1.0
 
   @property
   def block_size(self) -> int:
@@ -138,7 +140,13 @@ class Conv(base.Steppable):
     kernel = ops.weight(
         self,
         'kernel',
-        nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2),
+        nn.initializers.variance_scaling(
+            self.init_scale,
+            'fan_in',
+            'truncated_normal',
+            in_axis=(0, 1),
+            out_axis=2,
+        ),
         (self.width, channels // self.groups, self.features),
         (None, 'channels_in', 'channels_out'),
     )

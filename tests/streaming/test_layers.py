@@ -170,6 +170,18 @@ def test_branches_and_repeats_that_cannot_be_are_refused():
     _whole(streaming.Repeat(streaming.Dense(3), 2), _random(1, 2, 4))
 
 
+@pytest.mark.parametrize('scale', [1.0, 0.25])
+@pytest.mark.parametrize('groups', [1, 4, 256])
+def test_convolutions_start_with_the_declared_variance(groups, scale):
+  layer = streaming.Conv(256, 5, groups=groups, init_scale=scale)
+  # Beyond the first outputs, which see the zeros before the start.
+  x, mask = _random(1, 200, 256), np.ones((1, 200), bool)
+  init = jax.jit(layer.init, compiler_options=_QUICK)
+  params = nn.meta.unbox(init(jax.random.key(0), x, mask))['params']
+  y, _ = _apply(layer, params, x, mask)
+  assert np.var(y[:, 5:]) == pytest.approx(scale, rel=0.1)
+
+
 def _attention(window):
   layer = streaming.LocalAttention(heads=2, window=window)
   x = _random(1, 3, 8)

@@ -251,3 +251,14 @@ def test_parts_that_do_not_fit_are_refused():
     decoder(latency=500)
   with pytest.raises(config.ConfigError, match='hop 32 and 1 channels'):
     dataclasses.replace(CODEC, decoder=decoder())
+
+
+@pytest.mark.parametrize('kind', ['spectral', 'vocos'])
+def test_depthwise_kernels_start_as_convnexts_do(kind):
+  layer = parts.DECODERS[kind](width=256, hidden=4, blocks=1, kernel=7).layer
+  x, mask = jnp.zeros((1, 2, 128)), jnp.ones((1, 2), bool)
+  found = jax.tree.leaves(jax.jit(layer.init)(jax.random.key(0), x, mask))
+  kernels = [leaf for leaf in found if leaf.shape == (7, 1, 256)]
+  assert kernels
+  for kernel in kernels:
+    assert np.std(kernel) == pytest.approx(0.02, rel=0.1)

@@ -23,3 +23,25 @@ class Part(abc.ABC):
   dimension: int | None
   architecture: str
   representation: str = 'time'
+
+
+def convnext_depthwise(
+    width: int, kernel: int, lookahead: int = 0
+) -> streaming.Conv:
+  """The depthwise convolution of a ConvNeXt block (Liu et al. 2022).
+
+  Its weights start at their standard deviation of .02: the norm that follows
+  makes up for the scale, and steps of Adam's size turn small kernels faster.
+
+  Args:
+    width: channels.
+    kernel: taps.
+    lookahead: of them past the position.
+  """
+  return streaming.Conv(
+      width,
+      kernel,
+      groups=width,
+      lookahead=lookahead,
+      init_scale=kernel * 0.02**2,
+  )

@@ -136,7 +136,7 @@ def convnext_block(sizes) -> streaming.Steppable:
   return streaming.Residual(
       streaming.Serial(
           (
-              streaming.Conv(sizes.width, sizes.kernel, groups=sizes.width),
+              base.convnext_depthwise(sizes.width, sizes.kernel),
               streaming.FrameNorm(),
               streaming.Dense(sizes.hidden),
               streaming.Map(nn.relu),

@@ -67,11 +67,12 @@ class _Vocos(base.Part, abc.ABC):
     if not self.kernel % 2:
       raise config.ConfigError(f'kernel = {self.kernel} must be odd')
 
-  def _conv(self, groups=1):
-    lookahead = 0 if self.causal else self.kernel // 2
-    return streaming.Conv(
-        self.width, self.kernel, groups=groups, lookahead=lookahead
-    )
+  @property
+  def _lookahead(self):
+    return 0 if self.causal else self.kernel // 2
+
+  def _conv(self):
+    return streaming.Conv(self.width, self.kernel, lookahead=self._lookahead)
 
   def _norm(self):
     return streaming.FrameNorm(self.norm_epsilon)
@@ -80,7 +81,9 @@ class _Vocos(base.Part, abc.ABC):
     return streaming.Residual(
         streaming.Serial(
             (
-                self._conv(groups=self.width),
+                base.convnext_depthwise(
+                    self.width, self.kernel, self._lookahead
+                ),
                 self._norm(),
                 streaming.Dense(self.hidden),
                 streaming.Map(_gelu),
