@@ -1,11 +1,12 @@
 """A decoder of discrete tokens: pattern + embeddings + backbone + head."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import flax
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
@@ -16,7 +17,9 @@ from audiolm_jax.decoders import embedding as embedding_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import stack
 from audiolm_jax.decoders.heads import independent
+from audiolm_jax.patterns import base as patterns_base
 from audiolm_jax.patterns import interleaving
+from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.streaming import base as streaming
 
 
@@ -37,6 +40,24 @@ class Scores(flax.struct.PyTreeNode):
   losses: dict[str, Float[Array, 'B']] = flax.struct.field(default_factory=dict)
   steps: Int[Array, 'B'] | None = None
   tag: str = flax.struct.field(pytree_node=False, default='exact')
+
+
+class Taught(NamedTuple):
+  """A batch as the head sees it, each code with the given ones as its past.
+
+  Attributes:
+    layout: of the steps.
+    steps: their codes.
+    exists: places that hold a frame.
+    output: of the backbone.
+    count: [B] positions of the backbone.
+  """
+
+  layout: patterns_base.Layout | sequence_lib.SequenceLayout
+  steps: Int[Array, 'B N G']
+  exists: Bool[Array, 'B N G']
+  output: stack.Output
+  count: Int[Array, 'B']
 
 
 class Steps(nn.Module):
@@ -303,6 +324,56 @@ class Decoder(Steps):
       context: see the backbone.
       conditions: in its place, where the decoder has some; see `context`.
     """
+    taught = self._teach(codes, lengths, context, conditions)
+    layout = taught.layout
+    log_prob, scored = self.head.log_prob(
+        taught.output.y,
+        taught.steps,
+        taught.exists,
+        layout.slot,
+        self.space,
+        self._table(),
+    )
+    return Scores(
+        layout.to_frames(jnp.where(scored, log_prob, 0)),
+        layout.to_frames(scored),
+        taught.output.losses,
+        taught.count,
+        self.head.tag,
+    )
+
+  def code_logits(
+      self,
+      codes: Int[Array, 'B F K'],
+      lengths: Int[Array, 'B'],
+      context: streaming.Context = None,
+      conditions: conditioners.Conditions | None = None,
+  ) -> Float[Array, 'B F K V']:
+    """Logits (fp32) of which `score` is the log-probability, code by code.
+
+    V is that of the largest slot; a code that a slot does not have is at -inf,
+    and so is every code of a slot that the head does not predict. Unspecified
+    past a row's length. Far larger than `score`, so not for training.
+
+    Args:
+      codes: those before a code, in the pattern's order, are what it sees.
+      lengths: frames of each row.
+      context: see `score`.
+      conditions: likewise.
+    """
+    taught = self._teach(codes, lengths, context, conditions)
+    logits = self.head.logits(
+        taught.output.y,
+        taught.steps,
+        taught.exists,
+        taught.layout.slot,
+        self.space,
+        self._table(),
+    )
+    return taught.layout.to_frames(logits)
+
+  def _teach(self, codes, lengths, context, conditions) -> Taught:
+    """The backbone's outputs where each code's past is the given one."""
     context = self._context(context, conditions, codes.shape[0])
     frames, slots = codes.shape[1:]
     layout = self.pattern.layout(frames, slots)
@@ -313,16 +384,7 @@ class Decoder(Steps):
     output = self._transform(
         steps, layout.slot, exists, mask, packing, context=context
     )
-    log_prob, scored = self.head.log_prob(
-        output.y, steps, exists, layout.slot, self.space, self._table()
-    )
-    return Scores(
-        layout.to_frames(jnp.where(scored, log_prob, 0)),
-        layout.to_frames(scored),
-        output.losses,
-        self._count(mask, context),
-        self.head.tag,
-    )
+    return Taught(layout, steps, exists, output, self._count(mask, context))
 
   def logits(
       self,
@@ -351,8 +413,20 @@ class Decoder(Steps):
     if lengths is not None:
       mask = streaming.length_mask(lengths, ids.shape[1])
     context = self._context(context, conditions, ids.shape[0])
-    output = self._whole(x, mask, context)
-    return self.head.logits(output.y, self.space, self._table())
+    return self.next_logits(self._whole(x, mask, context).y)
+
+  def next_logits(self, y: Float[Array, 'B N D']) -> Float[Array, 'B N V']:
+    """Of outputs of the backbone, for K = 1."""
+    none = jnp.zeros((*y.shape[:2], 1), jnp.int32)
+    logits = self.head.logits(
+        y,
+        none,
+        none == 0,
+        np.zeros((y.shape[1], 1), int),
+        self.space,
+        self._table(),
+    )
+    return logits[:, :, 0]
 
   def extend(
       self,

@@ -11,6 +11,7 @@ from audiolm_jax import ops
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder
 from audiolm_jax.decoders import heads
+from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.streaming import base as streaming
 
@@ -70,6 +71,33 @@ class Segmented(decoder.Steps, kw_only=True):
       context: see `decoder.Decoder.score`.
       conditions: likewise.
     """
+    taught = self._teach(codes, lengths, context, conditions)
+    found = {}
+    for label, own, *seen in self._predicted(taught):
+      log_prob, scored = self.head.log_prob(*seen, self.space, self._table())
+      found[label] = decoder.Scores(
+          own.to_frames(jnp.where(scored, log_prob, 0)),
+          own.to_frames(scored),
+          tag=self.head.tag,
+      )
+    return SequenceScores(found, taught.output.losses, taught.count)
+
+  def code_logits(
+      self,
+      codes: dict[str, Int[Array, 'B F K']],
+      lengths: dict[str, Int[Array, 'B']],
+      context: streaming.Context = None,
+      conditions: conditioners.Conditions | None = None,
+  ) -> dict[str, Float[Array, 'B F K V']]:
+    """Of each predicted segment; see `decoder.Decoder.code_logits`."""
+    taught = self._teach(codes, lengths, context, conditions)
+    return {
+        label: own.to_frames(self.head.logits(*seen, self.space, self._table()))
+        for label, own, *seen in self._predicted(taught)
+    }
+
+  def _teach(self, codes, lengths, context, conditions) -> decoder.Taught:
+    """As in `decoder.Decoder`."""
     batch = next(iter(codes.values())).shape[0]
     context = self._context(context, conditions, batch)
     layout = self.sequence.layout({k: c.shape[1] for k, c in codes.items()})
@@ -85,27 +113,24 @@ class Segmented(decoder.Steps, kw_only=True):
         self._turn(layout.segment[None]),
         context,
     )
-    found = {}
+    count = self._count(packing.mask, context)
+    return decoder.Taught(layout, steps, exists, output, count)
+
+  def _predicted(self, taught):
+    """(label, layout, what the head sees) of each segment that is predicted."""
+    layout = taught.layout
     for segment in layout.segments:
       if segment.role == 'observe':
         continue
       rows, group = layout.rows[segment.label], segment.group
-      log_prob, scored = self.head.log_prob(
-          output.y[:, rows],
-          steps[:, rows, :group],
-          exists[:, rows, :group],
+      yield (
+          segment.label,
+          layout.layouts[segment.label],
+          taught.output.y[:, rows],
+          taught.steps[:, rows, :group],
+          taught.exists[:, rows, :group],
           layout.slot[rows, :group],
-          self.space,
-          self._table(),
       )
-      own = layout.layouts[segment.label]
-      found[segment.label] = decoder.Scores(
-          own.to_frames(jnp.where(scored, log_prob, 0)),
-          own.to_frames(scored),
-          tag=self.head.tag,
-      )
-    count = self._count(packing.mask, context)
-    return SequenceScores(found, output.losses, count)
 
   def extend(
       self,
@@ -162,20 +187,43 @@ class Staged(Segmented, kw_only=True):
       conditions: conditioners.Conditions | None = None,
   ) -> decoder.Scores:
     """See `decoder.Decoder.score`; observed slots are not scored."""
-    segments = self.sequence.segments
-    found = super().score(
-        {s.label: codes[..., list(s.slots)] for s in segments},
-        {s.label: lengths for s in segments},
-        context,
-        conditions,
-    )
+    found = super().score(*self._segments(codes, lengths), context, conditions)
     log_prob = jnp.zeros(codes.shape, jnp.float32)
     mask = jnp.zeros(codes.shape, bool)
-    for segment in segments:
+    for segment in self.sequence.segments:
       if segment.label in found.segments:
         scores, slots = found.segments[segment.label], list(segment.slots)
         log_prob = log_prob.at[..., slots].set(scores.log_prob)
         mask = mask.at[..., slots].set(scores.mask)
     return decoder.Scores(
         log_prob, mask, found.losses, found.steps, self.head.tag
+    )
+
+  def code_logits(
+      self,
+      codes: Int[Array, 'B F K'],
+      lengths: Int[Array, 'B'],
+      context: streaming.Context = None,
+      conditions: conditioners.Conditions | None = None,
+  ) -> Float[Array, 'B F K V']:
+    """See `decoder.Decoder.code_logits`; observed slots are at -inf."""
+    found = super().code_logits(
+        *self._segments(codes, lengths), context, conditions
+    )
+    shape = (*codes.shape, max(self.vocabularies))
+    logits = jnp.full(shape, -jnp.inf, jnp.float32)
+    for segment in self.sequence.segments:
+      if segment.label in found:
+        slots = list(segment.slots)
+        known = heads_base.pad_vocabulary(found[segment.label], shape[-1])
+        logits = logits.at[:, :, slots].set(known)
+    return logits
+
+  @nn.nowrap
+  def _segments(self, codes, lengths):
+    """Codes and lengths by label."""
+    segments = self.sequence.segments
+    return (
+        {s.label: codes[..., list(s.slots)] for s in segments},
+        {s.label: lengths for s in segments},
     )

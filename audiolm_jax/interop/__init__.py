@@ -72,8 +72,9 @@ def load_pretrained(
 
   Of a codec, `model.encode(variables, audio [B T C], lengths)`, `model.decode(
   variables, tokens)`; `tokenizers.bound.BoundTokenizer(model, variables)` for
-  people. Of a language model, `model.logits(variables, ids [B N], lengths)`;
-  `generation` takes `model.decoder` and `variables['params']`.
+  people. Of a language model, `model.logits(variables, ids [B N], lengths)`; of
+  one of a codec's frames, `logits` and `score` as its class has them. `generation`
+  takes `model.decoder` and `variables['params']`.
 
   Args:
     directory: as `huggingface-cli download` leaves it, or `save_pretrained`.

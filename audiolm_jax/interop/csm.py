@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
@@ -81,6 +81,23 @@ class Csm:
         method='score',
     )
     return scores.segments['audio']
+
+  def logits(
+      self,
+      variables: Any,
+      text: Int[Array, 'B S'],
+      text_lengths: Int[Array, 'B'],
+      codes: Int[Array, 'B F K'],
+      lengths: Int[Array, 'B'],
+  ) -> Float[Array, 'B F K V']:
+    """Of each code, given those before it: `decoders.Decoder.code_logits`."""
+    logits = self.decoder.apply(
+        {'params': variables['params']},
+        {'text': text[..., None], 'audio': codes},
+        {'text': text_lengths, 'audio': lengths},
+        method='code_logits',
+    )
+    return logits['audio']
 
 
 class CsmFamily(base.Family):

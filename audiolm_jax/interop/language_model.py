@@ -135,5 +135,4 @@ def _step(decoder, state, ids, mask):
   x = decoder.embedding(ids[..., None], jnp.zeros_like(exists, int), exists)
   x = x[:, :, 0] * jnp.asarray(decoder.embedding_scale, x.dtype)
   output = decoder.backbone.transform(x, mask, state)
-  table = decoder.embedding.table() if decoder.tie else None
-  return decoder.head.logits(output.y, decoder.space, table), output.state
+  return decoder.next_logits(output.y), output.state

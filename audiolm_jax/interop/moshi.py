@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
@@ -58,6 +58,17 @@ class Moshi:
     """Log-probabilities of all but the user's slots."""
     return self.decoder.apply(
         {'params': variables['params']}, codes, lengths, method='score'
+    )
+
+  def logits(
+      self,
+      variables: Any,
+      codes: Int[Array, 'B F K'],
+      lengths: Int[Array, 'B'],
+  ) -> Float[Array, 'B F K V']:
+    """Of each code, given those before it: `decoders.Decoder.code_logits`."""
+    return self.decoder.apply(
+        {'params': variables['params']}, codes, lengths, method='code_logits'
     )
 
 

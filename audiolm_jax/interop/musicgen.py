@@ -115,6 +115,22 @@ class MusicGen:
         {'params': variables['params']}, codes, lengths, context, method='score'
     )
 
+  def logits(
+      self,
+      variables: Any,
+      codes: Int[Array, 'B F K'],
+      lengths: Int[Array, 'B'],
+      context: dict[str, Array],
+  ) -> Float[Array, 'B F K V']:
+    """Of each code, given those before it: `decoders.Decoder.code_logits`."""
+    return self.decoder.apply(
+        {'params': variables['params']},
+        codes,
+        lengths,
+        context,
+        method='code_logits',
+    )
+
 
 class Musicgen(base.Family):
   """`MusicgenForConditionalGeneration`, its T5 and its EnCodec with it.

@@ -126,7 +126,9 @@ class Layout:
     moved = x[:, np.where(exists, self.frame, 0), self.slot]
     return jnp.where(exists, moved, jnp.zeros((), x.dtype))
 
-  def to_frames(self, x: Shaped[Array, 'B N G']) -> Shaped[Array, 'B F K']:
+  def to_frames(
+      self, x: Shaped[Array, 'B N G *d']
+  ) -> Shaped[Array, 'B F K *d']:
     """Moves values from steps to frames: the inverse of `to_steps`."""
     return x[:, self.step, self.place]
 

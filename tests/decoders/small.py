@@ -83,6 +83,21 @@ def scorer(decoder):
   )
 
 
+def code_logits(decoder):
+  """Compiled (params, codes, lengths) -> `code_logits`."""
+  return quick_jit(
+      lambda params, codes, lengths: decoder.apply(
+          {'params': params}, codes, lengths, method='code_logits'
+      )
+  )
+
+
+def picked(logits, codes):
+  """The log-probabilities of codes under logits [..., V]."""
+  log_probs = np.asarray(jax.nn.log_softmax(logits))
+  return np.take_along_axis(log_probs, codes[..., None], axis=-1)[..., 0]
+
+
 def refuse(logits, rng, slots):
   """A choice that no code can be: for places that are given."""
   del rng, slots

@@ -102,6 +102,15 @@ def test_stepwise_log_probs_equal_teacher_forced_ones(model):
   np.testing.assert_array_equal(score(params, other, RAGGED).log_prob, log_prob)
 
 
+def test_code_logits_are_what_scores_are_of(model):
+  decoder, params, score = model
+  logits = small.code_logits(decoder)(params, CODES, RAGGED)
+  assert logits.shape == (*CODES.shape, V) and logits.dtype == np.float32
+  scores = score(params, CODES, RAGGED)
+  found = np.where(scores.mask, small.picked(logits, CODES), 0)
+  np.testing.assert_allclose(found, scores.log_prob, rtol=1e-5, atol=1e-5)
+
+
 def test_no_code_sees_itself_or_what_the_pattern_puts_later(model):
   decoder, params, score = model
   layout = decoder.pattern.layout(F, K)
@@ -154,6 +163,11 @@ def test_codes_beyond_a_slots_vocabulary_have_no_probability(pattern, head):
   lengths = np.ones(len(codes), np.int32)
   scores = small.scorer(decoder)(params, codes[:, None], lengths)
   assert _probability(scores).sum() == pytest.approx(1, abs=1e-5)
+  logits = np.asarray(
+      small.code_logits(decoder)(params, codes[:, None], lengths)
+  )
+  assert np.isneginf(logits[:, 0, 1, 2]).all()
+  assert np.isfinite(logits).sum() == (3 + 2) * len(codes)
   # And none of them is ever drawn.
   shape = (200, decoder.group)
   _, slots = decoder.pattern.cells(np.ones(shape[0], int), 2)

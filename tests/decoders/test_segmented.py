@@ -183,6 +183,41 @@ def test_stepwise_log_probs_equal_teacher_forced_ones(model):
     np.testing.assert_array_equal(again[name].log_prob, expected[name].log_prob)
 
 
+def test_code_logits_are_what_scores_are_of(model):
+  decoder, params, score = model
+  logits = small.code_logits(decoder)(params, CODES, RAGGED)
+  scores = score(params, CODES, RAGGED).segments
+  assert set(logits) == set(scores)
+  for name, wanted in scores.items():
+    found = small.picked(logits[name], CODES[name])
+    np.testing.assert_allclose(
+        np.where(wanted.mask, found, 0), wanted.log_prob, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_stages_give_logits_of_the_slots_that_they_predict():
+  observed = segment('coarse', (0, 1), role='observe')
+  decoder = segmented.Staged(
+      vocabularies=(3, 4, 5),
+      sequence=sequence_lib.Sequence((observed, segment('fine', (2,)))),
+      head=small.HEADS['independent'],
+      backbone=small.stack(),
+  )
+  rng = np.random.default_rng(0)
+  codes = rng.integers(0, (3, 4, 5), (2, 4, 3)).astype(np.int32)
+  lengths = np.array([4, 2])
+  params = small.parameters(decoder, codes, lengths)
+  logits = np.asarray(small.code_logits(decoder)(params, codes, lengths))
+  assert logits.shape == (2, 4, 3, 5) and np.isneginf(logits[..., :2, :]).all()
+  scores = small.scorer(decoder)(params, codes, lengths)
+  found = small.picked(logits[..., 2, :], codes[..., 2])
+  valid = np.asarray(scores.mask[..., 2])
+  assert valid.sum() == 6
+  np.testing.assert_allclose(
+      found[valid], scores.log_prob[..., 2][valid], rtol=1e-5, atol=1e-5
+  )
+
+
 def test_observed_segments_count_but_are_not_scored():
   plain, observing = make('in turns'), make('in turns', observed=('speech',))
   params = init(plain)

@@ -100,8 +100,8 @@ def _inputs():
   return text, rng.integers(0, 11, (2, _LENGTHS.max(), 4), np.int32)
 
 
-def _expected(theirs, text, codes):
-  """Log-probabilities [F, K] of one row."""
+def _logits(theirs, text, codes):
+  """[F, K, V] of one row."""
   text, codes = (torch.from_numpy(x).long() for x in (text, codes))
   with torch.no_grad():
     frames = theirs.backbone_model.embed_tokens(codes[None])
@@ -114,8 +114,26 @@ def _expected(theirs, text, codes):
     rest = theirs.depth_decoder(
         input_ids=ids, backbone_last_hidden_state=states
     ).logits
-    logits = torch.cat([first[:, None], rest], dim=1).log_softmax(-1)
-    return logits.gather(-1, codes[..., None])[..., 0].numpy()
+    return torch.cat([first[:, None], rest], dim=1).numpy()
+
+
+def _expected(theirs, text, codes):
+  """Log-probabilities [F, K] of one row."""
+  logits = torch.from_numpy(_logits(theirs, text, codes)).log_softmax(-1)
+  codes = torch.from_numpy(codes).long()
+  return logits.gather(-1, codes[..., None])[..., 0].numpy()
+
+
+def test_logits_of_frames_after_a_text(small):
+  text, codes = _inputs()
+  run = jax.jit(small[2].logits, compiler_options=testing.quick_options())
+  found = run(small[3], text[:, 1:], _TEXT_LENGTHS - 1, codes, _LENGTHS)
+  for row, (words, frames) in enumerate(
+      zip(_TEXT_LENGTHS, _LENGTHS, strict=True)
+  ):
+    wanted = _logits(small[0], text[row, :words], codes[row, :frames])
+    assert found.shape[2:] == wanted.shape[1:]
+    codec_models.close(found[row, :frames], wanted)
 
 
 def test_scores_of_frames_after_a_text(small, score):

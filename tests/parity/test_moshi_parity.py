@@ -102,22 +102,40 @@ def _states(theirs, steps):
   return theirs.decoder.model(inputs_embeds=inputs).last_hidden_state
 
 
-def _expected(theirs, codes):
-  """Log-probabilities [F, 4] of one row's text and own codebooks."""
+def _logits(theirs, codes):
+  """Of one row's text [F, V] and own codebooks [F, 3, V]."""
   frames = len(codes)
   steps = _steps(codes, frames)
   with torch.no_grad():
     states = _states(theirs, steps[:-1])
-    text = theirs.decoder.lm_head(states)[0].log_softmax(-1)
+    text = theirs.decoder.lm_head(states)[0, :frames]
     audio = theirs.depth_decoder(
         input_ids=steps[1:, :3], last_hidden_state=states[0][:, None]
-    ).logits.log_softmax(-1)
-  found = np.zeros((frames, 4), np.float32)
-  for f in range(frames):
-    found[f, 0] = text[f, codes[f, 0]]
-    for k in range(3):
-      found[f, 1 + k] = audio[f + _DELAYS[1 + k], k, codes[f, 1 + k]]
-  return found
+    ).logits
+  delayed = [audio[d : d + frames, k] for k, d in enumerate(_DELAYS[1:4])]
+  return text, torch.stack(delayed, dim=1)
+
+
+def _expected(theirs, codes):
+  """Log-probabilities [F, 4] of one row's text and own codebooks."""
+  text, audio = (x.log_softmax(-1) for x in _logits(theirs, codes))
+  codes = torch.from_numpy(codes[:, :4]).long()
+  text = text.gather(-1, codes[:, :1])
+  audio = audio.gather(-1, codes[:, 1:, None])[..., 0]
+  return torch.cat([text, audio], dim=1).numpy()
+
+
+def test_logits_of_text_and_own_codes(small):
+  run = jax.jit(small[2].logits, compiler_options=testing.quick_options())
+  found = np.asarray(run(small[3], _codes(), _LENGTHS))
+  for row, length in enumerate(_LENGTHS):
+    text, audio = _logits(small[0], _codes()[row, :length])
+    codec_models.close(found[row, :length, 0, : text.shape[1]], text)
+    codes = audio.shape[2]
+    codec_models.close(found[row, :length, 1:4, :codes], audio)
+    assert np.isneginf(found[row, :length, 1:4, codes:]).all()
+  # The user's are given.
+  assert np.isneginf(found[:, :, 4:]).all()
 
 
 def test_scores_of_text_and_own_codes(small, score):

@@ -172,6 +172,23 @@ def test_scores_of_given_frames(small, score):
   assert not np.asarray(found)[1, 6:].any()
 
 
+def test_logits_of_given_frames(small):
+  codes, lengths = _codes(), np.array([9, 6])
+
+  @jax.jit
+  def run(variables):
+    states = small.model.encode_text(variables, small.text, _TEXT_LENGTHS)
+    context = small.model.context(variables, states, _TEXT_LENGTHS)
+    return small.model.logits(variables, codes, lengths, context)
+
+  found = run(small.variables)
+  steps = _delayed(codes, lengths, codes.max() + 1)
+  expected = small.expected(steps[:, :, :-1])
+  for b, length in enumerate(lengths):
+    for k in range(codes.shape[2]):
+      codec_models.close(found[b, :length, k], expected[b, k, k : k + length])
+
+
 def test_greedy_codes_with_guidance(small):
   """Against a loop over transformers' logits, and the same without a text."""
   frames, slots, scale = 10, 4, 3.0

@@ -1,7 +1,7 @@
 """Heads: what gives the codes of a step from the backbone's output.
 
-`base.Head` is the seam. To add one: a Linen module with `log_prob` and `sample`
-(and `logits`), a line here, and its place in tests/decoders/test_decoder.py.
+`base.Head` is the seam. To add one: a Linen module with `log_prob`, `logits` and
+`sample`, a line here, and its place in tests/decoders/test_decoder.py.
 """
 
 from audiolm_jax.decoders.heads import depth

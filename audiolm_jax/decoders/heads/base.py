@@ -5,6 +5,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
@@ -37,8 +38,8 @@ class Space:
 class Head(nn.Module):
   """A distribution over the codes of a step, given the backbone's output.
 
-  `log_prob` and `sample` are the same distribution: what `sample` says of given
-  codes is what `log_prob` says of them. `exists` is False for places that hold
+  `log_prob`, `logits` and `sample` are the same distribution: what `sample` says
+  of given codes is what `log_prob` says of them. `exists` is False for places that hold
   no frame: their codes are unspecified and must change nothing.
 
   Where embeddings are tied, `table` is the decoder's `Embedding.table`.
@@ -104,10 +105,25 @@ class Head(nn.Module):
   def logits(
       self,
       h: Float[Array, 'B N D'],
+      codes: Int[Array, 'B N G'],
+      exists: Bool[Array, 'B N G'],
+      slots: Int[np.ndarray, 'N G'],
       space: Space,
       table: ops.Weight | None = None,
-  ) -> Float[Array, 'B N V']:
-    """Logits (fp32) of the first place, where that always holds one slot."""
+  ) -> Float[Array, 'B N G V']:
+    """Logits (fp32) of every place, given the codes of the places before it.
+
+    V is that of the largest of the slots: codes that a place's slot does not
+    have are at -inf, and so are all of a place that the head does not give.
+
+    Args:
+      h: see `log_prob`, as the others.
+      codes: what the steps hold.
+      exists: see above.
+      slots: the slot of each place.
+      space: of the decoder.
+      table: see above.
+    """
     raise NotImplementedError(type(self).__name__)
 
 
@@ -115,5 +131,13 @@ def select_log_prob(
     logits: Float[Array, '*b V'], codes: Int[Array, '*b']
 ) -> Float[Array, '*b']:
   """log softmax(logits)[codes]."""
-  chosen = jax.numpy.take_along_axis(logits, codes[..., None], axis=-1)[..., 0]
+  chosen = jnp.take_along_axis(logits, codes[..., None], axis=-1)[..., 0]
   return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def pad_vocabulary(
+    logits: Float[Array, '*b V'], size: int
+) -> Float[Array, '*b size']:
+  """-inf for the codes that others have."""
+  widths = [(0, 0)] * (logits.ndim - 1) + [(0, size - logits.shape[-1])]
+  return jnp.pad(logits, widths, constant_values=-jnp.inf)

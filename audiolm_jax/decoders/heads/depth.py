@@ -174,9 +174,7 @@ class Depth(base.Head):
     else:
       slots = np.tile(slots, (batch, 1))
     h, codes, exists = flat
-    embedded = parts.embedding(codes[:, :-1], slots[:, :-1], exists[:, :-1])
-    y = self._transform(parts, self._inputs(parts, h, embedded))
-    y = y[:, own - parts.start :]
+    y = self._outputs(parts, h, codes, exists, slots)
     log_prob = parts.rest.log_prob(
         y[None], codes[None, :, own:], slots[:, own:]
     )
@@ -185,6 +183,13 @@ class Depth(base.Head):
       empty = jnp.zeros((batch * steps, group - own))
       values = [empty.astype(x.dtype).at[index].set(x) for x in values]
     return [x.reshape(batch, steps, -1) for x in values]
+
+  @nn.nowrap
+  def _outputs(self, parts, h, codes, exists, slots):
+    """Of the places that the transformer gives, [R, places, d], for R steps."""
+    embedded = parts.embedding(codes[:, :-1], slots[:, :-1], exists[:, :-1])
+    y = self._transform(parts, self._inputs(parts, h, embedded))
+    return y[:, int(parts.first is not None) - parts.start :]
 
   def _some(self, exists, slots):
     """A random choice of the steps that hold something.
@@ -258,16 +263,28 @@ class Depth(base.Head):
     found = jnp.stack(found, axis=1)
     return codes, jnp.pad(found, ((0, 0), (0, observed.shape[1])))
 
-  def logits(self, h, space, table=None):
+  def logits(self, h, codes, exists, slots, space, table=None):
     _refuse(table)
     parts = self._parts(h.shape[-1], space)
-    (slot,) = space.places[0]
-    if parts.first is not None:
-      return parts.first.one(h, slot)
-    rows = h.reshape(-1, h.shape[-1])
-    none = jnp.zeros((len(rows), 0, self.backbone.width), self.backbone.dtype)
-    y = self._transform(parts, self._inputs(parts, rows, none))
-    return parts.rest.one(y[:, 0].reshape(*h.shape[:-1], -1), slot)
+    apart = int(parts.first is not None)
+    batch, steps, group = codes.shape
+    most = max(space.vocabularies[slot] for slot in np.unique(slots))
+    codes, exists, slots = (
+        x[..., : self.predicted] for x in (codes, exists, slots)
+    )
+    found = []
+    if apart:
+      found.append(parts.first.logits(h, slots[:, :1]))
+    if codes.shape[-1] > apart:
+      rows = [x.reshape(batch * steps, -1) for x in (h, codes, exists)]
+      tiled = np.tile(slots, (batch, 1))
+      y = self._outputs(parts, *rows, tiled)
+      rest = parts.rest.logits(y[None], tiled[:, apart:])
+      found.append(rest.reshape(batch, steps, *rest.shape[2:]))
+    found = [base.pad_vocabulary(x, most) for x in found]
+    found = jnp.concatenate(found, axis=2)
+    observed = [(0, 0), (0, 0), (0, group - found.shape[2]), (0, 0)]
+    return jnp.pad(found, observed, constant_values=-jnp.inf)
 
 
 def _refuse(table):

@@ -52,6 +52,6 @@ class Independent(base.Head):
     codes = jnp.where(given_mask, given, choose(logits, rng, slots))
     return codes, base.select_log_prob(logits, codes)
 
-  def logits(self, h, space, table=None):
-    (slot,) = space.places[0]
-    return self._kernels(h.shape[-1], space, table).one(h, slot)
+  def logits(self, h, codes, exists, slots, space, table=None):
+    del codes, exists
+    return self._kernels(h.shape[-1], space, table).logits(h, slots)

@@ -45,15 +45,28 @@ class Kernels:
   ) -> Float[Array, 'B V']:
     """Logits of each row's own slot, one of `among`; -inf past its codes."""
     most = max(self.vocabularies)
-    found = []
-    for slot in among:
-      logits = self.one(h, slot)
-      missing = most - logits.shape[-1]
-      found.append(
-          jnp.pad(logits, ((0, 0), (0, missing)), constant_values=-jnp.inf)
-      )
+    found = [base.pad_vocabulary(self.one(h, slot), most) for slot in among]
     chosen = [slots[:, None] == slot for slot in among[:-1]]
     return jnp.select(chosen, found[:-1], found[-1]) if chosen else found[0]
+
+  def logits(
+      self, h: Float[Array, 'B N *g D'], slots: Int[np.ndarray, 'N G']
+  ) -> Float[Array, 'B N G V']:
+    """Logits (fp32) of every place; -inf past its slot's codes.
+
+    V is that of the largest of `slots`.
+
+    Args:
+      h: [B, N, D] for all places of a step, or [B, N, G, D] for each of them.
+      slots: the slot of each place.
+    """
+    if self._in_order(slots):
+      return self._all(h)
+    most = max(self.vocabularies[slot] for slot in np.unique(slots))
+    found = self._by_slot(
+        h, slots, lambda logits, _: base.pad_vocabulary(logits, most)
+    )
+    return found.reshape(*h.shape[:2], slots.shape[1], -1)
 
   def log_prob(
       self,
@@ -64,27 +77,46 @@ class Kernels:
     """Log-probabilities (nats, fp32) of the codes of every step.
 
     Args:
-      h: [B, N, D] for all places of a step, or [B, N, G, D] for each of them.
+      h: see `logits`.
       codes: what the steps hold.
       slots: the slot of each place.
     """
-    batch, _, group = codes.shape
-    own = h.ndim == 4
-    if self.stacked is not None and _in_order(slots, self.vocabularies):
-      product = 'bngd,gdv->bngv' if own else 'bnd,gdv->bngv'
-      logits = ops.einsum(product, h, self.stacked)
-      return base.select_log_prob(logits.astype(jnp.float32), codes)
-    # Places are sorted by slot, so that each meets its own matrix only.
-    rows = h.reshape(batch, -1, h.shape[-1])
-    flat = codes.reshape(batch, -1)
+    if self._in_order(slots):
+      return base.select_log_prob(self._all(h), codes)
+    flat = codes.reshape(codes.shape[0], -1)
+    found = self._by_slot(
+        h,
+        slots,
+        lambda logits, cells: base.select_log_prob(logits, flat[:, cells]),
+    )
+    return found.reshape(codes.shape)
+
+  def _in_order(self, slots):
+    """Whether `stacked` has the classifiers of the places, place by place."""
+    order = np.arange(len(self.vocabularies))
+    alike = slots.shape[1:] == order.shape and (slots == order).all()
+    return self.stacked is not None and alike
+
+  def _all(self, h):
+    product = 'bngd,gdv->bngv' if h.ndim == 4 else 'bnd,gdv->bngv'
+    return ops.einsum(product, h, self.stacked).astype(jnp.float32)
+
+  def _by_slot(self, h, slots, function):
+    """function(logits [B, n, V], cells [n]) [B, n, ...] of each slot's n places.
+
+    Together [B, N G, ...]. Places are sorted by slot, so that each meets its own
+    matrix only.
+    """
+    group = 1 if h.ndim == 4 else slots.shape[1]
+    rows = h.reshape(h.shape[0], -1, h.shape[-1])
     cells, found = [], []
     for slot in np.unique(slots):
       index = np.flatnonzero(slots.ravel() == slot)
-      logits = self.one(rows[:, index if own else index // group], slot)
-      found.append(base.select_log_prob(logits, flat[:, index]))
+      logits = self.one(rows[:, index // group], slot)
+      found.append(function(logits, index))
       cells.append(index)
     inverse = np.argsort(np.concatenate(cells))
-    return jnp.concatenate(found, axis=1)[:, inverse].reshape(codes.shape)
+    return jnp.concatenate(found, axis=1)[:, inverse]
 
 
 def create(
@@ -150,8 +182,3 @@ def _rows(table, start, stop):
   return jax.tree.map(
       lambda w: w[start:stop] if w.shape[0] == count else w, table
   )
-
-
-def _in_order(slots, vocabularies):
-  order = np.arange(len(vocabularies))
-  return slots.shape[1:] == order.shape and (slots == order).all()

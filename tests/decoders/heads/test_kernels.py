@@ -57,6 +57,16 @@ def test_log_prob_meets_each_place_with_its_slot(slots, vocabularies, own):
   np.testing.assert_allclose(
       found, _wanted(kernels, h, codes, slots), rtol=1e-4, atol=1e-5
   )
+  logits = small.quick_jit(lambda h: kernels.logits(h, slots))(h)
+  assert logits.dtype == np.float32
+  for b, n, g in np.ndindex(codes.shape):
+    slot = slots[n, g]
+    wanted = (h[b, n, g] if own else h[b, n]) @ kernels.parts[slot]
+    size = vocabularies[slot]
+    np.testing.assert_allclose(
+        logits[b, n, g, :size], wanted, rtol=1e-4, atol=1e-5
+    )
+    assert np.isneginf(logits[b, n, g, size:]).all()
 
 
 def test_at_picks_each_rows_slot_and_pads_with_no_probability():
