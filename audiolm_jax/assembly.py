@@ -174,6 +174,13 @@ class Assembly:
           f' {type(self.objective).__name__} has a term that does not add over'
           ' microbatches.'
       )
+    told = getattr(settings.data, 'conditions', {})
+    for name, meant in self.objective.conditions.items():
+      if told.get(name, meant) != meant:
+        raise config.ConfigError(
+            f'config.data.conditions.{name} is {told[name]}, but the model'
+            f' reads {meant}: the same arrays would mean something else.'
+        )
 
   def _learner(self, model, settings):
     axes = self.transforms[model].axes(self._axes[model])

@@ -43,6 +43,14 @@ class Objective(abc.ABC):
   loss_weights: dict[str, float]
   additive: bool = True
 
+  @property
+  def conditions(self) -> dict[str, Any]:
+    """What batches tell of clips, by name, as `data.factors`.
+
+    A data config that has `conditions` by these names must have the same.
+    """
+    return {}
+
   @abc.abstractmethod
   def init(self, rng: Array) -> Variables:
     """Fresh variables of every model; params may be boxed with axis names."""

@@ -108,6 +108,11 @@ class LM(base.Objective):
     )
     return {'lm': {'params': variables['params'], 'state': {}}}
 
+  @property
+  def conditions(self) -> dict[str, Any]:
+    modules = self.decoder.conditions
+    return {name: module.source for name, module in modules.items()}
+
   def initial_values(self) -> dict[str, Any]:
     if self.codebooks is None:
       return {}
@@ -130,8 +135,8 @@ class LM(base.Objective):
   def example_batch(self, batch_size: int) -> base.Batch:
     slots = len(self.decoder.vocabularies)
     nothing = {
-        name: module.source.prepare([None] * batch_size)
-        for name, module in sorted(self.decoder.conditions.items())
+        name: source.prepare([None] * batch_size)
+        for name, source in sorted(self.conditions.items())
     }
     return {
         'codes': np.zeros((batch_size, self.frames, slots), np.int32),

@@ -5,10 +5,13 @@ import jax
 import numpy as np
 import pytest
 
+from audiolm_jax import assembly
 from audiolm_jax import config
 from audiolm_jax import generation
 from audiolm_jax import objectives
+from audiolm_jax import train
 from audiolm_jax.data import factors
+from configs.lm.conditioning import recipe
 
 V, F = 5, 4
 _BACKBONE = {
@@ -159,6 +162,16 @@ def test_conditions_that_do_not_fit_are_refused(objective, variables):
     bound.generate(CODES, F, conditions={'language': ['fr'] * 3})
   with pytest.raises(ValueError, match='beside a context'):
     bound.generate(CODES, F, conditions=TOLD, context={})
+
+
+def test_data_must_mean_the_same_by_a_condition():
+  values = recipe.build('smoke', 'language', 'prefix')
+  names = values.data.conditions.language.names
+  with values.unlocked():
+    values.data.conditions.language.names = names[::-1]
+  settings = config.build(train.Config, values)
+  with pytest.raises(config.ConfigError, match='conditions.language is .*but'):
+    assembly.Assembly(settings)
 
 
 def test_a_stage_is_told_too(variables):
