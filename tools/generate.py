@@ -14,7 +14,8 @@ codebooks allows; it is the same audio for the same seed. An --out of - writes
 16-bit samples without a header to stdout.
 
 A model with conditions is told them by --condition=NAME=VALUE, its text by
---text; --guidance above 1 follows them more closely than it learned to.
+--text; an audio prompt's value is an audio file, a vector's an .npy file.
+--guidance above 1 follows them more closely than it learned to.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def _say(text: str) -> None:
 
 
 def _load(options):
-  """(language model, tokenizer), which must fit each other."""
+  """(language model, tokenizer, conditions), which must fit each other."""
   # Late, as it takes seconds: wrong arguments are told at once.
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
@@ -57,11 +58,6 @@ def _load(options):
         f'--{wrong[0]}: {options.model} was trained without it; its conditions:'
         f' {sorted(lm.decoder.conditions)}.'
     )
-  try:
-    for name, value in _conditions(options).items():
-      lm.decoder.conditions[name].source.prepare([value])
-  except ValueError as error:
-    raise config.ConfigError(f'--{name}: {error}') from error
   if options.tokenizer:
     tokenizer = loading.load_codec(options.tokenizer)
   else:
@@ -73,9 +69,33 @@ def _load(options):
         f'{options.model} speaks tokens of vocabularies {wanted}, but the'
         f' tokenizer has {found or "continuous ones"}.'
     )
+  told = _values(options, lm, tokenizer)
   if options.weights != 'float32':
     lm = lm.cast(options.weights)
-  return lm, tokenizer
+  return lm, tokenizer, told
+
+
+def _values(options, lm, tokenizer):
+  """name -> what a condition's source takes, checked."""
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.data import factors  # pylint: disable=g-import-not-at-top
+
+  found = {}
+  for name, value in _conditions(options).items():
+    source = lm.decoder.conditions[name].source
+    try:
+      if isinstance(source, factors.Codes):
+        slots = len(source.vocabularies)
+        value = _read_prompt(tokenizer, value, slots)[: source.length]
+      elif isinstance(source, factors.Vector):
+        value = np.load(value)
+      source.prepare([value])
+    except (OSError, ValueError) as error:
+      raise config.ConfigError(f'--{name}: {error}') from error
+    found[name] = value
+  return found
 
 
 def _conditions(options):
@@ -146,7 +166,7 @@ def run(options) -> int:
   from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
 
   sampler = _sampler(options)
-  lm, tokenizer = _load(options)
+  lm, tokenizer, conditions = _load(options)
   spec = tokenizer.spec
   start = time.monotonic()
   prompt = _read_prompt(tokenizer, options.prompt, len(lm.decoder.vocabularies))
@@ -154,7 +174,7 @@ def run(options) -> int:
   told = {
       'room': room,
       'keep': options.keep,
-      'conditions': {k: [v] for k, v in _conditions(options).items()},
+      'conditions': {k: [v] for k, v in conditions.items()},
   }
   if options.guidance is not None:
     told['guidance'] = options.guidance

@@ -203,34 +203,6 @@ class Codes(Factor):
 FACTORS = {'text': Text, 'name': Name, 'vector': Vector, 'codes': Codes}
 
 
-def of_clips(
-    wanted: Mapping[str, Factor],
-    clips: Sequence[Mapping[str, str] | None],
-) -> dict[str, np.ndarray]:
-  """Conditions of clips as a batch holds them: see `flatten`.
-
-  Args:
-    wanted: by the names of factors of a clip (`token_cache.Example`). What a
-      clip lacks, and names that a table lacks, are not known; long texts are
-      cut.
-    clips: each one's factors; None for a row without a clip.
-
-  Raises:
-    ConfigError: for a factor that no clip has.
-  """
-  found = {}
-  for name, factor in wanted.items():
-    if not isinstance(factor, Text | Name):
-      raise config.ConfigError(
-          f'condition {name!r}: clips of a token cache have texts and names,'
-          f' but no {type(factor).__name__}'
-      )
-    # A corpus without texts has empty ones.
-    values = [(clip or {}).get(name) or None for clip in clips]
-    found[name] = factor.prepare(values, strict=False)
-  return flatten(found)
-
-
 def flatten(conditions: Mapping[str, Arrays]) -> dict[str, np.ndarray]:
   """Conditions as entries of a batch: `conditions/NAME/values`, `.../lengths`."""
   return {

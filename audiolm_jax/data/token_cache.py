@@ -7,6 +7,7 @@ that was interrupted, which may be continued but not read.
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -160,6 +161,7 @@ class Writer:
             'frames': [len(e.codes) for e in examples],
             'samples': [e.samples for e in examples],
             'language': [e.factors.get('language', '') for e in examples],
+            'speaker': [e.factors.get('speaker', '') for e in examples],
         }
       header = {**dataclasses.asdict(self._identity), 'splits': splits}
       writers.write_atomically(self._directory / _HEADER, json.dumps(header))
@@ -241,6 +243,22 @@ class TokenCache:
     self.frames = np.asarray(index['frames'], np.int64)
     self.languages = np.asarray(index['language'])
     self._records = _records(pathlib.Path(directory), split, len(self.frames))
+
+  @property
+  def vocabularies(self) -> tuple[int, ...]:
+    """Of the tokenizer's slots."""
+    slots = self.header['tokenizer_spec']['slots']
+    return tuple(slot['vocabulary'] for slot in slots)
+
+  @functools.cached_property
+  def speakers(self) -> np.ndarray:
+    """[N] speaker of each clip, '' where not known."""
+    index = self.header['splits'][self._arguments[1]]
+    if 'speaker' in index:
+      return np.asarray(index['speaker'])
+    # A cache from before they stood in the header.
+    every = (self[i].factors for i in range(len(self)))
+    return np.asarray([known.get('speaker', '') for known in every])
 
   def __len__(self) -> int:
     return len(self.frames)

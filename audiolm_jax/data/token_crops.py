@@ -9,6 +9,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.data import base
+from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
@@ -30,9 +31,11 @@ class TokenCrops:
     languages: which; empty for all.
     codebooks: how many of the codes of a frame, from the first; None for all.
     frames: length of a row.
-    conditions: what a row tells of its clip beside the codes, by the names of
-      the clip's factors ('text', 'speaker', 'language'). It is of the whole
-      clip: the text of a crop says more than is to be heard.
+    conditions: what a row tells of its clip beside the codes, by name: texts and
+      names by those of the clip's factors ('text', 'speaker', 'language'), codes
+      of the same speaker, vectors; see `clip_conditions.Teller`. It is of the
+      whole clip: the text of a crop says more than is to be heard.
+    vectors: folder of the clips' vectors, ID.npy [E], for a condition of them.
     min_frames: shorter clips are left out.
     limit: only the first so many clips (of those languages), for learning from
       few examples; the order of a corpus is a fixed shuffle.
@@ -49,6 +52,7 @@ class TokenCrops:
   conditions: Annotated[
       Any, config.Named(Annotated[Any, config.Kind(lambda: factors.FACTORS)])
   ] = dataclasses.field(default_factory=dict)
+  vectors: str | None = None
   min_frames: Annotated[int, config.Range(min=1)] = 1
   limit: Annotated[int | None, config.Range(min=1)] = None
   tokenizer_hash: str | None = None
@@ -64,14 +68,14 @@ class TokenCrops:
       CacheError: for a cache that doesn't fit.
       ConfigError: for conditions that clips don't have.
     """
-    factors.of_clips(self.conditions, [])
     cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
+    teller = clip_conditions.Teller(self.conditions, cache, self.vectors)
     visits = np.zeros(len(cache), int)
     chosen = cache.select(self.languages, self.limit)
     visits[chosen] = -(-cache.frames[chosen] // self.frames)
     visits[cache.frames < self.min_frames] = 0
     return pipeline.CropSource(
-        functools.partial(crop, self, cache),
+        functools.partial(crop, self, cache, teller),
         visits,
         batch_size=batch_size,
         seed=seed,
@@ -84,15 +88,15 @@ class TokenCrops:
 def crop(
     settings: TokenCrops,
     cache: token_cache.TokenCache,
+    teller: clip_conditions.Teller,
     index: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
   """One row: `codes` [F, K] int32, zero from `lengths` on, and conditions."""
-  example = cache[index]
-  codes = example.codes[:, : settings.codebooks]
+  codes = cache[index].codes[:, : settings.codebooks]
   start = int(rng.integers(max(len(codes) - settings.frames, 0) + 1))
   codes = codes[start : start + settings.frames]
-  told = factors.of_clips(settings.conditions, [example.factors])
+  told = teller([index], rng)
   return {
       'codes': pipeline.pad([codes], 1, settings.frames)[0],
       'lengths': np.int32(len(codes)),

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
@@ -27,8 +28,7 @@ class LMBits:
   from the split 'train' and whose smoothing was tuned on 'validation', of the
   same languages. All score every code of every frame of a clip, but for the
   slots that a decoder of stages observes. A decoder with conditions is told
-  those factors of the clip (the whole text of one that is cut); baselines are
-  not.
+  them of the clip (the whole text of one that is cut); baselines are not.
 
   Attributes:
     cache: directory of the token cache. The LM models its first codebooks.
@@ -37,6 +37,7 @@ class LMBits:
     limit: only the first so many clips.
     max_frames: longer clips are cut to their beginning; None cuts none.
     baselines: whether to score them too.
+    vectors: see `token_crops.TokenCrops`.
     tokenizer_hash: the hash that the cache must have; None takes any.
   """
 
@@ -46,6 +47,7 @@ class LMBits:
   limit: Annotated[int, config.Range(min=1)] | None = None
   max_frames: Annotated[int, config.Range(min=1)] | None = None
   baselines: bool = False
+  vectors: str | None = None
   tokenizer_hash: str | None = None
 
   def build(self, objective: lm.LM) -> base.Evaluator:
@@ -64,12 +66,13 @@ class _Evaluator(base.Evaluator):
   def __init__(self, settings: LMBits, decoder):
     self._settings = settings
     self._decoder = decoder
-    self._told = {k: m.source for k, m in decoder.conditions.items()}
-    factors.of_clips(self._told, [])
     self._cache = self._open(settings.split)
+    self._told = {k: m.source for k, m in decoder.conditions.items()}
+    self._teller = clip_conditions.Teller(
+        self._told, self._cache, settings.vectors
+    )
     self._indices = self._cache.select(settings.languages, settings.limit)
-    slots = self._cache.header['tokenizer_spec']['slots']
-    found = tuple(slot['vocabulary'] for slot in slots)
+    found = self._cache.vocabularies
     wanted = tuple(decoder.vocabularies)
     if found[: len(wanted)] != wanted:
       raise config.ConfigError(
@@ -103,8 +106,7 @@ class _Evaluator(base.Evaluator):
         max_frames=self._settings.max_frames,
     )
     for batch in batches:
-      clips = [self._cache[i].factors if i >= 0 else None for i in batch['id']]
-      told = factors.of_clips(self._told, clips)
+      told = self._teller(batch['id'])
       scores = lm.score(
           self._decoder,
           variables['lm']['params'],

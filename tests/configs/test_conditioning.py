@@ -10,6 +10,8 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax import loading
 from audiolm_jax import train
+from audiolm_jax.data import clip_conditions
+from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from configs.lm import quickstart
 from configs.lm.conditioning import recipe
@@ -20,6 +22,7 @@ NAMES = {
     'language_film': ('language', 'film'),
     'language_add': ('language', 'add'),
     'speaker_prefix': ('speaker', 'prefix'),
+    'audio_prompt': ('prompt', 'prefix'),
 }
 
 
@@ -110,13 +113,19 @@ def _train(name, tokens, workdir):
   model = loading.load(workdir)
   cache = token_cache.TokenCache(tokens, 'validation')
   factor, _ = NAMES[name]
+  wanted = config.build(train.Config, values).data.conditions
+  teller = clip_conditions.Teller(wanted, cache)
   bits, frames = [], []
   for i in range(len(cache)):
-    value = cache[i].factors[factor]
-    if factor == 'language' and value == 'xx':
-      value = None
+    if factor == 'prompt':
+      told = factors.unflatten(teller([i]), [factor])[factor]
+      value = told['values'][0, : told['lengths'][0]]
+    else:
+      # Texts may be empty, and one language is in no table.
+      value = cache[i].factors[factor] or None
+      value = None if value == 'xx' else value
     codes = cache[i].codes[None, :8]
-    found = model.bits_per_frame(codes, conditions={factor: [value or None]})
+    found = model.bits_per_frame(codes, conditions={factor: [value]})
     bits.append(found[0])
     frames.append(codes.shape[1])
   expected = np.average(bits, weights=frames)

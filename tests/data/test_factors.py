@@ -7,8 +7,6 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax.data import factors
-from audiolm_jax.data import token_cache
-from audiolm_jax.data import token_crops
 
 
 def test_texts_are_bytes_with_a_mark_of_the_end():
@@ -118,60 +116,20 @@ def test_pieces_are_those_of_the_model(tmp_path):
     wrong.prepare(['a'])
 
 
-WANTED = {
-    'text': factors.Text(length=4),
-    'language': factors.Name(('en', 'it')),
-}
-
-
-def test_conditions_of_clips():
-  clips = [
-      {'text': 'no', 'language': 'it'},
-      {'text': '', 'language': 'fr'},
-      {'text': 'long text'},
-      None,
-  ]
-  batch = factors.of_clips(WANTED, clips)
-  np.testing.assert_array_equal(batch['conditions/text/lengths'], [3, 0, 4, 0])
-  np.testing.assert_array_equal(
-      batch['conditions/language/lengths'], [1, 0, 0, 0]
-  )
-  assert batch['conditions/language/values'][0, 0] == 1
-  again = factors.unflatten(batch, ['language', 'text'])
-  assert factors.flatten(again).keys() == batch.keys()
-  with pytest.raises(ValueError, match="no condition 'voice'"):
-    factors.unflatten(batch, ['voice'])
-  with pytest.raises(config.ConfigError, match="'voice'.*no Vector"):
-    factors.of_clips({'voice': factors.Vector(2)}, clips)
-
-
-def test_crops_tell_of_their_clips(tmp_path):
-  clips = [('sì', 'it'), ('go', 'en'), ('', 'de')]
-  identity = token_cache.Identity('hash', 'x', {}, 'c', (), {'train': 3})
-  writer = token_cache.Writer(tmp_path / 'cache', identity)
-  ((split, part, _),) = writer.missing()
-  examples = [
-      token_cache.Example(
-          np.full((5, 1), i, np.int32), 1, {'text': text, 'language': language}
-      )
-      for i, (text, language) in enumerate(clips)
-  ]
-  writer.write(split, part, examples)
-  writer.finish()
-  settings = token_crops.TokenCrops(
-      cache=str(tmp_path / 'cache'), frames=2, conditions=WANTED
-  )
-  source = settings.open(batch_size=8, seed=0)
-  batch = source.next(None)
-  assert batch['conditions/text/values'].shape == (8, 4)
-  known = [{'text': t, 'language': n} for t, n in clips]
-  expected = factors.of_clips(WANTED, [known[i] for i in batch['id']])
-  for key, value in expected.items():
-    np.testing.assert_array_equal(batch[key], value)
-    assert batch[key].dtype == value.dtype
-  source.close()
-  bad = token_crops.TokenCrops(
-      cache=str(tmp_path / 'cache'), conditions={'x': factors.Codes((3,))}
-  )
-  with pytest.raises(config.ConfigError, match='no Codes'):
-    bad.open(batch_size=1, seed=0)
+def test_a_batch_holds_them_flat():
+  prepared = {
+      'text': factors.Text(length=4).prepare(['no', None]),
+      'voice': factors.Vector(2).prepare([None, np.ones(2)]),
+  }
+  batch = factors.flatten(prepared)
+  assert set(batch) == {
+      f'conditions/{name}/{key}'
+      for name in ('text', 'voice')
+      for key in ('values', 'lengths')
+  }
+  again = factors.unflatten(batch, ['text', 'voice'])
+  for name, arrays in prepared.items():
+    for key, value in arrays.items():
+      np.testing.assert_array_equal(again[name][key], value)
+  with pytest.raises(ValueError, match="no condition 'mood'"):
+    factors.unflatten(batch, ['mood'])

@@ -50,16 +50,23 @@ def _model():
 
 @pytest.fixture(name='told', scope='module')
 def _told():
-  """A model that is told a text of up to 3 bytes, and a mark."""
-  text = conditioners.Text(how='prefix', source=factors.Text(length=4))
+  """A model that is told a text of up to 3 bytes and a mark, and of voices."""
+  conditions = {
+      'text': conditioners.Text(how='prefix', source=factors.Text(length=4)),
+      'voice': conditioners.Codes(
+          how='prefix', source=factors.Codes((8, 8), length=3)
+      ),
+      'speaker': conditioners.Vector(how='prefix', source=factors.Vector(2)),
+  }
   decoder = decoder_lib.Decoder(
       (8, 8),
       pattern=interleaving.Delay(),
       backbone=small.stack(),
-      conditions={'text': text},
+      conditions=conditions,
   )
   codes = np.zeros((1, 4, 2), np.int32)
-  told = {'text': text.source.prepare(['abc'])}
+  told = {'text': 'abc', 'voice': codes[0, :3], 'speaker': np.ones(2)}
+  told = {k: m.source.prepare([told[k]]) for k, m in conditions.items()}
   params = small.parameters(decoder, codes, np.array([4]), None, told)
   return lm_lib.BoundLM(decoder, params, RATE / HOP)
 
@@ -154,6 +161,36 @@ def test_conditions_are_told(run, tmp_path):
   assert (nothing != first).any() and (sound('--text=x') != first).any()
 
 
+def test_voices_are_files(run, told, codec, prompt, tmp_path, monkeypatch):
+  """Of audio, of which as much is taken as the model takes; of numbers."""
+  vector = tmp_path / 'speaker.npy'
+  np.save(vector, np.array([1.0, -2.0]))
+  calls = []
+  generate = lm_lib.BoundLM.generate
+
+  def noting(self, *arguments, conditions=None, **options):
+    calls.append(conditions)
+    return generate(self, *arguments, conditions=conditions, **options)
+
+  monkeypatch.setattr(lm_lib.BoundLM, 'generate', noting)
+
+  def sound(*arguments):
+    path = tmp_path / 'x.wav'
+    assert run('--model=told', f'--out={path}', *arguments) == 0
+    return files.read(path)[0]
+
+  voice = sound(f'--condition=voice={prompt}')
+  audio, rate = files.read(prompt)
+  mono = resample.remix(resample.resample(audio, rate, RATE), 1)
+  expected = codec.encode(mono[None, : PROMPT * HOP]).codes[0, :3, :2]
+  assert PROMPT > 3
+  np.testing.assert_array_equal(calls[0]['voice'][0], expected)
+  speaker = sound(f'--condition=speaker={vector}')
+  np.testing.assert_array_equal(calls[1]['speaker'][0], [1, -2])
+  nothing = sound()
+  assert (nothing != voice).any() and (nothing != speaker).any()
+
+
 class _Piped:
   """Stands for sys.stdout with a pipe behind it."""
 
@@ -191,6 +228,12 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
       ('--text: lm was trained without', out, '--text=hello'),
       ('--guidance: lm was trained without', out, '--guidance=3'),
       ('--text: .*longest has 4', out, '--model=told', '--text=hello'),
+      (
+          '--speaker: .*nowhere.npy',
+          out,
+          '--model=told',
+          '--condition=speaker=nowhere.npy',
+      ),
       ('--mood: told was', out, '--model=told', '--condition=mood=sad'),
       ('does not continue', out, '--model=text'),
       ('has continuous ones', out, '--tokenizer=other'),

@@ -16,6 +16,15 @@ NAMES = {
     'language': asterisk_prompts.LANGUAGES,
     'speaker': asterisk_prompts.SPEAKERS,
 }
+# Of a factor: what the decoder makes of it, and its kind.
+KINDS = {
+    'language': ('class', 'name'),
+    'prompt': ('codes', 'codes'),
+    'speaker': ('class', 'name'),
+    'text': ('text', 'text'),
+}
+# Frames of a prompt: three seconds.
+PROMPT_FRAMES = {'cpu': 150, 'smoke': 8}
 # What a backbone needs for each place.
 NEEDS = {
     'add': {},
@@ -30,13 +39,14 @@ def build(arg: str, factor: str, how: str, dropout: float = 0.1):
 
   Args:
     arg: 'cpu' or 'smoke'.
-    factor: of a clip: 'text', 'language' or 'speaker'.
+    factor: of a clip: 'text', 'language', 'speaker' or 'prompt'.
     how: see `decoders.conditioners`.
     dropout: rows without it, in training.
   """
   values = quickstart.get_config(arg)
-  objective, source = values.objective, _source(arg, factor)
-  kind = 'text' if factor == 'text' else 'class'
+  objective = values.objective
+  kind, taken = KINDS[factor]
+  source = _source(arg, factor, objective.decoder.vocabularies)
   options: dict[str, Any] = {'source': source, 'how': how, 'dropout': dropout}
   if kind == 'text':
     options['encoder'] = _encoder(arg)
@@ -46,15 +56,17 @@ def build(arg: str, factor: str, how: str, dropout: float = 0.1):
         conditioners.CONDITIONERS, kind, **options
     )
     values.data.conditions[factor] = config.kind(
-        factors.FACTORS, 'text' if kind == 'text' else 'name', **source
+        factors.FACTORS, taken, **source
     )
     objective.decoder.backbone.update(NEEDS[how])
   return values
 
 
-def _source(arg, factor):
+def _source(arg, factor, vocabularies):
   if factor == 'text':
     return {'length': TEXT_BYTES[arg]}
+  if factor == 'prompt':
+    return {'vocabularies': vocabularies, 'length': PROMPT_FRAMES[arg]}
   return {'names': NAMES[factor]}
 
 

@@ -1,0 +1,121 @@
+"""What is told of the clips of a token cache, in training and in evaluation."""
+
+from collections.abc import Mapping, Sequence
+import functools
+import os
+import pathlib
+
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax.data import factors
+from audiolm_jax.data import token_cache
+
+
+class Teller:
+  """Conditions of clips as a batch holds them: see `factors.flatten`.
+
+  - A text or a name is the clip's factor of the condition's name
+    (`token_cache.Example`). What a clip lacks, and names that a table lacks,
+    are not known; long texts are cut.
+  - Codes are an audio prompt: the same speaker in another clip, cut at random.
+    Nothing is known where a speaker has one clip.
+  - A vector is the clip's own, from a folder.
+
+  Args:
+    wanted: factors by the names of their conditions.
+    cache: of the clips.
+    vectors: folder with ID.npy [E] for every clip, such as a speaker encoder's.
+
+  Raises:
+    ConfigError: if a prompt's vocabularies are not the cache's, or a vector has
+      no folder.
+  """
+
+  def __init__(
+      self,
+      wanted: Mapping[str, factors.Factor],
+      cache: token_cache.TokenCache,
+      vectors: str | os.PathLike | None = None,
+  ):
+    self._wanted = dict(wanted)
+    self._cache = cache
+    self._vectors = None if vectors is None else pathlib.Path(vectors)
+    for name, factor in self._wanted.items():
+      if isinstance(factor, factors.Vector) and vectors is None:
+        raise config.ConfigError(
+            f'condition {name!r} is a vector: say in `vectors` which folder has'
+            ' those of the clips'
+        )
+      if isinstance(factor, factors.Codes):
+        found = cache.vocabularies
+        if found[: len(factor.vocabularies)] != factor.vocabularies:
+          raise config.ConfigError(
+              f'condition {name!r} has codes of vocabularies'
+              f' {factor.vocabularies}, but the token cache has {found}'
+          )
+
+  def __call__(
+      self, indices: Sequence[int], rng: np.random.Generator | None = None
+  ) -> dict[str, np.ndarray]:
+    """Of clips by their indices, -1 for a row without one.
+
+    Args:
+      indices: see above.
+      rng: draws prompts; without it each clip always has the same.
+
+    Raises:
+      ConfigError: for a clip without a vector.
+    """
+    if not self._wanted:
+      return {}
+    rows = []
+    for index in map(int, indices):
+      own = rng
+      if rng is None:
+        own = np.random.default_rng(max(index, 0))
+      rows.append({} if index < 0 else self._tell(index, own))
+    return factors.flatten(
+        {
+            name: factor.prepare([row.get(name) for row in rows], strict=False)
+            for name, factor in self._wanted.items()
+        }
+    )
+
+  def _tell(self, index, rng):
+    known = self._cache[index].factors
+    told = {}
+    for name, factor in self._wanted.items():
+      if isinstance(factor, factors.Codes):
+        told[name] = self._prompt(index, factor, rng)
+      elif isinstance(factor, factors.Vector):
+        told[name] = self._vector(known['id'])
+      else:
+        # A corpus without texts has empty ones.
+        told[name] = known.get(name) or None
+    return told
+
+  def _prompt(self, index, factor, rng):
+    same = self._clips_of.get(self._cache.speakers[index], ())
+    others = [i for i in same if i != index]
+    if not others:
+      return None
+    codes = self._cache[others[rng.integers(len(others))]].codes
+    start = rng.integers(max(len(codes) - factor.length, 0) + 1)
+    stop = start + factor.length
+    return codes[start:stop, : len(factor.vocabularies)]
+
+  @functools.cached_property
+  def _clips_of(self) -> dict[str, np.ndarray]:
+    """speaker -> indices of the clips; unknown speakers are left out."""
+    speakers = self._cache.speakers
+    names = sorted(set(speakers) - {''})
+    return {name: np.flatnonzero(speakers == name) for name in names}
+
+  def _vector(self, clip):
+    path = self._vectors / f'{clip}.npy'
+    if not path.exists():
+      raise config.ConfigError(
+          f'vectors = {os.fspath(self._vectors)!r} has no {clip}.npy'
+      )
+    return np.load(path)

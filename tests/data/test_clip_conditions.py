@@ -1,0 +1,177 @@
+"""What clips of a token cache tell: texts, names, prompts, vectors."""
+
+import json
+
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax.data import clip_conditions
+from audiolm_jax.data import factors
+from audiolm_jax.data import token_cache
+from audiolm_jax.data import token_crops
+
+# Text, language, speaker, frames.
+CLIPS = [
+    ('no', 'it', 'ada', 5),
+    ('', 'fr', 'bob', 9),
+    ('long text', '', 'ada', 2),
+    ('x', 'en', 'ada', 7),
+    ('y', 'en', '', 4),
+    ('z', 'en', '', 4),
+]
+SLOTS = (50, 60, 70)
+WANTED = {
+    'text': factors.Text(length=4),
+    'language': factors.Name(('en', 'it')),
+}
+PROMPT = {'prompt': factors.Codes(SLOTS[:2], length=4)}
+
+
+@pytest.fixture(scope='module', name='directory')
+def _directory(tmp_path_factory):
+  """A cache whose codes count up: (clip, its frame, 69)."""
+  directory = tmp_path_factory.mktemp('clips') / 'cache'
+  spec = {
+      'slots': [{'codebook': k, 'vocabulary': v} for k, v in enumerate(SLOTS)]
+  }
+  identity = token_cache.Identity(
+      'h', 'x', spec, 'c', (), {'train': len(CLIPS)}
+  )
+  writer = token_cache.Writer(directory, identity)
+  ((split, part, _),) = writer.missing()
+  examples = []
+  for i, (text, language, speaker, frames) in enumerate(CLIPS):
+    codes = np.stack(
+        [np.full(frames, i), np.arange(frames), np.full(frames, 69)], 1
+    )
+    known = {
+        'id': f'c{i}',
+        'text': text,
+        'language': language,
+        'speaker': speaker,
+    }
+    # What is not known may also be missing.
+    known = {
+        key: value for key, value in known.items() if value or key == 'text'
+    }
+    examples.append(token_cache.Example(codes.astype(np.int32), 1, known))
+  writer.write(split, part, examples)
+  assert writer.finish()
+  return directory
+
+
+@pytest.fixture(scope='module', name='cache')
+def _cache(directory):
+  return token_cache.TokenCache(directory, 'train')
+
+
+def test_texts_and_names_are_the_clips(cache):
+  batch = clip_conditions.Teller(WANTED, cache)([0, 1, 2, -1])
+  # A text that is cut, and one that is none; a name that is not in the table.
+  np.testing.assert_array_equal(batch['conditions/text/lengths'], [3, 0, 4, 0])
+  np.testing.assert_array_equal(
+      batch['conditions/language/lengths'], [1, 0, 0, 0]
+  )
+  assert batch['conditions/language/values'][0, 0] == 1
+  assert not clip_conditions.Teller({}, cache)([0, 1])
+
+
+def test_a_prompt_is_the_same_speaker_elsewhere(cache):
+  teller = clip_conditions.Teller(PROMPT, cache)
+  rng = np.random.default_rng(0)
+  seen = set()
+  for _ in range(100):
+    told = teller([0, 1, 4, -1], rng)
+    values = told['conditions/prompt/values']
+    lengths = told['conditions/prompt/lengths']
+    assert values.shape == (4, 4, 2)
+    # One clip of Bob's, two of nobody's, and no clip: none has a prompt.
+    np.testing.assert_array_equal(lengths[1:], 0)
+    clip, start = values[0, 0]
+    frames = CLIPS[clip][3]
+    assert clip in (2, 3) and lengths[0] == min(frames, 4)
+    row = values[0, : lengths[0]]
+    np.testing.assert_array_equal(row[:, 0], clip)
+    np.testing.assert_array_equal(row[:, 1], start + np.arange(lengths[0]))
+    assert not values[0, lengths[0] :].any()
+    seen.add((int(clip), int(start)))
+  assert seen == {(2, 0), (3, 0), (3, 1), (3, 2), (3, 3)}
+
+
+def test_without_a_generator_a_clip_always_has_the_same_prompt(cache):
+  teller = clip_conditions.Teller(PROMPT, cache)
+  both, alone = teller([0, 3]), teller([3])
+  for key, value in alone.items():
+    np.testing.assert_array_equal(both[key][1:], value)
+
+
+def test_vectors_are_read_from_a_folder(cache, tmp_path):
+  voice = {'voice': factors.Vector(2)}
+  np.save(tmp_path / 'c3.npy', np.array([1.0, -2.0]))
+  teller = clip_conditions.Teller(voice, cache, tmp_path)
+  told = teller([3, -1])
+  np.testing.assert_array_equal(
+      told['conditions/voice/values'], [[[1, -2]], [[0, 0]]]
+  )
+  np.testing.assert_array_equal(told['conditions/voice/lengths'], [1, 0])
+  with pytest.raises(config.ConfigError, match='no c0.npy'):
+    teller([0])
+  with pytest.raises(config.ConfigError, match="'voice' is a vector"):
+    clip_conditions.Teller(voice, cache)
+
+
+def test_prompts_of_another_tokenizer_are_refused(cache):
+  other = {'prompt': factors.Codes((50, 50))}
+  with pytest.raises(
+      config.ConfigError, match=r'\(50, 50\), but .*\(50, 60, 70'
+  ):
+    clip_conditions.Teller(other, cache)
+
+
+def test_speakers_of_caches_from_before_they_stood_in_the_header(
+    directory, cache, tmp_path
+):
+  old = tmp_path / 'old'
+  old.mkdir()
+  for path in directory.iterdir():
+    (old / path.name).write_bytes(path.read_bytes())
+  (header,) = (
+      p for p in old.glob('*.json') if 'splits' in json.loads(p.read_text())
+  )
+  values = json.loads(header.read_text())
+  del values['splits']['train']['speaker']
+  header.write_text(json.dumps(values))
+  found = token_cache.TokenCache(old, 'train').speakers
+  expected = [speaker for _, _, speaker, _ in CLIPS]
+  np.testing.assert_array_equal(found, expected)
+  np.testing.assert_array_equal(cache.speakers, expected)
+
+
+def test_crops_tell_of_their_clips(directory, cache):
+  """And draw the same prompts again after a restart."""
+  wanted = {**WANTED, **PROMPT}
+  settings = token_crops.TokenCrops(
+      cache=str(directory), frames=2, codebooks=1, conditions=wanted
+  )
+  source = settings.open(batch_size=8, seed=0)
+  batch = source.next(None)
+  state = source.get_state()
+  later = source.next(None)
+  source.close()
+  assert batch['conditions/text/values'].shape == (8, 4)
+  expected = clip_conditions.Teller(WANTED, cache)(batch['id'])
+  for key, value in expected.items():
+    np.testing.assert_array_equal(batch[key], value)
+    assert batch[key].dtype == value.dtype
+  lengths = batch['conditions/prompt/lengths']
+  for row, clip in enumerate(batch['id']):
+    assert bool(lengths[row]) == (CLIPS[clip][2] == 'ada')
+    if lengths[row]:
+      assert batch['conditions/prompt/values'][row, 0, 0] != clip
+  again = settings.open(batch_size=8, seed=0)
+  again.set_state(state)
+  resumed = again.next(None)
+  again.close()
+  for key, value in later.items():
+    np.testing.assert_array_equal(resumed[key], value)
