@@ -1,8 +1,6 @@
 """The card says what is so."""
 
-import importlib.util
 import json
-import pathlib
 
 import jax
 import numpy as np
@@ -12,9 +10,8 @@ from audiolm_jax import loading
 from audiolm_jax.audio import files
 from audiolm_jax.tokenizers import bound
 from audiolm_jax.tokenizers import card
+from tests import tool_module
 from tests.tokenizers import tiny
-
-_PATH = pathlib.Path(__file__).parents[2] / 'tools/tokenizer_card.py'
 
 
 @pytest.fixture(scope='module')
@@ -63,9 +60,7 @@ def test_entropy_is_that_of_the_codes(codec):
 
 
 def test_the_tool(codec, monkeypatch, tmp_path, capsys):
-  spec = importlib.util.spec_from_file_location('tokenizer_card_tool', _PATH)
-  tool = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(tool)
+  tool = tool_module.load('tokenizer_card')
   monkeypatch.setattr(loading, 'load_codec', lambda directory: codec)
   audio = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 2))
   files.write(tmp_path / 'deep/x.wav', audio, 8000)

@@ -1,8 +1,6 @@
 """The tool: one command judges all languages, and merges them."""
 
-import importlib.util
 import json
-import pathlib
 
 from absl import flags
 from absl.testing import flagsaver
@@ -15,9 +13,9 @@ from audiolm_jax import data
 from audiolm_jax import loading
 from audiolm_jax.evaluation import judges
 from audiolm_jax.tokenizers import bound
+from tests import tool_module
 from tests.tokenizers import tiny
 
-_PATH = pathlib.Path(__file__).parents[2] / 'tools/evaluate_codec.py'
 _FLAGS = ('workdir', 'corpus', 'languages', 'clips', 'codebooks', 'opus')
 
 
@@ -27,10 +25,7 @@ def _tool():
   taken = {n: flags.FLAGS[n] for n in _FLAGS if n in flags.FLAGS}
   for name in taken:
     delattr(flags.FLAGS, name)
-  spec = importlib.util.spec_from_file_location('evaluate_codec_tool', _PATH)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  yield module
+  yield tool_module.load('evaluate_codec')
   for name in _FLAGS:
     delattr(flags.FLAGS, name)
   for name, flag in taken.items():

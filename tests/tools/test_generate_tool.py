@@ -1,8 +1,6 @@
 """The tool, with a tiny language model of a tiny codec's tokens."""
 
-import importlib.util
 import os
-import pathlib
 import sys
 import threading
 
@@ -19,10 +17,10 @@ from audiolm_jax.objectives import lm as lm_lib
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.tokenizers import base
 from audiolm_jax.tokenizers import bound
+from tests import tool_module
 from tests.decoders import small
 from tests.tokenizers import tiny
 
-_PATH = pathlib.Path(__file__).parents[2] / 'tools/generate.py'
 RATE, HOP = tiny.RATE, tiny.HOP
 # In frames: of the prompt, and what is added.
 PROMPT, MORE = 5, 9
@@ -31,10 +29,7 @@ SECONDS = f'--seconds={MORE * HOP / RATE}'
 
 @pytest.fixture(name='tool', scope='module')
 def _tool():
-  spec = importlib.util.spec_from_file_location('generate_tool', _PATH)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return tool_module.load('generate')
 
 
 @pytest.fixture(name='model', scope='module')

@@ -1,9 +1,7 @@
 """The quickstart's driver: what it takes for finished, and Ctrl-C."""
 
-import importlib.util
 import json
 import os
-import pathlib
 import signal
 import sys
 import threading
@@ -11,20 +9,16 @@ import types
 
 from absl import flags
 import pytest
-
-_PATH = pathlib.Path(__file__).parents[2] / 'tools/quickstart.py'
+from tests import tool_module
 
 
 @pytest.fixture(name='quickstart', scope='module')
 def _quickstart() -> types.ModuleType:
-  spec = importlib.util.spec_from_file_location('quickstart_tool', _PATH)
-  module = importlib.util.module_from_spec(spec)
   # Other scripts that tests import define flags of the same names.
   with pytest.MonkeyPatch.context() as patch:
     for name in ('DEFINE_string', 'DEFINE_enum'):
       patch.setattr(flags, name, lambda *arguments: None)
-    spec.loader.exec_module(module)
-  return module
+    return tool_module.load('quickstart')
 
 
 @pytest.fixture(name='console')

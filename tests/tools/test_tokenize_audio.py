@@ -1,8 +1,6 @@
 """The tool: files, folders, pipes, bitrates, and what it says of bad files."""
 
-import importlib.util
 import os
-import pathlib
 import sys
 import threading
 
@@ -15,19 +13,16 @@ from audiolm_jax.audio import streams
 from audiolm_jax.tokenizers import bound
 from audiolm_jax.tokenizers import caching
 from audiolm_jax.tokenizers import token_files
+from tests import tool_module
 from tests.tokenizers import tiny
 
-_PATH = pathlib.Path(__file__).parents[2] / 'tools/tokenize_audio.py'
 # One shape for all tests: 13 frames.
 BLOCK = f'--block_seconds={13 * tiny.HOP / tiny.RATE}'
 
 
 @pytest.fixture(name='tool', scope='module')
 def _tool():
-  spec = importlib.util.spec_from_file_location('tokenize_audio_tool', _PATH)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return tool_module.load('tokenize_audio')
 
 
 @pytest.fixture(name='codec', scope='module')
