@@ -100,7 +100,8 @@ def _evaluate(run):
   corpus = _CORPUS.value or trained.corpus
   absent = judges.missing()
   present = [name for name in judges.JUDGES if name not in absent]
-  groups, lines = [], []
+  evaluators = {}
+  # All clips first: what is missing is told before an hour's work, not after.
   for language in _LANGUAGES.value:
     english = language.startswith('en')
     settings = codec.Codec(
@@ -113,11 +114,14 @@ def _evaluate(run):
         transcribed=True,
         min_seconds=1.0,
     )
-    evaluator = codec.CodecEvaluator(settings)
+    evaluators[language] = codec.CodecEvaluator(settings)
+    evaluators[language].clips(bound.spec)
+  groups, lines = [], []
+  for language, evaluator in evaluators.items():
     clips = evaluator.clips(bound.spec)
     seconds = sum(len(c['audio']) for c in clips) / bound.spec.sample_rate
     print(f'{language}: {len(clips)} clips, {seconds:.0f} s', flush=True)
-    if english and len(clips) < _FEWEST:
+    if language.startswith('en') and len(clips) < _FEWEST:
       print(f'  fewer than {_FEWEST} sentences: take WER as a rough guess')
     scores = list(evaluator.score(bound))
     others = list(evaluator.compare(bound.spec, _others()))

@@ -11,6 +11,7 @@ import pytest
 from audiolm_jax import assembly
 from audiolm_jax import data
 from audiolm_jax import loading
+from audiolm_jax.data import corpora
 from audiolm_jax.evaluation import judges
 from audiolm_jax.tokenizers import bound
 from tests import tool_module
@@ -92,3 +93,24 @@ def test_one_command_merges_languages(tool, tmp_path, capsys):
   assert f'{groups[1]["rows"][0]["mel"]:.3f}' in printed
   assert '…' not in printed
   assert 'wer is missing: pip install x' in printed
+
+
+def test_a_language_that_is_not_built_is_told_before_anything_is_scored(
+    tool, tmp_path, monkeypatch
+):
+  load = data.load_corpus
+
+  def partly(corpus, split, languages):
+    if languages == ('it',):
+      raise corpora.CorpusError('spoken/it is not built')
+    return load(corpus, split, languages)
+
+  scored = []
+  monkeypatch.setattr(data, 'load_corpus', partly)
+  monkeypatch.setattr(
+      tool.codec.CodecEvaluator, 'score', lambda *a: scored.append(a) or []
+  )
+  with flagsaver.as_parsed(workdir=str(tmp_path), languages='en,it'):
+    with pytest.raises(SystemExit, match='spoken/it is not built'):
+      tool.main(['evaluate_codec'])
+  assert not scored
