@@ -5,7 +5,7 @@ python -m audiolm_jax.main --config=configs/codec/causal_16khz.py:cpu \
 
 50 frames a second, 8 codebooks of 1024 (4 kbit/s; the first 1, 2 or 4 alone are
 .5, 1 and 2), 30 ms of delay beyond the frame. English, French and Spanish prompts;
-`python tools/prepare_data.py` builds the corpus. Then, for the last .003 of STOI:
+`python tools/prepare_data.py` builds the corpus. Then, for yet more STOI:
 
 python -m audiolm_jax.main --config=configs/codec/causal_16khz.py:tune \
     --workdir=runs/causal_16khz_tuned \
@@ -17,16 +17,17 @@ dead codes ten times less often, fewer rows drop codebooks, and the learning rat
 constant until the last third.
 
 The second command goes on from there for 2,500 steps (10 minutes) with one loss
-more, of band envelopes, which are what STOI correlates: STOI .966, PESQ-wb 3.39,
-WER 2.7%. After it STOI is no independent judge, the other two are. From the start
+more, of band envelopes, which are what STOI correlates: from an earlier training
+with STOI .957 and PESQ-wb 3.41 to .966, 3.39 and WER 2.7%. After it STOI is no
+independent judge, the other two are. From the start
 that loss must not be there: a codec trained so reached STOI .959 but PESQ-wb 1.86,
 since envelopes can be right without phases (SI-SDR -24 dB).
 
 Hardware: `:cpu` 2 CPU cores, an hour at most. Expected on 71 held-out English
-sentences (tools/evaluate_codec.py): PESQ-wb 3.41, STOI .957, WER as the original's
-and SI-SDR 10.5 dB from 8 codebooks; 2.77 and .935 from 4, 2.11 and .899 from 2,
-1.57 and .841 from 1. French 3.20, Spanish 3.06; Italian and Russian, whose languages
-and voices are not in training, 2.30 and 2.81 (BENCHMARKS.md has them beside Opus).
+sentences (tools/evaluate_codec.py): PESQ-wb 3.51, STOI .961, WER as the original's
+and SI-SDR 11.0 dB from 8 codebooks; 2.87 and .941 from 4, 2.16 and .906 from 2,
+1.63 and .848 from 1. French 3.33, Spanish 3.15; Italian and Russian, whose languages
+and voices are not in training, 2.38 and 2.94 (BENCHMARKS.md has them beside Opus).
 `:smoke` takes seconds. 'full' is a larger model for an accelerator, on a corpus that
 you bring; it was built and traced here, not run.
 """
