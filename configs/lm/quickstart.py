@@ -12,8 +12,8 @@ single clips, cropped or padded to 128 frames (2.56 s): most clips are shorter,
 and a row that starts where a clip starts is what whole clips are scored on.
 
 Hardware: 2 CPU cores. Time: 100 s (`:smoke`: 20 s, most of it compiling).
-Expected on test clips: 32.2 bits a frame, 5.89 of them in the first codebook; an
-interpolated bigram needs 34.6 and 6.40 (printed by tools/report.py).
+Expected on test clips: 32.1 bits a frame, 5.74 of them in the first codebook; an
+interpolated bigram needs 34.6 and 6.34 (printed by tools/report.py).
 """
 
 from audiolm_jax import config
