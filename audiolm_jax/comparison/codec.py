@@ -116,7 +116,7 @@ def add_to(
     title = group['group'] + (' (unseen)' if group['unseen'] else '')
     rows.append([f'{title}: original', *original[1:]])
     for row in [*group['rows'], *group['others']]:
-      name = row.get('name') or f'{row["codebooks"]} codebooks'
+      name = row.get('name') or count(row['codebooks'])
       rows.append(
           [
               f'{title}: {name}',
@@ -185,3 +185,8 @@ def _percent(value):
 
 def _round(value):
   return None if value is None else f'{value:.3f}'
+
+
+def count(codebooks: int) -> str:
+  """How many there are, in words for a person."""
+  return '1 codebook' if codebooks == 1 else f'{codebooks} codebooks'

@@ -210,7 +210,7 @@ def _add_reconstructions(report, held_out, tokenizer):
   for item in held_out.build(None).reconstruct(tokenizer):
     clips = {'original': item.original}
     for n, audio in sorted(item.estimates.items(), reverse=True):
-      clips[f'{n} codebooks'] = audio
+      clips[codec_report.count(n)] = audio
     clip = item.clip
     report.add_audio(
         section,

@@ -59,7 +59,7 @@ def test_the_original_stands_beside_and_a_second_call_replaces():
   rows = [[cell['text'] for cell in row] for row in table['rows']]
   assert rows[0] == ['en: original', '–', '–', '5.0%', '0']
   assert rows[1] == ['en: 2 codebooks', '2', '1.00', '10.0%', '0.200']
-  assert rows[2] == ['en: 1 codebooks', '2', '0.50', '20.0%', '0.700']
+  assert rows[2] == ['en: 1 codebook', '2', '0.50', '20.0%', '0.700']
 
 
 def test_other_codecs_and_unseen_clips_are_named():
@@ -75,7 +75,7 @@ def test_other_codecs_and_unseen_clips_are_named():
   assert [row[0] for row in rows] == [
       'ru (unseen): original',
       'ru (unseen): 2 codebooks',
-      'ru (unseen): 1 codebooks',
+      'ru (unseen): 1 codebook',
       'ru (unseen): Opus 6',
   ]
   assert rows[-1][2:] == ['6.00', '0.300']
