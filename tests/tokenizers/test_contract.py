@@ -65,5 +65,9 @@ def test_planted_faults_are_found(fault, message):
   }
   with pytest.raises(AssertionError, match=message):
     contract.assert_tokenizer_contract(
-        fault(**fields), variables, lengths=[1, 3 * tiny.HOP + 1]
+        fault(**fields),
+        variables,
+        lengths=[1, 3 * tiny.HOP + 1],
+        # Noise without near ties: of so few codes one would be too many.
+        seed=5,
     )
