@@ -74,13 +74,8 @@ class Csm:
       lengths: Int[Array, 'B'],
   ) -> decoder_lib.Scores:
     """Log-probabilities of the frames of each row, given its text."""
-    scores = self.decoder.apply(
-        {'params': variables['params']},
-        {'text': text[..., None], 'audio': codes},
-        {'text': text_lengths, 'audio': lengths},
-        method='score',
-    )
-    return scores.segments['audio']
+    inputs = text, text_lengths, codes, lengths
+    return self._apply('score', variables, *inputs).segments['audio']
 
   def logits(
       self,
@@ -91,13 +86,17 @@ class Csm:
       lengths: Int[Array, 'B'],
   ) -> Float[Array, 'B F K V']:
     """Of each code, given those before it: `decoders.Decoder.code_logits`."""
-    logits = self.decoder.apply(
+    inputs = text, text_lengths, codes, lengths
+    return self._apply('code_logits', variables, *inputs)['audio']
+
+  def _apply(self, method, variables, text, text_lengths, codes, lengths):
+    """A method of the decoder, on a text and the frames after it."""
+    return self.decoder.apply(
         {'params': variables['params']},
         {'text': text[..., None], 'audio': codes},
         {'text': text_lengths, 'audio': lengths},
-        method='code_logits',
+        method=method,
     )
-    return logits['audio']
 
 
 class CsmFamily(base.Family):
