@@ -69,12 +69,7 @@ class Teller:
     """
     if not self._wanted:
       return {}
-    rows = []
-    for index in map(int, indices):
-      own = rng
-      if rng is None:
-        own = np.random.default_rng(max(index, 0))
-      rows.append({} if index < 0 else self._tell(index, own))
+    rows = [{} if i < 0 else self._tell(int(i), rng) for i in indices]
     return factors.flatten(
         {
             name: factor.prepare([row.get(name) for row in rows], strict=False)
@@ -100,6 +95,7 @@ class Teller:
     others = [i for i in same if i != index]
     if not others:
       return None
+    rng = np.random.default_rng(index) if rng is None else rng
     codes = self._cache[others[rng.integers(len(others))]].codes
     start = rng.integers(max(len(codes) - factor.length, 0) + 1)
     stop = start + factor.length
