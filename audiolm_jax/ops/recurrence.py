@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+import numpy as np
 
 # (h, c), each [B, D].
 LstmState = tuple[Float[Array, 'B D'], Float[Array, 'B D']]
@@ -40,17 +41,26 @@ def _forward(inputs, kernel, state, mask):
   def step(state, now):
     z, valid = now
     h, c = state
-    i, f, g, o = jnp.split(z + h @ kernel, 4, axis=-1)
-    i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
-    g = jnp.tanh(g)
+    gates = _activate(z + h @ kernel)
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
     valid = valid[:, None]
     c = jnp.where(valid, f * c + i * g, c)
     h = jnp.where(valid, o * jnp.tanh(c), h)
-    gates = jnp.concatenate([i, f, g, o], axis=-1)
     return (h, c), (h, c, gates)
 
   state, (outputs, cells, gates) = jax.lax.scan(step, state, (inputs, mask))
   return outputs, cells, gates, state
+
+
+def _activate(z):
+  """Sigmoids of the gates and tanh of the cell's input, as one tanh.
+
+  sigmoid(z) = (1 + tanh(z / 2)) / 2. A step with a function for each takes 1.1
+  times as long on CPUs at one row, 1.5 times at 8.
+  """
+  cell = np.repeat([False, False, True, False], z.shape[-1] // 4)
+  scale = np.where(cell, 1, 0.5).astype(z.dtype)
+  return jnp.tanh(z * scale) * scale + (1 - scale)
 
 
 def _lstm_forward(inputs, kernel, state, mask):
