@@ -40,7 +40,10 @@ def einsum(subscripts: str, x: Array, w: weights.Weight) -> Array:
   if isinstance(w, weights.Int8Tensor):
     return _einsum_int8(subscripts, x, w)
   if not isinstance(w, weights.LoraTensor):
-    return jnp.einsum(subscripts, x, weights.materialize(w, x.dtype))
+    kernel = weights.materialize(w, x.dtype)
+    if len(left) == len(right) == 2 and out == left[0] + right[1]:
+      return _product(x, kernel)
+    return jnp.einsum(subscripts, x, kernel)
   last = right[-1]
   rank = next(c for c in 'rzyxwq' if c not in subscripts)
   batch = right[: w.b.ndim - 2]
@@ -58,6 +61,26 @@ def einsum(subscripts: str, x: Array, w: weights.Weight) -> Array:
       f'{middle},{second}->{out}', low, factors[1].astype(x.dtype)
   )
   return einsum(subscripts, x, w.w) + w.scale * update
+
+
+# Of one row's product: two are as good, 8 and more slower for small matrices.
+_PARTS = 4
+
+
+def _product(x, kernel):
+  """x @ kernel; one row's on CPUs in parts that are added up.
+
+  XLA's library divides a product of one row badly among cores. As a batch of
+  products of neighbouring rows of the matrix it is 1.05 to 1.7 times as fast
+  (matrices of 256 x 1024 to 4096 x 1024), which is the speed of generation. Of
+  more rows it is slower.
+  """
+  rows, (width, features) = x.shape[0], kernel.shape
+  if rows != 1 or width % _PARTS or x.dtype != jnp.float32 or not _on_cpu():
+    return x @ kernel
+  x = x.reshape(rows, _PARTS, -1)
+  kernel = kernel.reshape(_PARTS, -1, features)
+  return jnp.einsum('npd,pdf->pnf', x, kernel).sum(axis=0)
 
 
 def _einsum_int8(subscripts, x, w):

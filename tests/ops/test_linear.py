@@ -55,7 +55,11 @@ def _close(x, y):
     'subscripts, x, w, batch',
     [
         ('btd,df->btf', (2, 5, 4), (4, 6), 0),
+        ('btd,df->btf', (1, 1, 8), (8, 6), 0),  # one row, in parts
+        ('btd,df->btf', (1, 1, 7), (7, 6), 0),  # which do not divide it
+        ('bd,de->be', (1, 8), (8, 8), 0),
         ('btd,vd->btv', (2, 5, 4), (6, 4), 0),  # tied embeddings
+        ('btd,vd->btv', (1, 1, 4), (4, 4), 0),
         ('btkd,kdv->btkv', (2, 5, 3, 4), (3, 4, 6), 1),  # slots
     ],
 )
@@ -63,6 +67,14 @@ def test_einsum(kind, subscripts, x, w, batch):
   x, w = _random(*x, seed=3), _kinds(_random(*w), batch)[kind]
   want = np.einsum(subscripts, np.asarray(x), _dense(w))
   _close(ops.einsum(subscripts, x, w), want)
+
+
+def test_gradient_of_one_row_is_that_of_a_product():
+  x, w, cotangent = _random(1, 8), _random(8, 6), _random(1, 6, seed=1)
+  _, pull = jax.vjp(lambda x, w: ops.einsum('nd,df->nf', x, w), x, w)
+  d_x, d_w = pull(cotangent)
+  _close(d_x, np.asarray(cotangent) @ np.asarray(w).T)
+  _close(d_w, np.asarray(x).T @ np.asarray(cotangent))
 
 
 @pytest.mark.parametrize(
