@@ -222,11 +222,21 @@ def quantise(
 def dequantise(
     codebooks: Float[Array, 'K V D'], codes: Int[Array, 'B F N']
 ) -> Float[Array, 'B F D']:
-  """Sum of the codes' vectors, for the first N <= K codebooks."""
-  return sum(
-      jnp.take(codebooks[k], codes[..., k], axis=0)
-      for k in range(codes.shape[-1])
-  )
+  """Sum of the codes' vectors, for the first N <= K codebooks.
+
+  A loop: as one expression XLA's CPU backend looks every vector up again for
+  each use that it fuses it with, 7 times as slow before a decoder's padding.
+  """
+
+  codebooks = jnp.asarray(codebooks)
+
+  def add(total, level):
+    k, code = level
+    return total + codebooks.at[k, code].get(mode='fill'), None
+
+  levels = jnp.arange(codes.shape[-1]), jnp.moveaxis(codes, -1, 0)
+  zeros = jnp.zeros((*codes.shape[:-1], codebooks.shape[-1]), codebooks.dtype)
+  return jax.lax.scan(add, zeros, levels)[0]
 
 
 def dropout_levels(
