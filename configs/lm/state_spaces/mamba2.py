@@ -4,8 +4,9 @@ python -m audiolm_jax.main --config=configs/lm/state_spaces/mamba2.py:cpu \
     --workdir=runs/mamba2
 
 Hardware: 2 CPU cores. Time: 2.3 times the quickstart's (951 ms of CPU time a
-gradient, its transformer 422). Only `:smoke` was trained here (20 steps,
-seconds), so no quality is claimed.
+gradient, its transformer 422). Expected: 31.3 bits a frame on test clips cut
+to 256 frames, where the quickstart's transformer needs 31.7
+(experiments/state_spaces).
 """
 
 from configs.lm.state_spaces import recipe

@@ -8,8 +8,9 @@ channel, trained by Fourier transforms and generating from a state of constant
 size.
 
 Hardware: 2 CPU cores. Time: 1.1 times the quickstart's (459 ms of CPU time a
-gradient, its transformer 422). Only `:smoke` was trained here (20 steps,
-seconds), so no quality is claimed.
+gradient, its transformer 422). Expected, at a learning rate of
+4e-3: 31.9 bits a frame on test clips cut to 256 frames, where the quickstart's
+transformer needs 31.7 (experiments/state_spaces).
 """
 
 from configs.lm.state_spaces import recipe
