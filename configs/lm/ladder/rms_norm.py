@@ -4,6 +4,9 @@ python -m audiolm_jax.main --config=configs/lm/ladder/rms_norm.py:cpu \
     --workdir=runs/ladder/rms_norm
 
 RMSNorm takes no mean away and has no bias.
+
+Hardware: 2 CPU cores, 120 s. Result: 31.04 bits a frame on 100 validation clips
+(one seed; BENCHMARKS.md has the other rungs).
 """
 
 import dataclasses

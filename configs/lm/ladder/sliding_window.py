@@ -5,6 +5,9 @@ python -m audiolm_jax.main --config=configs/lm/ladder/sliding_window.py:cpu \
 
 The first of every two layers sees the last steps only (32, or 16 at the size
 'smoke'; gpt-oss 128).
+
+Hardware: 2 CPU cores, 200 s. Result: 30.96 bits a frame on 100 validation clips
+(one seed; BENCHMARKS.md has the other rungs).
 """
 
 import dataclasses

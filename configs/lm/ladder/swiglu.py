@@ -4,6 +4,9 @@ python -m audiolm_jax.main --config=configs/lm/ladder/swiglu.py:cpu \
     --workdir=runs/ladder/swiglu
 
 The gate is a third matrix, so the hidden width shrinks to two thirds.
+
+Hardware: 2 CPU cores, 120 s. Result: 30.89 bits a frame on 100 validation clips
+(one seed; BENCHMARKS.md has the other rungs).
 """
 
 import dataclasses
