@@ -41,7 +41,8 @@ def einsum(subscripts: str, x: Array, w: weights.Weight) -> Array:
     return _einsum_int8(subscripts, x, w)
   if not isinstance(w, weights.LoraTensor):
     kernel = weights.materialize(w, x.dtype)
-    if len(left) == len(right) == 2 and out == left[0] + right[1]:
+    matrices = len(left) == len(right) == 2 and left[1] == right[0]
+    if matrices and out == left[0] + right[1]:
       return _product(x, kernel)
     return jnp.einsum(subscripts, x, kernel)
   last = right[-1]

@@ -227,7 +227,6 @@ def dequantise(
   A loop: as one expression XLA's CPU backend looks every vector up again for
   each use that it fuses it with, 7 times as slow before a decoder's padding.
   """
-
   codebooks = jnp.asarray(codebooks)
 
   def add(total, level):
