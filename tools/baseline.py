@@ -1,0 +1,254 @@
+"""Records what every config family computes, to the bit, and compares later.
+
+  python tools/baseline.py record tests/baseline.json
+  python tools/baseline.py check tests/baseline.json [--only=ladder]
+
+Each config of configs/ (the size 'smoke') trains for 20 steps on the English
+prompts, from which one codec and one token cache are made first. Of each run
+the file keeps the last loss, and digests of all metrics, of the final
+parameters, of the evaluation, and of what the trained model gives: codes (or
+latents) and audio of a fixed input, or greedy continuations of fixed prompts.
+
+Sums depend on the machine and the versions, which are in the file, too: where
+they differ, `check` says so and compares nothing. About 15 minutes on 2 cores.
+Exit code 0 if all is equal. A change that means to move numbers records again,
+and says why.
+"""
+
+import argparse
+import gc
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import sys
+import tempfile
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import flax  # noqa: E402
+import jax  # noqa: E402
+import jaxlib  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+
+import audiolm_jax  # noqa: E402
+from audiolm_jax import assembly  # noqa: E402
+from audiolm_jax import train  # noqa: E402
+from audiolm_jax.data import corpora  # noqa: E402
+from audiolm_jax.data import token_cache  # noqa: E402
+from audiolm_jax.objectives import lm  # noqa: E402
+from audiolm_jax.objectives import segments  # noqa: E402
+from audiolm_jax.objectives import waveform  # noqa: E402
+from audiolm_jax.tokenizers import bound  # noqa: E402
+from audiolm_jax.tokenizers import caching  # noqa: E402
+from audiolm_jax.training import launch  # noqa: E402
+from audiolm_jax.training import writers  # noqa: E402
+
+ROOT = pathlib.Path(__file__).absolute().parent.parent
+STEPS = 20
+# Of the token cache, a split.
+CLIPS = 24
+CORPUS = 'asterisk_prompts'
+CODEC = 'configs/codec/quickstart.py'
+# Its argument is what it leaves out of another config, at one size only.
+NO_SMOKE = ('configs/lm/ladder/leave_out.py',)
+
+
+def configs() -> list[str]:
+  """Every config file, relative to the checkout; the codec of the tokens first."""
+  found = [
+      path.relative_to(ROOT).as_posix()
+      for path in sorted(ROOT.glob('configs/**/*.py'))
+      if 'def get_config(' in path.read_text()
+  ]
+  return [CODEC] + [p for p in found if p != CODEC and p not in NO_SMOKE]
+
+
+def machine() -> dict[str, str]:
+  """What the sums depend on."""
+  lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  facts = {}
+  for line in lines:
+    name, _, value = line.partition(':')
+    facts.setdefault(name.strip(), value.strip())
+  flags = ' '.join(sorted(facts.get('flags', '').split()))
+  return {
+      'processor': facts.get('model name', platform.processor()),
+      # XLA compiles for them.
+      'flags': hashlib.sha256(flags.encode()).hexdigest()[:16],
+      'cores': str(len(os.sched_getaffinity(0))),
+      'python': platform.python_version(),
+      **{
+          module.__name__: module.__version__
+          for module in (jax, jaxlib, flax, optax, np)
+      },
+  }
+
+
+def digest(tree) -> str:
+  """Of all arrays and numbers of a tree, whatever their names are."""
+  hashes = []
+  for leaf in jax.tree.leaves(tree):
+    array = np.ascontiguousarray(leaf)
+    kind = f'{array.dtype}{array.shape}'.encode()
+    hashes.append(hashlib.sha256(kind + array.tobytes()).hexdigest())
+  # Sorted: a leaf that only changes its name is the same.
+  return hashlib.sha256(''.join(sorted(hashes)).encode()).hexdigest()[:16]
+
+
+def run(path: str, work: pathlib.Path) -> dict[str, str]:
+  """Trains the config of a file; what is compared of it."""
+  values = launch.read_config(f'{ROOT / path}:smoke')
+  tokens = str(work / 'tokens')
+  assignments = [
+      f'config.steps={STEPS}',
+      'config.log_every=1',
+      f'config.eval_every={STEPS}',
+      f'config.checkpoint.every={STEPS}',
+  ]
+  groups = [('config.data', values.data)]
+  groups += [
+      (f'config.evaluators.{name}', group)
+      for name, group in values.evaluators.items()
+  ]
+  groups += [
+      (f'{name}.source', group.source)
+      for name, group in groups
+      if 'source' in group
+  ]
+  for name, group in groups:
+    if 'cache' in group:
+      assignments.append(f'{name}.cache={tokens}')
+    if 'corpus' in group:
+      assignments += [f'{name}.corpus={CORPUS}', f"{name}.languages=('en',)"]
+  if values.objective.get('codebooks'):
+    assignments.append(f'config.objective.codebooks={tokens}')
+  values = launch.override(train.Config, values, assignments)
+  workdir = work / path.removesuffix('.py').replace('/', '-')
+  results = train.train(values, workdir)
+  records = [
+      {k: v for k, v in r.items() if not k.startswith(('time/', 'cost/'))}
+      for r in writers.read_metrics(workdir)
+  ]
+  scores = {k: v for k, v in results.items() if k.startswith('eval/')}
+  _, state = assembly.restore(workdir)
+  return {
+      'loss': repr(records[-1].get('loss', results.get('loss'))),
+      'metrics': digest(records),
+      'parameters': digest((state.trainable, state.model_state)),
+      'evaluation': digest(scores),
+      'output': digest(output(audiolm_jax.load(workdir), tokens)),
+      'workdir': str(workdir),
+  }
+
+
+def output(model, tokens: str):
+  """What a trained model makes of fixed inputs."""
+  if isinstance(model, bound.BoundTokenizer):
+    spec = model.spec
+    count = int(0.4 * spec.sample_rate)
+    audio = np.random.default_rng(0).standard_normal(
+        (2, count, spec.channels), np.float32
+    )
+    lengths = np.array([count, count // 3])
+    found = model.encode(0.1 * audio, lengths)
+    return found, model.decode(found)
+  if isinstance(model, waveform.BoundWaveform):
+    prompt = np.sin(np.arange(60, dtype=np.float32))[None, :, None] / 4
+    return model.generate(
+        prompt, seconds=100 / model.sample_rate, temperature=0.0
+    )
+  if not isinstance(model, lm.BoundLM | segments.BoundSegments):
+    return model.variables
+  cache = token_cache.TokenCache(tokens, 'train')
+  slots = len(model.decoder.vocabularies)
+  lengths = np.array([9, 5])
+  greedy = lm.generation.Sampler(temperature=0.0)
+  if isinstance(model, segments.BoundSegments):
+    codes = np.stack([cache[i].codes[:12, : slots - 1] for i in range(2)])
+    given = {'text': np.full((2, 4, 1), 97), 'speech': codes}
+    return model.generate(
+        given,
+        {'text': np.array([4, 4]), 'speech': np.array([12, 12])},
+        {'text': np.array([4, 4]), 'speech': lengths},
+        sampler=greedy,
+    )
+  codes = np.stack([cache[i].codes[:24, :slots] for i in range(2)])
+  if isinstance(model, lm.BoundStage):
+    return model.score(codes[:, :9], lengths).log_prob
+  return model.generate(codes[:, :9], 24, lengths=lengths, sampler=greedy)
+
+
+def record(only: str, work: pathlib.Path) -> dict:
+  """What each config gives, by file."""
+  launch.prepare()
+  corpora.prepare(CORPUS, ('en',))
+  runs = {}
+  for path in configs():
+    if only not in path and path != CODEC:
+      continue
+    runs[path] = run(path, work)
+    workdir = runs[path].pop('workdir')
+    print(path, runs[path], flush=True)
+    if path == CODEC:
+      caching.fill(
+          audiolm_jax.load(workdir),
+          work / 'tokens',
+          corpus=CORPUS,
+          workdir=workdir,
+          languages=('en',),
+          limit=CLIPS,
+      )
+    # A hundred programs would not fit.
+    jax.clear_caches()
+    gc.collect()
+  return {'machine': machine(), 'runs': runs}
+
+
+def differences(old: dict, new: dict) -> list[str]:
+  """Lines that name each run and entry that differ."""
+  lines = [f'{path}: new' for path in new.keys() - old.keys()]
+  for path in sorted(old.keys() & new.keys()):
+    lines += [
+        f'{path}: {name} was {old[path].get(name)}, is {value}'
+        for name, value in new[path].items()
+        if old[path].get(name) != value
+    ]
+  return lines
+
+
+def main():
+  parser = argparse.ArgumentParser(
+      description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('command', choices=['record', 'check'])
+  parser.add_argument('file', type=pathlib.Path)
+  parser.add_argument(
+      '--only', default='', help='of the config files, those that hold this'
+  )
+  options = parser.parse_args()
+  stored = None
+  if options.command == 'check':
+    stored = json.loads(options.file.read_text())
+    if stored['machine'] != machine():
+      print(
+          f'{options.file} was recorded on {stored["machine"]}, this is'
+          f' {machine()}: nothing was compared.'
+      )
+      return 0
+  with tempfile.TemporaryDirectory() as work:
+    found = record(options.only, pathlib.Path(work))
+  if stored is None:
+    text = json.dumps(found, indent=2) + '\n'
+    writers.write_atomically(options.file, text)
+    return 0
+  lines = differences(stored['runs'], found['runs'])
+  print('\n'.join(lines) or f'{len(found["runs"])} runs are equal.')
+  return bool(lines)
+
+
+if __name__ == '__main__':
+  sys.exit(main())
