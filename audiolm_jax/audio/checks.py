@@ -1,9 +1,80 @@
-"""What keeps a clip out of a corpus."""
+"""What keeps samples, rates and clips from being used."""
+
+from typing import Any
 
 from jaxtyping import Float
 import numpy as np
 
 SILENCE_PEAK = 10 ** (-60 / 20)  # No sample above -60 dB of full scale.
+# What no audio in [-1, 1] reaches, however much it was amplified or overshoots:
+# above it are integers that were stored as floats.
+LOUDEST = 16.0
+# Hz. Below are damaged headers: a second of samples would become minutes.
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
+MOST_CHANNELS = 1024  # of libsndfile
+
+
+def rate(value: Any) -> int:
+  """A sample rate in Hz, if it may be one.
+
+  Raises:
+    ValueError: if it is not a whole number between 1 kHz and 1 MHz.
+  """
+  if not _whole(value) or not LOWEST_RATE <= value <= HIGHEST_RATE:
+    raise ValueError(
+        f'a sample rate of {value} Hz; expected {LOWEST_RATE} to'
+        f' {HIGHEST_RATE}'
+    )
+  return int(value)
+
+
+def channels(value: Any) -> int:
+  """A number of channels, if it may be one.
+
+  Raises:
+    ValueError: if it is not a whole number between 1 and 1024.
+  """
+  if not _whole(value) or not 1 <= value <= MOST_CHANNELS:
+    raise ValueError(f'{value} channels; expected 1 to {MOST_CHANNELS}')
+  return int(value)
+
+
+def samples(
+    audio: Any, loudest: float = float('inf')
+) -> Float[np.ndarray, '...']:
+  """Samples on the host, of any shape, as float32.
+
+  Integers are refused: which one stands for full scale can only be guessed.
+
+  Args:
+    audio: floats of any precision, full scale at 1.
+    loudest: the largest magnitude that is taken, such as `LOUDEST`.
+
+  Raises:
+    ValueError: for other types, and if a sample is not finite or too large;
+      it says which.
+  """
+  audio = np.asarray(audio)
+  if audio.dtype.kind in 'iub':
+    raise ValueError(
+        f'{audio.dtype} samples; expected floats with full scale at 1'
+        ' (`audio.files.to_float` scales 16-bit integers)'
+    )
+  if audio.dtype.kind in 'cOSUMm':
+    raise ValueError(f'{audio.dtype} samples; expected floats')
+  audio = audio.astype(np.float32, copy=False)
+  bad = ~np.isfinite(audio)
+  if bad.any():
+    raise ValueError(
+        f'{np.count_nonzero(bad)} of {audio.size} samples are NaN or infinite,'
+        f' the first at {_place(bad)}'
+    )
+  if loudest < np.inf and (loud := np.abs(audio) > loudest).any():
+    raise ValueError(
+        f'a sample of {audio[loud][0]:g} at {_place(loud)}; full scale is 1.'
+        ' Integers must be scaled before they become floats'
+    )
+  return audio
 
 
 def fault(
@@ -27,4 +98,16 @@ def fault(
   peak = float(np.abs(audio).max())
   if peak < SILENCE_PEAK:
     return f'silent: no sample above {SILENCE_PEAK:g} (peak {peak:.2g})'
+  if peak > LOUDEST:
+    return f'too loud: a peak of {peak:g}, where full scale is 1'
   return None
+
+
+def _whole(value) -> bool:
+  """Whether it is an integer, which bool is not."""
+  return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _place(marked: np.ndarray) -> tuple[int, ...]:
+  """Index of the first that is marked."""
+  return tuple(map(int, np.argwhere(marked)[0]))
