@@ -1,12 +1,11 @@
 """Reading and writing audio files, good ones and bad ones."""
 
-import av
 import numpy as np
 import pytest
-import soundfile
 
 from audiolm_jax.audio import checks
 from audiolm_jax.audio import files
+from tests.audio import encoding
 
 RATE = 16000
 
@@ -15,29 +14,6 @@ def _tone(seconds=1.0, rate=RATE, channels=1):
   t = np.arange(int(seconds * rate)) / rate
   tones = [np.sin(2 * np.pi * 440 * (c + 1) * t) for c in range(channels)]
   return (0.5 * np.stack(tones, -1)).astype(np.float32)
-
-
-def _encode(path, codec, audio, rate, format=None):
-  """Independent encoders, as files.write knows only wav and flac."""
-  if codec == 'vorbis':  # PyAV's wheel reads it but does not write it.
-    soundfile.write(path, audio, rate, subtype='VORBIS')
-    return
-  with av.open(str(path), 'w', format=format) as container:
-    stream = container.add_stream(codec, rate=rate)
-    stream.layout = 'mono'
-    frame = av.AudioFrame.from_ndarray(
-        files.to_int16(audio).T.copy(), format='s16', layout='mono'
-    )
-    frame.sample_rate = rate
-    resampler = av.AudioResampler(
-        format=stream.codec_context.format,
-        layout='mono',
-        rate=rate,
-        frame_size=stream.codec_context.frame_size or 1024,
-    )
-    for part in [*resampler.resample(frame), *resampler.resample(None)]:
-      container.mux(stream.encode(part))
-    container.mux(stream.encode(None))
 
 
 @pytest.mark.parametrize('channels', [1, 2])
@@ -65,7 +41,7 @@ def test_lossless_round_trip(tmp_path, suffix, channels):
 def test_lossy_formats(tmp_path, name, codec, format):
   rate = 48000 if codec == 'libopus' else RATE
   audio = _tone(rate=rate)
-  _encode(tmp_path / name, codec, audio, rate, format)
+  encoding.encode(tmp_path / name, codec, audio, rate, format)
   read, found = files.read(tmp_path / name)
   assert found == rate and read.shape[1] == 1
   assert abs(len(read) - len(audio)) < 0.1 * rate

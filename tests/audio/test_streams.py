@@ -2,6 +2,7 @@
 
 import os
 import struct
+import subprocess
 import sys
 import threading
 
@@ -196,3 +197,34 @@ def test_empty_stdin_is_told(stdin):
   stdin([])
   with pytest.raises(files.AudioFileError, match='standard input.*empty'):
     _all('-')
+
+
+@pytest.mark.xfail(strict=True, reason='damage F1')
+def test_a_consumer_that_fails_ends_the_reader_before_the_file(tmp_path):
+  files.write(tmp_path / 'x.flac', _noise(2_000_000), 16000)
+  code = (
+      'import sys, types\n'
+      'from audiolm_jax.tokenizers import base, transcoding\n'
+      'class Full(Exception): pass\n'
+      'def encode(rows, write):\n'
+      '  next(rows)\n'
+      '  raise Full\n'
+      'spec = base.Spec(16000, 160, (base.Slot(0, 64),), True, 0, None)\n'
+      'coder = types.SimpleNamespace(encode=encode,'
+      ' settings=types.SimpleNamespace(codebooks=None),'
+      ' tokenizer=types.SimpleNamespace(spec=spec, segment=None))\n'
+      'for _ in range(100):\n'
+      '  try:\n'
+      '    transcoding.encode_file(coder, transcoding.Source("x"),'
+      ' sys.argv[1], sys.argv[1] + ".tokens")\n'
+      '  except Full:\n'
+      '    pass\n'
+  )
+  run = subprocess.run(
+      [sys.executable, '-c', code, str(tmp_path / 'x.flac')],
+      capture_output=True,
+      text=True,
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+  )
+  assert run.returncode == 0, run.stderr[-500:]
+  assert os.listdir(tmp_path) == ['x.flac']
