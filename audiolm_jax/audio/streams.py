@@ -140,15 +140,24 @@ def fixed(
     yield np.concatenate(parts)
 
 
-def ahead(items: Iterable[Any]) -> Iterator[Any]:
-  """The same items; the next is made in a thread while one is worked on."""
-  items = iter(items)
-  end = object()
+@contextlib.contextmanager
+def ahead(items: Iterable[Any]) -> Iterator[Iterator[Any]]:
+  """Gives the same items; the next is made in a thread while one is worked on.
+
+  The thread has ended when the context is left, whatever the reason, so that
+  what the items come from can be closed: FFmpeg crashes if it is closed while
+  it decodes.
+  """
+  items, end = iter(items), object()
   with futures.ThreadPoolExecutor(1) as reader:
-    upcoming = reader.submit(next, items, end)
-    while (item := upcoming.result()) is not end:
+
+    def made():
       upcoming = reader.submit(next, items, end)
-      yield item
+      while (item := upcoming.result()) is not end:
+        upcoming = reader.submit(next, items, end)
+        yield item
+
+    yield made()
 
 
 class Writer:

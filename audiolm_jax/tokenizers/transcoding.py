@@ -82,7 +82,9 @@ def encode_file(
     blocks = stream.blocks
     if os.fspath(path_in) != streams.STANDARD_STREAM:
       # A second at a time; the next one is read while one is worked on.
-      blocks = streams.ahead(streams.fixed(blocks, spec.sample_rate))
+      blocks = stack.enter_context(
+          streams.ahead(streams.fixed(blocks, spec.sample_rate))
+      )
     advance = stack.enter_context(
         _progress(f'encode {path_in}', stream.seconds, show)
     )

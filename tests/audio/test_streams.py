@@ -1,10 +1,12 @@
 """Block-wise audio: blocks equal the whole, pipes give what is there."""
 
+import contextlib
 import os
 import struct
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -104,9 +106,30 @@ def test_ahead_keeps_order_and_errors():
 
   found = []
   with pytest.raises(ValueError, match='over'):
-    for item in streams.ahead(items()):
-      found.append(item)
+    with streams.ahead(items()) as made:
+      for item in made:
+        found.append(item)
   assert found == list(range(5))
+
+
+@pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt, None])
+def test_the_thread_of_ahead_ends_with_its_context(error):
+  running, ended = threading.Event(), []
+
+  def items():
+    yield 0
+    running.set()
+    time.sleep(0.1)
+    ended.append(True)
+    yield 1
+
+  with contextlib.suppress(ValueError, KeyboardInterrupt):
+    with streams.ahead(items()) as made:
+      next(made)
+      assert running.wait(10)
+      if error is not None:
+        raise error
+  assert ended
 
 
 @pytest.mark.parametrize('suffix', ['.wav', '.flac', '.raw'])
@@ -199,7 +222,6 @@ def test_empty_stdin_is_told(stdin):
     _all('-')
 
 
-@pytest.mark.xfail(strict=True, reason='damage F1')
 def test_a_consumer_that_fails_ends_the_reader_before_the_file(tmp_path):
   files.write(tmp_path / 'x.flac', _noise(2_000_000), 16000)
   code = (

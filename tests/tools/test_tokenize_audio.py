@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import soundfile
 
 from audiolm_jax import loading
 from audiolm_jax.audio import files
@@ -67,6 +68,18 @@ def test_bitrates(run, tmp_path):
     assert token_files.read(out)[0].codebooks == codebooks
   with pytest.raises(SystemExit, match=r'1 \(0.3 kbps\), 2'):
     run('encode', wav, out, '--kbps=0.1')
+
+
+def test_one_file_with_nan_leaves_the_others_of_a_folder(run, tmp_path, capsys):
+  audio = np.zeros((40000, 1), np.float32)
+  audio[::7] = np.inf
+  (tmp_path / 'in').mkdir()
+  soundfile.write(tmp_path / 'in/a.wav', audio, 16000, subtype='FLOAT')
+  _write(tmp_path / 'in/b.wav')
+  assert run('encode', tmp_path / 'in', tmp_path / 'out') == 1
+  said = capsys.readouterr().err
+  assert 'a.wav: NaN or infinite' in said and '1 done, 0 there' in said
+  assert os.listdir(tmp_path / 'out') == ['b.tokens']
 
 
 def test_bad_input_is_told(run, tmp_path, capsys):
