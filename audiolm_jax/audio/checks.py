@@ -66,8 +66,8 @@ def samples(
   bad = ~np.isfinite(audio)
   if bad.any():
     raise ValueError(
-        f'{np.count_nonzero(bad)} of {audio.size} samples are NaN or infinite,'
-        f' the first at {_place(bad)}'
+        f'{np.count_nonzero(bad)} of {audio.size} samples are not finite, the'
+        f' first at {_place(bad)}'
     )
   if loudest < np.inf and (loud := np.abs(audio) > loudest).any():
     raise ValueError(

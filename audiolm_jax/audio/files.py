@@ -9,8 +9,11 @@ from typing import BinaryIO
 
 import av
 from jaxtyping import Float
+from jaxtyping import Int
 import numpy as np
-import soundfile
+
+from audiolm_jax.audio import checks
+from audiolm_jax.audio import outputs
 
 # What `read` is known to decode; anything else that FFmpeg knows works too.
 SUFFIXES = ('.wav', '.flac', '.ogg', '.opus', '.mp3', '.m4a', '.aiff', '.g722')
@@ -122,36 +125,40 @@ def write(
 
   Args:
     path: where to; its folder is created.
-    audio: samples, clipped to [-1, 1]; [T] is taken as one channel.
+    audio: floats, clipped to [-1, 1] and rounded as by `to_int16`; [T] is taken
+      as one channel.
     sample_rate: in Hz.
 
   Raises:
-    ValueError: for another suffix or for samples that are not finite.
+    ValueError: for another suffix, rate, shape, or samples that are integers or
+      not finite.
+    OSError: naming the file, if it can't be written.
   """
-  path = pathlib.Path(path)
-  audio = np.asarray(audio, np.float32)
-  if path.suffix.lower() not in ('.wav', '.flac'):
-    raise ValueError(f'{path}: write knows .wav and .flac.')
-  if not np.isfinite(audio).all():
-    raise ValueError(f'{path}: the samples are not finite.')
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{os.getpid()}-{path.name}')
   try:
-    soundfile.write(
-        temporary, np.clip(audio, -1, 1), sample_rate, subtype='PCM_16'
-    )
-    os.replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
+    samples = to_int16(audio)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}.') from error
+  samples = samples[:, None] if samples.ndim == 1 else samples
+  if samples.ndim != 2:
+    raise ValueError(f'{path}: samples of shape {samples.shape}, not [T, C].')
+  with outputs.pcm16(path, sample_rate, samples.shape[1]) as append:
+    append(samples)
 
 
-def to_int16(audio: Float[np.ndarray, '...']) -> np.ndarray:
-  """[-1, 1] floats as 16-bit integers (the inverse of `to_float`)."""
-  return np.round(np.clip(audio, -1, 32767 / 32768) * 32768).astype(np.int16)
+def to_int16(audio: Float[np.ndarray, '...']) -> Int[np.ndarray, '...']:
+  """[-1, 1] floats as 16-bit integers (the inverse of `to_float`).
+
+  They are clipped to that range and rounded to the nearest, halves to the even
+  neighbour.
+
+  Raises:
+    ValueError: for integers and for samples that are not finite.
+  """
+  clipped = np.clip(checks.samples(audio), -1, 32767 / 32768)
+  return np.round(clipped * 32768).astype(np.int16)
 
 
-def to_float(audio: np.ndarray) -> Float[np.ndarray, '...']:
+def to_float(audio: Int[np.ndarray, '...']) -> Float[np.ndarray, '...']:
   """16-bit integers as float32 in [-1, 1)."""
   return audio.astype(np.float32) * np.float32(1 / 32768)
 

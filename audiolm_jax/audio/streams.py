@@ -6,17 +6,16 @@ import contextlib
 import dataclasses
 import math
 import os
-import pathlib
 import struct
 import sys
 from typing import Any, BinaryIO
 
 from jaxtyping import Float
 import numpy as np
-import soundfile
 import soxr
 
 from audiolm_jax.audio import files
+from audiolm_jax.audio import outputs
 from audiolm_jax.audio import resample
 
 STANDARD_STREAM = '-'
@@ -34,7 +33,6 @@ _WAV_TYPES = {
 _ENDLESS = 0x7FFFF000
 # What one read of a pipe asks for; it returns with what is there.
 _READ = 1 << 14
-_WAV_LIMIT = (1 << 32) - (1 << 16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,21 +172,23 @@ class Writer:
     self.samples = 0
 
   def write(self, block: Float[np.ndarray, 'T C']) -> None:
-    """Appends samples, clipped to [-1, 1].
+    """Appends samples, clipped and rounded as by `files.to_int16`.
 
     Raises:
-      ValueError: if they are not finite or have other channels.
+      ValueError: if they are integers, not finite, or have other channels.
+      OSError: naming the file, if it can't be written.
     """
-    block = np.asarray(block, np.float32)
-    if block.ndim != 2 or block.shape[1] != self._channels:
+    if np.ndim(block) != 2 or np.shape(block)[1] != self._channels:
       raise ValueError(
-          f'{self._name}: a block of shape {block.shape} where there are'
+          f'{self._name}: a block of shape {np.shape(block)} where there are'
           f' {self._channels} channels'
       )
-    if not np.isfinite(block).all():
-      raise ValueError(f'{self._name}: the samples are not finite.')
-    self._put(block)
-    self.samples += len(block)
+    try:
+      integers = files.to_int16(block)
+    except ValueError as error:
+      raise ValueError(f'{self._name}: {error}.') from error
+    self._put(integers)
+    self.samples += len(integers)
 
 
 @contextlib.contextmanager
@@ -211,7 +211,9 @@ def create(
     raw: write no header, only samples.
 
   Raises:
-    files.AudioFileError: for another suffix, or a wav file over 4 GiB.
+    files.AudioFileError: for another suffix, for a rate or channels that such a
+      file can't have, or a wav file over 4 GiB.
+    OSError: naming the file, if it can't be written.
   """
   name = os.fspath(path)
   if name == STANDARD_STREAM:
@@ -221,46 +223,34 @@ def create(
       file.flush()
     yield Writer(_put_raw(file), 'standard output', channels)
     return
-  path = pathlib.Path(path)
-  if not raw and path.suffix.lower() not in ('.wav', '.flac'):
-    raise files.AudioFileError(f'{path}: expected .wav or .flac.')
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{os.getpid()}-{path.name}')
+  with contextlib.ExitStack() as stack:
+    if raw:
+      put = _put_raw(stack.enter_context(outputs.created(path)))
+    else:
+      with _refused():
+        append = stack.enter_context(
+            outputs.pcm16(path, rate, channels, samples)
+        )
+
+      def put(block):
+        with _refused():
+          append(block)
+
+    yield Writer(put, name, channels)
+
+
+@contextlib.contextmanager
+def _refused():
+  """What a file can't hold, as an AudioFileError."""
   try:
-    with contextlib.ExitStack() as stack:
-      if raw:
-        put = _put_raw(stack.enter_context(temporary.open('wb')))
-      else:
-        put = _put_file(stack, path, temporary, rate, channels, samples)
-      yield Writer(put, name, channels)
-    os.replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
-
-
-def _put_file(stack, path, temporary, rate, channels, samples):
-  """Appends to a file by libsndfile."""
-  kind = path.suffix[1:].upper()
-  if kind == 'WAV' and 2 * channels * (samples or 0) > _WAV_LIMIT:
-    kind = 'RF64'
-  file = stack.enter_context(
-      soundfile.SoundFile(
-          temporary, 'w', rate, channels, subtype='PCM_16', format=kind
-      )
-  )
-
-  def put(block):
-    if kind == 'WAV' and 2 * channels * file.frames > _WAV_LIMIT:
-      raise files.AudioFileError(f'{path}: over 4 GiB; write .flac instead.')
-    file.write(np.clip(block, -1, 1))
-
-  return put
+    yield
+  except ValueError as error:
+    raise files.AudioFileError(str(error)) from error
 
 
 def _put_raw(file: BinaryIO):
   def put(block):
-    file.write(files.to_int16(block).astype('<i2').tobytes())
+    file.write(block.astype('<i2').tobytes())
     file.flush()
 
   return put

@@ -34,7 +34,7 @@ def test_channels_out_of_range(value):
         (np.zeros(4, bool), 'bool samples'),
         (np.zeros(4, np.complex64), 'complex64 samples'),
         (np.array(['x']), 'samples; expected floats'),
-        ([[0.0, np.nan], [np.inf, 0]], r'2 of 4.*first at \(0, 1\)'),
+        ([[0.0, np.nan], [np.inf, 0]], r'2 of 4.*not finite, .*\(0, 1\)'),
         ([0.0, 17], r'17 at \(1,\)'),
         ([0.0, -3e4], r'-30000 at \(1,\)'),
     ],
