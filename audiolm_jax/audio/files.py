@@ -7,12 +7,14 @@ import os
 import pathlib
 from typing import BinaryIO
 
+from absl import logging
 import av
 from jaxtyping import Float
 from jaxtyping import Int
 import numpy as np
 
 from audiolm_jax.audio import checks
+from audiolm_jax.audio import containers
 from audiolm_jax.audio import outputs
 
 # What `read` is known to decode; anything else that FFmpeg knows works too.
@@ -20,6 +22,9 @@ SUFFIXES = ('.wav', '.flac', '.ogg', '.opus', '.mp3', '.m4a', '.aiff', '.g722')
 
 # Containers that a file's content does not give away.
 _RAW_FORMATS = {'.g722': 'g722'}
+# FFmpeg's names of containers whose duration is stored, not guessed.
+_TIMED = ('mov', 'matroska', 'flac')
+_NOTHING = containers.Announced()
 
 
 class AudioFileError(Exception):
@@ -45,66 +50,120 @@ class Decoded:
 
 @contextlib.contextmanager
 def decoding(
-    source: str | os.PathLike | BinaryIO, name: str | None = None
+    source: str | os.PathLike | BinaryIO,
+    name: str | None = None,
+    *,
+    strict: bool = False,
 ) -> Iterator[Decoded]:
   """Decodes block by block, whatever the container and codec.
+
+  Once all blocks were taken, a file that is not whole is told: one that is cut
+  off, gives less than its header says, or has a checksum that is wrong.
 
   Args:
     source: wav, flac, ogg, opus, mp3, raw g722, ... (all that FFmpeg decodes);
       a path, or a file object, which need not be seekable.
     name: what messages call it; by default the path.
+    strict: refuse what is not whole; else a warning is logged.
 
   Raises:
     AudioFileError: naming the file and the reason, here or on iteration.
   """
   name = name or os.fspath(source)
+  kind, announced = None, _NOTHING
   if isinstance(source, (str, os.PathLike)):
     path = pathlib.Path(source)
+    source = str(path)
     with _errors(name):
       if path.stat().st_size == 0:
         raise AudioFileError(f'{name}: the file is empty.')
-    source, kind = str(path), _RAW_FORMATS.get(path.suffix.lower())
-  else:
-    kind = None
-  with _errors(name):
-    container = av.open(source, format=kind)
+      kind = _raw_format(path, name)
+      if kind is None:
+        announced = containers.announced(path)
+  with _errors(name, announced):
+    # Tags in another encoding than UTF-8 are no reason to refuse a file.
+    container = av.open(source, format=kind, metadata_errors='replace')
   with container:
     if not container.streams.audio:
       raise AudioFileError(f'{name}: the file holds no audio stream.')
     stream = container.streams.audio[0]
+    announced = _known(announced, container, stream)
+    if announced.checksums:
+      stream.codec_context.options = {'err_detect': 'crccheck+explode'}
     frames = container.decode(stream)
-    with _errors(name):
+    with _errors(name, announced):
       # The rate that a header gives need not be that of the samples (HE-AAC).
       first = next(frames, None)
-    rate = stream.rate if first is None else first.sample_rate
-    channels = stream.channels if first is None else first.layout.nb_channels
+      rate = stream.rate if first is None else first.sample_rate
+      channels = stream.channels if first is None else first.layout.nb_channels
+      checks.rate(rate)
+      checks.channels(channels)
     seconds = container.duration and container.duration / av.time_base
-    blocks = _blocks(name, first, frames, rate, channels)
-    yield Decoded(rate, channels or 1, seconds, blocks)
+    blocks = _blocks(name, first, frames, rate, channels, announced, strict)
+    yield Decoded(rate, channels, seconds, blocks)
 
 
-def _blocks(name, first, frames, rate, channels):
+def _raw_format(path, name):
+  """FFmpeg's name of a format without a header, if the file has such a one."""
+  kind = _RAW_FORMATS.get(path.suffix.lower())
+  if kind is None:
+    return None
+  try:
+    return kind if containers.headerless(path) else None
+  except ValueError as error:
+    raise AudioFileError(
+        f'{name}: it is called {path.suffix}, but {error}.'
+    ) from error
+
+
+def _known(announced, container, stream):
+  """`announced`, and what FFmpeg tells of containers that hold a duration."""
+  if announced.seconds is None and stream.duration is not None:
+    if container.format.name.startswith(_TIMED):
+      seconds = float(stream.duration * stream.time_base)
+      return dataclasses.replace(announced, seconds=seconds)
+  return announced
+
+
+def _blocks(name, first, frames, rate, channels, announced, strict):
   """Samples of decoded frames, none of which may be of another kind."""
-  frame = first
+  frame, samples = first, 0
   while frame is not None:
     if (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
       raise AudioFileError(
           f'{name}: it changes from {rate} Hz x {channels} to'
           f' {frame.sample_rate} Hz x {frame.layout.nb_channels} on the way.'
       )
-    with _errors(name):
+    samples += frame.samples
+    with _errors(name, announced, samples / rate):
       block = _samples(frame)
       frame = next(frames, None)
     yield block
+  lacking(name, announced.lacking(samples / rate), strict)
+
+
+def lacking(name: str, reason: str | None, strict: bool) -> None:
+  """Tells that audio is not whole, if there is a reason to.
+
+  Raises:
+    AudioFileError: if strict; else a warning is logged.
+  """
+  if reason is None:
+    return
+  if strict:
+    raise AudioFileError(f'{name}: {reason}.')
+  logging.warning('%s: %s.', name, reason)
 
 
 def read(
-    path: str | os.PathLike,
+    path: str | os.PathLike, *, strict: bool = False
 ) -> tuple[Float[np.ndarray, 'T C'], int]:
   """Decodes a whole audio file.
 
   Args:
     path: as for `decoding`.
+    strict: refuse a file that is cut off or damaged; else a warning is logged
+      and what there is is given.
 
   Returns:
     The samples in [-1, 1] (T may be 0) and the sample rate in Hz.
@@ -112,7 +171,7 @@ def read(
   Raises:
     AudioFileError: naming the file and the reason.
   """
-  with decoding(path) as decoded:
+  with decoding(path, strict=strict) as decoded:
     blocks = list(decoded.blocks)
   empty = np.zeros((0, decoded.channels), np.float32)
   return np.concatenate([empty, *blocks]), decoded.rate
@@ -164,12 +223,21 @@ def to_float(audio: Int[np.ndarray, '...']) -> Float[np.ndarray, '...']:
 
 
 @contextlib.contextmanager
-def _errors(name: str):
+def _errors(name, announced=_NOTHING, seconds=0.0):
   """What goes wrong inside, as an AudioFileError."""
   try:
     yield
   except (OSError, ValueError, av.FFmpegError) as error:
-    raise AudioFileError(f'{name}: cannot be decoded ({error}).') from error
+    after = ''
+    if seconds:
+      of = f' of {announced.seconds:.2f}' if announced.seconds else ''
+      after = f' after {seconds:.2f}{of} s'
+    # FFmpeg's own has a number and the file's name again.
+    reason = getattr(error, 'strerror', None) or error
+    fault = f'; {announced.fault}' if announced.fault else ''
+    raise AudioFileError(
+        f'{name}: cannot be decoded{after} ({reason}{fault}).'
+    ) from error
 
 
 def _samples(frame: av.AudioFrame) -> Float[np.ndarray, 'T C']:

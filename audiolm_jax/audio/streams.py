@@ -14,6 +14,8 @@ from jaxtyping import Float
 import numpy as np
 import soxr
 
+from audiolm_jax.audio import checks
+from audiolm_jax.audio import containers
 from audiolm_jax.audio import files
 from audiolm_jax.audio import outputs
 from audiolm_jax.audio import resample
@@ -29,8 +31,8 @@ _WAV_TYPES = {
     (_FLOAT, 32): ('<f4', 1),
     (_FLOAT, 64): ('<f8', 1),
 }
-# Sizes that mean "until the input ends", as FFmpeg, sox and `Writer` have it.
-_ENDLESS = 0x7FFFF000
+# What stands before the samples; more is left to FFmpeg, which skips it.
+_LONGEST_HEAD = 1 << 24
 # What one read of a pipe asks for; it returns with what is there.
 _READ = 1 << 14
 
@@ -67,6 +69,7 @@ def opened(
     rate: int | None = None,
     channels: int | None = None,
     raw: Raw | None = None,
+    strict: bool = False,
 ) -> Iterator[Stream]:
   """Reads a file, or stdin ('-'), at any rate and number of channels.
 
@@ -79,6 +82,7 @@ def opened(
     rate: to resample to; default: as it is.
     channels: to mix to, by the rules of `resample.remix`; default: as they are.
     raw: what the samples are where there is no header.
+    strict: refuse audio that is cut off or damaged; else a warning is logged.
 
   Raises:
     files.AudioFileError: naming the file and the reason, here or on iteration.
@@ -87,13 +91,15 @@ def opened(
   with contextlib.ExitStack() as stack:
     if name == STANDARD_STREAM:
       name, pipe = 'standard input', _Pipe(sys.stdin.fileno())
-      found = stack.enter_context(_from_pipe(pipe, name, raw))
+      found = stack.enter_context(_from_pipe(pipe, name, raw, strict))
     elif raw is not None:
       with _explained(name):
         file = stack.enter_context(open(path, 'rb', buffering=0))
-      found = stack.enter_context(_from_pipe(_Pipe(file.fileno()), name, raw))
+      found = stack.enter_context(
+          _from_pipe(_Pipe(file.fileno()), name, raw, strict)
+      )
     else:
-      found = stack.enter_context(files.decoding(path))
+      found = stack.enter_context(files.decoding(path, strict=strict))
     with _explained(name):
       # Rules are told before anything is read.
       if channels is not None:
@@ -304,40 +310,44 @@ class _Pipe:
 
 
 @contextlib.contextmanager
-def _from_pipe(pipe: _Pipe, name: str, raw: Raw | None):
+def _from_pipe(pipe: _Pipe, name: str, raw: Raw | None, strict: bool):
   """Raw samples and plain wav by hand, without FFmpeg's delay; else by it."""
-  if raw is not None:
-    blocks = _pcm(pipe, name, raw.channels, _PCM, 16, None)
-    yield Stream(raw.rate, raw.channels, None, blocks)
-    return
   with _explained(name):
-    found, head = _wav_format(pipe)
+    if raw is not None:
+      found = _PCM, raw.channels, raw.rate, 16, None
+    else:
+      found, head = _wav_format(pipe)
+    if found is not None:
+      tag, channels, rate, bits, size = found
+      checks.rate(rate)
+      checks.channels(channels)
   if found is None:
     pipe.give_back(head)
-    with files.decoding(pipe, name) as decoded:
+    with files.decoding(pipe, name, strict=strict) as decoded:
       yield decoded
     return
-  tag, channels, rate, bits, size = found
-  blocks = _pcm(pipe, name, channels, tag, bits, size)
+  blocks = _pcm(pipe, name, found, strict)
   yield Stream(rate, channels, None, blocks)
 
 
 def _wav_format(pipe: _Pipe):
   """((tag, channels, rate, bits, bytes or None) or None, what was read)."""
-  head = pipe.exactly(12)
+  head = bytearray(pipe.exactly(12))
   if not head:
     raise ValueError('it is empty')
   if head[:4] not in (b'RIFF', b'RF64') or head[8:] != b'WAVE':
-    return None, head
+    return None, bytes(head)
   form = None
   while True:
     chunk = pipe.exactly(8)
     head += chunk
     if len(chunk) < 8:
-      return None, head
+      return None, bytes(head)
     name, size = struct.unpack('<4sI', chunk)
     if name == b'data':
       break
+    if len(head) + size > _LONGEST_HEAD:
+      return None, bytes(head)
     body = pipe.exactly(size + size % 2)
     head += body
     if name == b'fmt ' and len(body) >= 16:
@@ -346,21 +356,23 @@ def _wav_format(pipe: _Pipe):
         (tag,) = struct.unpack('<H', body[24:26])
       form = tag, channels, rate, bits
   if form is None or (form[0], form[3]) not in _WAV_TYPES or not form[1]:
-    return None, head
-  return (*form, None if not size or size >= _ENDLESS else size), head
+    return None, bytes(head)
+  endless = not size or size >= containers.ENDLESS
+  return (*form, None if endless else size), bytes(head)
 
 
-def _pcm(pipe, name, channels, tag, bits, size):
-  """Samples as they come, up to `size` bytes or the input's end."""
+def _pcm(pipe, name, found, strict):
+  """Samples as they come, up to the announced bytes or the input's end."""
+  tag, channels, rate, bits, size = found
   kind, scale = _WAV_TYPES[tag, bits]
   frame = np.dtype(kind).itemsize * channels
   left = math.inf if size is None else size
-  rest = b''
+  rest, samples = b'', 0
   while left:
     with _explained(name):
       data = pipe.read(min(_READ, left))
     if not data:
-      return
+      break
     left -= len(data)
     data = rest + data
     whole = len(data) - len(data) % frame
@@ -368,7 +380,16 @@ def _pcm(pipe, name, channels, tag, bits, size):
     block = np.frombuffer(data, kind).astype(np.float32)
     # Eight bits are unsigned, about 128.
     block = (block - 128 * (kind == 'u1')) / np.float32(scale)
+    samples += whole // frame
     yield block.reshape(-1, channels)
+  if size is not None and left:
+    announced = containers.Announced(
+        size / frame / rate, fault=f'{size - left} of {size} bytes are there'
+    )
+    files.lacking(name, announced.lacking(samples / rate), strict)
+  elif rest:
+    fault = f'it ends within a frame, {len(rest)} of {frame} bytes are there'
+    files.lacking(name, fault, strict)
 
 
 @contextlib.contextmanager
