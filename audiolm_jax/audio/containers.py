@@ -6,6 +6,7 @@ of a file are held against its own headers and checksums, without decoding.
 
 from collections.abc import Iterator
 import dataclasses
+import io
 import os
 import struct
 from typing import BinaryIO
@@ -39,14 +40,25 @@ class Announced:
   Attributes:
     seconds: of audio; None if they do not say.
     tolerance: by how many seconds a decoder may give less.
+    exact: whether it may not give more either.
+    least: bytes that the file must have.
     fault: what of the file is missing or damaged; None if nothing is known.
     checksums: whether the decoder is to hold frames against checksums.
   """
 
   seconds: float | None = None
   tolerance: float = 0.1
+  exact: bool = False
+  least: int = 0
   fault: str | None = None
   checksums: bool = False
+
+  def held_against(self, size: int) -> 'Announced':
+    """With a fault if so many bytes, all that there are, are too few."""
+    if self.fault is not None or size >= self.least:
+      return self
+    fault = f'{size} of {self.least} bytes are there'
+    return dataclasses.replace(self, fault=fault)
 
   def lacking(self, seconds: float) -> str | None:
     """What is wrong with a file of which so much was decoded, or None."""
@@ -68,17 +80,28 @@ def announced(path: str | os.PathLike) -> Announced:
     OSError: if the file can't be read.
   """
   with open(path, 'rb') as file:
-    size = os.fstat(file.fileno()).st_size
-    start = _after_id3(file)
-    file.seek(start)
-    inspect = _inspector(file.read(12))
-    if inspect is None:
-      return Announced()
-    file.seek(start)
-    try:
-      return inspect(file, size)
-    except (struct.error, IndexError):
-      return Announced(fault='it is cut off within its header')
+    found = _announced(file)
+    return found.held_against(os.fstat(file.fileno()).st_size)
+
+
+def announced_at_the_beginning(head: bytes) -> Announced:
+  """What the first bytes say of what is to come on a pipe."""
+  found = _announced(io.BytesIO(head))
+  # Its header may go on.
+  return Announced() if found.fault is not None else found
+
+
+def _announced(file):
+  start = _after_id3(file)
+  file.seek(start)
+  inspect = _inspector(file.read(12))
+  if inspect is None:
+    return Announced()
+  file.seek(start)
+  try:
+    return inspect(file)
+  except (struct.error, IndexError):
+    return Announced(fault='it is cut off within its header')
 
 
 def headerless(path: str | os.PathLike) -> bool:
@@ -128,7 +151,7 @@ def _after_id3(file: BinaryIO) -> int:
   return start
 
 
-def _chunks(file, size, order) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(file, order) -> Iterator[tuple[bytes, int, int]]:
   """(name, announced bytes, position) of the chunks of a RIFF or IFF file."""
   at = 12
   for _ in range(_MOST_CHUNKS):
@@ -139,13 +162,11 @@ def _chunks(file, size, order) -> Iterator[tuple[bytes, int, int]]:
     name, length = struct.unpack(f'{order}4sI', head)
     yield name, length, at + 8
     at += 8 + length + length % 2
-    if at >= size:
-      return
 
 
-def _wav(file, size) -> Announced:
+def _wav(file) -> Announced:
   form = large = None
-  for name, length, at in _chunks(file, size, '<'):
+  for name, length, at in _chunks(file, '<'):
     if name == b'ds64':
       file.seek(at + 8)
       (large,) = struct.unpack('<Q', file.read(8))
@@ -157,17 +178,17 @@ def _wav(file, size) -> Announced:
         length = large
       elif not length or length >= ENDLESS:
         return Announced()
-      missing = _missing(length, size - at)
+      least = at + length
       if form is None or form[0] not in _PCM_TAGS or not form[2] * form[4]:
-        return Announced(fault=missing)
+        return Announced(least=least)
       _, _, rate, _, frame = form
-      return Announced(length / (rate * frame), 1 / rate, missing)
+      return Announced(length / (rate * frame), 1 / rate, least=least)
   return Announced(fault='it has no chunk of samples')
 
 
-def _aiff(file, size) -> Announced:
-  seconds, tolerance, fault = None, 0.0, None
-  for name, length, at in _chunks(file, size, '>'):
+def _aiff(file) -> Announced:
+  seconds, tolerance, least = None, 0.0, 0
+  for name, length, at in _chunks(file, '>'):
     file.seek(at)
     if name == b'COMM':
       _, frames, _, exponent, mantissa = struct.unpack('>hIhHQ', file.read(18))
@@ -187,41 +208,35 @@ def _aiff(file, size) -> Announced:
         rate = mantissa / 2**-power
         seconds, tolerance = frames / rate, 1 / rate
     elif name == b'SSND':
-      fault = _missing(length, size - at)
-  return Announced(seconds, tolerance, fault)
+      least = at + length
+  return Announced(seconds, tolerance, least=least)
 
 
-def _flac(file, size) -> Announced:
-  del size
+def _flac(file) -> Announced:
   file.seek(18, os.SEEK_CUR)
   (bits,) = struct.unpack('>Q', file.read(8))
   rate, samples = bits >> 44, bits & ((1 << 36) - 1)
   if not rate or not samples:
     return Announced(checksums=True)
-  return Announced(samples / rate, tolerance=0.5 / rate, checksums=True)
+  return Announced(samples / rate, 0.5 / rate, exact=True, checksums=True)
 
 
-def _mp4(file, size) -> Announced:
+def _mp4(file) -> Announced:
   at = 0
   for _ in range(_MOST_CHUNKS):
     file.seek(at)
     head = file.read(16)
-    if at >= size or len(head) < 8:
+    if len(head) < 8:
       break
-    length, name = struct.unpack('>I4s', head[:8])
+    (length,) = struct.unpack('>I', head[:4])
     if length == 1:
       (length,) = struct.unpack('>Q', head[8:])
     if not length:  # It goes on to the end.
       break
     if length < 8:
       return Announced(fault=f'damaged at byte {at}')
-    if at + length > size:
-      text = name.decode('latin-1')
-      return Announced(
-          fault=f'{size - at} of {length} bytes of its box {text!r} are there'
-      )
     at += length
-  return Announced()
+  return Announced(least=at)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,7 +264,7 @@ class _Mpeg:
     return cls(version == 3, layer, rate, mono, protected)
 
 
-def _mp3(file, size) -> Announced:
+def _mp3(file) -> Announced:
   start = file.tell()
   data = file.read(256)
   frame = _Mpeg.of(data[:4])
@@ -277,7 +292,7 @@ def _mp3(file, size) -> Announced:
   return Announced(
       max(frames * samples - trimmed, 0) / frame.rate,
       tolerance=2 * samples / frame.rate,
-      fault=length and _missing(length, size - start),
+      least=start + (length or 0),
       checksums=frame.protected,
   )
 
@@ -292,38 +307,68 @@ def _ogg_crc(page: bytes) -> bytes:
   return struct.pack('>I', crc).translate(_MIRRORED)
 
 
-def _ogg(file, size) -> Announced:
-  del size
-  following, open_streams = {}, set()
-  while head := file.read(27):
-    at = file.tell() - len(head)
-    if not open_streams and following and head[:4] != b'OggS':
-      break  # A tag of another kind follows the end.
-    if head[:4] != b'OggS':
-      return Announced(fault=f'damaged: no page at byte {at}')
-    if len(head) < 27:
-      return Announced(fault=f'cut off at byte {at}')
+class OggCheck:
+  """Looks at the pages of Ogg data as they come.
+
+  Attributes:
+    fault: what is wrong with them; None so far.
+  """
+
+  def __init__(self):
+    self.fault: str | None = None
+    self._data = b''
+    self._at = 0
+    self._following = {}
+    self._open = set()
+
+  def feed(self, data: bytes) -> None:
+    """The next bytes."""
+    if self.fault is None:
+      self._data += data
+      start = 0
+      while end := self._page(start):
+        start = end
+      self._at += start
+      self._data = self._data[start:]
+
+  def finish(self) -> None:
+    """Nothing follows."""
+    if self.fault is None and self._open:
+      self.fault = 'its last page is missing'
+      if self._data:
+        self.fault = f'cut off within the page at byte {self._at}'
+
+  def _page(self, start: int) -> int | None:
+    """Checks the page there; where it ends, or None if it is not there yet."""
+    head = self._data[start : start + 27]
+    at = f'at byte {self._at + start}'
+    if not self._open and self._following and head[:4] != b'OggS':
+      return None  # A tag of another kind may follow the end.
+    if not b'OggS'.startswith(head[:4]):
+      self.fault = f'damaged: no page {at}'
+    if len(head) < 27 or self.fault is not None:
+      return None
+    body = start + 27 + head[26]
+    end = body + sum(self._data[start + 27 : body])
+    if len(self._data) < max(body, end):
+      return None
+    page = head[:22] + bytes(4) + self._data[start + 26 : end]
     flags, (serial, number) = head[5], struct.unpack_from('<II', head, 14)
-    table = file.read(head[26])
-    body = file.read(sum(table))
-    if len(table) < head[26] or len(body) < sum(table):
-      return Announced(fault=f'cut off within the page at byte {at}')
-    page = head[:22] + bytes(4) + head[26:] + table + body
     if _ogg_crc(page) != head[22:26]:
-      return Announced(fault=f'the checksum of the page at byte {at} is wrong')
-    if flags & 2:
-      open_streams.add(serial)
-    elif number != following.get(serial):
-      return Announced(fault=f'pages are missing before byte {at}')
-    following[serial] = (number + 1) % (1 << 32)
+      self.fault = f'the checksum of the page {at} is wrong'
+    elif flags & 2:
+      self._open.add(serial)
+    elif number != self._following.get(serial):
+      self.fault = f'pages are missing before the one {at}'
+    self._following[serial] = (number + 1) % (1 << 32)
     if flags & 4:
-      open_streams.discard(serial)
-  if open_streams:
-    return Announced(fault='its last page is missing')
-  return Announced()
+      self._open.discard(serial)
+    return end if self.fault is None else None
 
 
-def _missing(announced_bytes: int, there: int) -> str | None:
-  if there >= announced_bytes:
-    return None
-  return f'{max(there, 0)} of {announced_bytes} bytes are there'
+def _ogg(file) -> Announced:
+  check = OggCheck()
+  while check.fault is None and (data := file.read(1 << 18)):
+    check.feed(data)
+  check.finish()
+  return Announced(fault=check.fault)

@@ -23,7 +23,9 @@ SUFFIXES = ('.wav', '.flac', '.ogg', '.opus', '.mp3', '.m4a', '.aiff', '.g722')
 # Containers that a file's content does not give away.
 _RAW_FORMATS = {'.g722': 'g722'}
 # FFmpeg's names of containers whose duration is stored, not guessed.
-_TIMED = ('mov', 'matroska', 'flac')
+_TIMED = ('mov', 'matroska')
+# Bytes of a pipe that are looked at first.
+_HEAD = 4096
 _NOTHING = containers.Announced()
 
 
@@ -70,7 +72,7 @@ def decoding(
     AudioFileError: naming the file and the reason, here or on iteration.
   """
   name = name or os.fspath(source)
-  kind, announced = None, _NOTHING
+  kind, announced, watched = None, _NOTHING, None
   if isinstance(source, (str, os.PathLike)):
     path = pathlib.Path(source)
     source = str(path)
@@ -80,6 +82,10 @@ def decoding(
       kind = _raw_format(path, name)
       if kind is None:
         announced = containers.announced(path)
+  elif not hasattr(source, 'seek'):
+    with _errors(name):
+      source = watched = _Watched(source)
+    announced = watched.announced
   with _errors(name, announced):
     # Tags in another encoding than UTF-8 are no reason to refuse a file.
     container = av.open(source, format=kind, metadata_errors='replace')
@@ -88,7 +94,9 @@ def decoding(
       raise AudioFileError(f'{name}: the file holds no audio stream.')
     stream = container.streams.audio[0]
     announced = _known(announced, container, stream)
-    if announced.checksums:
+    if stream.codec_context is None:
+      raise AudioFileError(f'{name}: of a codec that is not known.')
+    if announced.checksums or stream.codec_context.name == 'flac':
       stream.codec_context.options = {'err_detect': 'crccheck+explode'}
     frames = container.decode(stream)
     with _errors(name, announced):
@@ -99,8 +107,42 @@ def decoding(
       checks.rate(rate)
       checks.channels(channels)
     seconds = container.duration and container.duration / av.time_base
-    blocks = _blocks(name, first, frames, rate, channels, announced, strict)
+    blocks = _blocks(
+        name, first, frames, rate, channels, announced, watched, strict
+    )
     yield Decoded(rate, channels, seconds, blocks)
+
+
+class _Watched:
+  """A pipe that FFmpeg reads, whose bytes are looked at on the way.
+
+  Attributes:
+    announced: what its beginning says.
+  """
+
+  def __init__(self, pipe: BinaryIO):
+    self._pipe = pipe
+    self._head = b''
+    while len(self._head) < _HEAD and (data := pipe.read(_HEAD)):
+      self._head += data
+    self.announced = containers.announced_at_the_beginning(self._head)
+    self._pages = containers.OggCheck() if self._head[:4] == b'OggS' else None
+    self._bytes = 0
+
+  def read(self, size: int) -> bytes:
+    data, self._head = self._head[:size], self._head[size:]
+    data = data or self._pipe.read(size)
+    self._bytes += len(data)
+    if self._pages is not None:
+      self._pages.feed(data)
+    return data
+
+  def held_against(self, announced):
+    """`announced` with what was wrong, once all was read."""
+    if self._pages is None:
+      return announced.held_against(self._bytes)
+    self._pages.finish()
+    return dataclasses.replace(announced, fault=self._pages.fault)
 
 
 def _raw_format(path, name):
@@ -117,15 +159,16 @@ def _raw_format(path, name):
 
 
 def _known(announced, container, stream):
-  """`announced`, and what FFmpeg tells of containers that hold a duration."""
-  if announced.seconds is None and stream.duration is not None:
-    if container.format.name.startswith(_TIMED):
-      seconds = float(stream.duration * stream.time_base)
-      return dataclasses.replace(announced, seconds=seconds)
-  return announced
+  """`announced`, or what FFmpeg tells of containers that hold a duration."""
+  if announced.seconds is not None or stream.duration is None:
+    return announced
+  if not container.format.name.startswith(_TIMED):
+    return announced
+  seconds = float(stream.duration * stream.time_base)
+  return dataclasses.replace(announced, seconds=seconds)
 
 
-def _blocks(name, first, frames, rate, channels, announced, strict):
+def _blocks(name, first, frames, rate, channels, announced, watched, strict):
   """Samples of decoded frames, none of which may be of another kind."""
   frame, samples = first, 0
   while frame is not None:
@@ -139,6 +182,8 @@ def _blocks(name, first, frames, rate, channels, announced, strict):
       block = _samples(frame)
       frame = next(frames, None)
     yield block
+  if watched is not None:
+    announced = watched.held_against(announced)
   lacking(name, announced.lacking(samples / rate), strict)
 
 
