@@ -62,8 +62,10 @@ class Announced:
 
   def lacking(self, seconds: float) -> str | None:
     """What is wrong with a file of which so much was decoded, or None."""
-    short = self.seconds is not None and seconds < self.seconds - self.tolerance
-    if not short and self.fault is None:
+    more = 0.0 if self.seconds is None else seconds - self.seconds
+    if self.exact and more > self.tolerance:
+      return f'it goes on after {self.seconds:.2f} s, where it should end'
+    if more >= -self.tolerance and self.fault is None:
       return None
     of = '' if self.seconds is None else f' of {self.seconds:.2f}'
     fault = '' if self.fault is None else f' ({self.fault})'
@@ -117,7 +119,9 @@ def headerless(path: str | os.PathLike) -> bool:
     raise ValueError('it begins as no audio does')
   if len(head) >= 16 and not head.translate(None, _TEXT):
     raise ValueError('it is text')
-  return _inspector(head[:12]) is None and not head.startswith(b'ID3')
+  # Any bytes may look like the beginning of a frame of mp3.
+  known = _inspector(head[:12]) not in (None, _mp3)
+  return not known and not head.startswith(b'ID3')
 
 
 def _inspector(head: bytes):
@@ -320,10 +324,11 @@ class OggCheck:
     self._at = 0
     self._following = {}
     self._open = set()
+    self._over = False
 
   def feed(self, data: bytes) -> None:
     """The next bytes."""
-    if self.fault is None:
+    if self.fault is None and not self._over:
       self._data += data
       start = 0
       while end := self._page(start):
@@ -333,20 +338,23 @@ class OggCheck:
 
   def finish(self) -> None:
     """Nothing follows."""
-    if self.fault is None and self._open:
+    if self.fault is not None or self._over:
+      return
+    if self._data:
+      self.fault = f'cut off within the page at byte {self._at}'
+    elif self._open:
       self.fault = 'its last page is missing'
-      if self._data:
-        self.fault = f'cut off within the page at byte {self._at}'
 
   def _page(self, start: int) -> int | None:
     """Checks the page there; where it ends, or None if it is not there yet."""
     head = self._data[start : start + 27]
     at = f'at byte {self._at + start}'
-    if not self._open and self._following and head[:4] != b'OggS':
-      return None  # A tag of another kind may follow the end.
     if not b'OggS'.startswith(head[:4]):
-      self.fault = f'damaged: no page {at}'
-    if len(head) < 27 or self.fault is not None:
+      if self._open or not self._following:
+        self.fault = f'damaged: no page {at}'
+      # A tag of another kind may follow the end.
+      self._over = True
+    if len(head) < 27 or self._over:
       return None
     body = start + 27 + head[26]
     end = body + sum(self._data[start + 27 : body])

@@ -52,12 +52,14 @@ def created(path: str | os.PathLike) -> Iterator[io.FileIO]:
     try:
       with _File(part, path) as file:
         yield file
-        with _naming(path):
+        with naming(path):
           # Network file systems tell of full disks on closing.
           os.close(os.dup(file.fileno()))
           part.replace(path)
     except BaseException:
-      part.unlink(missing_ok=True)
+      # What went wrong is told, not that this can't be removed either.
+      with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
       raise
 
 
@@ -108,16 +110,34 @@ def pcm16(
       sound.close()
 
 
+def check(name: str | os.PathLike, rate: int, channels: int) -> None:
+  """Refuses rates and channels that no audio has.
+
+  Raises:
+    ValueError: naming what is to be written.
+  """
+  try:
+    checks.rate(rate)
+    checks.channels(channels)
+  except ValueError as error:
+    raise ValueError(f'{name}: {error}.') from error
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+  """Errors of the system inside name `path`."""
+  try:
+    yield
+  except OSError as error:
+    raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
 def _kind(path, rate, channels, samples) -> str:
   """libsndfile's name of the container."""
   if path.suffix.lower() not in SUFFIXES:
     raise ValueError(f'{path}: expected {" or ".join(SUFFIXES)}.')
   kind = path.suffix[1:].upper()
-  try:
-    checks.rate(rate)
-    checks.channels(channels)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}.') from error
+  check(path, rate, channels)
   if kind == 'FLAC' and (
       channels > _MOST_FLAC_CHANNELS or rate > _HIGHEST_FLAC_RATE
   ):
@@ -136,7 +156,7 @@ class _File(io.FileIO):
 
   def __init__(self, part: pathlib.Path, path: pathlib.Path):
     self._path = path
-    with _naming(path):
+    with naming(path):
       super().__init__(part, 'x')
       # Tells other processes that it is being written. Some network file
       # systems know no locks; there, what was left stays.
@@ -147,7 +167,7 @@ class _File(io.FileIO):
     """All of it, or an error."""
     data = memoryview(data).cast('B')
     done = 0
-    with _naming(self._path):
+    with naming(self._path):
       while done < len(data):
         done += super().write(data[done:])
     return done
@@ -182,15 +202,6 @@ class _Kept:
       raise self._error
     if failed is not None:
       raise OSError(None, f'libsndfile: {failed}', str(path)) from failed
-
-
-@contextlib.contextmanager
-def _naming(path):
-  """Errors of the system inside name `path`."""
-  try:
-    yield
-  except OSError as error:
-    raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def _sweep(folder):

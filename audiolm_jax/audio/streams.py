@@ -223,15 +223,20 @@ def create(
   """
   name = os.fspath(path)
   if name == STANDARD_STREAM:
-    file = sys.stdout.buffer
+    name, file = 'standard output', sys.stdout.buffer
+    with _refused():
+      outputs.check(name, rate, channels)
     if not raw:
-      file.write(_wav_header(rate, channels))
-      file.flush()
-    yield Writer(_put_raw(file), 'standard output', channels)
+      with outputs.naming(name):
+        file.write(_wav_header(rate, channels))
+        file.flush()
+    yield Writer(_put_raw(file, name), name, channels)
     return
   with contextlib.ExitStack() as stack:
     if raw:
-      put = _put_raw(stack.enter_context(outputs.created(path)))
+      with _refused():
+        outputs.check(path, rate, channels)
+      put = _put_raw(stack.enter_context(outputs.created(path)), name)
     else:
       with _refused():
         append = stack.enter_context(
@@ -254,10 +259,11 @@ def _refused():
     raise files.AudioFileError(str(error)) from error
 
 
-def _put_raw(file: BinaryIO):
+def _put_raw(file: BinaryIO, name: str):
   def put(block):
-    file.write(block.astype('<i2').tobytes())
-    file.flush()
+    with outputs.naming(name):
+      file.write(block.astype('<i2').tobytes())
+      file.flush()
 
   return put
 

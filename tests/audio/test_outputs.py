@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from audiolm_jax.audio import files
+from audiolm_jax.audio import outputs
 from audiolm_jax.audio import streams
 
 RATE = 16000
@@ -113,6 +114,16 @@ def test_places_that_can_not_be_written_are_told(tmp_path, way):
       write(path, _noise())
 
 
+def test_what_can_not_be_removed_hides_no_error(tmp_path, monkeypatch):
+  def fails(self, missing_ok=False):
+    raise PermissionError(f'{self}')
+
+  monkeypatch.setattr(pathlib.Path, 'unlink', fails)
+  with pytest.raises(KeyError, match='what went wrong'):
+    with outputs.created(tmp_path / 'x'):
+      raise KeyError('what went wrong')
+
+
 def test_a_signal_takes_the_temporary_file_along(tmp_path):
   code = (
       'import sys, time; from audiolm_jax.audio import streams\n'
@@ -146,15 +157,39 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
   assert len(files.read(tmp_path / 'x.wav')[0]) == 4000
 
 
+@pytest.mark.parametrize('name', ['x.flac', 'x.wav', 'x.raw', '-'])
 @pytest.mark.parametrize(
     'rate, channels, reason',
-    [(1, 1, '1 Hz'), (0, 1, '0 Hz'), (RATE, 0, '0 channels'), (RATE, 9, '9')],
+    [(1, 1, '1 Hz'), (0, 1, '0 Hz'), (RATE, 0, '0 ch'), (RATE, 1025, '1025')],
 )
-def test_what_no_file_can_hold_is_refused(tmp_path, rate, channels, reason):
-  with pytest.raises(files.AudioFileError, match=f'x.flac: .*{reason}'):
-    with streams.create(tmp_path / 'x.flac', rate, channels):
+def test_rates_and_channels_that_no_audio_has_are_refused(
+    tmp_path, name, rate, channels, reason
+):
+  path = name if name == '-' else tmp_path / name
+  said = 'standard output' if name == '-' else path
+  with pytest.raises(files.AudioFileError, match=f'{said}: .*{reason}'):
+    with streams.create(path, rate, channels, raw=name == 'x.raw'):
       pass
   assert not os.listdir(tmp_path)
+
+
+def test_what_flac_can_not_hold_is_refused(tmp_path):
+  for rate, channels in ((RATE, 9), (700_000, 1)):
+    with pytest.raises(files.AudioFileError, match='x.flac: .*Write .wav'):
+      with streams.create(tmp_path / 'x.flac', rate, channels):
+        pass
+    files.write(tmp_path / 'x.wav', np.zeros((10, channels)), rate)
+    assert files.read(tmp_path / 'x.wav')[1] == rate
+
+
+def test_a_full_standard_output_is_told(monkeypatch):
+  with open('/dev/full', 'w') as full:
+    monkeypatch.setattr(sys, 'stdout', full)
+    with pytest.raises(OSError, match="No space .*'standard output'"):
+      with streams.create('-', RATE, 1):
+        pass
+    monkeypatch.undo()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,9 @@ def _maker(kind: str) -> Callable:
       must_fail = None
       if function is _truncated and shows != 'bare':
         must_fail = True
+      # The header of mp3 is a frame that may be lacking.
+      if function is _cut_out and shows != 'bare' and 'mp3' not in kind:
+        must_fail = True
       yield put(i, function.__name__.strip('_'), content, must_fail)
       i += 1
 
