@@ -39,20 +39,13 @@ def channels(value: Any) -> int:
   return int(value)
 
 
-def samples(
-    audio: Any, loudest: float = float('inf')
-) -> Float[np.ndarray, '...']:
+def floats(audio: Any) -> Float[np.ndarray, '...']:
   """Samples on the host, of any shape, as float32.
 
   Integers are refused: which one stands for full scale can only be guessed.
 
-  Args:
-    audio: floats of any precision, full scale at 1.
-    loudest: the largest magnitude that is taken, such as `LOUDEST`.
-
   Raises:
-    ValueError: for other types, and if a sample is not finite or too large;
-      it says which.
+    ValueError: for what is no array of floats.
   """
   audio = np.asarray(audio)
   if audio.dtype.kind in 'iub':
@@ -62,7 +55,23 @@ def samples(
     )
   if audio.dtype.kind in 'cOSUMm':
     raise ValueError(f'{audio.dtype} samples; expected floats')
-  audio = audio.astype(np.float32, copy=False)
+  return audio.astype(np.float32, copy=False)
+
+
+def samples(
+    audio: Any, loudest: float = float('inf')
+) -> Float[np.ndarray, '...']:
+  """`floats` that are finite.
+
+  Args:
+    audio: floats of any precision, full scale at 1.
+    loudest: the largest magnitude that is taken, such as `LOUDEST`.
+
+  Raises:
+    ValueError: for other types, and if a sample is not finite or too large;
+      it says which.
+  """
+  audio = floats(audio)
   bad = ~np.isfinite(audio)
   if bad.any():
     raise ValueError(

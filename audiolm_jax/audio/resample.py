@@ -4,16 +4,23 @@ from jaxtyping import Float
 import numpy as np
 import soxr
 
+from audiolm_jax.audio import checks
+
 _SILENCE_DB = -80.0
 
 
 def resample(
     audio: Float[np.ndarray, 'T C'], rate: int, target_rate: int
 ) -> Float[np.ndarray, 'U C']:
-  """Band-limited resampling (soxr, high quality); U = round(T ratio)."""
+  """Band-limited resampling (soxr, high quality); U = round(T ratio).
+
+  Raises:
+    ValueError: for integers.
+  """
+  audio = checks.floats(audio)
   if rate == target_rate or not len(audio):
-    return np.asarray(audio, np.float32)
-  return soxr.resample(np.asarray(audio, np.float32), rate, target_rate)
+    return audio
+  return soxr.resample(audio, rate, target_rate)
 
 
 def remix(

@@ -203,3 +203,12 @@ def test_integers_are_refused(tmp_path, audio):
   with pytest.raises(ValueError, match='x.wav: '):
     files.write(path, audio, RATE)
   assert not os.listdir(tmp_path)
+
+
+def test_only_channels_of_samples_are_written(tmp_path):
+  with pytest.raises(ValueError, match=r'x.wav: .*\(2, 3, 1\)'):
+    files.write(tmp_path / 'x.wav', np.zeros((2, 3, 1)), RATE)
+  files.write(tmp_path / 'x.wav', np.zeros(5), RATE)
+  files.write(tmp_path / 'y.wav', np.zeros((0, 2)), RATE)
+  assert files.read(tmp_path / 'x.wav')[0].shape == (5, 1)
+  assert files.read(tmp_path / 'y.wav')[0].shape == (0, 2)

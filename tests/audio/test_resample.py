@@ -26,6 +26,12 @@ def test_what_lies_above_the_new_band_is_removed():
   assert np.abs(out[800:-800]).max() < 1e-3
 
 
+def test_integers_are_not_resampled():
+  for rates in ((16000, 8000), (16000, 16000)):
+    with pytest.raises(ValueError, match='int16 samples'):
+      resample.resample(np.ones((100, 1), np.int16), *rates)
+
+
 def test_remix():
   stereo = np.float32([[1, 0], [0, 1]])
   np.testing.assert_array_equal(resample.remix(stereo, 1), [[0.5], [0.5]])
