@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 import pathlib
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from audiolm_jax import config
 from audiolm_jax.tokenizers import base
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import token_files
@@ -206,6 +208,55 @@ def test_what_was_done_is_let_go(name):
   if name == 'state':
     compiled = coder._encode_step, coder._decode_step
   assert [function._cache_size() for function in compiled] == [1, 1]
+
+
+@pytest.mark.xfail(strict=True, reason='damage F4')
+@pytest.mark.parametrize('name', ['state', 'reach', 'segments'])
+def test_samples_beyond_the_frames_are_refused(name, monkeypatch):
+  coder = _coder(name)
+  codes = np.zeros((1, 13, 3), np.int32)
+  block = token_files.Block(samples=2 * 13 * tiny.HOP, codes=codes)
+  if name == 'state':
+    step, calls = coder._decode_step, iter(range(20))
+
+    def bounded(*arguments):
+      next(calls)  # Ends, where decoding would not.
+      return step(*arguments)
+
+    monkeypatch.setitem(coder.__dict__, '_decode_step', bounded)
+  with pytest.raises(ValueError, match='416 samples take .* frames.* 13'):
+    coder.decode([block], lambda audio: None)
+  with pytest.raises(ValueError, match='16 samples take 1 frames.* 0'):
+    empty = token_files.Block(samples=tiny.HOP, codes=codes[:, :0])
+    coder.decode([empty], lambda audio: None)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F13')
+@pytest.mark.parametrize(
+    'field, values',
+    [
+        ('block_seconds', (-1, 0, math.nan, math.inf, 1e9, '5', None)),
+        ('overlap_seconds', (-1, 0, math.nan, math.inf, 1e9, '5')),
+        ('codebooks', (0, -1, 1.5, '2')),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(field, values):
+  for value in values:
+    with pytest.raises(config.ConfigError, match=field):
+      long.Settings(**{field: value})
+      pytest.fail(f'{field} = {value}')
+
+
+@pytest.mark.xfail(strict=True, reason='damage F13')
+def test_settings_that_would_do_nothing_are_refused():
+  for name, options, message in (
+      ('state', {'overlap_seconds': 0.1}, 'overlap_seconds = 0.1.*exact'),
+      ('reach', {'overlap_seconds': 0.1}, 'overlap_seconds = 0.1.*exact'),
+      ('state', {'codebooks': 4}, '4 codebooks'),
+      ('continuous', {'codebooks': 1}, 'continuous'),
+  ):
+    with pytest.raises(config.ConfigError, match=message):
+      long.Coder(*tiny.codec(name), long.Settings(**options))
 
 
 @pytest.mark.slow

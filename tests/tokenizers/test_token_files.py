@@ -1,15 +1,20 @@
 """Token files: what is written is read, and anything else is refused."""
 
 import dataclasses
+import functools
 import io
+import json
+import operator
 import os
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from audiolm_jax.tokenizers import base
 from audiolm_jax.tokenizers import token_files
+from tests.fuzz import token_streams
 
 DATES = base.Dates('CNN', 'time', 'RVQ', 'fixed', ('Rec',), (), ('speech',))
 
@@ -213,3 +218,85 @@ def test_a_pipe_gives_a_block_as_soon_as_it_is_written():
     more.set()
     assert not list(blocks)
   thread.join()
+
+
+@pytest.mark.xfail(strict=True, reason='damage F4')
+def test_samples_and_frames_of_blocks_agree():
+  header = _header()
+  with pytest.raises(ValueError, match='1920 samples take 6 frames.*3'):
+    _bytes(header, [_block(header, 3, 1920)])
+  with pytest.raises(ValueError, match='1 samples take 1 frames.*75'):
+    _bytes(header, [_block(header, 75, 1)])
+  fields, size = header.to_dict(), header.payload_bytes(3)
+  for samples in (961, 640, 1, 0, 1 << 62):
+    data = token_streams.forged(fields, [(3, samples, bytes(size))])
+    with pytest.raises(token_files.TokenFileError, match='samples take'):
+      _read(data)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F4b')
+def test_nothing_is_allocated_by_a_number_of_the_file():
+  """Numbers are held against the bytes that are there first."""
+  plain = _header().to_dict()
+  none = {
+      'slots': [{**slot, 'vocabulary': 1} for slot in plain['spec']['slots']]
+  }
+  bombs = [
+      token_streams.forged(
+          {**plain, 'spec': {**plain['spec'], **none}},
+          [(10**8, 32 * 10**9, b'')],
+      ),
+      token_streams.forged({**plain, 'rows': 10**9}),
+      token_streams.forged(plain, [(10**8, 32 * 10**9, b'')]),
+      token_streams.forged({**plain, 'rows': 1024}, [(10**5, 1, b'')]),
+  ]
+  for data in bombs:
+    tracemalloc.start()
+    with pytest.raises(token_files.TokenFileError):
+      _read(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 23
+
+
+_NONSENSE = [
+    ('rows', (0, -1, 1025, 1.0, '1', None, True, [])),
+    ('codebooks', (0, -1, 4, 1.0, '1', None, [])),
+    ('precision', ('float64', '', 1, None, [])),
+    ('samples', (-1, 1.5, 'x', 999, [])),
+    ('scales', (0, 1, None, 'yes')),
+    ('fingerprint', (1, None, [])),
+    ('tokenizer', (1, None, {})),
+    ('unknown', (1,)),
+    ('spec.sample_rate', (0, -1, 999, 10**7, 16000.0, '16000', None)),
+    ('spec.hop', (0, -1, 1.5, 1 << 40, 'x', None)),
+    ('spec.channels', (0, -1, 1025, 'x')),
+    ('spec.dimension', (0, 8, -1, 'x')),
+    ('spec.segment', ([1], [0, 0], [320, 640], 'x', [1, 2, 3], [320, -1])),
+    ('spec.slots', ([], None, 3, [1], {}, [{}])),
+    ('spec.latency', (-1, 'x', None)),
+    ('spec.causal', ('x', 1)),
+    ('spec.dates', (None, [], {})),
+    ('spec.slots.0.codebook', (-1, 'x', None, 1.0)),
+    ('spec.slots.0.vocabulary', (0, 1, -1, 1 << 40, 'x', 1.5)),
+    ('spec.slots.0.offset', (-0.5, 2, float('nan'), 'x')),
+    ('spec.slots.0.role', ('x', 1)),
+]
+
+
+@pytest.mark.xfail(strict=True, reason='damage F13')
+@pytest.mark.parametrize('key, values', _NONSENSE)
+def test_nonsense_in_headers_is_refused(key, values):
+  header = _header()
+  block = (1, 320, bytes(header.payload_bytes(1)))
+  *path, last = [int(k) if k.isdigit() else k for k in key.split('.')]
+  for value in values:
+    fields = json.loads(json.dumps(header.to_dict()))
+    group = functools.reduce(operator.getitem, path, fields)
+    group[last] = value
+    with pytest.raises(token_files.TokenFileError, match='header|samples'):
+      _read(token_streams.forged(fields, [block]))
+      pytest.fail(f'{key} = {value!r}')
+  for text in (b'[]', b'null', b'3', b'"x"', b'', b'{}', b'[' * 10**5, b'\xff'):
+    with pytest.raises(token_files.TokenFileError, match='header'):
+      _read(token_streams.forged(text))
