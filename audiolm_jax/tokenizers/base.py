@@ -3,13 +3,24 @@
 import abc
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax
 from jaxtyping import Array, Float, Int
 import numpy as np
 
+from audiolm_jax import config
+from audiolm_jax.audio import checks
+
 Variables = dict[str, Any]  # {'params': ..., 'state': ...}
+
+# Bounds of what files say.
+_Natural = Annotated[int, config.Range(min=0)]
+_Rate = Annotated[
+    int, config.Range(min=checks.LOWEST_RATE, max=checks.HIGHEST_RATE)
+]
+_Samples = Annotated[int, config.Range(min=1, max=1 << 20)]
+_Channels = Annotated[int, config.Range(min=1, max=checks.MOST_CHANNELS)]
 
 
 class Tokens(flax.struct.PyTreeNode):
@@ -46,11 +57,11 @@ class Slot:
     role: 'predict' if a decoder is to produce it, 'observe' if it is given.
   """
 
-  codebook: int
-  vocabulary: int
-  offset: float = 0.0
-  source: int = 0
-  channel: int = 0
+  codebook: _Natural
+  vocabulary: Annotated[int, config.Range(min=2, max=1 << 31)]
+  offset: Annotated[float, config.Range(min=0, max=1)] = 0.0
+  source: _Natural = 0
+  channel: _Natural = 0
   role: Literal['predict', 'observe'] = 'predict'
 
 
@@ -86,15 +97,24 @@ class Spec:
     dates: taxonomy, for cards and reports.
   """
 
-  sample_rate: int
-  hop: int
+  sample_rate: _Rate
+  hop: _Samples
   slots: tuple[Slot, ...]
   causal: bool
-  latency: int
+  latency: _Natural
   dates: Dates
-  dimension: int | None = None
-  channels: int = 1
-  segment: tuple[int, int] | None = None
+  dimension: _Samples | None = None
+  channels: _Channels = 1
+  segment: Annotated[tuple[int, int], config.Range(min=1)] | None = None
+
+  def __post_init__(self):
+    if self.segment is not None and (
+        len(self.segment) != 2 or self.segment[1] > self.segment[0]
+    ):
+      raise config.ConfigError(
+          f'segment = {self.segment}: expected (samples, samples between'
+          ' starts), the second at most the first'
+      )
 
   @property
   def frame_rate(self) -> float:
@@ -126,22 +146,29 @@ class Spec:
     rest = lengths - before * stride
     return before * -(-size // self.hop) + -(-rest // self.hop)
 
+  def samples(self, frames):
+    """The most samples that `frames` frames hold."""
+    if self.segment is None:
+      return frames * self.hop
+    size, stride = self.segment
+    each = -(-size // self.hop)
+    before = (frames > 0) * (-(-frames // each) - 1)
+    rest = (frames - before * each) * self.hop
+    return before * stride + np.minimum(rest, stride)
+
   def to_dict(self) -> dict[str, Any]:
     """Plain values, for JSON; `from_dict` inverts it."""
     return dataclasses.asdict(self)
 
   @classmethod
   def from_dict(cls, values: dict[str, Any]) -> 'Spec':
-    values = dict(values)
-    values['slots'] = tuple(Slot(**slot) for slot in values['slots'])
-    dates = {
-        key: tuple(v) if isinstance(v, list) else v
-        for key, v in values['dates'].items()
-    }
-    values['dates'] = Dates(**dates)
-    if values.get('segment') is not None:
-      values['segment'] = tuple(values['segment'])
-    return cls(**values)
+    """What `to_dict` gave, or a file says.
+
+    Raises:
+      config.ConfigError: for a missing or unknown key, a wrong type or a value
+        out of range; the message names the key.
+    """
+    return config.build(cls, values, 'spec')
 
 
 class Tokenizer(abc.ABC):
@@ -166,13 +193,24 @@ class Tokenizer(abc.ABC):
       lengths: Int[Array, 'B'],
       rng: Array | None = None,
   ) -> Tokens:
-    """Tokenises; frames past `spec.frames(lengths)` hold code 0 (latent 0)."""
+    """Tokenises; frames past `spec.frames(lengths)` hold code 0 (latent 0).
+
+    Raises:
+      ValueError: for what `inputs.audio` refuses. Under `jax.jit` values are
+        not known: samples that are not finite or not scaled pass.
+    """
 
   @abc.abstractmethod
   def decode(
       self, variables: Variables, tokens: Tokens
   ) -> tuple[Float[Array, 'B T C'], Int[Array, 'B']]:
-    """Audio [B, F * hop, C], zero past each row's length, and the lengths."""
+    """Audio [B, F * hop, C], zero past each row's length, and the lengths.
+
+    Raises:
+      ValueError: for what `inputs.tokens` refuses. Under `jax.jit` values are
+        not known: a code out of its vocabulary then sounds like another one, or
+        like NaN to the end.
+    """
 
   def code_vectors(self, variables: Variables) -> Float[Array, 'K V D'] | None:
     """The vectors that the codes of each slot stand for, if there are such."""

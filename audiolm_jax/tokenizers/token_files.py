@@ -20,12 +20,14 @@ import os
 import pathlib
 import struct
 import sys
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 import zlib
 
 from jaxtyping import Float, Int
 import numpy as np
 
+from audiolm_jax import config
+from audiolm_jax.audio import checks
 from audiolm_jax.tokenizers import base
 
 VERSION = 1
@@ -41,6 +43,9 @@ _END = struct.Struct('<cQQ')  # b'E', total frames, total samples
 _CRC = struct.Struct('<I')
 _LARGEST_HEADER = 1 << 22
 _LARGEST_BLOCK = 1 << 30  # bytes; damaged counts must not exhaust the memory
+_LONGEST_REASON = 300
+_READ = 1 << 20  # bytes at once, so that only what is there takes memory
+_MOST_SAMPLES = (1 << 31) - 1  # that `Tokens.lengths` can say
 _LATENTS = {'float16': '<f2', 'float32': '<f4'}
 
 
@@ -67,19 +72,20 @@ class Header:
   spec: base.Spec
   fingerprint: str
   tokenizer: str = ''
-  codebooks: int | None = None
-  rows: int = 1
+  codebooks: Annotated[int, config.Range(min=1)] | None = None
+  rows: Annotated[int, config.Range(min=1, max=checks.MOST_CHANNELS)] = 1
   scales: bool = False
   precision: Literal['float16', 'float32'] = 'float32'
-  samples: int | None = None
+  samples: Annotated[int, config.Range(min=0)] | None = None
 
   def __post_init__(self):
     if (self.codebooks is None) == (self.spec.dimension is None):
       raise ValueError('tokens are codes or latents: one of the two')
-    if not 0 < (self.codebooks or 1) <= max(len(self.spec.slots), 1):
-      raise ValueError(
-          f'{self.codebooks} codebooks of {len(self.spec.slots)} slots'
-      )
+    slots = len(self.spec.slots)
+    if self.codebooks is None and slots:
+      raise ValueError(f'continuous tokens, and {slots} slots of codes')
+    if self.codebooks is not None and not 0 < self.codebooks <= slots:
+      raise ValueError(f'{self.codebooks} codebooks of {slots} slots')
 
   def to_dict(self) -> dict[str, Any]:
     """Plain values, for JSON; `from_dict` inverts it."""
@@ -87,8 +93,13 @@ class Header:
 
   @classmethod
   def from_dict(cls, values: dict[str, Any]) -> 'Header':
-    spec = base.Spec.from_dict(values['spec'])
-    return cls(**{**values, 'spec': spec})
+    """What `to_dict` gave, or a file says.
+
+    Raises:
+      ValueError: for a missing or unknown key, a wrong type or a value out of
+        range; the message names the key.
+    """
+    return config.build(cls, values, 'header')
 
   @property
   def bits(self) -> tuple[int, ...]:
@@ -135,22 +146,30 @@ class Writer:
   Args:
     file: where to.
     header: what is to come.
+    name: of the file, for messages.
+
+  Raises:
+    ValueError: for a header with values out of their ranges.
+    TokenFileError: here and by the methods, if the file can't be written.
   """
 
-  def __init__(self, file: BinaryIO, header: Header):
+  def __init__(self, file: BinaryIO, header: Header, name: str = 'tokens'):
     self._file = file
     self._header = header
+    self._name = name
     self._crc = 0
     self.frames = self.samples = 0
-    text = json.dumps(header.to_dict()).encode()
+    values = header.to_dict()
+    Header.from_dict(values)  # What could not be read is not written.
+    text = json.dumps(values).encode()
     self._put(_HEAD.pack(_MAGIC, VERSION, len(text)) + text)
 
   def write(self, block: Block) -> None:
     """Appends a block and flushes it; one without frames is left out.
 
     Raises:
-      ValueError: for tokens that the header does not describe, or codes out of
-        their vocabularies.
+      ValueError: for tokens that the header does not describe, codes out of
+        their vocabularies, or more samples than the frames hold.
     """
     if not block.frames:
       if block.samples:
@@ -159,18 +178,26 @@ class Writer:
     payload = _pack(self._header, block)
     if len(payload) > _LARGEST_BLOCK:
       raise ValueError(f'{block.frames} frames are too many for one block')
+    frames, samples = self.frames + block.frames, self.samples + block.samples
+    check_frames(self._header.spec, frames, samples)
     self._put(_BLOCK.pack(b'B', block.frames, block.samples) + payload)
-    self.frames += block.frames
-    self.samples += block.samples
+    self.frames, self.samples = frames, samples
 
   def finish(self) -> None:
-    """Writes the end. Without it the file is refused as truncated."""
+    """Writes the end. Without it the file is refused as truncated.
+
+    Raises:
+      ValueError: if the samples would take fewer frames than there are, or are
+        not as many as the header says.
+    """
+    _check_totals(self._header, self.frames, self.samples)
     self._put(_END.pack(b'E', self.frames, self.samples))
 
   def _put(self, data: bytes) -> None:
     self._crc = zlib.crc32(data, self._crc)
-    self._file.write(data + _CRC.pack(self._crc))
-    self._file.flush()
+    with _writing(self._name):
+      self._file.write(data + _CRC.pack(self._crc))
+      self._file.flush()
 
 
 class Reader:
@@ -208,8 +235,10 @@ class Reader:
     self._check('header')
     try:
       self.header = Header.from_dict(json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
-      raise self._error(_HEAD.size, f'unreadable header ({error})') from error
+    except (ValueError, RecursionError) as error:
+      # A value of megabytes is no help.
+      reason = str(error)[:_LONGEST_REASON]
+      raise self._error(_HEAD.size, f'unreadable header ({reason})') from error
 
   def __iter__(self) -> Iterator[Block]:
     while True:
@@ -229,9 +258,11 @@ class Reader:
       self.frames += frames
       self.samples += samples
       try:
-        yield _unpack(self.header, payload, frames, samples)
+        check_frames(self.header.spec, self.frames, self.samples)
+        block = _unpack(self.header, payload, frames, samples)
       except ValueError as error:
         raise self._error(start, str(error)) from error
+      yield block
 
   def _end(self, start: int) -> None:
     data = b'E' + self._take(_END.size - 1, 'end')
@@ -243,6 +274,10 @@ class Reader:
           f'the end says {frames} frames and {samples} samples, the blocks'
           f' {self.frames} and {self.samples}',
       )
+    try:
+      _check_totals(self.header, frames, samples)
+    except ValueError as error:
+      raise self._error(start, str(error)) from error
     if self._file.read(1):
       raise self._error(self._at, 'something follows the end')
 
@@ -250,7 +285,12 @@ class Reader:
     """Exactly `size` bytes, waiting for them on a pipe."""
     pieces, missing = [], size
     while missing:
-      piece = self._file.read(missing)
+      try:
+        piece = self._file.read(min(missing, _READ))
+      except OSError as error:
+        raise TokenFileError(
+            f'{self._name}: cannot be read ({error}).'
+        ) from error
       if not piece:
         raise self._error(
             self._at + size - missing, f'truncated: it ends inside a {part}'
@@ -278,21 +318,33 @@ def create(path: str | os.PathLike, header: Header) -> Iterator[Writer]:
   """A `Writer` to a file, which appears when it is whole, or to stdout ('-').
 
   An exception inside leaves no file, and on stdout no end.
+
+  Raises:
+    TokenFileError: naming the file, if it can't be written.
   """
-  if os.fspath(path) == STANDARD_STREAM:
-    writer = Writer(sys.stdout.buffer, header)
+  name = os.fspath(path)
+  if name == STANDARD_STREAM:
+    writer = Writer(sys.stdout.buffer, header, 'standard output')
     yield writer
     writer.finish()
     return
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
+  if path.is_dir():  # As '' is.
+    raise TokenFileError(f'{name!r}: cannot be written (it is a folder).')
   temporary = path.with_name(f'.{os.getpid()}-{path.name}')
+  with _writing(name):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = temporary.open('wb')
   try:
-    with temporary.open('wb') as file:
-      writer = Writer(file, header)
+    try:
+      writer = Writer(file, header, name)
       yield writer
       writer.finish()
-    temporary.replace(path)
+    finally:
+      with _writing(name):
+        file.close()
+    with _writing(name):
+      temporary.replace(path)
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
@@ -325,6 +377,11 @@ def read(path: str | os.PathLike) -> tuple[Header, base.Tokens]:
   with opened(path) as reader:
     block = concatenate(reader.header, list(reader))
   header = reader.header
+  if block.samples > _MOST_SAMPLES:
+    raise TokenFileError(
+        f'{path}: {block.samples} samples are too many for one array; read it'
+        ' block by block.'
+    )
   return header, base.Tokens(
       lengths=np.full(header.rows, block.samples, np.int32),
       codes=block.codes,
@@ -372,6 +429,20 @@ def empty(header: Header) -> Block:
   return _unpack(header, b'', 0, 0)
 
 
+def check_frames(
+    spec: base.Spec, frames: int, samples: int, whole: bool = False
+) -> None:
+  """Raises ValueError if `samples` samples take more than `frames` frames.
+
+  Or fewer, if these are all of them (`whole`).
+  """
+  needed = spec.frames(samples)
+  if needed > frames or whole and needed != frames:
+    raise ValueError(
+        f'{samples} samples take {needed} frames, and there are {frames}'
+    )
+
+
 def code_bits(vocabulary: int) -> int:
   """ceil(log2 vocabulary): what one of so many values takes."""
   return (vocabulary - 1).bit_length()
@@ -401,6 +472,25 @@ def unpack(
   return codes
 
 
+def _check_totals(header: Header, frames: int, samples: int) -> None:
+  check_frames(header.spec, frames, samples, whole=True)
+  if header.samples not in (None, samples):
+    raise ValueError(
+        f'the header says {header.samples} samples, and there are {samples}'
+    )
+
+
+@contextlib.contextmanager
+def _writing(name: str) -> Iterator[None]:
+  """What goes wrong inside, with the file's name; a closed pipe is no fault."""
+  try:
+    yield
+  except BrokenPipeError:
+    raise
+  except OSError as error:
+    raise TokenFileError(f'{name}: cannot be written ({error}).') from error
+
+
 def _columns(bits):
   """For each bit of a frame: which slot's it is, and its place there."""
   slot = np.repeat(np.arange(len(bits)), bits)
@@ -414,12 +504,16 @@ def _pack(header: Header, block: Block) -> bytes:
   if header.codebooks is None:
     shape = (header.rows, block.frames, header.spec.dimension)
     latents = _shaped('latents', block.latents, shape)
+    with np.errstate(over='ignore'):
+      latents = latents.astype(_LATENTS[header.precision])
     if not np.isfinite(latents).all():
-      raise ValueError('latents are not finite')
-    parts.append(latents.astype(_LATENTS[header.precision]))
+      raise ValueError(f'latents are not finite in {header.precision}')
+    parts.append(latents)
   else:
     shape = (header.rows, block.frames, header.codebooks)
     codes = _shaped('codes', block.codes, shape)
+    if not np.issubdtype(codes.dtype, np.integer):
+      raise ValueError(f'codes of type {codes.dtype}: expected integers')
     sizes = np.asarray(header.spec.vocabularies[: header.codebooks])
     if (codes < 0).any() or (codes >= sizes).any():
       raise ValueError('codes out of their vocabularies')
@@ -427,7 +521,10 @@ def _pack(header: Header, block: Block) -> bytes:
     parts.append(pack(flat, header.bits))
   if header.scales:
     shape = (header.rows, block.frames)
-    parts.append(_shaped('scales', block.scales, shape).astype('<f4'))
+    scales = _shaped('scales', block.scales, shape).astype('<f4')
+    if not np.isfinite(scales).all():
+      raise ValueError('scales are not finite')
+    parts.append(scales)
   elif block.scales is not None:
     raise ValueError('the header says that there are no scales')
   return b''.join(p if isinstance(p, bytes) else p.tobytes() for p in parts)
@@ -440,6 +537,8 @@ def _unpack(header, payload, frames, samples) -> Block:
   if header.codebooks is None:
     latents = np.frombuffer(body, _LATENTS[header.precision])
     latents = latents.astype(np.float32)
+    if not np.isfinite(latents).all():
+      raise ValueError('latents are not finite')
     arrays['latents'] = latents.reshape(rows, frames, header.spec.dimension)
   else:
     codes = unpack(body, rows * frames, header.bits)
@@ -450,6 +549,8 @@ def _unpack(header, payload, frames, samples) -> Block:
     arrays['codes'] = codes.reshape(rows, frames, header.codebooks)
   if header.scales:
     found = np.frombuffer(payload[len(body) :], '<f4')
+    if not np.isfinite(found).all():
+      raise ValueError('scales are not finite')
     arrays['scales'] = found.reshape(rows, frames).astype(np.float32)
   return Block(samples=samples, **arrays)
 
