@@ -13,6 +13,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.audio import streams
 from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import transcoding
 
@@ -52,22 +53,20 @@ class BoundTokenizer:
     """Tokens of audio at `spec.sample_rate`, as numpy arrays.
 
     Args:
-      audio: [B, T, C], or one mono clip [T].
+      audio: [B, T, C], or one mono clip [T]; floats in [-1, 1].
       lengths: samples of each row; default all of T.
 
     Raises:
-      ValueError: for another shape or a wrong number of channels.
+      ValueError: for what `inputs.audio` refuses: another shape or type, NaN,
+        samples far beyond full scale, impossible lengths.
     """
-    audio = np.asarray(audio, np.float32)
+    audio = np.asarray(audio)
     if audio.ndim == 1:
       audio = audio[None, :, None]
-    if audio.ndim != 3 or audio.shape[2] != self.spec.channels:
-      raise ValueError(
-          f'audio has shape {audio.shape}; expected [B, T,'
-          f' {self.spec.channels}] or, for one mono clip, [T]'
-      )
     if lengths is None:
-      lengths = np.full(audio.shape[0], audio.shape[1])
+      lengths = np.full(audio.shape[:1], audio.shape[1])
+    inputs.audio(self.spec, audio, lengths)
+    audio = audio.astype(np.float32, copy=False)
     frames = int(self.spec.frames(audio.shape[1]))
     missing = padded_frames(frames) * self.spec.hop - audio.shape[1]
     audio = np.pad(audio, ((0, 0), (0, missing), (0, 0)))
@@ -78,17 +77,22 @@ class BoundTokenizer:
   def decode(
       self, tokens: base.Tokens
   ) -> tuple[Float[np.ndarray, 'B T C'], Int[np.ndarray, 'B']]:
-    """Audio [B, F hop, C], zero past each row's length, and the lengths."""
-    (frames,) = {
-        x.shape[1] for x in (tokens.codes, tokens.latents) if x is not None
-    }
+    """Audio [B, F hop, C], zero past each row's length, and the lengths.
+
+    Raises:
+      ValueError: for what `inputs.tokens` refuses: codes out of their
+        vocabularies, latents that are not finite, another shape or type,
+        lengths that take more frames than there are.
+    """
+    tokens = base.numpy_tokens(tokens)
+    inputs.tokens(self.spec, tokens)
+    given = tokens.latents if tokens.codes is None else tokens.codes
+    frames = given.shape[1]
     missing = padded_frames(frames) - frames
     padded = jax.tree.map(
         lambda x: x
         if x.ndim == 1
-        else np.pad(
-            np.asarray(x), ((0, 0), (0, missing), *[(0, 0)] * (x.ndim - 2))
-        ),
+        else np.pad(x, ((0, 0), (0, missing), *[(0, 0)] * (x.ndim - 2))),
         tokens,
     )
     audio, lengths = self._decode(self.variables, padded)

@@ -12,6 +12,7 @@ from audiolm_jax import config
 from audiolm_jax import streaming
 from audiolm_jax.tokenizers import base
 from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import parts
 from audiolm_jax.tokenizers import segments
 from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
@@ -156,6 +157,7 @@ class Codec(base.Tokenizer):
       rng: Array | None = None,
   ) -> base.Tokens:
     """As the seam has it; without `rng` nothing is random."""
+    inputs.audio(self.spec, audio, lengths)
     if self.segment is not None:
       return self.segment.encode(self, variables, audio, lengths, rng)
     found = self.quantise(variables, audio, lengths, rng=rng)
@@ -200,6 +202,7 @@ class Codec(base.Tokenizer):
 
     `bottleneck.prefixes()` says how many may be left.
     """
+    inputs.tokens(self.spec, tokens)
     if self.segment is not None:
       return self.segment.decode(self, variables, tokens)
     latents = self.dequantise(variables, tokens)
@@ -208,7 +211,7 @@ class Codec(base.Tokenizer):
   def dequantise(
       self, variables: base.Variables, tokens: base.Tokens
   ) -> Float[Array, 'B F D']:
-    """What the decoder sees of tokens."""
+    """What the decoder sees of tokens, whose values are not checked here."""
     given = tokens.latents if tokens.codes is None else tokens.codes
     return self.bottleneck.dequantise(self._bottleneck(variables), given)
 
@@ -275,8 +278,18 @@ class Codec(base.Tokenizer):
     """Tokens of the next T samples, a multiple of hop: (tokens, mask, state).
 
     Tokens are codes [B, F, K] or latents [B, F, E]. A token frame of which any
-    sample is valid is valid.
+    sample is valid is valid. What the audio holds is checked by who cuts it
+    (`long.Coder` does).
+
+    Raises:
+      ValueError: for another shape than [B, n hop, C], and integers.
     """
+    inputs.kind(self.spec, audio)
+    if audio.shape[1] % self.hop:
+      raise ValueError(
+          f'a step of {audio.shape[1]} samples: expected a multiple of'
+          f' {self.hop}'
+      )
     audio, mask = self._framed(audio, mask)
     latents, mask, state = self.encoder.layer.apply(
         {'params': variables['params']['encoder']},
@@ -304,7 +317,11 @@ class Codec(base.Tokenizer):
       mask: valid frames. Masked ones after the last flush what is still to
         sound.
       state: from the step before.
+
+    Raises:
+      ValueError: for tokens that mean nothing, as `inputs.values` has it.
     """
+    inputs.values(self.spec, tokens, mask)
     latents = self.bottleneck.dequantise(self._bottleneck(variables), tokens)
     return self.decoder.layer.apply(
         {'params': variables['params']['decoder']},

@@ -21,17 +21,22 @@ from collections.abc import Callable, Iterable
 import dataclasses
 import functools
 import math
-
 import jax
 from jaxtyping import Float
 import numpy as np
 
+from audiolm_jax import config
 from audiolm_jax.streaming import base as streaming
 from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import token_files
 from audiolm_jax.tokenizers import windows
 
 Audio = Float[np.ndarray, 'R T C']
+
+
+# Blocks are held in memory, and networks take some hundred times as much.
+_MOST_SECONDS = 3600
 
 
 class LongFileError(ValueError):
@@ -47,12 +52,33 @@ class Settings:
       take.
     overlap_seconds: where there is no exact way, how much neighbouring windows
       share; None to refuse.
-    codebooks: how many slots of each frame to keep, the first; None for all.
+    codebooks: how many slots of each frame to keep, the first, in encoding and
+      in decoding; None for all.
+
+  Raises:
+    config.ConfigError: for values that mean nothing.
   """
 
   block_seconds: float = 5.0
   overlap_seconds: float | None = None
   codebooks: int | None = None
+
+  def __post_init__(self):
+    for name in ('block_seconds', 'overlap_seconds'):
+      value = getattr(self, name)
+      if value is None and name == 'overlap_seconds':
+        continue
+      number = isinstance(value, (int, float)) and not isinstance(value, bool)
+      if not number or not 0 < value <= _MOST_SECONDS:
+        raise config.ConfigError(
+            f'{name} = {value!r}: expected more than 0 and at most'
+            f' {_MOST_SECONDS} seconds'
+        )
+    codebooks = self.codebooks
+    if codebooks is not None and (type(codebooks) is not int or codebooks < 1):
+      raise config.ConfigError(
+          f'codebooks = {codebooks!r}: expected a number of at least 1'
+      )
 
 
 DEFAULT = Settings()
@@ -117,6 +143,9 @@ class Coder:
     tokenizer: a `codec.Codec`, or what has its networks and steps.
     variables: of it, unboxed.
     settings: see there.
+
+  Raises:
+    config.ConfigError: for settings that the tokenizer has no use for.
   """
 
   def __init__(
@@ -128,6 +157,23 @@ class Coder:
     self.tokenizer = tokenizer
     self.variables = variables
     self.settings = settings
+    codebooks, spec = settings.codebooks, tokenizer.spec
+    if codebooks is not None:
+      if not spec.slots:
+        raise config.ConfigError(
+            f'codebooks = {codebooks}: the tokens are continuous'
+        )
+      if codebooks not in tokenizer.bottleneck.prefixes():
+        raise config.ConfigError(
+            f'{codebooks} codebooks: expected one of'
+            f' {tokenizer.bottleneck.prefixes()}'
+        )
+    if settings.overlap_seconds is not None and self._exact:
+      raise config.ConfigError(
+          f'overlap_seconds = {settings.overlap_seconds}: this tokenizer goes'
+          ' block by block exactly, and windows overlap by what that takes.'
+          ' Leave it out'
+      )
     self._encode = jax.jit(tokenizer.encode)
     self._decode = jax.jit(tokenizer.decode)
 
@@ -138,6 +184,15 @@ class Coder:
   @functools.cached_property
   def _decode_step(self):
     return jax.jit(self.tokenizer.decode_step, donate_argnums=3)
+
+  @property
+  def _exact(self) -> bool:
+    """Whether there is an exact way to encode and to decode."""
+    tokenizer = self.tokenizer
+    if tokenizer.least_step is not None or tokenizer.spec.segment is not None:
+      return True
+    reaches = map(self._far_reach, ('encoder', 'decoder'))
+    return None not in reaches
 
   @property
   def block(self) -> int:
@@ -164,8 +219,9 @@ class Coder:
 
     Raises:
       LongFileError: if there is no exact way and no `overlap_seconds`.
+      ValueError: for blocks that are no audio (see `inputs.audio`).
     """
-    pieces = ({'audio': x} for x in audio)
+    pieces = ({'audio': x} for x in self._checked(audio))
     if self.tokenizer.least_step is not None:
       return self._encode_steps(pieces, write)
     return self._encode_windows(pieces, write, self._plan('encoder'))
@@ -184,11 +240,24 @@ class Coder:
 
     Raises:
       LongFileError: if there is no exact way and no `overlap_seconds`.
+      ValueError: for tokens that are not this tokenizer's (see `inputs.values`),
+        and if the samples take more than the frames that came.
     """
-    counter = _Counter(blocks)
+    counter = _Counter(blocks, self.tokenizer.spec, self.settings.codebooks)
     if self.tokenizer.least_step is not None:
       return self._decode_steps(counter, write)
     return self._decode_windows(counter, write, self._plan('decoder'))
+
+  def _checked(self, audio):
+    done = 0
+    for block in audio:
+      try:
+        lengths = np.full(len(block), np.shape(block)[1])
+        inputs.audio(self.tokenizer.spec, block, lengths)
+      except ValueError as error:
+        raise ValueError(f'after {done} samples: {error}') from error
+      done += block.shape[1]
+      yield block
 
   @property
   def _latents(self) -> int:
@@ -237,7 +306,10 @@ class Coder:
 
     for piece in windows.fixed(counter.pieces(), self.block):
       step(piece)
-    while made < counter.samples:
+    before = None
+    # Until nothing is left of what lags behind.
+    while made < counter.samples and made != before:
+      before = made
       step(windows.cut(piece, 0, 0))
     return Report(made, counter.frames)
 
@@ -256,11 +328,9 @@ class Coder:
           frames=-(-size // spec.hop),
           tail=size - stride,
       )
-    # A stretch far from the start, where edges come in.
-    start, stop = 1 << 24, (1 << 24) + self.block
-    reached = self._reach(name, start, stop)
-    if reached is not None:
-      left, right = max(start - reached[0], 0), max(reached[1] - stop, 0)
+    reach = self._far_reach(name)
+    if reach is not None:
+      left, right = reach
       return _Plan(self._new(left + right), left, right, spec.hop, 1)
     seconds = self.settings.overlap_seconds
     if seconds is None:
@@ -276,6 +346,15 @@ class Coder:
   def _new(self, shared: int) -> int:
     """Frames of a block, so that at most half of a window is done twice."""
     return -(-max(self.block, shared) // self.block) * self.block
+
+  def _far_reach(self, name) -> tuple[int, int] | None:
+    """Frames before and after a block that it depends on; None if unbounded."""
+    # A stretch far from the start, where edges come in.
+    start, stop = 1 << 24, (1 << 24) + self.block
+    reached = self._reach(name, start, stop)
+    if reached is None:
+      return None
+    return max(start - reached[0], 0), max(reached[1] - stop, 0)
 
   def _reach(self, name, start, stop) -> tuple[int, int] | None:
     """The frames that those of [start, stop), or their audio, depend on."""
@@ -382,15 +461,31 @@ class _Emitter:
 class _Counter:
   """Blocks as pieces, with what they amount to so far."""
 
-  def __init__(self, blocks: Iterable[token_files.Block]):
+  def __init__(self, blocks: Iterable[token_files.Block], spec, codebooks):
     self._blocks = blocks
+    self._spec = spec
+    self._codebooks = codebooks
     self.frames = self.samples = 0
 
   def pieces(self):
+    """The blocks; at the end all samples are held against all frames."""
     for block in self._blocks:
+      piece = _token_piece(block.codes, block.latents, block.scales)
+      if 'codes' in piece:
+        piece['codes'] = piece['codes'][..., : self._codebooks]
+      for name in ('codes', 'latents'):
+        if name in piece:
+          self._check(piece[name])
       self.frames += block.frames
       self.samples += block.samples
-      yield _token_piece(block.codes, block.latents, block.scales)
+      yield piece
+    token_files.check_frames(self._spec, self.frames, self.samples)
+
+  def _check(self, values):
+    try:
+      inputs.values(self._spec, values, np.ones(values.shape[:2], bool))
+    except ValueError as error:
+      raise ValueError(f'after {self.frames} frames: {error}') from error
 
 
 def _token_piece(codes, latents, scales) -> windows.Piece:

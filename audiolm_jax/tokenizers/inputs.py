@@ -1,0 +1,171 @@
+"""Audio and tokens from outside, held against what a tokenizer takes.
+
+For the methods that people call. Shapes and types are always checked; values
+only of arrays that are there: while `jax.jit` traces there are none, and a code
+out of range then sounds like another one or like NaN. Who compiles `encode` or
+`decode` and does not know where the arrays are from calls these first.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+
+from audiolm_jax.audio import checks
+from audiolm_jax.tokenizers import base
+
+
+def audio(
+    spec: base.Spec,
+    samples: Float[Array, 'B T C'],
+    lengths: Int[Array, 'B'],
+) -> None:
+  """Refuses audio that is no audio; past the rows' lengths anything may stand.
+
+  Raises:
+    ValueError: for another shape, integers, lengths that are negative or beyond
+      T, samples that are not finite or far beyond full scale; it names the row
+      and the sample.
+  """
+  kind(spec, samples)
+  shape = np.shape(samples)
+  lengths, found = _lengths(lengths, shape[0]), known(samples)
+  if lengths is None:
+    return
+  for row in np.flatnonzero(lengths > shape[1]):
+    raise ValueError(
+        f'lengths[{row}] = {lengths[row]}, and the audio has {shape[1]} samples'
+    )
+  if found is not None:
+    valid = np.arange(shape[1]) < lengths[:, None]
+    checks.samples(np.where(valid[..., None], found, 0), checks.LOUDEST)
+
+
+def kind(spec: base.Spec, samples: Float[Array, 'B T C']) -> None:
+  """The part of `audio` that is known of traced arrays too: shape and type."""
+  shape = np.shape(samples)
+  if len(shape) != 3 or shape[2] != spec.channels:
+    raise ValueError(
+        f'audio has shape {shape}; expected [B, T, {spec.channels}]'
+    )
+  checks.samples(np.zeros(0, samples.dtype))
+
+
+def tokens(spec: base.Spec, given: base.Tokens) -> None:
+  """Refuses tokens that `spec` does not describe.
+
+  Past the frames that a row's length takes, anything may stand.
+
+  Raises:
+    ValueError: for codes where there should be latents or the other way round,
+      another shape or type, lengths that are negative or beyond the frames,
+      and values as `values` has it.
+  """
+  name = 'codes' if spec.slots else 'latents'
+  found, other = given.codes, given.latents
+  if not spec.slots:
+    found, other = other, found
+  if found is None or other is not None:
+    raise ValueError(f'this tokenizer takes {name}, and nothing beside them')
+  if given.durations is not None:
+    raise ValueError('durations: all tokens of this tokenizer last one frame')
+  if given.scales is not None and spec.segment is None:
+    raise ValueError('scales: this tokenizer has no segments with gains')
+  rows, frames = np.shape(found)[:2]
+  if given.scales is not None and np.shape(given.scales) != (rows, frames):
+    raise ValueError(
+        f'scales have shape {np.shape(given.scales)}; expected'
+        f' {(rows, frames)}, one for each frame'
+    )
+  lengths = _lengths(given.lengths, rows)
+  if lengths is None:
+    values(spec, found, None)
+    return
+  needed = spec.frames(lengths)
+  for row in np.flatnonzero(needed > frames):
+    raise ValueError(
+        f'lengths[{row}] = {lengths[row]} samples take {needed[row]} frames,'
+        f' and there are {frames}'
+    )
+  valid = np.arange(frames) < needed[:, None]
+  values(spec, found, valid)
+  scales = known(given.scales)
+  if scales is not None and not np.isfinite(scales[valid]).all():
+    raise ValueError('scales are not finite')
+
+
+def values(
+    spec: base.Spec, given: Array, valid: Bool[Array, 'B F'] | None
+) -> None:
+  """Refuses codes [B, F, k] or latents [B, F, D] that mean nothing.
+
+  Args:
+    spec: of the tokenizer.
+    given: codes of the first slots, or latents.
+    valid: the frames that count; None if that is not known, as while tracing.
+
+  Raises:
+    ValueError: for another shape or type; for a code out of its vocabulary or
+      a latent that is not finite, naming row, frame, slot and value.
+  """
+  shape, dtype = np.shape(given), given.dtype
+  wanted = jnp.integer if spec.slots else jnp.floating
+  if not jnp.issubdtype(dtype, wanted):
+    kind = 'integer codes' if spec.slots else 'floating-point latents'
+    raise ValueError(f'tokens of type {dtype}: this tokenizer takes {kind}')
+  width = len(spec.slots) or spec.dimension
+  fits = len(shape) == 3 and (
+      0 < shape[2] <= width if spec.slots else shape[2] == width
+  )
+  if not fits:
+    most = 'at most ' if spec.slots else ''
+    raise ValueError(
+        f'tokens have shape {shape}; expected [B, F, {most}{width}]'
+    )
+  found, valid = known(given), known(valid)
+  if found is None or valid is None:
+    return
+  if not spec.slots:
+    wrong = ~np.isfinite(found)
+  else:
+    sizes = np.asarray(spec.vocabularies[: shape[2]])
+    # Mostly nothing is wrong, which two passes tell.
+    if not found.size or (found.min() >= 0 and (found < sizes).all()):
+      return
+    wrong = (found < 0) | (found >= sizes)
+  for row, frame, slot in np.argwhere(wrong & valid[..., None]):
+    value = found[row, frame, slot]
+    if spec.slots:
+      raise ValueError(
+          f'slot {slot} of frame {frame} of row {row} holds code {value}, and'
+          f' its vocabulary is {sizes[slot]}'
+      )
+    raise ValueError(f'latent {slot} of frame {frame} of row {row} is {value}')
+
+
+def known(x: Any) -> np.ndarray | None:
+  """An array on the host; None if it is traced, or lies on other hosts too."""
+  if x is None or isinstance(x, jax.core.Tracer):
+    return None
+  if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    return None
+  return np.asarray(x)
+
+
+def _lengths(lengths, rows: int) -> np.ndarray | None:
+  """The same if they are one natural number a row; None if not known."""
+  if np.shape(lengths) != (rows,):
+    raise ValueError(
+        f'lengths have shape {np.shape(lengths)}; expected ({rows},), samples'
+        ' of each row'
+    )
+  found = known(lengths)
+  if found is None:
+    return None
+  if not np.issubdtype(found.dtype, np.integer):
+    raise ValueError(f'lengths of type {found.dtype}: expected integers')
+  for row in np.flatnonzero(found < 0):
+    raise ValueError(f'lengths[{row}] = {found[row]}: expected >= 0')
+  return found
