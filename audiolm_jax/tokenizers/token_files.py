@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import pathlib
 import struct
 import sys
 from typing import Annotated, Any, BinaryIO, Literal
@@ -28,6 +27,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.audio import checks
+from audiolm_jax.audio import outputs
 from audiolm_jax.tokenizers import base
 
 VERSION = 1
@@ -146,17 +146,14 @@ class Writer:
   Args:
     file: where to.
     header: what is to come.
-    name: of the file, for messages.
 
   Raises:
     ValueError: for a header with values out of their ranges.
-    TokenFileError: here and by the methods, if the file can't be written.
   """
 
-  def __init__(self, file: BinaryIO, header: Header, name: str = 'tokens'):
+  def __init__(self, file: BinaryIO, header: Header):
     self._file = file
     self._header = header
-    self._name = name
     self._crc = 0
     self.frames = self.samples = 0
     values = header.to_dict()
@@ -195,9 +192,8 @@ class Writer:
 
   def _put(self, data: bytes) -> None:
     self._crc = zlib.crc32(data, self._crc)
-    with _writing(self._name):
-      self._file.write(data + _CRC.pack(self._crc))
-      self._file.flush()
+    self._file.write(data + _CRC.pack(self._crc))
+    self._file.flush()
 
 
 class Reader:
@@ -320,34 +316,17 @@ def create(path: str | os.PathLike, header: Header) -> Iterator[Writer]:
   An exception inside leaves no file, and on stdout no end.
 
   Raises:
-    TokenFileError: naming the file, if it can't be written.
+    OSError: naming the file, if it can't be written.
   """
-  name = os.fspath(path)
-  if name == STANDARD_STREAM:
-    writer = Writer(sys.stdout.buffer, header, 'standard output')
+  if os.fspath(path) == STANDARD_STREAM:
+    writer = Writer(sys.stdout.buffer, header)
     yield writer
     writer.finish()
     return
-  path = pathlib.Path(path)
-  if path.is_dir():  # As '' is.
-    raise TokenFileError(f'{name!r}: cannot be written (it is a folder).')
-  temporary = path.with_name(f'.{os.getpid()}-{path.name}')
-  with _writing(name):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = temporary.open('wb')
-  try:
-    try:
-      writer = Writer(file, header, name)
-      yield writer
-      writer.finish()
-    finally:
-      with _writing(name):
-        file.close()
-    with _writing(name):
-      temporary.replace(path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
+  with outputs.created(path) as file:
+    writer = Writer(file, header)
+    yield writer
+    writer.finish()
 
 
 @contextlib.contextmanager
@@ -478,17 +457,6 @@ def _check_totals(header: Header, frames: int, samples: int) -> None:
     raise ValueError(
         f'the header says {header.samples} samples, and there are {samples}'
     )
-
-
-@contextlib.contextmanager
-def _writing(name: str) -> Iterator[None]:
-  """What goes wrong inside, with the file's name; a closed pipe is no fault."""
-  try:
-    yield
-  except BrokenPipeError:
-    raise
-  except OSError as error:
-    raise TokenFileError(f'{name}: cannot be written ({error}).') from error
 
 
 def _columns(bits):

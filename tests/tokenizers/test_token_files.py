@@ -303,20 +303,13 @@ def test_what_can_not_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   (tmp_path / 'folder').mkdir()
   for path, reason in (
-      ('', "'': cannot be written .it is a folder"),
-      (tmp_path / 'folder', 'folder.: cannot be written .it is a folder'),
-      (
-          tmp_path / 'file/x.tokens',
-          'x.tokens: cannot be written .*File exists: .*file',
-      ),
-      ('/proc/x.tokens', '/proc/x.tokens: cannot be written .*No such file'),
+      (tmp_path / 'folder', "Is a directory: .*folder'"),
+      (tmp_path / 'file/x.tokens', "File exists: .*file'"),
+      ('/proc/x.tokens', "No such file.*'/proc/x.tokens'"),
   ):
-    with pytest.raises(token_files.TokenFileError, match=reason):
+    with pytest.raises(OSError, match=reason):
       with token_files.create(path, _header()):
         pytest.fail('opened')
-  with open('/dev/full', 'wb', buffering=0) as full:
-    with pytest.raises(token_files.TokenFileError, match='x: .*No space left'):
-      token_files.Writer(full, _header(), 'x')
   assert sorted(os.listdir(tmp_path)) == ['file', 'folder']
 
 
