@@ -18,9 +18,12 @@ again, it goes on where it was, and run by several processes (--shard=0/4 ...
 
 import argparse
 from collections.abc import Iterator
+import dataclasses
 import functools
+import math
 import os
 import pathlib
+import re
 import sys
 import time
 
@@ -42,19 +45,22 @@ def encode(options) -> int:
   from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
   from audiolm_jax.tokenizers import transcoding  # pylint: disable=g-import-not-at-top
 
+  _check(options)
+  raw = None
+  if options.raw_rate is not None:
+    raw = streams.Raw(options.raw_rate, options.raw_channels or 1)
+  settings = _settings(options)
   tokenizer = _load(options.tokenizer)
   codebooks = transcoding.choose_codebooks(
       tokenizer.tokenizer, kbps=options.kbps, codebooks=options.codebooks
   )
-  raw = None
-  if options.raw_rate:
-    raw = streams.Raw(options.raw_rate, options.raw_channels)
+  settings = dataclasses.replace(settings, codebooks=codebooks)
 
   def one(path_in, path_out):
     return tokenizer.encode_long(
         path_in,
         path_out,
-        _settings(options, codebooks),
+        settings,
         each_channel=options.channels == 'each',
         raw=raw,
         name=str(options.tokenizer),
@@ -65,18 +71,20 @@ def encode(options) -> int:
 
 def decode(options) -> int:
   """Tokens -> audio."""
+  _check(options)
+  settings = _settings(options)
   tokenizer = _load(options.tokenizer)
 
   def one(path_in, path_out):
     return tokenizer.decode_long(
         path_in,
         path_out,
-        _settings(options),
+        settings,
         force=options.force,
         raw=options.raw,
     )
 
-  return _run(options, tokenizer, one, pathlib.Path.exists)
+  return _run(options, tokenizer, one, pathlib.Path.is_file)
 
 
 def corpus(options) -> int:
@@ -110,15 +118,68 @@ def _load(directory):
   return loading.load_codec(directory)
 
 
-def _settings(options, codebooks=None):
+def _check(options) -> None:
+  """Refuses files and options that do not go together."""
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
+
+  given, made = options.input, options.output
+  folder, suffix = _is_folder(given), pathlib.Path(made).suffix.lower()
+  same = given != _PIPE and os.path.exists(given) and os.path.exists(made)
+  faults = [
+      ('input and output need names', not given or not made),
+      ('a folder becomes a folder, not a pipe', folder and made == _PIPE),
+      (
+          f'{made} is both input and output',
+          same and not folder and os.path.samefile(given, made),
+      ),
+  ]
+  if options.function is encode:
+    raw = options.raw_rate is not None
+    faults += [
+        (
+            f'{made}: tokens in a file that is named as audio',
+            suffix in files.SUFFIXES and not folder,
+        ),
+        (
+            '--raw_channels says how --raw_rate is meant: give both',
+            options.raw_channels is not None and not raw,
+        ),
+        ('--raw_rate is for one file or a pipe', raw and folder),
+        (
+            f'{given} says its own rate: leave --raw_rate out',
+            raw and pathlib.Path(given).suffix.lower() in files.SUFFIXES,
+        ),
+    ]
+  else:
+    faults += [
+        ('--raw is for one file or a pipe', options.raw and folder),
+        (
+            f'--raw writes no header, which {made} must have',
+            options.raw and suffix in files.SUFFIXES,
+        ),
+        (
+            '--format is for folders; a file is named by its suffix',
+            options.format is not None and not folder,
+        ),
+    ]
+  for reason, holds in faults:
+    if holds:
+      raise config.ConfigError(f'{reason}.')
+
+
+def _is_folder(path: str) -> bool:
+  return path not in ('', _PIPE) and pathlib.Path(path).is_dir()
+
+
+def _settings(options):
   from audiolm_jax.tokenizers import long  # pylint: disable=g-import-not-at-top
 
   piped = _PIPE in (options.input, options.output)
-  return long.Settings(
-      block_seconds=options.block_seconds or _BLOCK_SECONDS[piped],
-      overlap_seconds=options.overlap_seconds,
-      codebooks=codebooks,
-  )
+  block_seconds = options.block_seconds
+  if block_seconds is None:
+    block_seconds = _BLOCK_SECONDS[piped]
+  return long.Settings(block_seconds, options.overlap_seconds)
 
 
 def _have_tokens(tokenizer, codebooks):
@@ -146,7 +207,7 @@ def _run(options, tokenizer, one, have) -> int:
 
   expected = (files.AudioFileError, token_files.TokenFileError, OSError)
   convert = functools.partial(_convert, one, tokenizer.spec.sample_rate)
-  if not pathlib.Path(options.input).is_dir() or options.input == _PIPE:
+  if not _is_folder(options.input):
     try:
       convert(options.input, options.output)
     except BrokenPipeError:
@@ -185,15 +246,17 @@ def _pairs(options) -> Iterator[tuple[pathlib.Path, pathlib.Path, str | None]]:
 
   suffixes, suffix = files.SUFFIXES, token_files.SUFFIX
   if options.function is decode:
-    suffixes, suffix = (token_files.SUFFIX,), f'.{options.format}'
+    suffixes, suffix = (token_files.SUFFIX,), f'.{options.format or "wav"}'
   folder, out = pathlib.Path(options.input), pathlib.Path(options.output)
   taken = {}
   for path in sorted(folder.rglob('*')):
-    if path.suffix.lower() not in suffixes or not path.is_file():
+    if path.suffix.lower() not in suffixes or path.is_dir():
       continue
     target = out / path.relative_to(folder).with_suffix(suffix)
     fault = None
-    if target in taken:
+    if not path.is_file():
+      fault = f'{path}: no file (a link to nothing, or a device).'
+    elif target in taken:
       fault = f'{path}: {taken[target]} is already to become {target}.'
     taken.setdefault(target, path)
     yield path, target, fault
@@ -225,10 +288,40 @@ def _convert(one, rate, path_in, path_out) -> None:
 
 
 def _shard(text: str) -> tuple[int, int]:
-  index, count = map(int, text.split('/'))
-  if not 0 <= index < count:
-    raise ValueError
-  return index, count
+  found = re.fullmatch(r'(\d+)/(\d+)', text)
+  if not found or not int(found[1]) < int(found[2]):
+    raise argparse.ArgumentTypeError('expected i/n with 0 <= i < n, as 0/4')
+  return int(found[1]), int(found[2])
+
+
+def _by(check, kind):
+  """An argparse type: a number that `check` takes."""
+
+  def convert(text):
+    try:
+      return check(kind(text))
+    except ValueError as error:
+      raise argparse.ArgumentTypeError(str(error)) from error
+
+  return convert
+
+
+def _positive(value):
+  if not 0 < value < math.inf:
+    raise ValueError(f'{value}: expected a number above 0')
+  return value
+
+
+def _rate(value):
+  from audiolm_jax.audio import checks  # pylint: disable=g-import-not-at-top
+
+  return checks.rate(value)
+
+
+def _channels(value):
+  from audiolm_jax.audio import checks  # pylint: disable=g-import-not-at-top
+
+  return checks.channels(value)
 
 
 def _words(text: str) -> list[str]:
@@ -283,8 +376,7 @@ def _parser() -> argparse.ArgumentParser:
       made.add_argument(
           '--format',
           choices=('wav', 'flac'),
-          default='wav',
-          help='of the files of a folder',
+          help='of the files of a folder (default: wav)',
       )
       made.add_argument(
           '--raw', action='store_true', help='16-bit samples without a header'
@@ -299,9 +391,15 @@ def _parser() -> argparse.ArgumentParser:
         help='mix down to what the tokenizer takes, or encode each apart',
     )
     made.add_argument(
-        '--raw_rate', type=int, help='the input is 16-bit samples at this rate'
+        '--raw_rate',
+        type=_by(_rate, int),
+        help='the input is 16-bit samples at this rate',
     )
-    made.add_argument('--raw_channels', type=int, default=1)
+    made.add_argument(
+        '--raw_channels',
+        type=_by(_channels, int),
+        help='of --raw_rate (default: 1)',
+    )
 
   made = command(corpus, 'a corpus -> a token cache to train on')
   made.add_argument('--corpus', default='asterisk_prompts')
@@ -311,10 +409,15 @@ def _parser() -> argparse.ArgumentParser:
   )
   made.add_argument('--out', required=True, help='directory of the cache')
   made.add_argument(
-      '--batch_seconds', type=float, default=32.0, help='padding included'
+      '--batch_seconds',
+      type=_by(_positive, float),
+      default=32.0,
+      help='padding included',
   )
   made.add_argument(
-      '--limit', type=int, help='at most so many clips of each split'
+      '--limit',
+      type=_by(_positive, int),
+      help='at most so many clips of each split',
   )
   made.add_argument('--shard', type=_shard, default=(0, 1), help='i/n')
   return parser
@@ -334,6 +437,7 @@ def main(argv: list[str]) -> int:
       checkpoints.CheckpointError,
       long.LongFileError,
       transcoding.BitrateError,
+      OSError,
   ) as error:
     sys.exit(f'tokenize_audio: {error}')
 

@@ -46,8 +46,13 @@ def fill(
 
   Raises:
     corpora.CorpusError: if the corpus is not there.
-    token_cache.CacheError: if `out` holds something else.
+    token_cache.CacheError: if `out` holds something else, or the tokenizer is
+      continuous.
   """
+  if not tokenizer.spec.slots:
+    raise token_cache.CacheError(
+        f'{out}: a token cache holds codes, and this tokenizer is continuous.'
+    )
   sources = {
       split: corpora.load_corpus(corpus, split, languages) for split in wanted
   }

@@ -12,6 +12,7 @@ import rich.console
 from rich import progress
 
 from audiolm_jax import config
+from audiolm_jax.audio import checks
 from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
 from audiolm_jax.tokenizers import base
@@ -100,10 +101,16 @@ def encode_file(
     writer = stack.enter_context(token_files.create(path_out, header))
 
     def rows() -> Iterator[Float[np.ndarray, 'R T C']]:
+      done = 0
       for block in blocks:
-        if not np.isfinite(block).all():
-          raise files.AudioFileError(f'{path_in}: NaN or infinite samples.')
+        try:
+          checks.samples(block, checks.LOUDEST)
+        except ValueError as error:
+          raise files.AudioFileError(
+              f'{path_in}: after {done / spec.sample_rate:.2f} s: {error}.'
+          ) from error
         yield block.T[..., None] if each_channel else block[None]
+        done += len(block)
         advance(len(block) / spec.sample_rate)
 
     return coder.encode(rows(), writer.write)
@@ -148,6 +155,11 @@ def decode_file(
         )
     )
     apart = spec.channels == 1
+    if not apart and header.rows != 1:
+      raise token_files.TokenFileError(
+          f'{path_in}: {header.rows} signals of {spec.channels} channels each;'
+          ' one file can hold one.'
+      )
     writer = stack.enter_context(
         streams.create(
             path_out,
@@ -159,6 +171,12 @@ def decode_file(
     )
 
     def write(audio: Float[np.ndarray, 'R T C']) -> None:
+      if not np.isfinite(audio).all():
+        raise token_files.TokenFileError(
+            f'{path_in}: after {writer.samples / spec.sample_rate:.2f} s it'
+            ' sounds like NaN or infinity. The tokenizer is damaged, or its'
+            ' latents are far from any that it gives.'
+        )
       writer.write(audio[..., 0].T if apart else audio[0])
       advance(audio.shape[1] / spec.sample_rate)
 
@@ -224,13 +242,21 @@ def _check_source(header, source, spec, path, force):
         f' ({source.name or "unnamed"}). Its sound would be another; use that'
         ' tokenizer (or force it).'
     )
+  names = ('dimension', 'channels', 'hop', 'segment')
   shapes = [
-      (s.vocabularies[: header.codebooks], s.dimension, s.channels, s.segment)
+      {name: getattr(s, name) for name in names}
+      | {'vocabularies': s.vocabularies[: header.codebooks]}
       for s in (header.spec, spec)
   ]
-  if shapes[0] != shapes[1]:
+  differing = [name for name in shapes[0] if shapes[0][name] != shapes[1][name]]
+  if differing:
     raise token_files.TokenFileError(
-        f'{made_by}, whose tokens have another shape.'
+        f'{made_by}, whose tokens have another shape ({", ".join(differing)}).'
+    )
+  # Equal fingerprints are of equal specs.
+  if header.spec != spec and not force:
+    raise token_files.TokenFileError(
+        f'{made_by}, and says of it what is not so: the header is wrong.'
     )
 
 
@@ -239,7 +265,8 @@ def _progress(text: str, seconds: float | None, show: bool):
   """Yields what takes the seconds of audio done since it was last called."""
   console = rich.console.Console(stderr=True)
   bars = progress.Progress(
-      progress.TextColumn('{task.description}'),
+      # A file may be named as markup is.
+      progress.TextColumn('{task.description}', markup=False),
       progress.BarColumn(),
       progress.TextColumn('{task.completed:.0f} s of audio'),
       progress.TimeRemainingColumn(),

@@ -1,6 +1,7 @@
 """The tool: files, folders, pipes, bitrates, and what it says of bad files."""
 
 import os
+import re
 import sys
 import threading
 
@@ -15,6 +16,7 @@ from audiolm_jax.tokenizers import bound
 from audiolm_jax.tokenizers import caching
 from audiolm_jax.tokenizers import token_files
 from tests import tool_module
+from tests.fuzz import token_streams
 from tests.tokenizers import tiny
 
 # One shape for all tests: 13 frames.
@@ -78,7 +80,8 @@ def test_one_file_with_nan_leaves_the_others_of_a_folder(run, tmp_path, capsys):
   _write(tmp_path / 'in/b.wav')
   assert run('encode', tmp_path / 'in', tmp_path / 'out') == 1
   said = capsys.readouterr().err
-  assert 'a.wav: NaN or infinite' in said and '1 done, 0 there' in said
+  assert 'a.wav: after 0.00 s: ' in said and 'finite' in said
+  assert '1 done, 0 there' in said
   assert os.listdir(tmp_path / 'out') == ['b.tokens']
 
 
@@ -123,6 +126,118 @@ def test_a_folder_with_bad_files(run, tmp_path, capsys):
   assert files.read(back / 'deep/er/b.flac')[0].shape == (600, 1)
   with pytest.raises(SystemExit, match='no file that ends in .tokens'):
     run('decode', folder, back)
+
+
+_FILE = ('encode', 'x.wav', 'x.tokens')
+_FOLDER = ('encode', 'in', 'out')
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (('encode', '', 'x.tokens'), 'need names'),
+        (('encode', 'x.wav', ''), 'need names'),
+        (('decode', 'x.tokens', ''), 'need names'),
+        (('encode', 'in', '-'), 'a folder becomes a folder'),
+        (('encode', 'x.wav', 'x.wav'), 'both input and output'),
+        (('encode', 'x.wav', 'y.flac'), 'tokens in a file .* named as audio'),
+        (('encode', 'x', 'y', '--raw_channels=2'), 'give both'),
+        ((*_FILE, '--raw_rate=8000'), 'x.wav says its own rate'),
+        ((*_FOLDER, '--raw_rate=8000'), 'one file or a pipe'),
+        (('decode', 'in', 'out', '--raw'), 'one file or a pipe'),
+        (('decode', 'x.tokens', 'y.wav', '--raw'), 'must have'),
+        (('decode', 'x.tokens', 'y.wav', '--format=wav'), 'for folders'),
+        ((*_FILE, '--block_seconds=0'), 'block_seconds = 0'),
+        ((*_FILE, '--block_seconds=-1'), 'block_seconds = -1'),
+        ((*_FILE, '--block_seconds=nan'), 'block_seconds = nan'),
+        ((*_FILE, '--block_seconds=inf'), 'block_seconds = inf'),
+        ((*_FILE, '--block_seconds=1e9'), 'block_seconds = 10000'),
+        ((*_FILE, '--overlap_seconds=-1'), 'overlap_seconds = -1'),
+        ((*_FILE, '--overlap_seconds=nan'), 'overlap_seconds = nan'),
+        ((*_FILE, '--overlap_seconds=.1'), 'overlap_seconds = 0.1.*exactly'),
+        ((*_FILE, '--codebooks=9'), '9 codebooks'),
+        ((*_FILE, '--kbps=nan'), 'nan kbps'),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(
+    run, monkeypatch, tmp_path, arguments, message
+):
+  _write(tmp_path / 'x.wav')
+  (tmp_path / 'in').mkdir()
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(SystemExit, match=f'^tokenize_audio: .*{message}'):
+    run(*arguments)
+  assert sorted(os.listdir(tmp_path)) == ['in', 'x.wav']
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ('--raw_rate=0', 'a sample rate of 0 Hz'),
+        ('--raw_rate=-5', 'a sample rate of -5 Hz'),
+        ('--raw_rate=1', 'a sample rate of 1 Hz'),
+        ('--raw_rate=x', 'invalid literal'),
+        ('--raw_channels=0', '0 channels; expected 1 to 1024'),
+        ('--raw_channels=1000000', '1000000 channels'),
+    ],
+)
+def test_rates_and_channels_have_bounds(run, capsys, option, message):
+  with pytest.raises(SystemExit):
+    run('encode', '-', '-', option)
+  assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_no_file_and_what_can_not_be_written_is_named(
+    run, tmp_path, capsys
+):
+  """The rest of the folder is done."""
+  folder, out = tmp_path / 'in', tmp_path / 'out'
+  for name in 'abc':
+    _write(folder / f'{name}.wav')
+  (folder / 'dangling.wav').symlink_to('nowhere.wav')
+  (folder / 'loop.wav').symlink_to('loop.wav')
+  os.mkfifo(folder / 'pipe.wav')
+  (out / 'b.tokens').mkdir(parents=True)
+  # Shouts a hundred times full scale after half a second.
+  loud = np.zeros((8000, 1), np.float32)
+  loud[5000] = 100.0
+  soundfile.write(folder / 'loud.wav', loud, 8000, subtype='FLOAT')
+  assert run('encode', folder, out) == 1
+  *_, total, first, second, third, fourth, fifth = (
+      capsys.readouterr().err.splitlines()
+  )
+  assert '2 done, 0 there before, 5 bad' in total
+  assert 'Is a directory' in first and 'b.tokens' in first
+  for line, name in ((second, 'dangling'), (third, 'loop'), (fifth, 'pipe')):
+    assert f'{name}.wav: no file' in line
+  assert 'loud.wav: after ' in fourth and 'full scale is 1' in fourth
+  assert sorted(os.listdir(out)) == ['a.tokens', 'b.tokens', 'c.tokens']
+
+
+def test_a_forged_header_is_no_way_around_the_fingerprint(
+    run, codec, tmp_path, capsys
+):
+  wav, tokens = _write(tmp_path / 'x.wav'), tmp_path / 'x.tokens'
+  assert run('encode', wav, tokens) == 0
+  header, found = token_files.read(tmp_path / 'x.tokens')
+  fields, frames = header.to_dict(), found.codes.shape[1]
+  payload = token_files._pack(
+      header, token_files.Block(int(found.lengths[0]), found.codes)
+  )
+  block = frames, int(found.lengths[0]), payload
+  for key, value, message in (
+      ('sample_rate', 2 * tiny.RATE, 'the header is wrong'),
+      ('latency', 3, 'the header is wrong'),
+      ('hop', 8, r'another shape .hop'),
+      ('channels', 2, r'another shape .channels'),
+  ):
+    changed = {**fields, 'spec': {**fields['spec'], key: value}}
+    tokens.write_bytes(token_streams.forged(changed, [block]))
+    assert run('decode', tokens, tmp_path / 'y.wav') == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / 'y.wav').exists()
+  tokens.write_bytes(token_streams.forged(fields, [block]))
+  assert run('decode', tokens, tmp_path / 'y.wav') == 0
 
 
 class _Piped:
@@ -237,5 +352,8 @@ def test_corpus(tool, codec, monkeypatch, capsys):
   assert given['languages'] == ('en', 'fr') and given['shard'] == (1, 4)
   assert given['workdir'] == 'x' and given['corpus'] == 'c'
   assert '1.0 min of audio' in capsys.readouterr().out
-  with pytest.raises(SystemExit):
-    tool.main([*command, '--shard=4/4'])
+  for wrong in ('--shard=4/4', '--shard=x', '--limit=0', '--batch_seconds=nan'):
+    with pytest.raises(SystemExit):
+      tool.main([*command, wrong])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith('usage') or 'expected' in last
