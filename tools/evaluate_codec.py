@@ -18,6 +18,7 @@ languages and three bitrates of Opus some 20 minutes of CPU time.
 
 import functools
 import json
+import math
 import pathlib
 import sys
 
@@ -66,7 +67,11 @@ def main(argv):
     raise app.UsageError(f'Unknown arguments: {argv[1:]}')
   workdir = pathlib.Path(_WORKDIR.value)
   run = workdir / 'tokenizer' if (workdir / 'tokenizer').exists() else workdir
+  page, summary = workdir / 'report.html', workdir / 'summary.json'
   try:
+    # What can't be renewed is told before an hour's work, not after.
+    _renewable(page, report_lib.Report.read)
+    _renewable(summary, lambda path: dict(json.loads(path.read_text())))
     groups, scores = _evaluate(run)
   except (
       config.ConfigError,
@@ -79,13 +84,11 @@ def main(argv):
   )
   writers.write_atomically(workdir / 'codec_evaluation.jsonl', ''.join(scores))
   _print(groups)
-  page = workdir / 'report.html'
   if page.exists():
     report = report_lib.Report.read(page)
     codec_table.add_to(report, groups, _WORKDIR.value)
     report.write(page)
     print(f'Renewed the section "{codec_table.SECTION}" of {page}.')
-  summary = workdir / 'summary.json'
   if summary.exists():
     values = json.loads(summary.read_text()) | {'codec': groups}
     writers.write_atomically(summary, json.dumps(values, indent=2))
@@ -93,8 +96,21 @@ def main(argv):
     print(f'{name} is missing: {command} adds it.')
 
 
+def _renewable(path, read):
+  """Raises ConfigError if a file is there and can't be read."""
+  if not path.exists():
+    return
+  try:
+    read(path)
+  except (OSError, ValueError, TypeError) as error:
+    raise config.ConfigError(
+        f'{path} is damaged ({error}). Remove it and what belongs to it.'
+    ) from error
+
+
 def _evaluate(run):
   """(results of each language, lines of item scores)."""
+  _others()  # Wrong bitrates are told at once.
   bound = loading.load(run)
   trained = assembly.read(run).data
   corpus = _CORPUS.value or trained.corpus
@@ -143,18 +159,32 @@ def _evaluate(run):
 
 def _others():
   """The codecs to compare with, by name."""
-  return {
-      f'Opus {rate} kbit/s': functools.partial(
-          opus.encode_decode, bits_per_second=round(1000 * float(rate))
+  found = {}
+  for text in _OPUS.value:
+    try:
+      rate = float(text)
+    except ValueError:
+      rate = math.nan
+    if not opus.LEAST <= 1000 * rate <= opus.MOST:
+      raise config.ConfigError(
+          f'--opus={text}: expected kbit/s, {opus.LEAST / 1000:g} to'
+          f' {opus.MOST / 1000:g}.'
       )
-      for rate in _OPUS.value
-  }
+    found[f'Opus {text} kbit/s'] = functools.partial(
+        opus.encode_decode, bits_per_second=round(1000 * rate)
+    )
+  return found
 
 
 def _codebooks(spec) -> tuple[int, ...]:
+  total = len(spec.slots)
+  wrong = [n for n in _CODEBOOKS.value if not n.isdecimal() or int(n) < 1]
+  if wrong:
+    raise config.ConfigError(
+        f'--codebooks={wrong[0]}: expected numbers from 1 to {total}.'
+    )
   if _CODEBOOKS.value:
     return tuple(map(int, _CODEBOOKS.value))
-  total = len(spec.slots)
   return tuple(n for n in (1, 2, 4, 8, 16, 32) if n <= total)
 
 

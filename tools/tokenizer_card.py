@@ -14,20 +14,57 @@ import sys
 
 from audiolm_jax.training import launch
 
+# All of it is held at once, on its way through the network.
+_MOST_SECONDS = 600
+
 
 def _clips(paths, spec):
   """All files, at the tokenizer's rate and channels."""
+  from audiolm_jax.audio import checks  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import resample  # pylint: disable=g-import-not-at-top
 
   for path in map(pathlib.Path, paths):
     found = [path]
     if path.is_dir():
-      found = sorted(p for p in path.rglob('*') if p.suffix in files.SUFFIXES)
+      found = sorted(
+          p
+          for p in path.rglob('*')
+          if p.suffix.lower() in files.SUFFIXES and not p.is_dir()
+      )
+      if not found:
+        raise files.AudioFileError(f'{path} holds no audio files.')
     for file in found:
       audio, rate = files.read(file)
-      audio = resample.remix(audio, spec.channels)
-      yield resample.resample(audio, rate, spec.sample_rate)
+      try:
+        audio = resample.remix(audio, spec.channels)
+        audio = resample.resample(audio, rate, spec.sample_rate)
+        checks.samples(audio, checks.LOUDEST)
+      except ValueError as error:
+        raise files.AudioFileError(f'{file}: {error}.') from error
+      yield audio
+
+
+def _paths(text: str) -> list[str]:
+  paths = text.split(',')
+  if not all(paths):
+    raise argparse.ArgumentTypeError('expected names with commas between')
+  return paths
+
+
+def _seconds(text: str) -> float:
+  value = float(text)
+  if not 0 < value <= _MOST_SECONDS:
+    raise argparse.ArgumentTypeError(
+        f'{text}: expected more than 0 and at most {_MOST_SECONDS} seconds'
+    )
+  return value
+
+
+def _count(text: str) -> int:
+  if int(text) < 1:
+    raise argparse.ArgumentTypeError(f'{text}: expected 1 or more')
+  return int(text)
 
 
 def main(argv: list[str]) -> int:
@@ -39,12 +76,12 @@ def main(argv: list[str]) -> int:
   parser.add_argument('--json', action='store_true')
   parser.add_argument(
       '--audio',
-      type=lambda text: text.split(','),
+      type=_paths,
       default=[],
       help='files and folders, to measure the entropy of the codes',
   )
-  parser.add_argument('--seconds', type=float, default=10.0, help='of a run')
-  parser.add_argument('--repeats', type=int, default=5)
+  parser.add_argument('--seconds', type=_seconds, default=10.0, help='of a run')
+  parser.add_argument('--repeats', type=_count, default=5)
   options = parser.parse_args(argv)
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
@@ -54,6 +91,8 @@ def main(argv: list[str]) -> int:
 
   try:
     tokenizer = loading.load_codec(options.tokenizer)
+    if options.audio and not tokenizer.spec.slots:
+      raise config.ConfigError('--audio: continuous tokens have no entropy.')
     made = card.make(
         tokenizer,
         options.tokenizer,

@@ -12,6 +12,7 @@ from audiolm_jax.audio import files
 
 # What its encoder takes, in Hz.
 _RATES = (8000, 12000, 16000, 24000, 48000)
+LEAST, MOST = 6_000, 510_000  # bits a second of one channel
 
 
 class Coded(NamedTuple):
@@ -38,7 +39,7 @@ def encode_decode(
   Args:
     audio: in [-1, 1]; resampled if Opus does not know its rate.
     sample_rate: in Hz.
-    bits_per_second: to aim at, 6000 and more.
+    bits_per_second: to aim at, from `LEAST` to `MOST`.
   """
   rate = min((r for r in _RATES if r >= sample_rate), default=_RATES[-1])
   samples = _resampled(audio, sample_rate, rate)

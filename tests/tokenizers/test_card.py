@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+import soundfile
 
 from audiolm_jax import loading
 from audiolm_jax.audio import files
@@ -71,3 +72,17 @@ def test_the_tool(codec, monkeypatch, tmp_path, capsys):
   assert json.loads(capsys.readouterr().out)['name'] == 'there'
   with pytest.raises(SystemExit, match='absent.wav'):
     tool.main([*arguments, '--audio=absent.wav'])
+  bad = np.zeros((4000, 1), np.float32)
+  bad[7] = np.nan
+  soundfile.write(tmp_path / 'bad.wav', bad, tiny.RATE, subtype='FLOAT')
+  (tmp_path / 'empty').mkdir()
+  for wrong, message in (
+      (f'--audio={tmp_path}/bad.wav', 'bad.wav: .*finite'),
+      (f'--audio={tmp_path}/empty', 'holds no audio'),
+  ):
+    with pytest.raises(SystemExit, match=f'^tokenizer_card: .*{message}'):
+      tool.main([*arguments, wrong])
+  for wrong in ('--audio=', '--seconds=nan', '--seconds=0', '--repeats=0'):
+    with pytest.raises(SystemExit):
+      tool.main([*arguments, wrong])
+    assert 'expected' in capsys.readouterr().err.splitlines()[-1]

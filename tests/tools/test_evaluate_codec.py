@@ -114,3 +114,28 @@ def test_a_language_that_is_not_built_is_told_before_anything_is_scored(
     with pytest.raises(SystemExit, match='spoken/it is not built'):
       tool.main(['evaluate_codec'])
   assert not scored
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'codebooks': '1,x'}, '--codebooks=x: expected numbers from 1 to 3'),
+        ({'codebooks': '0'}, '--codebooks=0'),
+        ({'codebooks': '-1'}, '--codebooks=-1'),
+        ({'opus': 'x'}, '--opus=x: expected kbit/s, 6 to 510'),
+        ({'opus': '12,nan'}, '--opus=nan'),
+        ({'opus': '1e9'}, '--opus=1e9'),
+        ({}, 'summary.json is damaged'),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_scored(
+    tool, tmp_path, monkeypatch, options, message
+):
+  monkeypatch.setattr(
+      tool.codec.CodecEvaluator, 'score', lambda *a: pytest.fail('scored')
+  )
+  if not options:
+    (tmp_path / 'summary.json').write_text('{"codec": ')
+  with flagsaver.as_parsed(workdir=str(tmp_path), languages='en', **options):
+    with pytest.raises(SystemExit, match=f'^evaluate_codec: .*{message}'):
+      tool.main(['evaluate_codec'])
