@@ -292,7 +292,10 @@ def _check(annotation, value, path):
     numbers = value
   else:
     if base is float and type(value) is int:
-      value = float(value)
+      try:
+        value = float(value)
+      except OverflowError:
+        raise wrong from None
     if base is not Any and type(value) is not base:
       raise wrong
     numbers = (value,)

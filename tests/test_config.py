@@ -87,6 +87,10 @@ def test_an_optional_field_can_be_set_later_but_not_to_another_type():
         ({}, ['config.steps', 'missing', 'int']),
         ({'steps': 1, 'stepz': 2}, ['config.stepz', 'config.steps']),
         ({'steps': 'a'}, ['config.steps', "'a'", 'str', 'int']),
+        (
+            {'steps': 1, 'optimizer': {'kind': 'sgd', 'rate': 10**400}},
+            ['config.optimizer.rate', 'int', 'float'],
+        ),
         ({'steps': True}, ['config.steps', 'True', 'bool', 'int']),
         ({'steps': 1, 'inner': {'width': 0}}, ['config.inner.width', '>= 1']),
         ({'steps': 1, 'inner': 4}, ['config.inner', '4', 'group']),
