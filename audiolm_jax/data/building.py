@@ -9,6 +9,7 @@ import abc
 import collections
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
+import itertools
 from typing import Any
 
 from absl import logging
@@ -16,11 +17,16 @@ from jaxtyping import Float
 import numpy as np
 import tensorflow_datasets as tfds
 
+from audiolm_jax import config
 from audiolm_jax.audio import checks
 from audiolm_jax.audio import files
 from audiolm_jax.data import splits
 
 MIN_SECONDS = 0.2
+
+
+class CorpusError(config.ConfigError):
+  """A corpus that can't be built or opened; the message says what to do."""
 
 
 class RejectedClipError(Exception):
@@ -70,6 +76,7 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     Raises:
       debian.CorpusUnavailable: if the files can't be had.
+      CorpusError: if they can't be read.
     """
 
   @abc.abstractmethod
@@ -106,19 +113,48 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         ),
     )
 
+  def reject(self, what: str, reason: str) -> None:
+    """Leaves something out of the corpus, and says so.
+
+    Args:
+      what: a clip's id, or the part of the source that is not used.
+      reason: why.
+
+    Raises:
+      RejectedClipError: if the build is strict.
+    """
+    logging.warning('%s: left out %s: %s', self.name, what, reason)
+    if self.strict:
+      raise RejectedClipError(f'{self.name}: {what}: {reason}')
+    self.info.metadata['rejected'].append({'id': what, 'reason': reason})
+
   def _split_generators(self, dl_manager) -> Mapping[str, Iterator]:
     del dl_manager
     by_split = collections.defaultdict(list)
     for clip in self.clips():
       by_split[clip.split].append(clip)
-    return {
-        name: self._generate_examples(by_split[name][: self.limit])
-        for name in splits.SPLITS
-        if by_split[name]
-    }
+    found = {}
+    for name in splits.SPLITS:
+      examples = self._generate_examples(by_split[name][: self.limit])
+      # TFDS takes no split without an example.
+      if (first := next(examples, None)) is not None:
+        found[name] = itertools.chain([first], examples)
+      elif by_split[name]:
+        self.reject(name, 'the split has no usable clip')
+    if not found:
+      reasons = self.info.metadata['rejected']
+      raise CorpusError(
+          '\n  '.join(
+              [
+                  f'{self.info.full_name}: no usable clip found. It takes files'
+                  f' that end in {", ".join(files.SUFFIXES)}.',
+                  *(f'{r["id"]}: {r["reason"]}' for r in reasons[:20]),
+              ]
+          )
+      )
+    return found
 
   def _generate_examples(self, clips: list[Clip]) -> Iterator:
-    metadata = self.info.metadata
     for clip in clips:
       try:
         audio, rate = self.load(clip)
@@ -126,13 +162,10 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       except files.AudioFileError as error:
         reason = str(error)
       if reason:
-        logging.warning('%s: left out %s: %s', self.name, clip.id, reason)
-        if self.strict:
-          raise RejectedClipError(f'{self.name}: {clip.id}: {reason}')
-        metadata['rejected'].append({'id': clip.id, 'reason': reason})
+        self.reject(clip.id, reason)
         continue
       count(
-          metadata['totals'],
+          self.info.metadata['totals'],
           clip.split,
           dataclasses.asdict(clip),
           len(audio) / rate,

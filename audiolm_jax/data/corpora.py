@@ -5,18 +5,19 @@ import dataclasses
 import difflib
 import json
 import pathlib
+import shlex
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from audiolm_jax import config
 from audiolm_jax.audio import files
 from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import building
 from audiolm_jax.data import catalogue
 from audiolm_jax.data import espeak_sentences
 from audiolm_jax.data import folder
+from audiolm_jax.data import folder_listing
 from audiolm_jax.data import paths
 from audiolm_jax.data import splits
 from audiolm_jax.training import writers
@@ -27,8 +28,7 @@ BUILDERS: dict[str, type[building.CorpusBuilder]] = {
 }
 
 
-class CorpusError(config.ConfigError):
-  """A corpus that can't be opened; the message says what to do."""
+CorpusError = building.CorpusError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,10 @@ class Card:
       more = f', and {len(listed) - 20} more' if len(listed) > 20 else ''
       lines.append(f'  {field} ({len(listed)}): {shown}{more}')
     lines.append(f'  left out: {len(self.rejected)}')
-    lines += [f"    {r['id']}: {r['reason']}" for r in self.rejected]
+    lines += [
+        folder_listing.shown(f"    {r['id']}: {r['reason']}")
+        for r in self.rejected
+    ]
     return '\n'.join(lines)
 
 
@@ -103,8 +106,6 @@ def prepare(
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)
     )
-    if not builder.info.splits:
-      raise CorpusError(f'{builder.info.full_name}: no usable clip found.')
     cards.append(_card(builder))
   return cards
 
@@ -214,25 +215,38 @@ def _builders(name, languages) -> list[building.CorpusBuilder]:
   paths.data_dir().mkdir(parents=True, exist_ok=True)
   options = dict(data_dir=paths.data_dir(), file_format='array_record')
   if name not in BUILDERS:
+    found = _elsewhere(name, options)
     if languages:
-      raise CorpusError(f'{name} can not be filtered by language.')
-    if pathlib.Path(name).expanduser().is_dir():
-      root = folder.Root.of(pathlib.Path(name))
-      return [folder.Folder(config=root, **options)]
-    if builder := catalogue.builder(name):
-      return [builder]
-    near = difflib.get_close_matches(name, BUILDERS, n=1)
-    raise CorpusError(
-        f'There is no corpus, folder or TFDS data set {name!r}.'
-        + (f' Did you mean {near[0]!r}?' if near else '')
-        + f' Known: {sorted(BUILDERS)}.'
-    )
+      raise CorpusError(
+          f'{name} can not be filtered by languages ({", ".join(languages)}):'
+          ' only corpora of one build a language can. Give none: no'
+          ' --languages, or languages = () in a config.'
+      )
+    return [found]
   cls = BUILDERS[name]
   known = [config.name for config in cls.BUILDER_CONFIGS]
   for language in languages or ():
     if language not in known:
       raise CorpusError(f'{name} has no language {language!r}, but {known}.')
   return [cls(config=language, **options) for language in languages or known]
+
+
+def _elsewhere(name: str, options) -> tfds.core.DatasetBuilder:
+  """The builder of a folder or of the catalogue."""
+  path = pathlib.Path(name).expanduser()
+  if path.is_dir():
+    return folder.Folder(config=folder.Root.of(path), **options)
+  # The catalogue would take a path for the name of a data set.
+  if not path.is_absolute() and (builder := catalogue.builder(name)):
+    return builder
+  near = difflib.get_close_matches(name, BUILDERS, n=1)
+  raise CorpusError(
+      f'There is no corpus, folder or TFDS data set {name!r}'
+      + (' (a file, not a folder)' if path.is_file() else '')
+      + '.'
+      + (f' Did you mean {near[0]!r}?' if near else '')
+      + f' There are {", ".join(sorted(BUILDERS))}, and folders of audio files.'
+  )
 
 
 def _built(builder, name: str):
@@ -243,7 +257,8 @@ def _built(builder, name: str):
       which = f' --languages={builder.builder_config.name}'
     raise CorpusError(
         f'{builder.info.full_name} is not built in {paths.data_dir()}. Build it'
-        f' with: python tools/prepare_data.py --corpus={name}{which}'
+        f' with: python tools/prepare_data.py --corpus={shlex.quote(name)}'
+        f'{which}'
     )
   return builder
 

@@ -1,19 +1,27 @@
 """Anyone's own audio: a folder of files, with or without transcripts."""
 
 from collections.abc import Iterable
-import csv
+import contextlib
 import dataclasses
-import hashlib
+import math
 import pathlib
 
+import numpy as np
 import tensorflow_datasets as tfds
 
+from audiolm_jax.audio import checks
 from audiolm_jax.audio import files
 from audiolm_jax.data import building
+from audiolm_jax.data import folder_listing
 from audiolm_jax.data import splits
 
 _FRACTIONS = {'test': 0.1, 'validation': 0.1}
-_TABLES = {'metadata.csv': ',', 'metadata.tsv': '\t'}
+# Longer files become several clips, of at most so many seconds each.
+_LONGEST, _PIECE = 40.0, 20.0
+# Of fewer, some are held out whatever their hash, and so must be good.
+_FEW = 100
+# A file of more of all audio is not held out, if there is another way.
+_MOST_HELD = 0.25
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -26,14 +34,31 @@ class Root(tfds.core.BuilderConfig):
   def of(cls, path: pathlib.Path) -> 'Root':
     """The config of a folder as it is now."""
     path = path.expanduser().resolve()
-    listing = hashlib.sha256(str(path).encode())
-    for file in _files(path):
-      listing.update(f'{file}:{file.stat().st_size}'.encode())
-    for table in _TABLES:
-      if (path / table).exists():
-        listing.update((path / table).read_bytes())
-    safe = ''.join(c if c.isalnum() else '_' for c in path.name)
-    return cls(name=f'{safe}-{listing.hexdigest()[:12]}', path=path)
+    safe = ''.join(c if c.isalnum() else '_' for c in path.name)[:40]
+    digest = folder_listing.fingerprint(path)
+    return cls(name=f'{safe}-{digest[:12]}', path=path)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+  """Samples `start` to `stop` of a file; None for all that are left."""
+
+  path: pathlib.Path
+  start: int = 0
+  stop: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recording:
+  """A file that can be used, as far as it was looked at."""
+
+  path: pathlib.Path
+  rate: int
+  samples: int
+
+  @property
+  def seconds(self) -> float:
+    return self.samples / self.rate
 
 
 class Folder(building.CorpusBuilder, skip_registration=True):
@@ -41,8 +66,16 @@ class Folder(building.CorpusBuilder, skip_registration=True):
 
   A transcript is FILE.txt beside FILE.wav, or a row of metadata.csv (or .tsv)
   in the root with a heading: `file` and any of text, speaker, language, split.
+  All text is UTF-8.
+
   Without a `split`, the folders train/, validation/ and test/ in the root are
   the splits, and without those a hash of what is said (or of the file's name).
+  Of fewer than 100 files the first by that hash are held out, at least a tenth
+  of all audio for each split; where that can't be had of whole files, the last
+  fifth of each is.
+
+  Files over 40 s become clips of at most 20 s, all in one split; those have no
+  transcript, as theirs is of the whole.
   """
 
   name = 'folder'
@@ -50,64 +83,230 @@ class Folder(building.CorpusBuilder, skip_registration=True):
   BUILDER_CONFIGS = []
   DESCRIPTION = 'A folder of audio files.'
   LICENSE = "the owner's"
+  _reader = None
 
   def clips(self) -> Iterable[building.Clip]:
     root = self.builder_config.path
-    rows = _metadata(root)
-    found = {path.relative_to(root).as_posix(): path for path in _files(root)}
-    texts = {}
-    for name, path in found.items():
-      beside = path.with_suffix('.txt')
-      text = rows.get(name, {}).get('text', '')
-      if not text and beside.exists():
-        text = beside.read_text(encoding='utf-8')
-      texts[name] = ' '.join(text.split())
-    assigned = splits.assign(
-        {name: [text] for name, text in texts.items()}, _FRACTIONS
-    )
-    for name, path in found.items():
-      row = rows.get(name, {})
-      top = name.split('/')[0]
-      split = row.get('split') or (
-          top if top in splits.SPLITS else assigned[name]
-      )
-      if split not in splits.SPLITS:
-        raise ValueError(
-            f'{root}: {name} has the split {split!r}; known: {splits.SPLITS}.'
+    found = folder_listing.listing(root)
+    table = folder_listing.table(root)
+    named = [*found.audio, *found.refused]
+    ignored = [*table.ignored, *table.unmatched(named)]
+    for what, reason in [*found.refused.items(), *ignored]:
+      self.reject(what, reason)
+    texts = self._texts(found, table)
+    recordings = self._recordings({n: found.audio[n] for n in texts})
+    texts = {name: texts[name] for name in recordings}
+    chosen = _explicit(table, recordings)
+    groups = splits.groups({name: [text] for name, text in texts.items()})
+    hashed = splits.assign({g: [] for g in groups.values()}, _FRACTIONS)
+    apart = False
+    if not chosen and len(hashed) < _FEW:
+      seconds = dict.fromkeys(hashed, 0.0)
+      for name, recording in recordings.items():
+        seconds[groups[name]] += recording.seconds
+      hashed = _held_out(seconds, _MOST_HELD)
+      # What is short or has a text is better not cut.
+      if min(seconds.values(), default=0) < 4 or any(texts.values()):
+        hashed = hashed or _held_out(seconds, 0.5)
+      apart = not hashed
+    for name, recording in recordings.items():
+      cut = apart or recording.seconds > _LONGEST
+      text = texts[name]
+      if cut and text:
+        text = ''
+        self.reject(
+            f'the transcript of {folder_listing.shown(name)}',
+            'the file is cut into clips, and it is of the whole',
         )
-      yield building.Clip(
-          id=name,
-          split=split,
-          prompt_id=splits.normalize(texts[name]) or name,
-          text=texts[name],
-          speaker=row.get('speaker', ''),
-          language=row.get('language', ''),
-          source=path,
-      )
+      split = chosen.get(name) or hashed.get(groups[name], 'train')
+      row = table.row(name)
+      for part, source, suffix in _pieces(recording, split, cut, apart):
+        yield building.Clip(
+            id=name + suffix,
+            split=part,
+            prompt_id=splits.normalize(text) or name + suffix,
+            text=text,
+            speaker=row.get('speaker', ''),
+            language=row.get('language', ''),
+            source=source,
+        )
 
   def load(self, clip: building.Clip):
-    return files.read(clip.source)
+    source = clip.source
+    if source.stop is None:
+      return files.read(source.path)
+    # The clips of a file come one after the other: it is decoded once.
+    if self._reader is None or not self._reader.has(source):
+      self._close()
+      self._reader = _Reader(source.path)
+    try:
+      return self._reader.take(source), self._reader.rate
+    except files.AudioFileError:
+      self._close()
+      raise
 
+  def _generate_examples(self, clips):
+    try:
+      yield from super()._generate_examples(clips)
+    finally:
+      self._close()
 
-def _files(root: pathlib.Path) -> list[pathlib.Path]:
-  if not root.is_dir():
-    raise NotADirectoryError(f'{root} is not a folder of audio files.')
-  return sorted(
-      path for path in root.rglob('*') if path.suffix.lower() in files.SUFFIXES
-  )
+  def _close(self):
+    if self._reader is not None:
+      self._reader.close()
+      self._reader = None
 
-
-def _metadata(root: pathlib.Path) -> dict[str, dict[str, str]]:
-  """file -> row of the metadata table, if there is one."""
-  for table, delimiter in _TABLES.items():
-    if (root / table).exists():
-      with (root / table).open(newline='', encoding='utf-8-sig') as lines:
-        rows = list(csv.DictReader(lines, delimiter=delimiter))
-      if rows and 'file' not in rows[0]:
-        raise ValueError(
-            f'{root / table}: no column "file" in {list(rows[0])}.'
+  def _texts(self, found, table) -> dict[str, str]:
+    """What is said in each file, '' where that is not known."""
+    texts = {}
+    for name in found.audio:
+      said = table.row(name).get('text', '')
+      beside, fault = folder_listing.transcript(found, name)
+      if fault and not said:
+        self.reject(folder_listing.shown(name), fault)
+        continue
+      if said and (beside or fault) and said.split() != beside.split():
+        self.reject(
+            folder_listing.beside(found, self.builder_config.path, name),
+            'not used, as the table has a text of this file',
         )
-      return {
-          row['file']: {k: v or '' for k, v in row.items() if k} for row in rows
-      }
-  return {}
+      texts[name] = ' '.join((said or beside).split())
+    return texts
+
+  def _recordings(self, paths) -> dict[str, _Recording]:
+    """The files that can be used."""
+    found = {}
+    for name, path in paths.items():
+      try:
+        recording, fault = _look(path, thorough=len(paths) < _FEW)
+      except files.AudioFileError as error:
+        fault = str(error)
+      if fault:
+        self.reject(folder_listing.shown(name), fault)
+      else:
+        found[name] = recording
+    return found
+
+
+class _Reader:
+  """Reads parts of a file in the order in which they are in it."""
+
+  def __init__(self, path: pathlib.Path):
+    self._path = path
+    with contextlib.ExitStack() as stack:
+      decoded = stack.enter_context(files.decoding(path))
+      self._stack = stack.pop_all()
+    self.rate = decoded.rate
+    self._blocks = decoded.blocks
+    self._block = np.zeros((0, decoded.channels), np.float32)
+    self._position = 0
+
+  def has(self, source: _Source) -> bool:
+    return self._path == source.path and self._position <= source.start
+
+  def take(self, source: _Source) -> np.ndarray:
+    """[T, C], fewer than asked for where the file ends."""
+    self._next(source.start - self._position)
+    return np.concatenate(self._next(source.stop - source.start))
+
+  def _next(self, count: int) -> list[np.ndarray]:
+    taken = [self._block[:0]]
+    while count:
+      if not len(self._block):
+        block = next(self._blocks, None)
+        if block is None:
+          break
+        self._block = block
+      taken.append(self._block[:count])
+      self._block = self._block[count:]
+      self._position += len(taken[-1])
+      count -= len(taken[-1])
+    return taken
+
+  def close(self):
+    self._stack.close()
+
+
+def _look(path, thorough: bool) -> tuple[_Recording | None, str | None]:
+  """A file's length, and what keeps it out of the corpus.
+
+  Long files are never held in memory; their faults are those of the clips.
+  """
+  with files.decoding(path) as decoded:
+    rate, seconds = decoded.rate, decoded.seconds
+    if seconds and seconds <= _LONGEST and not thorough:
+      return _Recording(path, rate, math.ceil(seconds * rate)), None
+    kept, samples = [], 0
+    for block in decoded.blocks:
+      samples += len(block)
+      if samples <= _LONGEST * rate:
+        kept.append(block)
+      else:
+        kept.clear()
+  if samples > _LONGEST * rate:
+    return _Recording(path, rate, samples), None
+  audio = np.concatenate([np.zeros((0, decoded.channels), np.float32), *kept])
+  fault = checks.fault(audio, rate, building.MIN_SECONDS)
+  return _Recording(path, rate, samples), fault
+
+
+def _explicit(table, names) -> dict[str, str]:
+  """The splits that the table or the folders say."""
+  chosen = {}
+  for name in names:
+    top = name.split('/')[0]
+    split = table.row(name).get('split') or (
+        top if top in splits.SPLITS else None
+    )
+    if split:
+      chosen[name] = split
+  return chosen
+
+
+def _held_out(seconds: dict[str, float], most: float) -> dict[str, str]:
+  """group -> 'test' or 'validation'; {} if groups are too few or too long.
+
+  None of more than `most` of all audio is held out.
+  """
+  total, found = sum(seconds.values()), {}
+  order = sorted(seconds, key=splits.position)
+  for split, fraction in _FRACTIONS.items():
+    held = 0.0
+    for group in order:
+      if held >= fraction * total:
+        break
+      if group not in found and seconds[group] <= most * total:
+        found[group] = split
+        held += seconds[group]
+    if held < fraction * total:
+      return {}
+  return found
+
+
+def _pieces(recording, split, cut, apart):
+  """(split, source, what an id gets) of the clips of a recording."""
+  if not cut:
+    yield split, _Source(recording.path), ''
+    return
+  parts = {split: recording.seconds}
+  if apart:
+    # Of little audio too, something to score.
+    held = max(recording.seconds / 10, min(1.0, recording.seconds / 4))
+    parts = {
+        'train': recording.seconds - 2 * held,
+        'validation': held,
+        'test': held,
+    }
+  start = 0.0
+  for part, seconds in parts.items():
+    count = math.ceil(seconds / _PIECE - 1e-6)
+    for i in range(count):
+      first = start + seconds * i / count
+      last = start + seconds * (i + 1) / count
+      bounds = [round(t * recording.rate) for t in (first, last)]
+      yield (
+          part,
+          _Source(recording.path, *bounds),
+          f'@{first:.1f}-{last:.1f}s',
+      )
+    start += seconds

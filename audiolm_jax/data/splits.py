@@ -12,8 +12,7 @@ def assign(
 ) -> dict[str, str]:
   """The split of each prompt, by a hash of the prompts that belong together.
 
-  Prompts that share a text (in any language; case and punctuation apart) belong
-  together, and so on along the chain; they go to one split. The result depends on nothing but the arguments.
+  The result depends on nothing but the arguments.
 
   Args:
     texts: prompt id -> its texts in all languages; empty ones are ignored.
@@ -22,6 +21,21 @@ def assign(
 
   Returns:
     prompt id -> split.
+  """
+  return {
+      prompt: _split(group, fractions)
+      for prompt, group in groups(texts).items()
+  }
+
+
+def groups(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
+  """prompt id -> the least id of those that must be in one split with it.
+
+  Prompts that share a text (in any language; case and punctuation apart) belong
+  together, and so on along the chain.
+
+  Args:
+    texts: prompt id -> its texts in all languages; empty ones are ignored.
   """
   parent = {prompt: prompt for prompt in texts}
 
@@ -38,7 +52,13 @@ def assign(
         a, b = root(prompt), root(first_with.setdefault(key, prompt))
         # The least id names the group, whatever the order of merging.
         parent[max(a, b)] = min(a, b)
-  return {prompt: _split(root(prompt), fractions) for prompt in texts}
+  return {prompt: root(prompt) for prompt in texts}
+
+
+def position(key: str) -> float:
+  """A number in [0, 1) that looks random and is always the same."""
+  digest = hashlib.sha256(key.encode()).digest()
+  return int.from_bytes(digest[:8], 'big') / 2**64
 
 
 def normalize(text: str) -> str:
@@ -47,10 +67,9 @@ def normalize(text: str) -> str:
 
 
 def _split(key: str, fractions: Mapping[str, float]) -> str:
-  digest = hashlib.sha256(key.encode()).digest()
-  position = int.from_bytes(digest[:8], 'big') / 2**64
+  left = position(key)
   for name, fraction in sorted(fractions.items()):
-    if position < fraction:
+    if left < fraction:
       return name
-    position -= fraction
+    left -= fraction
   return 'train'
