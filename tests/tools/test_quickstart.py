@@ -1,8 +1,10 @@
-"""The quickstart's driver: what it takes for finished, and Ctrl-C."""
+"""The quickstart's driver: its stages, what is finished, and signals."""
 
 import json
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 import types
@@ -10,6 +12,11 @@ import types
 from absl import flags
 import pytest
 from tests import tool_module
+
+from audiolm_jax import train
+from audiolm_jax.audio import files
+from audiolm_jax.training import launch
+from tests.data import test_folder
 
 
 @pytest.fixture(name='quickstart', scope='module')
@@ -27,30 +34,36 @@ def _console(quickstart):
 
 
 def _run(quickstart, console, workdir, code, **options):
-  command = f'python -c "{code}"'
-  return quickstart._run(console, workdir, 'lm', 'test', command, **options)
+  arguments = ['-c', code]
+  return quickstart._run(console, workdir, 'lm', 'test', arguments, **options)
 
 
+@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_a_finished_stage_does_not_run_again(quickstart, console, tmp_path):
   mark = tmp_path / 'mark'
   code = f"open('{mark}', 'a').write('x')"
-  assert _run(quickstart, console, tmp_path, code)
-  assert _run(quickstart, console, tmp_path, code)
+  assert not _run(quickstart, console, tmp_path, code)
+  assert not _run(quickstart, console, tmp_path, code)
   assert mark.read_text() == 'x'
   # Another command is another stage.
-  assert _run(quickstart, console, tmp_path, code + ';')
+  assert not _run(quickstart, console, tmp_path, code + ';')
   assert mark.read_text() == 'xx'
+  assert not _run(quickstart, console, tmp_path, code + ';', again=True)
+  assert mark.read_text() == 'xxx'
 
 
+@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_a_failed_stage_ends_it_or_is_told(quickstart, console, tmp_path):
+  code = 'raise SystemExit(3)'
   with pytest.raises(SystemExit, match="'lm' failed .exit status 3"):
-    _run(quickstart, console, tmp_path, 'raise SystemExit(3)')
-  assert not _run(
-      quickstart, console, tmp_path, 'raise SystemExit(3)', required=False
-  )
+    _run(quickstart, console, tmp_path, code)
+  with pytest.raises(SystemExit, match="'lm' failed .exit status 3"):
+    _run(quickstart, console, tmp_path, code, expected=4)
+  assert _run(quickstart, console, tmp_path, code, expected=3) == 3
   assert not (tmp_path / 'stages.json').exists()
 
 
+@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_a_run_that_a_signal_ended_is_not_taken_for_whole(
     quickstart, console, tmp_path
 ):
@@ -60,13 +73,167 @@ def test_a_run_that_a_signal_ended_is_not_taken_for_whole(
   with pytest.raises(SystemExit, match='interrupted'):
     _run(quickstart, console, tmp_path, 'pass')
   (run / 'checkpoints' / '9').mkdir()
-  assert _run(quickstart, console, tmp_path, 'pass')
+  assert not _run(quickstart, console, tmp_path, 'pass')
 
 
-def test_ctrl_c_lets_the_stage_end_by_itself(quickstart):
-  before = signal.getsignal(signal.SIGINT)
-  timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+@pytest.mark.parametrize(
+    'name',
+    ['SIGINT'],
+)
+def test_signals_let_the_stage_end_by_itself(quickstart, name):
+  """Ctrl-C comes to the stage from the terminal, SIGTERM from here."""
+  number = getattr(signal, name)
+  before = signal.getsignal(number)
+  timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
   timer.start()
-  code = 'import time; time.sleep(1); raise SystemExit(5)'
-  assert quickstart._wait([sys.executable, '-c', code]) == (5, True)
-  assert signal.getsignal(signal.SIGINT) is before
+  code = (
+      'import signal, sys, time\n'
+      'got = []\n'
+      'signal.signal(signal.SIGTERM, lambda *_: got.append(4))\n'
+      'start = time.monotonic()\n'
+      'while time.monotonic() < start + 1: time.sleep(.01)\n'
+      'sys.exit(5 + sum(got))\n'
+  )
+  status = 5 + 4 * (name == 'SIGTERM')
+  assert quickstart._wait([sys.executable, '-c', code]) == (status, True)
+  assert signal.getsignal(number) is before
+
+
+class _Stages:
+  """Stands for the processes: what is run, and how it ends."""
+
+  def __init__(self, workdir, quickstart):
+    self.workdir, self.quickstart = workdir, quickstart
+    self.ran, self.status = [], {}
+    self.cards = [
+        {
+            'name': 'folder/mine-1/1.0.0',
+            'totals': {'train': {}, 'validation': {}, 'test': {}},
+        }
+    ]
+
+  def __call__(self, arguments):
+    self.ran.append(arguments[1:])
+    tool = ' '.join(arguments[1:3])
+    for option in arguments:
+      if option.startswith('--cards='):
+        with open(option.partition('=')[2], 'w') as file:
+          json.dump(self.cards, file)
+    for text, status in self.status.items():
+      if text in tool + ' '.join(arguments):
+        return status, False
+    return 0, False
+
+  def start(self, monkeypatch, corpus, budget='smoke'):
+    self.ran = []
+    values = {'_CORPUS': corpus, '_WORKDIR': self.workdir, '_BUDGET': budget}
+    for name, value in values.items():
+      monkeypatch.setattr(
+          self.quickstart, name, types.SimpleNamespace(value=str(value))
+      )
+    monkeypatch.setattr(self.quickstart, '_wait', self)
+    here = os.getcwd()
+    try:
+      self.quickstart.main(['quickstart'])
+    finally:
+      os.chdir(here)
+
+
+@pytest.fixture(name='stages')
+def _stages(quickstart, tmp_path):
+  return _Stages(tmp_path / "it's a 'run'", quickstart)
+
+
+@pytest.mark.parametrize('relative', [False, True])
+@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
+def test_a_folder_is_what_is_trained_on(
+    stages, tmp_path, monkeypatch, relative
+):
+  folder = tmp_path / "my [bold] 'wavs'"
+  folder.mkdir()
+  monkeypatch.chdir(tmp_path)
+  stages.start(monkeypatch, folder.name if relative else folder)
+  prepare, codec, tokens, lm, report = stages.ran
+  assert f'--corpus={folder}' in prepare and f'--corpus={folder}' in tokens
+  assert not any('languages' in a for a in [*prepare, *tokens])
+  assert f'--workdir={stages.workdir}/lm' in lm
+  assert f'--workdir={stages.workdir}' in report
+  # The config takes what it is given.
+  settings = launch.override(
+      train.Config,
+      launch.read_config('configs/codec/quickstart.py:smoke'),
+      [a.lstrip('-') for a in codec if a.startswith('--config.')],
+  )
+  assert settings.data.corpus == str(folder)
+  assert settings.data.languages == ()
+  # What is printed and kept can be pasted into a shell.
+  kept = json.loads((stages.workdir / 'stages.json').read_text())
+  assert shlex.split(kept['lm']['command'])[1:] == lm
+
+
+@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
+def test_only_what_cannot_be_had_is_replaced(stages, tmp_path, monkeypatch):
+  prepare = 'tools/prepare_data.py --corpus='
+  stages.status = {prepare + 'asterisk_prompts': os.EX_UNAVAILABLE}
+  stages.start(monkeypatch, 'asterisk_prompts')
+  assert '--corpus=espeak_sentences' in stages.ran[2 + 1]
+  stages.workdir = tmp_path / 'again'
+  for corpus in ('asterisk_prompts', 'typo', tmp_path):
+    stages.status = {prepare: 1}
+    with pytest.raises(SystemExit, match="'corpus' failed"):
+      stages.start(monkeypatch, corpus)
+    assert len(stages.ran) == 1
+
+
+@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
+def test_another_or_a_changed_corpus_needs_another_directory(
+    stages, tmp_path, monkeypatch
+):
+  folder = tmp_path / 'mine'
+  folder.mkdir()
+  stages.start(monkeypatch, folder)
+  with pytest.raises(SystemExit, match='asterisk_prompts.*another --workdir'):
+    stages.start(monkeypatch, 'asterisk_prompts')
+  stages.start(monkeypatch, folder)
+  assert len(stages.ran) == 1  # Looks whether the folder has changed.
+  stages.cards[0]['name'] = 'folder/mine-2/1.0.0'
+  with pytest.raises(SystemExit, match='has changed.*another --workdir'):
+    stages.start(monkeypatch, folder)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
+def test_a_folder_without_a_split_is_told_at_once(
+    stages, tmp_path, monkeypatch
+):
+  folder = tmp_path / 'mine'
+  folder.mkdir()
+  del stages.cards[0]['totals']['validation']
+  with pytest.raises(SystemExit, match="no clip for 'validation'"):
+    stages.start(monkeypatch, folder)
+  assert len(stages.ran) == 1
+
+
+@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
+def test_what_prepare_data_says_of_a_folder(tmp_path):
+  root = tmp_path / 'mine'
+  for i in range(3):
+    files.write(root / f'{i}.wav', test_folder._noise(seed=i), 8000)
+  tool = tool_module.TOOLS / 'prepare_data.py'
+
+  def prepare(*arguments):
+    return subprocess.run(
+        [sys.executable, tool, *arguments],
+        env={**os.environ, 'AUDIOLM_JAX_CACHE': str(tmp_path / 'cache')},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+  cards = tmp_path / 'cards.json'
+  done = prepare(f'--corpus={root}', f'--cards={cards}')
+  assert not done.returncode, done.stderr
+  (card,) = json.loads(cards.read_text())
+  assert card['totals'].keys() == {'train', 'validation', 'test'}
+  bad = prepare('--corpus=typo', '--languages=en')
+  assert bad.returncode == 1
+  assert 'prepare_data: There is no corpus' in bad.stderr.splitlines()[-1]
