@@ -5,9 +5,14 @@
 
 Corpora go to $AUDIOLM_JAX_CACHE/data (default ~/.cache/audiolm_jax/data). What
 is there already is not built again. A clip that can't be used is left out and
-named in the card; --strict makes it an error.
+named in the card; --strict makes it an error. Exit status 69: the files of a
+corpus can't be had here.
 """
 
+import dataclasses
+import json
+import os
+import pathlib
 import sys
 import time
 
@@ -17,6 +22,7 @@ from absl import flags
 from audiolm_jax.data import building
 from audiolm_jax.data import corpora
 from audiolm_jax.data import debian
+from audiolm_jax.training import writers
 
 _CORPUS = flags.DEFINE_string(
     'corpus',
@@ -24,6 +30,7 @@ _CORPUS = flags.DEFINE_string(
     f'One of {", ".join(corpora.BUILDERS)}, or a folder of audio files.',
 )
 _LANGUAGES = flags.DEFINE_list('languages', [], 'Which; empty for all.')
+_CARDS = flags.DEFINE_string('cards', None, 'Also write the cards here, JSON.')
 _STRICT = flags.DEFINE_bool('strict', False, 'End at the first bad clip.')
 
 
@@ -35,10 +42,20 @@ def main(argv):
     cards = corpora.prepare(
         _CORPUS.value, _LANGUAGES.value or None, strict=_STRICT.value
     )
+    if _CARDS.value:
+      writers.write_atomically(
+          pathlib.Path(_CARDS.value),
+          json.dumps([dataclasses.asdict(card) for card in cards]),
+      )
+  except debian.CorpusUnavailable as error:
+    # A status of its own, for who would go on with another corpus.
+    print(f'prepare_data: {error}', file=sys.stderr)
+    sys.exit(os.EX_UNAVAILABLE)
   except (
       corpora.CorpusError,
-      debian.CorpusUnavailable,
       building.RejectedClipError,
+      # Such as a full or read-only disk.
+      OSError,
   ) as error:
     sys.exit(f'prepare_data: {error}')
   print('\n'.join(map(str, cards)))

@@ -1,8 +1,9 @@
 """From real speech to a report you can listen to, in one command.
 
   python tools/quickstart.py --workdir=runs/quickstart [--budget=cpu|smoke]
+  python tools/quickstart.py --corpus=FOLDER --workdir=runs/mine
 
-Fetches speech, trains a codec, caches its tokens, trains a language model on
+Fetches speech (or takes a folder of your own audio), trains a codec, caches its tokens, trains a language model on
 them, generates, and writes report.html and summary.json in the work directory.
 Each stage is a command of its own, printed before it runs; interrupted and run
 again, it goes on where it was. 8 minutes on 2 cores; `smoke` 90 seconds.
@@ -20,6 +21,7 @@ import time
 from absl import app
 from absl import flags
 import rich.console
+import rich.markup
 
 from audiolm_jax.training import writers
 
@@ -32,13 +34,15 @@ _BUDGET = flags.DEFINE_enum(
 _CORPUS = flags.DEFINE_string(
     'corpus',
     'asterisk_prompts',
-    'What to train on; falls back on espeak_sentences where it is not to be'
-    ' had.',
+    'What to train on: a corpus, or a folder of audio files. Where a corpus is'
+    ' not to be had, it is espeak_sentences.',
 )
 
 _ROOT = pathlib.Path(__file__).absolute().parent.parent
 _FALLBACK = 'espeak_sentences'
-_STAGES = 'stages.json'
+_STAGES, _CARDS = 'stages.json', 'corpus.json'
+# Corpora that are built a language at a time, and what each budget takes.
+_OF_LANGUAGES = ('asterisk_prompts', _FALLBACK)
 _LANGUAGES = {'cpu': 'en,fr,es', 'smoke': 'en'}
 
 
@@ -50,87 +54,147 @@ def main(argv):
   workdir = pathlib.Path(_WORKDIR.value).absolute()
   if workdir.is_relative_to(_ROOT):
     workdir = workdir.relative_to(_ROOT)
+  asked = _CORPUS.value
+  if asked not in _OF_LANGUAGES and os.path.exists(asked):
+    asked = os.path.abspath(asked)
   os.chdir(_ROOT)
   workdir.mkdir(parents=True, exist_ok=True)
   start = time.monotonic()
-  corpus = _fetch(console, workdir)
-  for name, purpose, command in _stages(workdir, corpus):
-    _run(console, workdir, name, purpose, command)
+  corpus = _fetch(console, workdir, asked)
+  for name, purpose, arguments in _stages(workdir, corpus):
+    _run(console, workdir, name, purpose, arguments)
+  page = rich.markup.escape(f'{workdir}/report.html')
   console.print(
-      f'\n[bold]Done[/bold] in {time.monotonic() - start:.0f} s. Open'
-      f' {workdir}/report.html'
+      f'\n[bold]Done[/bold] in {time.monotonic() - start:.0f} s. Open {page}'
   )
 
 
 def _stages(workdir, corpus):
-  """(name, purpose, command) of each stage after the corpus."""
+  """(name, purpose, arguments of python) of each stage after the corpus."""
   budget = _BUDGET.value
-  languages = _LANGUAGES[budget]
-  python = os.path.basename(sys.executable)
-  codec = f'configs/codec/quickstart.py:{budget}'
-  lm = f'configs/lm/quickstart.py:{budget}'
+  smoke = budget == 'smoke'
+  codec = [f'--config.data.corpus={corpus}']
+  if corpus not in _OF_LANGUAGES:
+    codec.append('--config.data.languages=()')
+  tokens = f'{workdir}/tokens'
   yield (
       'tokenizer',
       'train a neural audio codec: speech <-> tokens',
-      f'{python} -m audiolm_jax.main --config={codec}'
-      f' --workdir={workdir}/tokenizer --config.data.corpus={corpus}',
+      [
+          '-m',
+          'audiolm_jax.main',
+          f'--config=configs/codec/quickstart.py:{budget}',
+          f'--workdir={workdir}/tokenizer',
+          *codec,
+      ],
   )
   yield (
       'tokens',
       'cache the tokens of the whole corpus',
-      f'{python} tools/tokenize_audio.py corpus'
-      f' --tokenizer={workdir}/tokenizer'
-      f' --corpus={corpus} --languages={languages} --out={workdir}/tokens'
-      + (' --limit=60' if budget == 'smoke' else ''),
+      [
+          'tools/tokenize_audio.py',
+          'corpus',
+          f'--tokenizer={workdir}/tokenizer',
+          f'--corpus={corpus}',
+          *_languages(corpus),
+          f'--out={tokens}',
+          *(['--limit=60'] if smoke else []),
+      ],
   )
   yield (
       'lm',
       'train a language model on the tokens',
-      f'{python} -m audiolm_jax.main --config={lm} --workdir={workdir}/lm'
-      f' --config.data.cache={workdir}/tokens'
-      f' --config.objective.codebooks={workdir}/tokens'
-      f' --config.evaluators.lm.cache={workdir}/tokens',
+      [
+          '-m',
+          'audiolm_jax.main',
+          f'--config=configs/lm/quickstart.py:{budget}',
+          f'--workdir={workdir}/lm',
+          f'--config.data.cache={tokens}',
+          f'--config.objective.codebooks={tokens}',
+          f'--config.evaluators.lm.cache={tokens}',
+      ],
   )
   yield (
       'report',
       'generate, and write the report',
-      f'{python} tools/report.py --workdir={workdir}'
-      + (' --clips=6 --listen=2' if budget == 'smoke' else ''),
+      [
+          'tools/report.py',
+          f'--workdir={workdir}',
+          *(['--clips=6', '--listen=2'] if smoke else []),
+      ],
   )
 
 
-def _fetch(console, workdir) -> str:
+def _languages(corpus) -> list[str]:
+  if corpus not in _OF_LANGUAGES:
+    return []
+  return [f'--languages={_LANGUAGES[_BUDGET.value]}']
+
+
+def _fetch(console, workdir, asked) -> str:
   """Builds the corpus; returns the name of the one that could be had."""
-  corpus = _CORPUS.value
-  done = _finished(workdir).get('corpus')
-  if done:
-    corpus = done['corpus']
-  python = os.path.basename(sys.executable)
-
-  def build(name):
-    command = (
-        f'{python} tools/prepare_data.py --corpus={name}'
-        f' --languages={_LANGUAGES[_BUDGET.value]}'
+  done = _finished(workdir).get('corpus', {})
+  if done and done['asked'] != asked:
+    sys.exit(
+        f'quickstart: {workdir} was begun with --corpus={done["asked"]}, not'
+        f' {asked}. Give another --workdir.'
     )
-    return _run(
-        console,
-        workdir,
-        'corpus',
-        f'fetch speech and build the corpus {name}',
-        command,
-        required=name == _FALLBACK,
-        corpus=name,
-    )
-
-  if not build(corpus):
+  corpus = done.get('corpus', asked)
+  status = _build(console, workdir, corpus, asked)
+  if status:
     console.print(
         f'[bold yellow]{corpus} is not to be had here (see above). Going on'
         f' with {_FALLBACK}: synthetic speech, made on this machine. What'
         ' follows is about synthetic speech.[/bold yellow]'
     )
     corpus = _FALLBACK
-    build(corpus)
+    _build(console, workdir, corpus, asked)
+  if corpus not in _OF_LANGUAGES:
+    _check(workdir, corpus, done)
   return corpus
+
+
+def _build(console, workdir, corpus, asked) -> int:
+  """0, or EX_UNAVAILABLE where the files can't be had."""
+  own = corpus not in _OF_LANGUAGES
+  arguments = [
+      'tools/prepare_data.py',
+      f'--corpus={corpus}',
+      *_languages(corpus),
+      *([f'--cards={workdir}/{_CARDS}'] if own else []),
+  ]
+  return _run(
+      console,
+      workdir,
+      'corpus',
+      f'fetch speech and build the corpus {corpus}',
+      arguments,
+      expected=None if corpus == _FALLBACK else os.EX_UNAVAILABLE,
+      # A folder may have changed.
+      again=own,
+      asked=asked,
+      corpus=corpus,
+  )
+
+
+def _check(workdir, corpus, done):
+  """Ends where a corpus lacks a split, or has changed since the first stage."""
+  cards = json.loads((workdir / _CARDS).read_text())
+  for split in ('train', 'validation', 'test'):
+    if not any(split in card['totals'] for card in cards):
+      sys.exit(
+          f'quickstart: {corpus} has no clip for {split!r}: what is in its'
+          ' folders or table decides that (see README.md).'
+      )
+  built = [card['name'] for card in cards]
+  if done.get('built', built) != built:
+    sys.exit(
+        f'quickstart: {corpus} has changed since {workdir} was begun. Give'
+        ' another --workdir, or remove it.'
+    )
+  finished = _finished(workdir)
+  finished['corpus']['built'] = built
+  _note(workdir, finished)
 
 
 def _finished(workdir) -> dict[str, dict]:
@@ -138,24 +202,50 @@ def _finished(workdir) -> dict[str, dict]:
   return json.loads(path.read_text()) if path.exists() else {}
 
 
+def _note(workdir, finished):
+  writers.write_atomically(workdir / _STAGES, json.dumps(finished, indent=2))
+
+
 def _run(
-    console, workdir, name, purpose, command, required=True, **facts
-) -> bool:
-  """Runs a stage unless it has finished; whether it succeeded."""
-  console.print(f'\n[bold]{name}[/bold]: {purpose}')
-  console.print(f'[cyan]$ {command}[/cyan]')
+    console,
+    workdir,
+    name,
+    purpose,
+    arguments,
+    *,
+    expected=None,
+    again=False,
+    **facts,
+) -> int:
+  """Runs a stage unless it has finished.
+
+  Args:
+    console: to print to.
+    workdir: of the pipeline.
+    name: of the stage.
+    purpose: for people.
+    arguments: of python.
+    expected: a status other than 0 to return; any other ends this program.
+    again: whether to run it though it has finished.
+    **facts: what to keep of it.
+
+  Returns:
+    Its exit status.
+  """
+  command = shlex.join([os.path.basename(sys.executable), *arguments])
+  console.print(f'\n[bold]{name}[/bold]: {rich.markup.escape(purpose)}')
+  console.print(f'[cyan]$ {rich.markup.escape(command)}[/cyan]')
   finished = _finished(workdir)
-  if finished.get(name, {}).get('command') == command:
+  if finished.get(name, {}).get('command') == command and not again:
     console.print('  (done before)')
-    return True
+    return 0
   start = time.monotonic()
   # The interpreter that runs this script, whatever `python` is on the PATH.
-  arguments = [sys.executable, *shlex.split(command)[1:]]
-  status, interrupted = _wait(arguments)
+  status, interrupted = _wait([sys.executable, *arguments])
   seconds = time.monotonic() - start
   if status and not interrupted:
-    if not required:
-      return False
+    if status == expected:
+      return status
     sys.exit(
         f'quickstart: the stage {name!r} failed (exit status {status}). What it'
         ' printed stands above; run the same command again to go on from here.'
@@ -167,22 +257,34 @@ def _run(
     )
   console.print(f'  {seconds:.0f} s')
   finished[name] = {'command': command, 'seconds': seconds, **facts}
-  writers.write_atomically(workdir / _STAGES, json.dumps(finished, indent=2))
-  return True
+  _note(workdir, finished)
+  return 0
 
 
 def _wait(arguments) -> tuple[int, bool]:
-  """Runs a stage: its exit status, and whether Ctrl-C was pressed meanwhile.
+  """Runs a stage: its exit status, and whether a signal came meanwhile.
 
-  The terminal sends Ctrl-C to the stage too, which saves its work and ends;
-  dying here at once would kill it before it has.
+  The stage saves its work on Ctrl-C, which the terminal sends to it too, and on
+  SIGTERM, which is passed on. Dying here at once would leave it alone.
   """
-  pressed = []
-  old = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+  came, stages = [], []
+
+  def on_signal(number, _):
+    came.append(number)
+    if number == signal.SIGTERM:
+      for stage in stages:
+        stage.send_signal(number)
+
+  numbers = (signal.SIGINT, signal.SIGTERM)
+  old = {number: signal.signal(number, on_signal) for number in numbers}
   try:
-    return subprocess.run(arguments, check=False).returncode, bool(pressed)
+    stages.append(subprocess.Popen(arguments))
+    if signal.SIGTERM in came:  # Before there was a stage.
+      stages[0].terminate()
+    return stages[0].wait(), bool(came)
   finally:
-    signal.signal(signal.SIGINT, old)
+    for number in numbers:
+      signal.signal(number, old[number])
 
 
 def _whole(run) -> bool:

@@ -19,7 +19,8 @@ def own_cache(tmp_path, monkeypatch):
   monkeypatch.setenv('AUDIOLM_JAX_CACHE', str(tmp_path / 'cache'))
 
 
-def _noise(seconds=0.5, seed=0, rate=RATE):
+def noise(seconds=0.5, seed=0, rate=RATE):
+  """Half a second that is good enough for a corpus."""
   shape = (round(seconds * rate), 1)
   return np.random.default_rng(seed).uniform(-0.3, 0.3, shape)
 
@@ -29,7 +30,7 @@ def _root(tmp_path):
   """Six good clips."""
   root = tmp_path / 'my own'
   for i in range(6):
-    files.write(root / f'c{i}.wav', _noise(seed=i), RATE)
+    files.write(root / f'c{i}.wav', noise(seed=i), RATE)
   return root
 
 
@@ -235,7 +236,7 @@ def test_a_changed_folder_is_a_changed_corpus(root, change):
     case 'text':
       (root / 'c1.txt').write_text('new text')
     case 'audio':
-      files.write(root / 'c1.wav', _noise(seed=9), RATE)
+      files.write(root / 'c1.wav', noise(seed=9), RATE)
       assert (root / 'c1.wav').stat().st_size == stat.st_size
     case 'table':
       (root / 'metadata.csv').write_text('file,speaker\nc1.wav,bob\n')
@@ -258,7 +259,7 @@ def test_a_changed_folder_is_a_changed_corpus(root, change):
 def test_folders_of_few_files_have_all_splits(tmp_path, count):
   root = tmp_path / 'few'
   for i in range(count):
-    files.write(root / f'{i}.wav', _noise(6.0, seed=i), RATE)
+    files.write(root / f'{i}.wav', noise(6.0, seed=i), RATE)
   (card,) = corpora.prepare(str(root))
   assert list(card.totals) == list(splits.SPLITS)
   total = sum(t['seconds'] for t in card.totals.values())
@@ -271,7 +272,7 @@ def test_a_bad_file_does_not_cost_a_split(tmp_path):
   """Which of a few files are held out is settled after they were read."""
   root = tmp_path / 'few'
   for i in range(12):
-    files.write(root / f'{i}.wav', _noise(seed=i), RATE)
+    files.write(root / f'{i}.wav', noise(seed=i), RATE)
   for i in range(9):
     (root / f'{i}.wav').write_bytes(b'bad')
   (card,) = corpora.prepare(str(root))
@@ -282,12 +283,12 @@ def test_a_bad_file_does_not_cost_a_split(tmp_path):
 
 def test_long_recordings_become_clips(tmp_path):
   root = tmp_path / 'long'
-  long = _noise(90.0)
+  long = noise(90.0)
   soundfile_path = root / 'talk.flac'
   root.mkdir()
   soundfile.write(soundfile_path, long, RATE)
   for i in range(3):
-    files.write(root / f'short{i}.wav', _noise(30.0, seed=i + 1), RATE)
+    files.write(root / f'short{i}.wav', noise(30.0, seed=i + 1), RATE)
   (root / 'talk.txt').write_text('all that is said in 90 seconds')
   (root / 'short0.txt').write_text('what is said in 30')
   (card,) = corpora.prepare(str(root))
@@ -313,7 +314,7 @@ def test_long_recordings_become_clips(tmp_path):
 
 def test_one_long_recording_is_a_corpus(tmp_path):
   root = tmp_path / 'one'
-  files.write(root / 'talk.wav', _noise(200.0), RATE)
+  files.write(root / 'talk.wav', noise(200.0), RATE)
   (card,) = corpora.prepare(str(root))
   seconds = {s: t['seconds'] for s, t in card.totals.items()}
   assert seconds == pytest.approx(

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import threading
 import types
@@ -38,7 +37,6 @@ def _run(quickstart, console, workdir, code, **options):
   return quickstart._run(console, workdir, 'lm', 'test', arguments, **options)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_a_finished_stage_does_not_run_again(quickstart, console, tmp_path):
   mark = tmp_path / 'mark'
   code = f"open('{mark}', 'a').write('x')"
@@ -52,7 +50,6 @@ def test_a_finished_stage_does_not_run_again(quickstart, console, tmp_path):
   assert mark.read_text() == 'xxx'
 
 
-@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_a_failed_stage_ends_it_or_is_told(quickstart, console, tmp_path):
   code = 'raise SystemExit(3)'
   with pytest.raises(SystemExit, match="'lm' failed .exit status 3"):
@@ -63,7 +60,6 @@ def test_a_failed_stage_ends_it_or_is_told(quickstart, console, tmp_path):
   assert not (tmp_path / 'stages.json').exists()
 
 
-@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_a_run_that_a_signal_ended_is_not_taken_for_whole(
     quickstart, console, tmp_path
 ):
@@ -76,10 +72,7 @@ def test_a_run_that_a_signal_ended_is_not_taken_for_whole(
   assert not _run(quickstart, console, tmp_path, 'pass')
 
 
-@pytest.mark.parametrize(
-    'name',
-    ['SIGINT'],
-)
+@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
 def test_signals_let_the_stage_end_by_itself(quickstart, name):
   """Ctrl-C comes to the stage from the terminal, SIGTERM from here."""
   number = getattr(signal, name)
@@ -145,7 +138,6 @@ def _stages(quickstart, tmp_path):
 
 
 @pytest.mark.parametrize('relative', [False, True])
-@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_a_folder_is_what_is_trained_on(
     stages, tmp_path, monkeypatch, relative
 ):
@@ -159,9 +151,10 @@ def test_a_folder_is_what_is_trained_on(
   assert f'--workdir={stages.workdir}/lm' in lm
   assert f'--workdir={stages.workdir}' in report
   # The config takes what it is given.
+  configs = tool_module.TOOLS.parent / 'configs'
   settings = launch.override(
       train.Config,
-      launch.read_config('configs/codec/quickstart.py:smoke'),
+      launch.read_config(f'{configs}/codec/quickstart.py:smoke'),
       [a.lstrip('-') for a in codec if a.startswith('--config.')],
   )
   assert settings.data.corpus == str(folder)
@@ -171,7 +164,6 @@ def test_a_folder_is_what_is_trained_on(
   assert shlex.split(kept['lm']['command'])[1:] == lm
 
 
-@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_only_what_cannot_be_had_is_replaced(stages, tmp_path, monkeypatch):
   prepare = 'tools/prepare_data.py --corpus='
   stages.status = {prepare + 'asterisk_prompts': os.EX_UNAVAILABLE}
@@ -185,7 +177,6 @@ def test_only_what_cannot_be_had_is_replaced(stages, tmp_path, monkeypatch):
     assert len(stages.ran) == 1
 
 
-@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_another_or_a_changed_corpus_needs_another_directory(
     stages, tmp_path, monkeypatch
 ):
@@ -201,7 +192,6 @@ def test_another_or_a_changed_corpus_needs_another_directory(
     stages.start(monkeypatch, folder)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
 def test_a_folder_without_a_split_is_told_at_once(
     stages, tmp_path, monkeypatch
 ):
@@ -213,27 +203,37 @@ def test_a_folder_without_a_split_is_told_at_once(
   assert len(stages.ran) == 1
 
 
-@pytest.mark.xfail(strict=True, reason='damage F3, F18, F19')
-def test_what_prepare_data_says_of_a_folder(tmp_path):
+def test_what_prepare_data_says(tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv('AUDIOLM_JAX_CACHE', str(tmp_path / 'cache'))
+  for kind in ('string', 'list', 'bool'):
+    monkeypatch.setattr(flags, f'DEFINE_{kind}', lambda *arguments: None)
+  tool = tool_module.load('prepare_data')
+  cards = tmp_path / 'cards.json'
+
+  def prepare(corpus, languages=()):
+    values = {
+        '_CORPUS': str(corpus),
+        '_LANGUAGES': languages,
+        '_STRICT': False,
+        '_CARDS': str(cards),
+    }
+    for name, value in values.items():
+      setattr(tool, name, types.SimpleNamespace(value=value))
+    tool.main(['prepare_data'])
+
   root = tmp_path / 'mine'
   for i in range(3):
-    files.write(root / f'{i}.wav', test_folder._noise(seed=i), 8000)
-  tool = tool_module.TOOLS / 'prepare_data.py'
-
-  def prepare(*arguments):
-    return subprocess.run(
-        [sys.executable, tool, *arguments],
-        env={**os.environ, 'AUDIOLM_JAX_CACHE': str(tmp_path / 'cache')},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-  cards = tmp_path / 'cards.json'
-  done = prepare(f'--corpus={root}', f'--cards={cards}')
-  assert not done.returncode, done.stderr
+    files.write(root / f'{i}.wav', test_folder.noise(seed=i), 8000)
+  prepare(root)
   (card,) = json.loads(cards.read_text())
   assert card['totals'].keys() == {'train', 'validation', 'test'}
-  bad = prepare('--corpus=typo', '--languages=en')
-  assert bad.returncode == 1
-  assert 'prepare_data: There is no corpus' in bad.stderr.splitlines()[-1]
+  with pytest.raises(SystemExit, match='prepare_data: There is no corpus'):
+    prepare('typo', ['en'])
+  monkeypatch.setenv('PATH', '')  # No apt-get.
+  with pytest.raises(SystemExit) as error:
+    prepare('asterisk_prompts', ['en'])
+  assert error.value.code == os.EX_UNAVAILABLE
+  assert 'could not be fetched' in capsys.readouterr().err
+  monkeypatch.setenv('AUDIOLM_JAX_CACHE', '/proc/nothing')
+  with pytest.raises(SystemExit, match='prepare_data: .*/proc/nothing'):
+    prepare(root)
