@@ -29,6 +29,7 @@ import rich.table
 
 from audiolm_jax import assembly
 from audiolm_jax import config
+from audiolm_jax import data
 from audiolm_jax import loading
 from audiolm_jax.comparison import codec as codec_table
 from audiolm_jax.comparison import report as report_lib
@@ -46,7 +47,10 @@ _CORPUS = flags.DEFINE_string(
     'corpus', None, 'Its test split is used; default: the one it trained on.'
 )
 _LANGUAGES = flags.DEFINE_list(
-    'languages', ['en', 'fr', 'es'], 'Each is a group of its own.'
+    'languages',
+    [],
+    'Each is a group of its own; default: en, fr and es of a corpus that is'
+    ' built by language.',
 )
 _CLIPS = flags.DEFINE_integer(
     'clips', 100, 'At most so many of each language.', lower_bound=1
@@ -118,17 +122,14 @@ def _evaluate(run):
   present = [name for name in judges.JUDGES if name not in absent]
   evaluators = {}
   # All clips first: what is missing is told before an hour's work, not after.
-  for language in _LANGUAGES.value:
+  for language in _languages(corpus):
     english = language.startswith('en')
-    settings = codec.Codec(
-        corpus=corpus,
-        split='test',
-        languages=(language,),
+    settings = codec.held_out(
+        corpus,
+        (language,) if corpus in corpora.BUILDERS else (),
         limit=_CLIPS.value,
         codebooks=_codebooks(bound.spec),
         judges=tuple(n for n in present if english or n != 'wer'),
-        transcribed=True,
-        min_seconds=1.0,
     )
     evaluators[language] = codec.CodecEvaluator(settings)
     evaluators[language].clips(bound.spec)
@@ -155,6 +156,19 @@ def _evaluate(run):
         for score in scores + others
     ]
   return groups, lines
+
+
+def _languages(corpus) -> list[str]:
+  """The groups of clips; one of a corpus that is not built by language."""
+  if corpus in corpora.BUILDERS:
+    return _LANGUAGES.value or ['en', 'fr', 'es']
+  if _LANGUAGES.value:
+    raise config.ConfigError(
+        f'--languages: {corpus} can not be filtered by them.'
+    )
+  clips = data.load_corpus(corpus, 'test')
+  known = {clips[i]['language'] for i in range(len(clips))}
+  return [known.pop() or 'all' if len(known) == 1 else 'all']
 
 
 def _others():

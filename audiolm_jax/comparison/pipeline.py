@@ -1,6 +1,5 @@
 """The report of a whole pipeline: a codec, its tokens, an LM, what it says."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -55,14 +54,11 @@ def write(
       workdir / 'tokens', 'test', tokenizer.fingerprint()
   )
   header = cache.header
-  held_out = codec_evaluation.Codec(
-      corpus=header['corpus'],
-      split='test',
-      languages=tuple(header['languages']),
+  corpus = header['corpus'], tuple(header['languages'])
+  held_out = codec_evaluation.held_out(
+      *corpus,
       limit=clips,
       codebooks=(len(lm.decoder.vocabularies),),
-      transcribed=True,
-      min_seconds=1.0,
   )
   groups = [_codec_scores(held_out, tokenizer)]
   bits = _lm_bits(workdir, lm, header)
@@ -79,7 +75,9 @@ def write(
   _add_bits(report, bits)
   _add_reconstructions(
       report,
-      dataclasses.replace(held_out, limit=listen, min_seconds=2.0),
+      codec_evaluation.held_out(
+          *corpus, limit=listen, codebooks=held_out.codebooks, seconds=2.0
+      ),
       tokenizer,
   )
   add_continuations(report, cache, tokenizer, lm, listen)

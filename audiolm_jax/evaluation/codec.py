@@ -62,6 +62,44 @@ class Codec:
     return CodecEvaluator(self, objective)
 
 
+def held_out(
+    corpus: str,
+    languages: tuple[str, ...] = (),
+    *,
+    seconds: float = 1.0,
+    **options: Any,
+) -> Codec:
+  """Settings for the test clips of a corpus, whatever it knows of them.
+
+  Transcribed ones where most are, and long ones where there are any.
+
+  Args:
+    corpus: as `data.load_corpus` takes it.
+    languages: which ones; empty for all.
+    seconds: what is long.
+    **options: other fields of `Codec`.
+
+  Raises:
+    corpora.CorpusError: if the corpus is not built.
+  """
+  found = data.load_corpus(corpus, 'test', languages or None)
+  said, long = [], []
+  for clip in (found[i] for i in range(len(found))):
+    said.append(bool(judges_lib.normalize(clip.get('text', ''))))
+    long.append(len(clip['audio']) >= seconds * clip['sample_rate'])
+  transcribed = 2 * sum(said) >= len(said)
+  if transcribed:
+    long = np.logical_and(long, said)
+  return Codec(
+      corpus=corpus,
+      split='test',
+      languages=languages,
+      transcribed=transcribed,
+      min_seconds=seconds if any(long) else 0.0,
+      **options,
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
   """One clip through the tokenizer.
@@ -205,7 +243,7 @@ class CodecEvaluator(base.Evaluator):
         picks = np.linspace(0, len(chosen) - 1, settings.limit).round()
         chosen = [chosen[int(i)] for i in picks]
       if not len(chosen):
-        raise ValueError(f'no clip of {settings} is left to evaluate')
+        raise config.ConfigError(f'no clip of {settings} is left to evaluate')
       self._clips = []
       for i in chosen:
         clip = corpus[int(i)]

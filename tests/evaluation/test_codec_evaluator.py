@@ -171,3 +171,22 @@ def test_other_codecs_are_scored_on_the_same_clips(corpus):
   assert means['bits@half'] == 2 * RATE
   assert means['si_sdr@half'] == 100
   assert means['mel@half'] == pytest.approx(np.log10(2), abs=0.01)
+
+
+def test_held_out_clips_suit_what_the_corpus_knows(monkeypatch):
+  def corpus(*clips):
+    found = [
+        {'text': text, 'audio': np.zeros((round(s * RATE), 1))}
+        | {'sample_rate': RATE}
+        for text, s in clips
+    ]
+    monkeypatch.setattr(data, 'load_corpus', lambda *_: found)
+    settings = codec.held_out('mine', limit=3)
+    assert (settings.split, settings.limit) == ('test', 3)
+    return settings.transcribed, settings.min_seconds
+
+  assert corpus(('a b', 2), ('c', 1), ('', 3)) == (True, 1)
+  assert corpus(('a b', 0.5), ('', 3)) == (True, 0)
+  # Few texts, none, or none that words can be made of.
+  assert corpus(('a', 2), ('', 1), ('', 0.5)) == (False, 1)
+  assert corpus(('', 0.5), ('?!', 0.5)) == (False, 0)

@@ -37,16 +37,17 @@ def _tool():
 def _codec_and_clips(monkeypatch):
   """A tiny codec of English and French; two clips of every language."""
 
-  def load(corpus, split, languages):
-    assert (corpus, split) == ('spoken', 'test')
-    (language,) = languages
+  def load(corpus, split, languages=None):
+    assert (corpus, split) in [('spoken', 'test'), ('folder', 'test')]
+    assert (corpus == 'folder') == (languages is None)
+    (language,) = languages or ('',)
     rng = np.random.default_rng(len(language))
     return [
         {
             'id': f'{language}{i}',
             'audio': rng.standard_normal((seconds * tiny.RATE, 1)) * 0.1,
             'sample_rate': tiny.RATE,
-            'text': 'one two',
+            'text': 'one two' if language else '',
             'language': language,
         }
         for i, seconds in enumerate((2, 3))
@@ -55,6 +56,7 @@ def _codec_and_clips(monkeypatch):
   codec = bound.BoundTokenizer(*tiny.codec('state'))
   trained = {'data': {'corpus': 'spoken', 'languages': ('en', 'fr')}}
   monkeypatch.setattr(data, 'load_corpus', load)
+  monkeypatch.setitem(corpora.BUILDERS, 'spoken', None)
   monkeypatch.setattr(loading, 'load', lambda run: codec)
   monkeypatch.setattr(
       assembly, 'read', lambda run: ml_collections.ConfigDict(trained)
@@ -138,4 +140,17 @@ def test_what_is_wrong_is_told_before_anything_is_scored(
     (tmp_path / 'summary.json').write_text('{"codec": ')
   with flagsaver.as_parsed(workdir=str(tmp_path), languages='en', **options):
     with pytest.raises(SystemExit, match=f'^evaluate_codec: .*{message}'):
+      tool.main(['evaluate_codec'])
+
+
+def test_a_folder_is_one_group_of_all_its_clips(tool, tmp_path, capsys):
+  """Which have no transcripts here."""
+  with flagsaver.as_parsed(workdir=str(tmp_path), corpus='folder'):
+    tool.main(['evaluate_codec'])
+  (group,) = json.loads((tmp_path / 'codec_evaluation.json').read_text())
+  assert group['group'] == 'all' and group['clips']['mel'] == 2
+  with flagsaver.as_parsed(
+      workdir=str(tmp_path), corpus='folder', languages='en'
+  ):
+    with pytest.raises(SystemExit, match='--languages: folder can not'):
       tool.main(['evaluate_codec'])
