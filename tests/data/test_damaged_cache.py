@@ -1,0 +1,239 @@
+"""Token caches that are damaged, or that say what is not so."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from audiolm_jax.data import token_cache
+from audiolm_jax.data import token_crops
+
+V, K = 50, 2
+CLIPS = {'train': 6, 'validation': 3, 'test': 3}
+
+
+def _example(split, i):
+  rng = np.random.default_rng((len(split), i))
+  codes = rng.integers(0, V, (20 + i, K)).astype(np.int32)
+  return token_cache.Example(codes, 320 * (20 + i), {'id': f'{split}/{i}'})
+
+
+def _identity(**changes):
+  fields = {
+      'tokenizer_hash': 'abc',
+      'tokenizer_workdir': 'runs/x',
+      'tokenizer_spec': {
+          'slots': [{'codebook': k, 'vocabulary': V} for k in range(K)]
+      },
+      'corpus': 'speech',
+      'languages': (),
+      'clips': CLIPS,
+  }
+  return token_cache.Identity(**{**fields, **changes})
+
+
+@pytest.fixture(scope='module', name='whole')
+def _whole(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('whole') / 'cache'
+  writer = token_cache.Writer(directory, _identity())
+  for split, part, members in writer.missing():
+    writer.write(split, part, [_example(split, i) for i in members])
+  writer.write_codebooks(np.ones((K, V, 3)))
+  assert writer.finish()
+  return directory
+
+
+@pytest.fixture(name='cache')
+def _cache(whole, tmp_path):
+  return shutil.copytree(whole, tmp_path / 'cache')
+
+
+def _read(directory, split='validation'):
+  cache = token_cache.TokenCache(directory, split)
+  return [cache[i] for i in range(len(cache))]
+
+
+def _part(directory, split):
+  return directory / f'{split}-00000.array_record'
+
+
+def test_what_is_whole_is_read(cache):
+  for split, count in CLIPS.items():
+    for i, example in enumerate(_read(cache, split)):
+      np.testing.assert_array_equal(example.codes, _example(split, i).codes)
+    assert i == count - 1
+  assert token_cache.read_codebooks(cache).shape == (K, V, 3)
+
+
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'missing', 'noise', 'flip'])
+@pytest.mark.xfail(strict=True, reason='damage F7')
+def test_a_damaged_part_is_named(cache, damage):
+  part = _part(cache, 'validation')
+  content = bytearray(part.read_bytes())
+  match damage:
+    case 'cut':
+      part.write_bytes(content[:40000])
+    case 'empty':
+      part.write_bytes(b'')
+    case 'missing':
+      part.unlink()
+    case 'noise':
+      part.write_bytes(np.random.default_rng(0).bytes(len(content)))
+    case 'flip':
+      place = bytes(content).index(b'validation/1')
+      content[place] ^= 1
+      part.write_bytes(content)
+  with pytest.raises(
+      token_cache.CacheError,
+      match='(?s)validation-00000.array_record.*remove.*tokenize_audio.py',
+  ):
+    _read(cache)
+  # The others are as good as before, and the part can be made again.
+  assert len(_read(cache, 'test')) == 3
+  part.unlink(missing_ok=True)
+  writer = token_cache.Writer(cache, _identity())
+  ((split, index, members),) = writer.missing()
+  writer.write(split, index, [_example(split, i) for i in members])
+  assert writer.finish() and len(_read(cache)) == 3
+
+
+@pytest.mark.xfail(strict=True, reason='damage F8')
+def test_parts_that_were_exchanged_are_refused(cache):
+  shutil.copy(_part(cache, 'test'), _part(cache, 'validation'))
+  with pytest.raises(token_cache.CacheError, match='validation-00000'):
+    _read(cache)
+  with pytest.raises(token_cache.CacheError, match='validation-00000'):
+    source = token_crops.TokenCrops(
+        cache=str(cache), split='validation', frames=4
+    )
+    source.open(batch_size=2, seed=0).next(None)
+  # Of another number of clips.
+  shutil.copy(_part(cache, 'train'), _part(cache, 'validation'))
+  with pytest.raises(token_cache.CacheError, match='validation.*6 clips.*3'):
+    _read(cache)
+
+
+def _reseal(directory, change):
+  """Changes a header as someone would who knows the format."""
+  path = directory / 'header.json'
+  header = json.loads(path.read_text())
+  header.pop('checksum')
+  change(header)
+  text = json.dumps(header, sort_keys=True)
+  header['checksum'] = hashlib.sha256(text.encode()).hexdigest()
+  path.write_text(json.dumps(header))
+
+
+LIES = {
+    'another version': (lambda h: h.update(version=2), 'version 2'),
+    'no version': (lambda h: h.pop('version'), 'version None'),
+    'fewer entries': (
+        lambda h: h['splits']['validation']['frames'].pop(),
+        'splits.validation.frames',
+    ),
+    'more frames': (
+        lambda h: h['splits']['validation'].update(frames=[20, 21, 23]),
+        'clip 2.*23',
+    ),
+    'endless frames': (
+        lambda h: h['splits']['validation'].update(frames=[20, 21, 10**12]),
+        'clip 2.*1000000000000',
+    ),
+    'negative frames': (
+        lambda h: h['splits']['validation'].update(frames=[20, 21, -1]),
+        'splits.validation.frames',
+    ),
+    'smaller vocabulary': (
+        lambda h: h['tokenizer_spec']['slots'][1].update(vocabulary=7),
+        'slot 1.*vocabulary.*7',
+    ),
+    'no vocabulary': (
+        lambda h: h['tokenizer_spec']['slots'][1].pop('vocabulary'),
+        'tokenizer_spec.slots',
+    ),
+    'another slot': (
+        lambda h: h['tokenizer_spec']['slots'].append({'vocabulary': 3}),
+        r'\(20, 2\).*3 slots',
+    ),
+    'no splits': (lambda h: h.update(splits=[]), 'splits'),
+    'no text': (lambda h: h.update(tokenizer_hash=3), 'tokenizer_hash'),
+}
+
+
+@pytest.mark.parametrize('name', LIES)
+@pytest.mark.xfail(strict=True, reason='damage F7, F8')
+def test_headers_that_lie_are_refused(cache, name):
+  change, message = LIES[name]
+  _reseal(cache, change)
+  with pytest.raises(token_cache.CacheError, match=message) as error:
+    settings = token_crops.TokenCrops(
+        cache=str(cache), split='validation', frames=4
+    )
+    settings.open(batch_size=2, seed=0)
+    _read(cache)
+  assert str(cache) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [b'', b'{', b'[]', b'null', b'\xff\xfe', b'{"splits": {}}', b'[' * 10**5],
+)
+@pytest.mark.parametrize('file', ['header.json', 'identity.json'])
+@pytest.mark.xfail(strict=True, reason='damage F7')
+def test_damaged_headers_are_named(cache, file, content):
+  (cache / file).write_bytes(content)
+  with pytest.raises(token_cache.CacheError, match=f'{file}.*[Rr]emove'):
+    if file == 'header.json':
+      _read(cache)
+    else:
+      token_cache.Writer(cache, _identity())
+
+
+@pytest.mark.xfail(strict=True, reason='damage F8')
+def test_a_header_that_was_edited_is_refused_and_made_again(cache):
+  path = cache / 'header.json'
+  path.write_text(path.read_text().replace('speech', 'speeck'))
+  with pytest.raises(token_cache.CacheError, match='not as it was written'):
+    _read(cache)
+  assert token_cache.Writer(cache, _identity()).finish()
+  assert len(_read(cache)) == 3
+
+
+@pytest.mark.xfail(strict=True, reason='damage F7')
+def test_damaged_codebooks_are_named(cache):
+  path = cache / 'codebooks.npy'
+  whole = path.read_bytes()
+  flipped = bytearray(whole)
+  flipped[-3] ^= 64
+  huge = whole.replace(b'(2, 50, 3)', b'(2, 5000000000, 3)', 1)
+  for content in (b'', whole[:-5], b'\0' * 500, bytes(flipped), huge):
+    path.write_bytes(content)
+    with pytest.raises(token_cache.CacheError, match='codebooks.npy'):
+      token_cache.read_codebooks(cache)
+  for array in (
+      np.ones(3),
+      np.ones((K, V, 3), int),
+      np.full((K, V, 3), np.nan, np.float32),
+      np.array([[['x']]], object),
+  ):
+    np.save(path, array, allow_pickle=True)
+    with pytest.raises(token_cache.CacheError, match='codebooks.npy'):
+      token_cache.read_codebooks(cache)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F8')
+def test_what_does_not_fit_the_tokenizer_is_not_written(tmp_path):
+  writer = token_cache.Writer(tmp_path / 'c', _identity())
+  good = _example('train', 0)
+  for codes, message in {
+      'slots': (np.zeros((4, K + 1), int), 'slots'),
+      'range': (np.full((4, K), V), f'slot 0.*{V}'),
+      'negative': (np.full((4, K), -1), 'slot 0.*-1'),
+      'floats': (np.zeros((4, K)), 'float64'),
+  }.values():
+    bad = token_cache.Example(codes, 320, {'id': 'x'})
+    with pytest.raises(token_cache.CacheError, match=f'clip 1.*{message}'):
+      writer.write('test', 0, [good, bad, good])
+  assert not list((tmp_path / 'c').glob('*record*'))
