@@ -15,6 +15,7 @@ Field annotations understood: `int`, `float`, `bool`, `str`, `Literal[...]`,
 import dataclasses
 import difflib
 import json
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -155,6 +156,23 @@ def difference(old, new, path: str = 'config') -> list[str]:
     elif _plain(old[key]) != _plain(new[key]):
       lines.append(f'{name}: {old[key]!r} -> {new[key]!r}')
   return lines
+
+
+def relative(path: str | os.PathLike, folder: str | os.PathLike) -> str:
+  """A path as a file in `folder` keeps it: so that both can move together.
+
+  Relative to the folder, unless they have nothing but the root in common.
+  """
+  path = os.path.realpath(os.path.expanduser(path))
+  folder = os.path.realpath(folder)
+  if os.path.commonpath([path, folder]) == os.path.abspath(os.sep):
+    return path
+  return os.path.relpath(path, folder)
+
+
+def located(path: str, folder: str | os.PathLike) -> str:
+  """The inverse of `relative`, as an absolute path."""
+  return os.path.normpath(os.path.join(os.path.realpath(folder), path))
 
 
 def unknown_key(path: str, key: str, known) -> str:

@@ -123,6 +123,9 @@ class Corpus:
   `corpus[i]` is a dict of id, prompt_id, text, speaker, language (str),
   sample_rate (int) and audio (float32 [T, C] in [-1, 1]). It pickles as a
   description of itself, so worker processes open their own files.
+
+  Attributes:
+    build: what was built; of a folder that has changed, another.
   """
 
   def __init__(self, name: str, split: str, languages: tuple[str, ...] | None):
@@ -142,10 +145,11 @@ class Corpus:
       known = sorted({s for b in builders for s in b.info.splits})
       raise CorpusError(f'{name} has no split {split!r}, but {known}.')
     self._starts = np.cumsum([0, *map(len, self._parts)])
+    self.build = '+'.join(builder.info.full_name for builder in builders)
     self._index = (
         paths.cache_dir()
         / 'index'
-        / '+'.join(b.info.full_name.replace('/', '-') for b in builders)
+        / self.build.replace('/', '-')
         / f'{split}-{len(self)}.json'
     )
 
@@ -183,6 +187,14 @@ class Corpus:
       raise IndexError(f'{index} is not in a corpus of {len(self)} clips.')
     part = int(np.searchsorted(self._starts, index, side='right')) - 1
     return self._parts[part][index - int(self._starts[part])]
+
+
+def place(name: str) -> str:
+  """The name of a corpus, or the absolute path of a folder."""
+  path = pathlib.Path(name).expanduser()
+  if name in BUILDERS or not path.is_dir():
+    return name
+  return str(path.absolute())
 
 
 def load_corpus(

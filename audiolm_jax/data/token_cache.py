@@ -2,33 +2,35 @@
 
 A cache is a folder of ArrayRecord parts, each of `PART` consecutive clips of a
 split, and a header.json that is written last: a folder without it is a cache
-that was interrupted, which may be continued but not read.
+that was interrupted, which may be continued but not read. The header has a
+checksum of every clip, which is looked at as clips are read: what was not
+written with it is never given out.
 """
 
 from collections.abc import Sequence
 import dataclasses
-import functools
 import json
 import os
 import pathlib
 from typing import Any
+import zlib
 
 from array_record.python import array_record_data_source
 from array_record.python import array_record_module
 from jaxtyping import Float, Int
 import numpy as np
 
-from audiolm_jax import config
+from audiolm_jax.data import cache_header
 from audiolm_jax.training import writers
 
 PART = 256
-_HEADER = 'header.json'
 _IDENTITY = 'identity.json'
 _CODEBOOKS = 'codebooks.npy'
+# Clips of more frames (days) are looked at before anyone counts on them.
+_LONG = 2**24
 
-
-class CacheError(config.ConfigError):
-  """A token cache that can't be used; the message says why and what to do."""
+CacheError = cache_header.CacheError
+read_header = cache_header.read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +41,10 @@ class Identity:
     tokenizer_hash: fingerprint of the tokenizer and its variables.
     tokenizer_workdir: where it was trained.
     tokenizer_spec: `Spec.to_dict()`.
-    corpus: its name.
+    corpus: its name, or its path if it is a folder.
     languages: which; empty for all.
     clips: split -> how many.
+    build: which build of the corpus; a folder that has changed is another.
   """
 
   tokenizer_hash: str
@@ -50,6 +53,7 @@ class Identity:
   corpus: str
   languages: tuple[str, ...]
   clips: dict[str, int]
+  build: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +84,37 @@ class Example:
 
   @classmethod
   def from_bytes(cls, data: bytes) -> 'Example':
+    """The inverse of `to_bytes`.
+
+    Raises:
+      ValueError: for what it does not make.
+    """
     head, _, body = data.partition(b'\0')
     head = json.loads(head)
-    codes = np.frombuffer(body, head['dtype']).reshape(head['shape'])
-    return cls(codes.astype(np.int32), head['samples'], head['factors'])
+    try:
+      codes = np.frombuffer(body, head['dtype']).reshape(head['shape'])
+      return cls(codes, int(head['samples']), dict(head['factors']))
+    except (KeyError, TypeError) as error:
+      raise ValueError(f'no record of a clip ({error!r})') from error
+
+  def fault(self, vocabularies: Sequence[int]) -> str | None:
+    """Why this is no clip of a tokenizer with such slots; None if it is."""
+    codes = self.codes
+    if codes.ndim != 2 or codes.shape[1] != len(vocabularies):
+      return f'codes {codes.shape} for {len(vocabularies)} slots'
+    if codes.dtype.kind not in 'iu':
+      return f'codes of type {codes.dtype}'
+    if not len(codes):
+      return None
+    for slot, (least, most, vocabulary) in enumerate(
+        zip(codes.min(0), codes.max(0), vocabularies, strict=True)
+    ):
+      if least < 0 or most >= vocabulary:
+        return (
+            f'a code {least if least < 0 else most} in slot {slot}, whose'
+            f' vocabulary is {vocabulary}'
+        )
+    return None
 
 
 class Writer:
@@ -104,7 +135,7 @@ class Writer:
     mine = json.loads(json.dumps(dataclasses.asdict(identity)))
     path = self._directory / _IDENTITY
     if path.exists():
-      theirs = json.loads(path.read_text())
+      theirs = cache_header.read_json(path)
       # The same tokenizer may have been moved.
       different = [
           f'{key}: {_short(theirs.get(key))} there, {_short(mine[key])} now'
@@ -131,58 +162,88 @@ class Writer:
     ]
 
   def write(self, split: str, part: int, examples: Sequence[Example]) -> None:
-    """Writes one part; it appears whole or not at all."""
+    """Writes one part; it appears whole or not at all.
+
+    Raises:
+      CacheError: for codes that are not the tokenizer's, or if the part can't
+        be written.
+    """
     path = _part(self._directory, split, part)
+    slots = self._identity.tokenizer_spec['slots']
+    vocabularies = [slot['vocabulary'] for slot in slots]
+    for i, example in enumerate(examples):
+      if fault := example.fault(vocabularies):
+        raise CacheError(f'{path}: clip {part * PART + i} has {fault}.')
+    # What it says of a part that is replaced is no longer so.
+    (self._directory / cache_header.NAME).unlink(missing_ok=True)
     temporary = path.with_suffix(f'.{os.getpid()}.tmp')
-    writer = array_record_module.ArrayRecordWriter(
-        str(temporary), 'group_size:1'
-    )
-    for example in examples:
-      writer.write(example.to_bytes())
-    writer.close()
-    temporary.replace(path)
+    try:
+      writer = array_record_module.ArrayRecordWriter(
+          str(temporary), 'group_size:1'
+      )
+      for example in examples:
+        writer.write(example.to_bytes())
+      writer.close()
+      temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+      raise CacheError(f'{path} can not be written: {error}') from error
+    finally:
+      temporary.unlink(missing_ok=True)
 
   def write_codebooks(self, vectors: Float[np.ndarray, 'K V D']) -> None:
     """Keeps the vectors that the codes stand for, for `read_codebooks`."""
+    path = self._directory / _CODEBOOKS
     temporary = self._directory / f'codebooks.{os.getpid()}.npy'
     np.save(temporary, np.asarray(vectors, np.float32))
-    temporary.replace(self._directory / _CODEBOOKS)
+    if not path.exists() or path.read_bytes() != temporary.read_bytes():
+      (self._directory / cache_header.NAME).unlink(missing_ok=True)
+    temporary.replace(path)
 
   def finish(self) -> bool:
-    """Writes the header if no part is missing; whether the cache is whole."""
+    """Writes the header if no part is missing; whether the cache is whole.
+
+    Raises:
+      CacheError: for a part that can't be read, naming it.
+    """
     if self.missing():
       return False
-    if not (self._directory / _HEADER).exists():
-      splits = {}
-      for split, clips in self._identity.clips.items():
-        records = _records(self._directory, split, clips)
-        examples = [Example.from_bytes(records[i]) for i in range(clips)]
-        splits[split] = {
-            'frames': [len(e.codes) for e in examples],
-            'samples': [e.samples for e in examples],
-            'language': [e.factors.get('language', '') for e in examples],
-            'speaker': [e.factors.get('speaker', '') for e in examples],
-        }
-      header = {**dataclasses.asdict(self._identity), 'splits': splits}
-      writers.write_atomically(self._directory / _HEADER, json.dumps(header))
+    if self._has_header():
+      return True
+    splits = {}
+    for split, clips in self._identity.clips.items():
+      records = _Records(self._directory, split, clips)
+      index = {
+          key: [] for key in ('frames', 'samples', 'language', 'speaker')
+      } | {'checksums': []}
+      for i in range(clips):
+        data, example = records[i]
+        index['frames'].append(len(example.codes))
+        index['samples'].append(example.samples)
+        for key in ('language', 'speaker'):
+          index[key].append(example.factors.get(key, ''))
+        index['checksums'].append(zlib.crc32(data))
+      splits[split] = index
+    codebooks = self._directory / _CODEBOOKS
+    cache_header.write(
+        self._directory,
+        {
+            **dataclasses.asdict(self._identity),
+            'splits': splits,
+            'codebooks': zlib.crc32(codebooks.read_bytes())
+            if codebooks.exists()
+            else None,
+        },
+    )
     return True
 
-
-def read_header(directory: str | os.PathLike) -> dict[str, Any]:
-  """A whole cache's header: `Identity`'s fields, and `splits`.
-
-  Raises:
-    CacheError: if there is none.
-  """
-  path = pathlib.Path(directory) / _HEADER
-  if not path.exists():
-    state = 'is unfinished' if path.parent.is_dir() else 'does not exist'
-    raise CacheError(
-        f'The token cache {directory} {state}. Make it (or go on) with: python'
-        f' tools/tokenize_audio.py corpus --tokenizer=TOKENIZER'
-        f' --out={directory}'
-    )
-  return json.loads(path.read_text())
+  def _has_header(self) -> bool:
+    """Whether there is one that can be read and knows where the tokenizer is."""
+    try:
+      header = read_header(self._directory)
+    except CacheError:
+      return False
+    here = os.path.realpath(self._identity.tokenizer_workdir)
+    return header['tokenizer_workdir'] == here
 
 
 def read_codebooks(
@@ -191,7 +252,7 @@ def read_codebooks(
   """The vectors that a cache's codes stand for.
 
   Raises:
-    CacheError: if the cache has none.
+    CacheError: if the cache has none, or they are not as they were written.
   """
   path = pathlib.Path(directory) / _CODEBOOKS
   if not path.exists():
@@ -199,7 +260,27 @@ def read_codebooks(
         f'{directory} holds no codebooks ({path}): it is no token cache, or its'
         ' tokenizer has no vectors of one shape for all slots.'
     )
-  return np.load(path)
+  try:
+    # A map is held against the size of the file before anything is read.
+    vectors = np.array(np.load(path, mmap_mode='r'))
+  except (ValueError, EOFError, OSError) as error:
+    raise CacheError(
+        f'{path} can not be read ({error}). {cache_header.AGAIN}'
+    ) from error
+  fault = None
+  if vectors.ndim != 3 or vectors.dtype.kind != 'f':
+    fault = f'it has {vectors.dtype} {vectors.shape}'
+  elif not np.isfinite(vectors).all():
+    fault = 'it has numbers that are not finite'
+  elif (path.parent / cache_header.NAME).exists():
+    if read_header(directory)['codebooks'] != zlib.crc32(path.read_bytes()):
+      fault = 'its checksum is not that of header.json'
+  if fault:
+    raise CacheError(
+        f'{path} is not as a token cache writes it: {fault}.'
+        f' {cache_header.AGAIN}'
+    )
+  return vectors
 
 
 class TokenCache:
@@ -242,29 +323,37 @@ class TokenCache:
     index = self.header['splits'][split]
     self.frames = np.asarray(index['frames'], np.int64)
     self.languages = np.asarray(index['language'])
-    self._records = _records(pathlib.Path(directory), split, len(self.frames))
+    self.speakers = np.asarray(index['speaker'])
+    self._records = _Records(pathlib.Path(directory), split, len(self.frames))
+    for i in np.flatnonzero(self.frames > _LONG):
+      self[i]  # Else what is counted by this would take all memory.
 
   @property
   def vocabularies(self) -> tuple[int, ...]:
     """Of the tokenizer's slots."""
-    slots = self.header['tokenizer_spec']['slots']
-    return tuple(slot['vocabulary'] for slot in slots)
-
-  @functools.cached_property
-  def speakers(self) -> np.ndarray:
-    """[N] speaker of each clip, '' where not known."""
-    index = self.header['splits'][self._arguments[1]]
-    if 'speaker' in index:
-      return np.asarray(index['speaker'])
-    # A cache from before they stood in the header.
-    every = (self[i].factors for i in range(len(self)))
-    return np.asarray([known.get('speaker', '') for known in every])
+    return cache_header.vocabularies(self.header)
 
   def __len__(self) -> int:
     return len(self.frames)
 
   def __getitem__(self, index: int) -> Example:
-    return Example.from_bytes(self._records[int(index)])
+    """A clip.
+
+    Raises:
+      CacheError: if it is not the one that the header was written for.
+    """
+    index = int(index)
+    data, example = self._records[index]
+    header = self.header['splits'][self._arguments[1]]
+    frames, fault = header['frames'][index], example.fault(self.vocabularies)
+    if zlib.crc32(data) != header['checksums'][index]:
+      fault = 'another checksum than in header.json'
+    elif not fault and len(example.codes) != frames:
+      fault = f'{len(example.codes)} frames, and {frames} in header.json'
+    if fault:
+      raise self._records.error(index, f'clip {index} has {fault}')
+    codes = example.codes.astype(np.int32)
+    return dataclasses.replace(example, codes=codes)
 
   def __reduce__(self):
     return TokenCache, self._arguments
@@ -292,10 +381,51 @@ def _part(directory: pathlib.Path, split: str, part: int) -> pathlib.Path:
   return directory / f'{split}-{part:05d}.array_record'
 
 
-def _records(directory: pathlib.Path, split: str, clips: int):
-  return array_record_data_source.ArrayRecordDataSource(
-      [str(_part(directory, split, part)) for part in range(-(-clips // PART))]
-  )
+class _Records:
+  """The records of a split: `records[i]` is (bytes, Example)."""
+
+  def __init__(self, directory: pathlib.Path, split: str, clips: int):
+    starts = range(0, clips, PART)
+    self._parts = [_part(directory, split, i) for i in range(len(starts))]
+    for path in self._parts:
+      if not path.exists():
+        raise CacheError(
+            f'{path} is missing. To make it again, run the `tokenize_audio.py'
+            ' corpus` of this cache once more.'
+        )
+    self._source = _open(self._parts) if clips else []
+    if len(self._source) != clips:
+      for path, start in zip(self._parts, starts, strict=True):
+        found, wanted = len(_open([path])), min(PART, clips - start)
+        if found != wanted:
+          raise _damaged(path, f'it has {found} clips instead of {wanted}')
+
+  def __getitem__(self, index: int) -> tuple[bytes, Example]:
+    try:
+      data = self._source[index]
+      return data, Example.from_bytes(data)
+    except (RuntimeError, ValueError) as error:
+      raise self.error(index, f'clip {index}: {error}') from error
+
+  def error(self, index: int, fault: str) -> CacheError:
+    """Of the part that holds a clip."""
+    return _damaged(self._parts[index // PART], fault)
+
+
+def _open(parts):
+  try:
+    return array_record_data_source.ArrayRecordDataSource(
+        [str(path) for path in parts]
+    )
+  except (RuntimeError, ValueError, OSError) as error:
+    if len(parts) > 1:
+      for path in parts:
+        _open([path])
+    raise _damaged(parts[0], str(error)) from error
+
+
+def _damaged(part: pathlib.Path, fault: str) -> CacheError:
+  return CacheError(f'{part} is damaged ({fault}). {cache_header.AGAIN}')
 
 
 def _short(value: Any) -> str:

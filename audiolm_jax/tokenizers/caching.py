@@ -62,12 +62,13 @@ def fill(
           tokenizer_hash=tokenizer.fingerprint(),
           tokenizer_workdir=str(workdir),
           tokenizer_spec=tokenizer.spec.to_dict(),
-          corpus=corpus,
+          corpus=corpora.place(corpus),
           languages=languages,
           clips={
               split: len(range(len(source))[:limit])
               for split, source in sources.items()
           },
+          build=next(iter(sources.values())).build,
       ),
   )
   vectors = tokenizer.code_vectors()

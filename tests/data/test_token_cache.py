@@ -31,7 +31,10 @@ def _identity(**changes):
   identity = token_cache.Identity(
       tokenizer_hash='abc',
       tokenizer_workdir='runs/x',
-      tokenizer_spec={'hop': 320, 'slots': [1, 2, 3]},
+      tokenizer_spec={
+          'hop': 320,
+          'slots': [{'codebook': k, 'vocabulary': 1000} for k in range(K)],
+      },
       corpus='speech',
       languages=('en', 'it'),
       clips=CLIPS,
