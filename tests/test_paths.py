@@ -1,0 +1,111 @@
+"""Files that a run names are found wherever the program runs or they move to."""
+
+import dataclasses
+import shutil
+
+
+import numpy as np
+import pytest
+
+from audiolm_jax import assembly
+from audiolm_jax import config
+from audiolm_jax import train
+from audiolm_jax.audio import files
+from audiolm_jax.data import token_cache
+from configs.codec import quickstart as codec_config
+from configs.lm import quickstart as lm_config
+
+
+def _lm(tokens='runs/q/tokens'):
+  settings = lm_config.get_config('smoke')
+  with settings.unlocked():
+    settings.data.cache = settings.objective.codebooks = tokens
+    settings.data.conditions.text = {'kind': 'text', 'pieces': 'text.model'}
+    settings.data.conditions.text.vocabulary = 300
+    settings.evaluators.lm.cache = tokens
+    settings.models.lm.init_from = 'runs/other/lm'
+  return config.build(train.Config, settings)
+
+
+@pytest.mark.xfail(strict=True, reason='faults F8')
+def test_a_runs_paths_move_with_it(tmp_path, monkeypatch):
+  here = tmp_path / 'here'
+  here.mkdir()
+  monkeypatch.chdir(here)
+  train._claim('runs/q/lm', _lm())
+  text = (here / 'runs/q/lm/config.json').read_text()
+  assert 'here' not in text and '"../tokens"' in text
+  for there in ('here', 'there'):
+    if there != 'here':
+      shutil.move(here, tmp_path / there)
+    monkeypatch.chdir('/')
+    root = tmp_path / there / 'runs'
+    found = assembly.read(root / 'q/lm')
+    assert found.data.cache == str(root / 'q/tokens')
+    assert found.objective.codebooks == str(root / 'q/tokens')
+    assert found.evaluators.lm.cache == str(root / 'q/tokens')
+    assert found.models.lm.init_from == str(root / 'other/lm')
+    pieces = tmp_path / there / 'text.model'
+    assert found.data.conditions.text.pieces == str(pieces)
+    # The same run goes on from any directory; another cache is another run.
+    monkeypatch.chdir(root)
+    other = dataclasses.replace(
+        _lm('q/tokens'), models=config.build(train.Config, found).models
+    )
+    with pytest.raises(config.ConfigError, match='pieces') as error:
+      train._claim('q/lm', other)
+    assert 'cache' not in str(error.value)
+  monkeypatch.chdir(tmp_path / 'there')
+  train._claim('runs/q/lm', _lm())
+  with pytest.raises(config.ConfigError, match='data.cache.*tokens.*older'):
+    train._claim('runs/q/lm', _lm('runs/q/older'))
+
+
+@pytest.mark.xfail(strict=True, reason='faults F8')
+def test_a_link_to_a_work_directory_is_no_other_place(tmp_path, monkeypatch):
+  disk = tmp_path / 'disk' / 'deep'
+  disk.mkdir(parents=True)
+  (tmp_path / 'runs').symlink_to(disk)
+  monkeypatch.chdir(tmp_path)
+  train._claim('runs/lm', _lm('runs/tokens'))
+  for where in ('runs/lm', disk / 'lm'):
+    assert assembly.read(where).data.cache == str(disk / 'tokens')
+
+
+@pytest.mark.xfail(strict=True, reason='faults F8')
+def test_corpora_are_names_or_folders(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  files.write('mine/a.wav', np.ones((9, 1)), 8000)
+  (tmp_path / 'espeak_sentences').mkdir()
+  for corpus, kept in {
+      'mine': str(tmp_path / 'mine'),
+      'asterisk_prompts': 'asterisk_prompts',
+      'espeak_sentences': 'espeak_sentences',
+  }.items():
+    settings = codec_config.get_config('smoke')
+    settings.data.corpus = corpus
+    workdir = f'runs/{corpus}'
+    train._claim(workdir, config.build(train.Config, settings))
+    assert assembly.read(workdir).data.corpus == kept
+    assert tmp_path.name not in workdir
+
+
+def test_a_cache_finds_its_tokenizer(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  spec = {'slots': [{'codebook': 0, 'vocabulary': 4}]}
+  identity = token_cache.Identity('h', 'q/tokenizer', spec, 'c', (), {})
+  assert token_cache.Writer('q/tokens', identity).finish()
+  assert str(tmp_path) not in (tmp_path / 'q/tokens/header.json').read_text()
+  shutil.move('q', tmp_path / 'moved')
+  monkeypatch.chdir('/')
+  moved = tmp_path / 'moved'
+  header = token_cache.read_header(moved / 'tokens')
+  assert header['tokenizer_workdir'] == str(moved / 'tokenizer')
+  # The tokenizer alone has moved: the same command says where it is now.
+  shutil.move(moved / 'tokens', tmp_path / 'tokens')
+  identity = dataclasses.replace(
+      identity, tokenizer_workdir=str(moved / 'tokenizer')
+  )
+  assert token_cache.Writer(tmp_path / 'tokens', identity).finish()
+  header = token_cache.read_header(tmp_path / 'tokens')
+  assert header['tokenizer_workdir'] == str(moved / 'tokenizer')
