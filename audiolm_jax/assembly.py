@@ -57,7 +57,7 @@ class ModelTraining:
   param_transform: Annotated[
       Any, config.Kind(lambda: param_transforms.TRANSFORMS)
   ] = param_transforms.Full()
-  init_from: str | None = None
+  init_from: Annotated[str, config.Path()] | None = None
   init_model: str | None = None
 
 
@@ -301,7 +301,7 @@ class Assembly:
 
 
 def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
-  """The resolved config of a work directory.
+  """The resolved config of a work directory, with absolute paths.
 
   Raises:
     config.ConfigError: if the directory holds none.
@@ -309,7 +309,8 @@ def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
   path = pathlib.Path(workdir) / CONFIG_FILE
   if not path.exists():
     raise config.ConfigError(f'{workdir} is no work directory: no {path}.')
-  return ml_collections.ConfigDict(json.loads(path.read_text()))
+  values = json.loads(path.read_text())
+  return ml_collections.ConfigDict(config.placed(Config, values, workdir))
 
 
 def restore(

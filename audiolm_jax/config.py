@@ -9,7 +9,8 @@ dataclass. Both check, and name the key, the value and what is allowed.
 Field annotations understood: `int`, `float`, `bool`, `str`, `Literal[...]`,
 `X | None`, `tuple[X, ...]`, another dataclass, `Annotated[X, Range(...)]`, and
 `Annotated[Any, Kind(lambda: TABLE)]` for a choice between dataclasses, where
-`TABLE` maps a `kind` name to a class. `Named(X)` maps free names to X.
+`TABLE` maps a `kind` name to a class. `Named(X)` maps free names to X,
+`Annotated[str, Path()]` is a file or folder.
 """
 
 import dataclasses
@@ -61,6 +62,18 @@ class Named:
   """Free names, each mapping to a value of the annotation `value`."""
 
   value: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+  """A file or folder, from where the program runs.
+
+  Attributes:
+    kept: where a value may also be a name: what a file keeps of it, which for a
+      path is its absolute form.
+  """
+
+  kept: Callable[[str], str] | None = None
 
 
 def defaults(cls: type, /, **overrides) -> ml_collections.ConfigDict:
@@ -175,6 +188,34 @@ def located(path: str, folder: str | os.PathLike) -> str:
   return os.path.normpath(os.path.join(os.path.realpath(folder), path))
 
 
+def portable(
+    cls: type, values: Mapping[str, Any], folder: str | os.PathLike
+) -> dict[str, Any]:
+  """A config's values as a file in `folder` keeps them; see `relative`.
+
+  Args:
+    cls: the config's dataclass.
+    values: plain dicts; paths are from where the program runs.
+    folder: where the file is.
+  """
+
+  def kept(item, value):
+    return item.kept(value) if item.kept else relative(value, folder)
+
+  return _with_paths(cls, values, kept)
+
+
+def placed(
+    cls: type, values: Mapping[str, Any], folder: str | os.PathLike
+) -> dict[str, Any]:
+  """The inverse of `portable`: paths are absolute."""
+  return _with_paths(
+      cls,
+      values,
+      lambda item, v: v if item.kept else located(v, folder),
+  )
+
+
 def unknown_key(path: str, key: str, known) -> str:
   """The message for an unknown key: the nearest known one, or all of them."""
   near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
@@ -203,6 +244,33 @@ def _choose(table, name, path):
         f'{path} = {name!r}: expected one of {sorted(table)}.{hint}'
     )
   return table[name]
+
+
+def _with_paths(annotation, value, change):
+  """A value with `change(Path, value)` in place of each path in it.
+
+  What does not fit the annotation stays as it is: `build` tells of that.
+  """
+  base, metadata = _unwrap(annotation)
+  base, _ = _optional(base)
+  base, more = _unwrap(base)
+  for item in metadata + more:
+    if isinstance(item, Path) and isinstance(value, str) and value:
+      return change(item, value)
+    if isinstance(item, Kind) and _is_group(value):
+      base = item.table().get(value.get('kind'))
+    if isinstance(item, Named) and _is_group(value):
+      return {k: _with_paths(item.value, v, change) for k, v in value.items()}
+  if _is_group(value) and dataclasses.is_dataclass(base):
+    fields = schema(base)
+    return {
+        k: _with_paths(fields[k][1], v, change) if k in fields else v
+        for k, v in value.items()
+    }
+  if typing.get_origin(base) is tuple and isinstance(value, (tuple, list)):
+    element = typing.get_args(base)[0]
+    return tuple(_with_paths(element, entry, change) for entry in value)
+  return value
 
 
 def _is_group(value) -> bool:

@@ -72,10 +72,13 @@ def _claim(workdir, settings: Config) -> pathlib.Path:
   """Makes the work directory, or checks that it is this config's."""
   workdir = pathlib.Path(workdir).absolute()
   workdir.mkdir(parents=True, exist_ok=True)
-  resolved = config_lib.to_config(settings)
+  # Paths as they are from the work directory, which may move with them.
+  resolved = config_lib.to_config(settings).to_dict()
+  resolved = config_lib.portable(Config, resolved, workdir)
   if (workdir / assembly_lib.CONFIG_FILE).exists():
     old = assembly_lib.read(workdir)
-    lines = config_lib.difference(old.to_dict(), resolved.to_dict())
+    new = config_lib.placed(Config, resolved, workdir)
+    lines = config_lib.difference(old.to_dict(), new)
     if lines:
       raise config_lib.ConfigError(
           f'{workdir} holds a run of another config (there -> here):\n  '
@@ -83,7 +86,7 @@ def _claim(workdir, settings: Config) -> pathlib.Path:
           + '\nGive another --workdir, or the same config.'
       )
   elif jax.process_index() == 0:
-    text = config_lib.to_json(resolved) + '\n'
+    text = config_lib.to_json(ml_collections.ConfigDict(resolved)) + '\n'
     writers.write_atomically(workdir / assembly_lib.CONFIG_FILE, text)
   return workdir
 

@@ -31,7 +31,7 @@ def test_the_caches_tokenizer(tmp_path, monkeypatch, made_by, fits):
   monkeypatch.setattr(token_cache, 'read_header', lambda path: header)
   tokenizers = {'there': _Tokenizer()}
   monkeypatch.setattr(loading, 'load_codec', tokenizers.__getitem__)
-  workdir = _workdir(tmp_path, kind='tokens', cache='c')
+  workdir = _workdir(tmp_path, kind='tokens', cache='/c')
   if fits:
     assert loading.load_tokenizer(workdir) is tokenizers['there']
   else:

@@ -1,9 +1,12 @@
 """Files that a run names are found wherever the program runs or they move to."""
 
 import dataclasses
+import os
 import shutil
+from typing import Annotated, Any
 
 
+import ml_collections
 import numpy as np
 import pytest
 
@@ -27,7 +30,6 @@ def _lm(tokens='runs/q/tokens'):
   return config.build(train.Config, settings)
 
 
-@pytest.mark.xfail(strict=True, reason='faults F8')
 def test_a_runs_paths_move_with_it(tmp_path, monkeypatch):
   here = tmp_path / 'here'
   here.mkdir()
@@ -61,7 +63,6 @@ def test_a_runs_paths_move_with_it(tmp_path, monkeypatch):
     train._claim('runs/q/lm', _lm('runs/q/older'))
 
 
-@pytest.mark.xfail(strict=True, reason='faults F8')
 def test_a_link_to_a_work_directory_is_no_other_place(tmp_path, monkeypatch):
   disk = tmp_path / 'disk' / 'deep'
   disk.mkdir(parents=True)
@@ -72,7 +73,6 @@ def test_a_link_to_a_work_directory_is_no_other_place(tmp_path, monkeypatch):
     assert assembly.read(where).data.cache == str(disk / 'tokens')
 
 
-@pytest.mark.xfail(strict=True, reason='faults F8')
 def test_corpora_are_names_or_folders(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   files.write('mine/a.wav', np.ones((9, 1)), 8000)
@@ -109,3 +109,43 @@ def test_a_cache_finds_its_tokenizer(tmp_path, monkeypatch):
   assert token_cache.Writer(tmp_path / 'tokens', identity).finish()
   header = token_cache.read_header(tmp_path / 'tokens')
   assert header['tokenizer_workdir'] == str(moved / 'tokenizer')
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  file: Annotated[str, config.Path()] = 'a'
+  other: Annotated[str, config.Path()] | None = None
+  text: str = 'a'
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+  kind: Annotated[Any, config.Kind(lambda: {'part': Part})]
+  parts: tuple[Annotated[Any, config.Kind(lambda: {'part': Part})], ...] = ()
+  plain: Part = Part()
+  named: Annotated[dict[str, Part], config.Named(Part)] = dataclasses.field(
+      default_factory=dict
+  )
+
+
+def test_paths_are_found_in_every_kind_of_field(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  part = Part('x/a', None, 'x/a')
+  values = config.to_config(Whole(part, (part,), part, {'n': part})).to_dict()
+  kept = config.portable(Whole, values, tmp_path / 'x' / 'y')
+  back = config.placed(Whole, kept, tmp_path / 'x' / 'y')
+  for found, expected in ((kept, '../a'), (back, str(tmp_path / 'x/a'))):
+    for group in (
+        found['kind'],
+        found['parts'][0],
+        found['plain'],
+        found['named']['n'],
+    ):
+      assert (group['file'], group['other']) == (expected, None)
+      assert group['text'] == 'x/a'
+  assert config.build(Whole, ml_collections.ConfigDict(back))
+  # What shares nothing with the folder but the root stays where it is.
+  assert config.relative('/usr/x', tmp_path) == '/usr/x'
+  # What fits no schema is for `build` to refuse.
+  wrong = {'kind': {'kind': 'none', 'file': 3}, 'parts': 'x', 'more': 1}
+  assert config.portable(Whole, wrong, os.fspath(tmp_path)) == wrong

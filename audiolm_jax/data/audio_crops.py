@@ -47,7 +47,7 @@ class AudioCrops:
     buffer: batches read ahead (per worker).
   """
 
-  corpus: str = 'asterisk_prompts'
+  corpus: corpora.Name = 'asterisk_prompts'
   split: str = 'train'
   languages: tuple[str, ...] = ()
   sample_rate: Annotated[int, config.Range(min=1)] = 16000
@@ -56,7 +56,7 @@ class AudioCrops:
   min_seconds: Annotated[float, config.Range(min=0)] = 0.5
   level_db: Annotated[float | None, config.Range(max=0)] = None
   gain_db: Annotated[float, config.Range(min=0)] = 0.0
-  features: str | None = None
+  features: Annotated[str, config.Path()] | None = None
   feature_rate: Annotated[float, config.Range(min=1e-3)] = 50.0
   workers: Annotated[int, config.Range(min=0)] = 0
   buffer: Annotated[int, config.Range(min=1)] = 4

@@ -6,11 +6,12 @@ import difflib
 import json
 import pathlib
 import shlex
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from audiolm_jax import config
 from audiolm_jax.audio import files
 from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import building
@@ -195,6 +196,10 @@ def place(name: str) -> str:
   if name in BUILDERS or not path.is_dir():
     return name
   return str(path.absolute())
+
+
+# A field of a config.
+Name = Annotated[str, config.Path(kept=place)]
 
 
 def load_corpus(

@@ -71,7 +71,7 @@ class Text(Factor):
   """
 
   length: Annotated[int, config.Range(min=1)] = 128
-  pieces: str | None = None
+  pieces: Annotated[str, config.Path()] | None = None
   vocabulary: Annotated[int, config.Range(min=1)] = 256
 
   def __post_init__(self):

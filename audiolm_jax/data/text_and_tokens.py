@@ -35,7 +35,7 @@ class TextAndTokens:
     buffer: batches read ahead (per worker).
   """
 
-  cache: str
+  cache: Annotated[str, config.Path()]
   split: str = 'train'
   languages: tuple[str, ...] = ()
   codebooks: Annotated[int | None, config.Range(min=1)] = None

@@ -44,7 +44,7 @@ class TokenCrops:
     buffer: batches read ahead (per worker).
   """
 
-  cache: str
+  cache: Annotated[str, config.Path()]
   split: str = 'train'
   languages: tuple[str, ...] = ()
   codebooks: Annotated[int | None, config.Range(min=1)] = None
@@ -52,7 +52,7 @@ class TokenCrops:
   conditions: Annotated[
       Any, config.Named(Annotated[Any, config.Kind(lambda: factors.FACTORS)])
   ] = dataclasses.field(default_factory=dict)
-  vectors: str | None = None
+  vectors: Annotated[str, config.Path()] | None = None
   min_frames: Annotated[int, config.Range(min=1)] = 1
   limit: Annotated[int | None, config.Range(min=1)] = None
   tokenizer_hash: str | None = None

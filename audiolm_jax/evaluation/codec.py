@@ -9,6 +9,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax.audio import resample
+from audiolm_jax.data import corpora
 from audiolm_jax.data import pipeline
 from audiolm_jax.evaluation import base
 from audiolm_jax.evaluation import judges as judges_lib
@@ -43,7 +44,7 @@ class Codec:
     min_seconds: shorter clips are left out.
   """
 
-  corpus: str = 'asterisk_prompts'
+  corpus: corpora.Name = 'asterisk_prompts'
   split: str = 'validation'
   languages: tuple[str, ...] = ()
   limit: Annotated[int, config.Range(min=1)] | None = None

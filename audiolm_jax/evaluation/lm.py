@@ -41,13 +41,13 @@ class LMBits:
     tokenizer_hash: the hash that the cache must have; None takes any.
   """
 
-  cache: str
+  cache: Annotated[str, config.Path()]
   split: str = 'validation'
   languages: tuple[str, ...] = ()
   limit: Annotated[int, config.Range(min=1)] | None = None
   max_frames: Annotated[int, config.Range(min=1)] | None = None
   baselines: bool = False
-  vectors: str | None = None
+  vectors: Annotated[str, config.Path()] | None = None
   tokenizer_hash: str | None = None
 
   def build(self, objective: lm.LM) -> base.Evaluator:

@@ -12,6 +12,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax.data import audio_crops
+from audiolm_jax.data import corpora
 from audiolm_jax.data import pipeline
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.evaluation import base
@@ -43,7 +44,7 @@ class WaveformBits:
     baselines: whether to score them too.
   """
 
-  corpus: str = 'asterisk_prompts'
+  corpus: corpora.Name = 'asterisk_prompts'
   split: str = 'validation'
   languages: tuple[str, ...] = ()
   limit: Annotated[int, config.Range(min=1)] | None = None

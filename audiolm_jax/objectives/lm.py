@@ -81,7 +81,7 @@ class LM(base.Objective):
   decoder: Annotated[Any, config.Kind(lambda: decoders.DECODERS)]
   frames: Annotated[int, config.Range(min=1)] = 256
   frame_rate: Annotated[float, config.Range(min=0)] = 50.0
-  codebooks: str | None = None
+  codebooks: Annotated[str, config.Path()] | None = None
   load_balance: Annotated[float, config.Range(min=0)] = 0.01
   router_z: Annotated[float, config.Range(min=0)] = 0.001
 
