@@ -31,10 +31,42 @@ def test_normalize(text, expected):
   assert judges.normalize(text) == expected
 
 
-def test_normalize_is_idempotent():
-  text = "The 1,204th caller's e-mail: 50% of (what?) 12 o'clock"
+@pytest.mark.xfail(strict=True, reason='faults F15')
+@pytest.mark.parametrize(
+    'texts',
+    [
+        ('792', 'seven nine two', 'Seven hundred ninety-two', '7 9 2'),
+        ('seven hundred and ninety two', '792'),
+        ('1995', 'nineteen ninety five', 'nineteen hundred ninety-five'),
+        ('2,005', 'two thousand five', 'two thousand and five', '20 05'),
+        ('5:20', 'five twenty'),
+        ('110000', 'one hundred ten thousand', 'one hundred and ten thousand'),
+        ('21st', 'twenty-first'),
+        ('555-0100', '5550100', 'five five five zero one zero zero'),
+        ('press 10', 'press ten'),
+    ],
+)
+def test_figures_are_what_they_are_read_as(texts):
+  """A recogniser writes figures for what a speaker says digit by digit."""
+  assert len(set(map(judges.normalize, texts))) == 1
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        "The 1,204th caller's e-mail: 50% of (what?) 12 o'clock",
+        'a hundred thousand and one, hundred and two, zero hundred',
+        'ten thousand thousand, twenty and ten and',
+    ],
+)
+def test_normalize_is_idempotent(text):
   once = judges.normalize(text)
   assert judges.normalize(once) == once
+
+
+def test_numbers_of_nothing_are_words():
+  for text in ('a hundred and one', 'thousand', 'and', 'zero hundred'):
+    assert judges.normalize(text) == text
 
 
 @pytest.mark.parametrize('name', sorted(judges.JUDGES))
