@@ -1,5 +1,7 @@
 """Save, restore, keep, choose the best, and say what is wrong."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,3 +100,123 @@ def test_an_absent_or_damaged_one_is_named(store, tmp_path):
       checkpoints.CheckpointError, match='checkpoint 1.*damaged'
   ):
     store.restore(1, _abstract(_state(0)))
+
+
+@pytest.fixture
+def random_store(tmp_path):
+  """A checkpoint of numbers that do not compress, and its settings."""
+  settings = checkpoints.Config(keep=2, best='eval/x')
+  store = checkpoints.Checkpoints(tmp_path / 'c', settings)
+  values = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+  state = {'w': jnp.asarray(values), 'v': jnp.zeros(3)}
+  for step, score in ((1, 2.0), (2, 1.0), (3, 3.0)):
+    store.save(step, state, {'at': step}, {'eval/x': score})
+  store.close()
+  return tmp_path / 'c', settings, state
+
+
+@pytest.mark.xfail(strict=True, reason='damage F2')
+@pytest.mark.parametrize('bit', range(0, 8, 3))
+def test_a_flipped_bit_is_noticed(random_store, bit):
+  directory, settings, state = random_store
+  (path,) = (directory / '2' / 'state' / 'ocdbt.process_0' / 'd').iterdir()
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1 << bit
+  path.write_bytes(data)
+  store = checkpoints.Checkpoints(directory, settings, read_only=True)
+  with pytest.raises(
+      checkpoints.CheckpointError, match='checkpoint 2.*w is not what was saved'
+  ):
+    store.restore(2, _abstract(state))
+  # The others are whole.
+  store.restore(3, _abstract(state))
+  store.close()
+
+
+@pytest.mark.xfail(strict=True, reason='damage F2')
+def test_a_changed_position_is_noticed(random_store):
+  directory, settings, state = random_store
+  path = directory / '2' / '_CHECKPOINT_METADATA'
+  text = path.read_text()
+  position = r'{\"at\": 2}'
+  assert position in text
+  path.write_text(text.replace(position, position.replace('2', '3')))
+  store = checkpoints.Checkpoints(directory, settings, read_only=True)
+  with pytest.raises(checkpoints.CheckpointError, match='not what was saved'):
+    store.restore(2, _abstract(state))
+  store.close()
+
+
+@pytest.mark.xfail(strict=True, reason='damage F2')
+def test_what_is_not_finite_is_refused(store):
+  state = _state(1.0)
+  state['a']['w'] = state['a']['w'].at[1, 1].set(np.nan)
+  store.save(1, state, None, {})
+  store.wait()
+  with pytest.raises(checkpoints.CheckpointError, match='a.w is not finite'):
+    store.restore(1, _abstract(state))
+
+
+def _no_metrics(directory):
+  shutil.rmtree(directory / '2' / 'metrics')
+
+
+def _other_metrics(directory):
+  path = directory / '2' / 'metrics' / 'metrics'
+  path.write_text(path.read_text().replace('1.0', '4.0'))
+
+
+def _anothers(directory):
+  """The checkpoint of a run that does not choose."""
+  other = directory.parent / 'other'
+  store = checkpoints.Checkpoints(other, checkpoints.Config())
+  state = {'w': jnp.ones((64, 64)), 'v': jnp.zeros(3)}
+  store.save(2, state, {'at': 2}, {'eval/x': 1.0})
+  store.close()
+  shutil.rmtree(directory / '2')
+  shutil.copytree(other / '2', directory / '2')
+
+
+@pytest.mark.xfail(strict=True, reason='damage F2')
+@pytest.mark.parametrize('change', [_no_metrics, _other_metrics, _anothers])
+def test_another_is_not_taken_for_the_best(random_store, change):
+  directory, settings, _ = random_store
+  store = checkpoints.Checkpoints(directory, settings, read_only=True)
+  assert store.best() == 2
+  store.close()
+  change(directory)
+  store = checkpoints.Checkpoints(directory, settings, read_only=True)
+  with pytest.raises(checkpoints.CheckpointError, match='checkpoint 2'):
+    store.best()
+  store.close()
+  # A run that goes on would choose, and remove others, by what it finds.
+  with pytest.raises(checkpoints.CheckpointError, match='checkpoint 2'):
+    checkpoints.Checkpoints(directory, settings)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F9')
+@pytest.mark.parametrize('text', ['', '{', '[]', '{"eval/x": 1', '\xff'])
+def test_damaged_metrics_are_named(random_store, text):
+  directory, settings, _ = random_store
+  path = directory / '2' / 'metrics' / 'metrics'
+  path.write_bytes(text.encode('latin-1'))
+  with pytest.raises(checkpoints.CheckpointError, match=str(path)):
+    checkpoints.Checkpoints(directory, settings, read_only=True)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F2')
+def test_a_metric_that_is_no_number_does_not_compete(store):
+  _fill(store, [float('nan'), 2.0])
+  assert store.best() == 2
+
+
+@pytest.mark.xfail(strict=True, reason='damage F14')
+def test_what_a_killed_process_was_writing_is_removed(random_store):
+  directory, settings, _ = random_store
+  left = directory / '4.orbax-checkpoint-tmp'
+  (left / 'state').mkdir(parents=True)
+  checkpoints.Checkpoints(directory, settings, read_only=True).close()
+  assert left.exists()
+  store = checkpoints.Checkpoints(directory, settings)
+  assert not left.exists() and store.steps() == [2, 3]
+  store.close()
