@@ -1,22 +1,30 @@
 """Checkpoints: a small module over Orbax, so that nothing else knows it.
 
-A checkpoint is a flat mapping from leaf names to arrays, plus a JSON value (the
-data sources' positions, one for each process). Flat names make what is missing,
-left over or mis-shaped nameable before anything is read.
+A checkpoint is a flat mapping from leaf names to arrays, plus JSON: the data
+sources' positions, one for each process, the metric by which it may be the best,
+and checksums of all of it. Flat names make what is missing, left over or
+mis-shaped nameable before anything is read.
 """
 
 import dataclasses
 import json
+import math
+import pathlib
+import shutil
 from typing import Annotated, Any, Literal
 
+from absl import logging
 import jax
-from jax.experimental import multihost_utils
 import jax.numpy as jnp
-import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from audiolm_jax import config
+from audiolm_jax.training import checksums
 from audiolm_jax.training import mesh
+from audiolm_jax.training import processes
+
+# Where the checksum of a checkpoint's own metadata stands in it.
+_CHECKSUM = 'checksum'
 
 
 class CheckpointError(RuntimeError):
@@ -52,6 +60,10 @@ class Checkpoints:
       directory: an absolute path.
       settings: which are kept.
       read_only: leave alone what another process may be writing there.
+
+    Raises:
+      CheckpointError: if the metrics of a checkpoint are damaged, or, where
+        some are to be removed, not what was saved.
     """
     self._settings = settings
     policies = ocp.training.preservation_policies
@@ -66,14 +78,41 @@ class Checkpoints:
               keep_checkpoints_without_metrics=False,
           )
       )
-    self._directory = directory
+    self._directory = pathlib.Path(directory)
+    self._check_metrics()
+    if not read_only:
+      self._remove_temporary()
     self._checkpointer = ocp.training.Checkpointer(
         directory,
         save_decision_policy=_Always(),
         preservation_policy=policies.AnyPreservationPolicy(keep),
-        # What a killed process was writing.
-        cleanup_tmp_directories=not read_only,
+        # It would do so in a thread that outlives an early end.
+        cleanup_tmp_directories=False,
     )
+    if not read_only:
+      try:
+        self._scores()
+      except CheckpointError:
+        self.close()
+        raise
+
+  def _remove_temporary(self) -> None:
+    """Removes what a process that died or failed was writing."""
+    if jax.process_index() == 0:
+      for path in self._directory.glob('*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(path)
+
+  def _check_metrics(self) -> None:
+    """Orbax reads all of them on opening, and says not which it cannot."""
+    for path in self._directory.glob('*/metrics/metrics'):
+      if path.parents[1].name.isdigit():
+        step = int(path.parents[1].name)
+        try:
+          whole = isinstance(json.loads(path.read_bytes()), dict)
+        except ValueError:
+          whole = False
+        if not whole:
+          raise self._damaged(step, f'{path} is no JSON object')
 
   def steps(self) -> list[int]:
     """Steps that have a finished checkpoint, ascending."""
@@ -84,14 +123,37 @@ class Checkpoints:
     return max(self.steps(), default=None)
 
   def best(self) -> int | None:
-    """The step of the best checkpoint by the metric, or else the latest."""
-    name, sign = self._settings.best, 1 if self._settings.mode == 'min' else -1
-    scored = [
-        (sign * c.metrics[name], -c.step)
-        for c in self._checkpointer.checkpoints
-        if c.metrics and name in c.metrics
-    ]
-    return -min(scored)[1] if scored else self.latest()
+    """The step of the best checkpoint by the metric, or else the latest.
+
+    Raises:
+      CheckpointError: if the metric of a checkpoint is not what was saved, so
+        that which is the best is not known.
+    """
+    sign = 1 if self._settings.mode == 'min' else -1
+    scores = [(sign * score, -step) for step, score in self._scores().items()]
+    return -min(scores)[1] if scores else self.latest()
+
+  def _scores(self) -> dict[int, float]:
+    """The metric of each checkpoint that competes for the best."""
+    name = self._settings.best
+    if name is None:
+      return {}
+    scores = {}
+    for checkpoint in self._checkpointer.checkpoints:
+      step, found = checkpoint.step, checkpoint.metrics or None
+      _, facts = self._metadata(step)
+      saved = facts.get('metrics', found)
+      if facts.get('best', name) != name:
+        raise CheckpointError(
+            f'{self._where(step)} was saved with checkpoint.best ='
+            f' {facts["best"]!r}, and this run has {name!r}: it is another'
+            " run's. Remove it, or bring the right one back."
+        )
+      if found != saved:
+        raise self._damaged(step, f'its metrics are {found}, not {saved}')
+      if saved is not None:
+        scores[step] = saved[name]
+    return scores
 
   def save(
       self, step: int, state: Any, position: Any, metrics: dict[str, float]
@@ -110,12 +172,20 @@ class Checkpoints:
       # is given to overwrite.
       leaves = jax.tree.map(jnp.copy, leaves)
     wanted = self._settings.best
-    chosen = {wanted: metrics[wanted]} if wanted in metrics else None
+    chosen = None
+    if math.isfinite(metrics.get(wanted, math.nan)):
+      chosen = {wanted: metrics[wanted]}
+    facts = {
+        'positions': processes.gather(json.dumps(position)),
+        'best': wanted,
+        'metrics': chosen,
+        'leaves': checksums.of_leaves(leaves),
+    }
     self._checkpointer.save_checkpointables_async(
         step,
         {'state': leaves},
         metrics=chosen,
-        custom_metadata={'positions': _gather(position)},
+        custom_metadata={**facts, _CHECKSUM: checksums.of_json(facts)},
         force=True,
     )
 
@@ -130,19 +200,12 @@ class Checkpoints:
       CheckpointError: if it is absent or damaged, or holds another state; the
         message names it and the leaves.
     """
-    where = f'checkpoint {step} in {self._directory}'
+    where = self._where(step)
     if step not in self.steps():
       raise CheckpointError(f'{where} does not exist; there are {self.steps()}')
     wanted = _flat(abstract)
-    try:
-      metadata = self._checkpointer.checkpointables_metadata(step)
-      stored = dict(metadata.metadata['state'])
-      positions = metadata.custom_metadata['positions']
-    except Exception as error:
-      raise CheckpointError(
-          f'{where} is damaged: {_brief(error)}. Remove it to go on from an'
-          ' earlier one.'
-      ) from error
+    stored, facts = self._metadata(step)
+    positions = facts['positions']
     problems = mismatches(
         {k: v.shape for k, v in wanted.items()},
         {k: v.shape for k, v in stored.items()},
@@ -156,15 +219,20 @@ class Checkpoints:
           f'{where} was written by {len(positions)} processes and is read by'
           f' {jax.process_count()}: data positions do not carry over.'
       )
+    if 'leaves' not in facts:
+      logging.warning(
+          '%s was saved without checksums: damage to it would not be seen.',
+          where,
+      )
     try:
       loaded = self._checkpointer.load(
           step, wanted, checkpointable_name='state'
       )
     except Exception as error:
-      raise CheckpointError(
-          f'{where} is damaged: {_brief(error)}. Remove it to go on from an'
-          ' earlier one.'
-      ) from error
+      raise self._damaged(step, _brief(error)) from error
+    problems = checksums.problems(loaded, facts.get('leaves', {}))
+    if problems:
+      raise self._damaged(step, _some(problems))
     names = [
         mesh.key(p) for p, _ in jax.tree_util.tree_leaves_with_path(abstract)
     ]
@@ -173,6 +241,32 @@ class Checkpoints:
     )
     position = positions[jax.process_index() % len(positions)]
     return state, json.loads(position)
+
+  def _metadata(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The stored leaves' metadata, and what `save` said of the checkpoint."""
+    try:
+      metadata = self._checkpointer.checkpointables_metadata(step)
+      leaves, facts = metadata.metadata.get('state'), metadata.custom_metadata
+    except Exception as error:
+      raise self._damaged(step, _brief(error)) from error
+    if not leaves:
+      raise self._damaged(step, 'which leaves it has cannot be read')
+    if not facts or 'positions' not in facts:
+      raise self._damaged(step, 'its _CHECKPOINT_METADATA cannot be read')
+    facts = dict(facts)
+    checksum = facts.pop(_CHECKSUM, None)
+    if checksum not in (None, checksums.of_json(facts)):
+      raise self._damaged(step, 'its metadata is not what was saved')
+    return dict(leaves), facts
+
+  def _where(self, step: int) -> str:
+    return f'checkpoint {step} in {self._directory}'
+
+  def _damaged(self, step: int, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f'{self._where(step)} is damaged: {reason}. Remove it to go on from an'
+        ' earlier one.'
+    )
 
   def wait(self) -> None:
     """Blocks until what was being saved is on disk."""
@@ -214,20 +308,10 @@ def _flat(tree):
   }
 
 
+def _some(lines: list[str]) -> str:
+  more = [f'and {len(lines) - 3} more leaves'] if len(lines) > 3 else []
+  return '; '.join(lines[:3] + more)
+
+
 def _brief(error: Exception) -> str:
   return f'{type(error).__name__}: {str(error)[:300]}'
-
-
-def _gather(position: Any) -> list[str]:
-  """Every process's JSON value, in the order of processes."""
-  text = json.dumps(position)
-  if jax.process_count() == 1:
-    return [text]
-  raw = np.frombuffer(text.encode(), np.uint8)
-  sizes = multihost_utils.process_allgather(np.int32(raw.size))
-  padded = np.zeros(int(np.max(sizes)), np.uint8)
-  padded[: raw.size] = raw
-  rows = multihost_utils.process_allgather(padded)
-  return [
-      bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)
-  ]

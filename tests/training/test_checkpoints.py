@@ -115,7 +115,6 @@ def random_store(tmp_path):
   return tmp_path / 'c', settings, state
 
 
-@pytest.mark.xfail(strict=True, reason='damage F2')
 @pytest.mark.parametrize('bit', range(0, 8, 3))
 def test_a_flipped_bit_is_noticed(random_store, bit):
   directory, settings, state = random_store
@@ -133,7 +132,6 @@ def test_a_flipped_bit_is_noticed(random_store, bit):
   store.close()
 
 
-@pytest.mark.xfail(strict=True, reason='damage F2')
 def test_a_changed_position_is_noticed(random_store):
   directory, settings, state = random_store
   path = directory / '2' / '_CHECKPOINT_METADATA'
@@ -147,7 +145,6 @@ def test_a_changed_position_is_noticed(random_store):
   store.close()
 
 
-@pytest.mark.xfail(strict=True, reason='damage F2')
 def test_what_is_not_finite_is_refused(store):
   state = _state(1.0)
   state['a']['w'] = state['a']['w'].at[1, 1].set(np.nan)
@@ -177,7 +174,6 @@ def _anothers(directory):
   shutil.copytree(other / '2', directory / '2')
 
 
-@pytest.mark.xfail(strict=True, reason='damage F2')
 @pytest.mark.parametrize('change', [_no_metrics, _other_metrics, _anothers])
 def test_another_is_not_taken_for_the_best(random_store, change):
   directory, settings, _ = random_store
@@ -194,7 +190,6 @@ def test_another_is_not_taken_for_the_best(random_store, change):
     checkpoints.Checkpoints(directory, settings)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F9')
 @pytest.mark.parametrize('text', ['', '{', '[]', '{"eval/x": 1', '\xff'])
 def test_damaged_metrics_are_named(random_store, text):
   directory, settings, _ = random_store
@@ -204,13 +199,11 @@ def test_damaged_metrics_are_named(random_store, text):
     checkpoints.Checkpoints(directory, settings, read_only=True)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F2')
 def test_a_metric_that_is_no_number_does_not_compete(store):
   _fill(store, [float('nan'), 2.0])
   assert store.best() == 2
 
 
-@pytest.mark.xfail(strict=True, reason='damage F14')
 def test_what_a_killed_process_was_writing_is_removed(random_store):
   directory, settings, _ = random_store
   left = directory / '4.orbax-checkpoint-tmp'
