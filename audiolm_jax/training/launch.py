@@ -4,6 +4,7 @@ import ast
 from collections.abc import Sequence
 import copy
 import importlib.util
+import inspect
 import logging as stdlib_logging
 import os
 import pathlib
@@ -64,6 +65,9 @@ def prepare() -> None:
   stdlib_logging.getLogger('jax').setLevel(stdlib_logging.WARNING)
   # Orbax reports every save and load in a dozen lines, TFDS every opening.
   logging.get_absl_logger().addFilter(_without_noise)
+  stdlib_logging.getLogger('asyncio').addFilter(_not_a_late_read)
+  if not isinstance(sys.unraisablehook, _WithoutLateReads):
+    sys.unraisablehook = _WithoutLateReads(sys.unraisablehook)
 
 
 def _without_noise(record) -> bool:
@@ -73,6 +77,30 @@ def _without_noise(record) -> bool:
       or not any(word in record.pathname for word in noisy)
       or 'audiolm_jax' in record.pathname
   )
+
+
+class _WithoutLateReads:
+  """Passes on what was raised where nobody can catch it, but for late reads.
+
+  Where a checkpoint cannot be read, Orbax raises for the first leaf that fails
+  and closes its event loop. The reads of the other leaves go on, and what comes
+  of them would be told with a traceback for each.
+  """
+
+  def __init__(self, other):
+    self._other = other
+
+  def __call__(self, unraisable) -> None:
+    late = str(unraisable.exc_value) == 'Event loop is closed'
+    coroutine = inspect.iscoroutine(unraisable.object)
+    if coroutine and 'orbax' in unraisable.object.cr_code.co_filename:
+      late = True
+    if not late:
+      self._other(unraisable)
+
+
+def _not_a_late_read(record) -> bool:
+  return 'exception was never retrieved' not in record.getMessage()
 
 
 def read_config(path: str) -> ml_collections.ConfigDict:

@@ -1,5 +1,7 @@
 """Command-line overrides: what is wrong is named, with what is allowed."""
 
+import types
+
 import pytest
 
 from audiolm_jax import config
@@ -89,3 +91,24 @@ def test_reexecution_keeps_the_command_and_happens_once(monkeypatch):
   monkeypatch.setattr(launch.os, 'environ', environment)
   launch.reexecute()
   assert len(calls) == 1
+
+
+def test_reads_after_a_failed_one_are_not_told(monkeypatch):
+  told = []
+  monkeypatch.setattr(launch.sys, 'unraisablehook', told.append)
+  launch.prepare()
+  launch.prepare()
+
+  async def read():
+    pass
+
+  def unraisable(error, thing=None):
+    launch.sys.unraisablehook(
+        types.SimpleNamespace(exc_value=error, object=thing)
+    )
+
+  mine = read()
+  unraisable(RuntimeError('Event loop is closed'))
+  unraisable(error := RuntimeError('another'), mine)
+  mine.close()
+  assert [entry.exc_value for entry in told] == [error]
