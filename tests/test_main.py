@@ -34,3 +34,46 @@ def test_wrong_commands(tmp_path, flags, message):
   assert message in done.stderr
   assert 'Traceback' not in done.stderr and done.stderr.count('\n') == 1
   assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.xfail(strict=True, reason='damage F10b')
+def test_a_failed_start_is_told_last_and_leaves_the_way_free(tmp_path):
+  command = [
+      sys.executable,
+      '-m',
+      'audiolm_jax.main',
+      f'--workdir={tmp_path}/w',
+      '--config=configs/toy.py:smoke',
+  ]
+  wrong = ['--config.data.kind=tokens', '--config.data.cache=/nope']
+  done = subprocess.run(
+      [*command, *wrong], cwd=ROOT, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 1 and 'Traceback' not in done.stderr
+  assert done.stderr.splitlines()[-1].startswith(
+      'error: The token cache /nope does not exist.'
+  )
+  # The corrected command.
+  done = subprocess.run(
+      [*command, '--config.steps=1'],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.xfail(strict=True, reason='damage F14')
+def test_a_place_where_nothing_can_be_written_is_named():
+  command = [sys.executable, '-m', 'audiolm_jax.main', '--workdir=/proc/w/x']
+  done = subprocess.run(
+      [*command, '--config=configs/toy.py:smoke'],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert done.returncode == 1 and 'Traceback' not in done.stderr
+  last = done.stderr.splitlines()[-1]
+  assert last.startswith('error: ') and '/proc/w' in last

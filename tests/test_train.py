@@ -4,6 +4,9 @@ import itertools
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +26,14 @@ from audiolm_jax.evaluation import toy as toy_evaluation
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import launch
 from audiolm_jax.training import writers
+
+_HOLDER = """
+import pathlib, sys, time
+from audiolm_jax.training import locks
+with locks.hold(pathlib.Path(sys.argv[1])):
+  print('held', flush=True)
+  time.sleep(600)
+"""
 
 
 class Killed(Exception):
@@ -213,6 +224,61 @@ def test_load_without_a_checkpoint(tmp_path):
   (tmp_path / 'config.json').write_text(config.to_json(_config()))
   with pytest.raises(checkpoints.CheckpointError, match='no checkpoint'):
     audiolm_jax.load(tmp_path)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F9')
+@pytest.mark.parametrize('content', [b'', b'{"data": ', b'\xff\xfe\x00', b'[]'])
+def test_a_damaged_config_is_named(tmp_path, content):
+  (tmp_path / 'config.json').write_bytes(content)
+  for function in (audiolm_jax.load, evaluate.evaluate):
+    with pytest.raises(config.ConfigError, match=f'{tmp_path}/config.json'):
+      function(tmp_path)
+  # Nothing was trained there.
+  (tmp_path / 'metrics.jsonl').write_text('')
+  with pytest.raises(config.ConfigError, match=f'{tmp_path}/config.json'):
+    train.train(_config(), tmp_path)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F9')
+def test_a_wrong_value_in_a_config_names_the_file(tmp_path):
+  values = _config().to_dict()
+  values['steps'] = 'many'
+  (tmp_path / 'config.json').write_text(json.dumps(values))
+  with pytest.raises(
+      config.ConfigError, match="config.json: config.steps = 'many'"
+  ):
+    audiolm_jax.load(tmp_path)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F15')
+def test_a_second_trainer_is_told_who_is_the_first(tmp_path):
+  other = subprocess.Popen(
+      [sys.executable, '-c', _HOLDER, str(tmp_path)],
+      stdout=subprocess.PIPE,
+      env={**os.environ, 'PYTHONPATH': os.getcwd()},
+  )
+  try:
+    other.stdout.readline()
+    with pytest.raises(config.ConfigError) as error:
+      train.train(_config(), tmp_path)
+    host = socket.gethostname()
+    assert f'process {other.pid} on {host} since ' in str(error.value)
+    # What it does not get it leaves alone.
+    assert not (tmp_path / 'config.json').exists()
+  finally:
+    other.kill()
+    other.wait()
+  # The lock died with its process.
+  train.train(_config('config.steps=1'), tmp_path)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F10b')
+def test_a_failed_start_is_taken_over_and_a_run_is_not(tmp_path):
+  with pytest.raises(config.ConfigError, match='does not fit'):
+    train.train(_config('config.data.features=3'), tmp_path)
+  train.train(_config('config.steps=1'), tmp_path)
+  with pytest.raises(config.ConfigError, match='another config'):
+    train.train(_config('config.steps=2'), tmp_path)
 
 
 def test_a_run_starts_from_anothers_parameters(whole, tmp_path):

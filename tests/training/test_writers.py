@@ -1,9 +1,13 @@
 """The metrics file of a resumed run is that of an uninterrupted one."""
 
+import errno
 import json
 import subprocess
 import sys
 
+import pytest
+
+from audiolm_jax import config
 from audiolm_jax.training import writers
 
 
@@ -65,3 +69,29 @@ def test_processes_that_write_one_file_do_not_trip_over_each_other(tmp_path):
   assert [process.wait() for process in processes] == [0, 0]
   assert path.read_text() in ('a' * 1000, 'b' * 1000)
   assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.xfail(strict=True, reason='damage F9')
+@pytest.mark.parametrize(
+    'line', [b'{"step": \xff}', b'', b'[1]', b'{"loss": 1}', b'{"step": 1']
+)
+def test_a_damaged_line_is_named(tmp_path, line):
+  (tmp_path / 'metrics.jsonl').write_bytes(b'{"step": 1}\n' + line + b'\n')
+  with pytest.raises(
+      config.ConfigError, match='metrics.jsonl: line 2 is damaged'
+  ):
+    writers.read_metrics(tmp_path)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F14')
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, monkeypatch):
+  def full(_):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  path = tmp_path / 'x.json'
+  path.write_text('old')
+  monkeypatch.setattr(writers.os, 'fsync', full)
+  with pytest.raises(OSError, match=f'No space left on device: .{path}'):
+    writers.write_atomically(path, 'new')
+  assert [p.name for p in tmp_path.iterdir()] == ['x.json']
+  assert path.read_text() == 'old'
