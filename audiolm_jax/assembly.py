@@ -304,12 +304,19 @@ def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
   """The resolved config of a work directory, with absolute paths.
 
   Raises:
-    config.ConfigError: if the directory holds none.
+    config.ConfigError: if the directory holds none, or it is damaged.
   """
   path = pathlib.Path(workdir) / CONFIG_FILE
-  if not path.exists():
+  if not path.is_file():
     raise config.ConfigError(f'{workdir} is no work directory: no {path}.')
-  values = json.loads(path.read_text())
+  try:
+    values = json.loads(path.read_bytes())
+    if not isinstance(values, dict):
+      raise ValueError(f'it holds {type(values).__name__}, not an object')
+  except (ValueError, RecursionError) as error:
+    raise config.ConfigError(
+        f'{path} is damaged: {error}. Put the config of the run back.'
+    ) from error
   return ml_collections.ConfigDict(config.placed(Config, values, workdir))
 
 
@@ -326,7 +333,9 @@ def restore(
     config.ConfigError: if it is no work directory.
     checkpoints.CheckpointError: if it has no readable checkpoint.
   """
-  settings = config.build(Config, read(workdir))
+  settings = config.build(
+      Config, read(workdir), f'{pathlib.Path(workdir) / CONFIG_FILE}: config'
+  )
   auto = (jax.sharding.AxisType.Auto,) * len(mesh_lib.AXES)
   local = jax.make_mesh(
       (1,) * len(mesh_lib.AXES),

@@ -226,7 +226,6 @@ def test_load_without_a_checkpoint(tmp_path):
     audiolm_jax.load(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F9')
 @pytest.mark.parametrize('content', [b'', b'{"data": ', b'\xff\xfe\x00', b'[]'])
 def test_a_damaged_config_is_named(tmp_path, content):
   (tmp_path / 'config.json').write_bytes(content)
@@ -239,7 +238,6 @@ def test_a_damaged_config_is_named(tmp_path, content):
     train.train(_config(), tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F9')
 def test_a_wrong_value_in_a_config_names_the_file(tmp_path):
   values = _config().to_dict()
   values['steps'] = 'many'

@@ -1,5 +1,7 @@
 """Where metrics go: a JSONL file, TensorBoard files and a progress line."""
 
+from collections.abc import Iterator
+import contextlib
 import json
 import os
 import pathlib
@@ -11,7 +13,13 @@ import rich.console
 import rich.progress
 import tensorboardX
 
+from audiolm_jax import config
+
 METRICS = 'metrics.jsonl'
+
+
+class MetricsError(config.ConfigError):
+  """The metrics of a work directory are damaged."""
 
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
@@ -20,21 +28,54 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
   Several processes may write the same file; the last one's stands.
   """
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  with temporary.open('w' if isinstance(content, str) else 'wb') as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)
+  try:
+    with naming(path), temporary.open(
+        'w' if isinstance(content, str) else 'wb'
+    ) as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  except OSError:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+  """Names a path in an OSError that names none: that of a full disk does not."""
+  try:
+    yield
+  except OSError as error:
+    error.filename = error.filename or str(path)
+    raise
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:
-  """The records of a work directory's metrics.jsonl, without a torn last one."""
+  """The records of a work directory's metrics.jsonl, without a torn last one.
+
+  Raises:
+    MetricsError: naming a line that is no record.
+  """
   path = pathlib.Path(workdir) / METRICS
   if not path.exists():
     return []
-  lines = path.read_text().split('\n')
+  lines = path.read_bytes().split(b'\n')
   # Everything after the last newline was being written when the process died.
-  return [json.loads(line) for line in lines[:-1]]
+  return [_record(path, n, line) for n, line in enumerate(lines[:-1], 1)]
+
+
+def _record(path: pathlib.Path, number: int, line: bytes) -> dict:
+  try:
+    record = json.loads(line)
+  except (ValueError, RecursionError):
+    record = None
+  if not isinstance(record, dict) or type(record.get('step')) is not int:
+    raise MetricsError(
+        f'{path}: line {number} is damaged: {line[:60]!r}. Remove it to go on'
+        ' without its record.'
+    )
+  return record
 
 
 class Writer:
@@ -51,26 +92,32 @@ class Writer:
     kept = [r for r in read_metrics(workdir) if start and r['step'] <= start]
     text = ''.join(json.dumps(record) + '\n' for record in kept)
     write_atomically(workdir / METRICS, text)
-    self._file = (workdir / METRICS).open('a')
+    self._path = workdir / METRICS
+    self._file = self._path.open('a')
     self._events = tensorboardX.SummaryWriter(
         str(workdir / 'tensorboard'), purge_step=start + 1
     )
 
   def write(self, step: int, values: dict) -> None:
     """Appends {'step': step, **values}; numbers go to TensorBoard too."""
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    with naming(self._path):
+      self._file.write(json.dumps({'step': step, **values}) + '\n')
     for name, value in values.items():
       if isinstance(value, (int, float)):
         self._events.add_scalar(name, value, step)
 
   def flush(self) -> None:
     """Hands what was written to the operating system."""
-    self._file.flush()
-    self._events.flush()
+    with naming(self._path):
+      self._file.flush()
+      self._events.flush()
 
   def close(self) -> None:
-    self._file.close()
-    self._events.close()
+    with naming(self._path):
+      try:
+        self._file.close()
+      finally:
+        self._events.close()
 
 
 class Progress:

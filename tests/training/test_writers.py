@@ -71,7 +71,6 @@ def test_processes_that_write_one_file_do_not_trip_over_each_other(tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.xfail(strict=True, reason='damage F9')
 @pytest.mark.parametrize(
     'line', [b'{"step": \xff}', b'', b'[1]', b'{"loss": 1}', b'{"step": 1']
 )
@@ -83,7 +82,6 @@ def test_a_damaged_line_is_named(tmp_path, line):
     writers.read_metrics(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F14')
 def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, monkeypatch):
   def full(_):
     raise OSError(errno.ENOSPC, 'No space left on device')
