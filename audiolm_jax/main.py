@@ -9,7 +9,6 @@ import sys
 
 from absl import app
 from absl import flags
-from absl import logging
 
 from audiolm_jax.training import launch
 
@@ -31,6 +30,7 @@ def _main(argv: list[str]) -> None:
 
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax import evaluate  # pylint: disable=g-import-not-at-top
+  from audiolm_jax import interop  # pylint: disable=g-import-not-at-top
   from audiolm_jax import train  # pylint: disable=g-import-not-at-top
   from audiolm_jax.training import checkpoints  # pylint: disable=g-import-not-at-top
 
@@ -47,10 +47,11 @@ def _main(argv: list[str]) -> None:
   except (
       config.ConfigError,
       checkpoints.CheckpointError,
+      interop.PretrainedError,
       train.NotFiniteError,
+      OSError,
   ) as error:
-    logging.flush()
-    sys.exit(f'error: {error}')
+    launch.fail(f'error: {error}')
 
 
 def _parse(argv: list[str]) -> list[str]:

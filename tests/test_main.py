@@ -64,7 +64,6 @@ def test_a_failed_start_is_told_last_and_leaves_the_way_free(tmp_path):
   assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.xfail(strict=True, reason='damage F14')
 def test_a_place_where_nothing_can_be_written_is_named():
   command = [sys.executable, '-m', 'audiolm_jax.main', '--workdir=/proc/w/x']
   done = subprocess.run(

@@ -6,6 +6,8 @@ and checksums of all of it. Flat names make what is missing, left over or
 mis-shaped nameable before anything is read.
 """
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import json
 import math
@@ -28,7 +30,7 @@ _CHECKSUM = 'checksum'
 
 
 class CheckpointError(RuntimeError):
-  """A checkpoint is absent, damaged, or not of this state."""
+  """A checkpoint is absent, damaged, not of this state, or not written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Checkpoints:
     """Removes what a process that died or failed was writing."""
     if jax.process_index() == 0:
       for path in self._directory.glob('*.orbax-checkpoint-tmp*'):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
 
   def _check_metrics(self) -> None:
     """Orbax reads all of them on opening, and says not which it cannot."""
@@ -165,6 +167,9 @@ class Checkpoints:
       state: a pytree of arrays.
       position: JSON value of this process (the data source's state).
       metrics: of the last evaluation, from which the best is chosen.
+
+    Raises:
+      CheckpointError: if the one before could not be written.
     """
     leaves = _flat(state)
     if jax.default_backend() == 'cpu':
@@ -181,13 +186,14 @@ class Checkpoints:
         'metrics': chosen,
         'leaves': checksums.of_leaves(leaves),
     }
-    self._checkpointer.save_checkpointables_async(
-        step,
-        {'state': leaves},
-        metrics=chosen,
-        custom_metadata={**facts, _CHECKSUM: checksums.of_json(facts)},
-        force=True,
-    )
+    with self._writing():
+      self._checkpointer.save_checkpointables_async(
+          step,
+          {'state': leaves},
+          metrics=chosen,
+          custom_metadata={**facts, _CHECKSUM: checksums.of_json(facts)},
+          force=True,
+      )
 
   def restore(self, step: int, abstract: Any) -> tuple[Any, Any]:
     """The state saved at `step`, and this process's JSON value.
@@ -269,11 +275,29 @@ class Checkpoints:
     )
 
   def wait(self) -> None:
-    """Blocks until what was being saved is on disk."""
-    self._checkpointer.wait()
+    """Blocks until what was being saved is on disk.
+
+    Raises:
+      CheckpointError: if it could not be written; so do `save` and `close`, of
+        what was being saved before.
+    """
+    with self._writing():
+      self._checkpointer.wait()
 
   def close(self) -> None:
-    self._checkpointer.close()
+    with self._writing():
+      self._checkpointer.close()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:
+      self._remove_temporary()
+      raise CheckpointError(
+          f'A checkpoint in {self._directory} could not be written:'
+          f' {_brief(error)}'
+      ) from error
 
 
 def mismatches(

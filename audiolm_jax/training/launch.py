@@ -9,6 +9,7 @@ import logging as stdlib_logging
 import os
 import pathlib
 import sys
+from typing import NoReturn
 
 from absl import flags
 from absl import logging
@@ -70,8 +71,23 @@ def prepare() -> None:
     sys.unraisablehook = _WithoutLateReads(sys.unraisablehook)
 
 
+def fail(message: str) -> NoReturn:
+  """Ends the process, with a message as the last thing that it prints.
+
+  What libraries do on leaving is left out: after a failed write it fails again,
+  with tracebacks below the message. Whoever calls this has closed what is his.
+  """
+  logging.flush()
+  sys.stdout.flush()
+  print(message, file=sys.stderr, flush=True)
+  os._exit(1)
+
+
 def _without_noise(record) -> bool:
   noisy = ('orbax', 'array_metadata', 'checkpoint', 'tensorflow_datasets')
+  if 'orbax' in record.pathname:
+    # It raises what it logs, so a line is enough.
+    record.exc_info = record.exc_text = None
   return (
       record.levelno >= logging.converter.STANDARD_WARNING
       or not any(word in record.pathname for word in noisy)

@@ -215,7 +215,6 @@ def test_what_a_killed_process_was_writing_is_removed(random_store):
   store.close()
 
 
-@pytest.mark.xfail(strict=True, reason='damage F14')
 def test_what_could_not_be_written_is_told_and_removed(
     store, tmp_path, monkeypatch
 ):

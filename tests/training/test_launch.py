@@ -1,5 +1,7 @@
 """Command-line overrides: what is wrong is named, with what is allowed."""
 
+import subprocess
+import sys
 import types
 
 import pytest
@@ -91,6 +93,19 @@ def test_reexecution_keeps_the_command_and_happens_once(monkeypatch):
   monkeypatch.setattr(launch.os, 'environ', environment)
   launch.reexecute()
   assert len(calls) == 1
+
+
+def test_a_failure_is_the_last_thing_printed():
+  program = 'import atexit; from audiolm_jax.training import launch\n'
+  program += "atexit.register(print, 1)\nprint(0)\nlaunch.fail('error: no')"
+  done = subprocess.run(
+      [sys.executable, '-c', program],
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert (done.returncode, done.stdout) == (1, '0\n')
+  assert done.stderr == 'error: no\n'
 
 
 def test_reads_after_a_failed_one_are_not_told(monkeypatch):
