@@ -25,7 +25,9 @@ from audiolm_jax import evaluate
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import costs
 from audiolm_jax.training import launch
+from audiolm_jax.training import locks
 from audiolm_jax.training import mesh as mesh_lib
+from audiolm_jax.training import processes
 from audiolm_jax.training import state as state_lib
 from audiolm_jax.training import step as step_lib
 from audiolm_jax.training import writers
@@ -57,25 +59,30 @@ def train(
   Raises:
     config.ConfigError: if the config is wrong, or the work directory holds
       another one; the message names the keys.
+    locks.LockedError: if another process trains in the work directory.
     checkpoints.CheckpointError: if the last checkpoint can't be read.
     NotFiniteError: naming the step, the groups and the last good checkpoint.
   """
   launch.prepare()
   settings = config_lib.build(Config, config)
   assembly = assembly_lib.Assembly(settings)
-  workdir = _claim(workdir, settings)
-  with jax.set_mesh(assembly.mesh):
+  workdir = pathlib.Path(workdir).absolute()
+  workdir.mkdir(parents=True, exist_ok=True)
+  with locks.hold(workdir), jax.set_mesh(assembly.mesh):
+    _claim(workdir, settings)
     return _Run(assembly, workdir).run()
 
 
-def _claim(workdir, settings: Config) -> pathlib.Path:
-  """Makes the work directory, or checks that it is this config's."""
-  workdir = pathlib.Path(workdir).absolute()
-  workdir.mkdir(parents=True, exist_ok=True)
+def _claim(workdir: pathlib.Path, settings: Config) -> None:
+  """Makes a work directory this config's, or checks that it is.
+
+  One in which nothing was trained yet is taken over: a start that failed must
+  not stand in the way of the corrected command.
+  """
   # Paths as they are from the work directory, which may move with them.
   resolved = config_lib.to_config(settings).to_dict()
   resolved = config_lib.portable(Config, resolved, workdir)
-  if (workdir / assembly_lib.CONFIG_FILE).exists():
+  if _has_trained(workdir):
     old = assembly_lib.read(workdir)
     new = config_lib.placed(Config, resolved, workdir)
     lines = config_lib.difference(old.to_dict(), new)
@@ -88,7 +95,17 @@ def _claim(workdir, settings: Config) -> pathlib.Path:
   elif jax.process_index() == 0:
     text = config_lib.to_json(ml_collections.ConfigDict(resolved)) + '\n'
     writers.write_atomically(workdir / assembly_lib.CONFIG_FILE, text)
-  return workdir
+  # The first must not write metrics before the others have looked for some.
+  processes.gather(None)
+
+
+def _has_trained(workdir: pathlib.Path) -> bool:
+  """Whether a directory has a config, and checkpoints or metrics of it."""
+  has_config = (workdir / assembly_lib.CONFIG_FILE).exists()
+  has_metrics = (workdir / writers.METRICS).exists()
+  return has_config and (
+      has_metrics or any((workdir / 'checkpoints').glob('[0-9]*'))
+  )
 
 
 class _Run:

@@ -36,7 +36,6 @@ def test_wrong_commands(tmp_path, flags, message):
   assert not (tmp_path / 'w').exists()
 
 
-@pytest.mark.xfail(strict=True, reason='damage F10b')
 def test_a_failed_start_is_told_last_and_leaves_the_way_free(tmp_path):
   command = [
       sys.executable,

@@ -248,7 +248,6 @@ def test_a_wrong_value_in_a_config_names_the_file(tmp_path):
     audiolm_jax.load(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F15')
 def test_a_second_trainer_is_told_who_is_the_first(tmp_path):
   other = subprocess.Popen(
       [sys.executable, '-c', _HOLDER, str(tmp_path)],
@@ -270,7 +269,6 @@ def test_a_second_trainer_is_told_who_is_the_first(tmp_path):
   train.train(_config('config.steps=1'), tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F10b')
 def test_a_failed_start_is_taken_over_and_a_run_is_not(tmp_path):
   with pytest.raises(config.ConfigError, match='does not fit'):
     train.train(_config('config.data.features=3'), tmp_path)
