@@ -1,5 +1,7 @@
 """Command-line overrides: what is wrong is named, with what is allowed."""
 
+import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -9,6 +11,8 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.training import launch
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -93,6 +97,56 @@ def test_reexecution_keeps_the_command_and_happens_once(monkeypatch):
   monkeypatch.setattr(launch.os, 'environ', environment)
   launch.reexecute()
   assert len(calls) == 1
+
+
+CONFIGS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / 'configs').rglob('*.py')
+    if 'def get_config' in path.read_text()
+)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F10')
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_config_file_lists_its_arguments(name):
+  with pytest.raises(config.ConfigError) as error:
+    launch.read_config(f'{name}:nope')
+  known = re.findall(rf'{name}:(\w+)[,.]', str(error.value))
+  assert known, str(error.value)
+  # All of them are read by the tests of the configs.
+  launch.read_config(f'{name}:{known[-1]}')
+  launch.read_config(name)
+
+
+@pytest.mark.xfail(reason='damage F10')
+@pytest.mark.parametrize(
+    'content,message',
+    [
+        ('def get_config(', "is no Python: '\\(' was never closed"),
+        ('x = 1', 'does not define get_config'),
+        ('get_config = 1', 'does not define get_config'),
+        ('def get_config(): return {}', 'gave dict'),
+        ('def get_config(): return {}', 'get_config\\(\\) does not fit'),
+        ('def get_config(a, b): return {}', r'get_config\(a, b\) does not fit'),
+        ('\0', 'is no Python'),
+    ],
+)
+def test_a_file_that_is_no_config_is_named(tmp_path, content, message):
+  path = tmp_path / 'mine.py'
+  path.write_text(content)
+  argument = ':smoke' if 'fit' in message else ''
+  with pytest.raises(config.ConfigError, match=message) as error:
+    launch.read_config(f'{path}{argument}')
+  assert str(path) in str(error.value)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F10')
+def test_what_is_no_python_file_is_named(tmp_path):
+  (tmp_path / 'a.wav').write_bytes(b'RIFF')
+  with pytest.raises(config.ConfigError, match='a.wav is no Python file'):
+    launch.read_config(str(tmp_path / 'a.wav'))
+  with pytest.raises(config.ConfigError, match='no file'):
+    launch.read_config(str(tmp_path))
 
 
 def test_a_failure_is_the_last_thing_printed():
