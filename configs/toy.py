@@ -6,6 +6,8 @@ Hardware: any. Time: about 5 seconds. Expected: eval/toy/squared_error below 0.2
 (it starts near 1).
 """
 
+from typing import Literal
+
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import evaluation
@@ -14,7 +16,7 @@ from audiolm_jax import train
 from audiolm_jax.training import optimizers
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   steps = {'cpu': 400, 'smoke': 20}[arg]
   return config.defaults(

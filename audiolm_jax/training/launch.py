@@ -9,6 +9,7 @@ import logging as stdlib_logging
 import os
 import pathlib
 import sys
+import typing
 from typing import NoReturn
 
 from absl import flags
@@ -122,20 +123,64 @@ def _not_a_late_read(record) -> bool:
 def read_config(path: str) -> ml_collections.ConfigDict:
   """The config of 'FILE.py' or 'FILE.py:ARGUMENT'.
 
+  A `get_config` that annotates its argument as a Literal says what it may be.
+
   Raises:
-    config.ConfigError: if there is no such file, or it has no get_config.
+    config.ConfigError: if there is no such file, it is no Python file, or its
+      get_config does not take the argument or gives no config.
   """
   name, _, argument = path.partition(':')
   if not os.path.isfile(name):
     raise config.ConfigError(
         f'--config={path}: no file {name!r} (from {os.getcwd()}).'
     )
+  if not name.endswith('.py'):
+    raise config.ConfigError(f'--config={path}: {name} is no Python file.')
   spec = importlib.util.spec_from_file_location('config_file', name)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, 'get_config'):
+  try:
+    spec.loader.exec_module(module)
+  except SyntaxError as error:
+    if error.filename not in (None, name, os.path.abspath(name)):
+      raise  # Of a module that it imports.
+    raise config.ConfigError(
+        f'--config={path}: {name} is no Python: {error}.'
+    ) from error
+  if not callable(getattr(module, 'get_config', None)):
     raise config.ConfigError(f'{name} does not define get_config().')
-  return module.get_config(argument) if argument else module.get_config()
+  arguments = [argument] if argument else []
+  _check_arguments(path, module.get_config, arguments)
+  values = module.get_config(*arguments)
+  if not isinstance(values, ml_collections.ConfigDict):
+    raise config.ConfigError(
+        f'--config={path}: get_config gave {type(values).__name__}, expected'
+        ' what config.defaults() gives.'
+    )
+  return values
+
+
+def _check_arguments(path: str, get_config, arguments: list[str]) -> None:
+  """Whether `get_config` takes what stands behind the colon."""
+  signature = inspect.signature(get_config)
+  try:
+    signature.bind(*arguments)
+  except TypeError as error:
+    raise config.ConfigError(
+        f'--config={path}: get_config{signature} does not fit: {error}.'
+    ) from error
+  for parameter, argument in zip(
+      signature.parameters.values(), arguments, strict=False
+  ):
+    known = typing.get_args(parameter.annotation)
+    if typing.get_origin(parameter.annotation) is not typing.Literal:
+      continue
+    if argument not in known:
+      name = path.partition(':')[0]
+      raise config.ConfigError(
+          f'--config={path}: there is no {argument!r}; there are '
+          + ', '.join(f'{name}:{value}' for value in known)
+          + '.'
+      )
 
 
 def override(

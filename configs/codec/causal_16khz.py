@@ -32,6 +32,8 @@ and voices are not in training, 2.38 and 2.94 (BENCHMARKS.md has them beside Opu
 you bring; it was built and traced here, not run.
 """
 
+from typing import Literal
+
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import objectives
@@ -49,7 +51,7 @@ _CORPORA = {
 }
 
 
-def get_config(arg: str = 'full'):
+def get_config(arg: Literal['full', 'cpu', 'smoke', 'tune'] = 'full'):
   """The config; `arg` is 'full', 'cpu', 'smoke', or 'tune' to go on after 'cpu'."""
   if arg == 'tune':
     return _tuning(get_config('cpu'))

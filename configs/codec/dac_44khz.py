@@ -17,10 +17,12 @@ speech of 16 kHz. It was built and traced, not run, so no quality is claimed.
 `:smoke` compiles for half a minute; its 4 steps are seconds.
 """
 
+from typing import Literal
+
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'full'):
+def get_config(arg: Literal['full', 'cpu', 'smoke'] = 'full'):
   """The config; `arg` is 'full', 'cpu' or 'smoke'."""
   first, last, dimension = {
       'full': (64, 1536, 1024),

@@ -19,10 +19,12 @@ step takes 1.4 s of one core; no whole run was made, so no quality is claimed.
 `:smoke` compiles for half a minute; its 4 steps are seconds.
 """
 
+from typing import Literal
+
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'full'):
+def get_config(arg: Literal['full', 'cpu', 'smoke'] = 'full'):
   """The config; `arg` is 'full', 'cpu' or 'smoke'."""
   sizes = {
       'full': {'filters': 32, 'dimension': 128, 'lstm_layers': 2},

@@ -17,10 +17,12 @@ whole run was made, so no quality is claimed. `:smoke` compiles for half a
 minute; its 4 steps are seconds.
 """
 
+from typing import Literal
+
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'full'):
+def get_config(arg: Literal['full', 'cpu', 'smoke'] = 'full'):
   """The config; `arg` is 'full', 'cpu' or 'smoke'."""
   blocks = {
       'full': {'width': 1024, 'hidden': 3072, 'blocks': 12},

@@ -13,6 +13,8 @@ most of it compiling). Expected on 71 held-out English sentences: PESQ-wb 1.76
 and .84 from 2 (printed by tools/evaluate_codec.py).
 """
 
+from typing import Literal
+
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import objectives
@@ -23,7 +25,7 @@ from audiolm_jax.tokenizers import parts
 from audiolm_jax.training import optimizers
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   steps = {'cpu': 950, 'smoke': 40}[arg]
   # Smoke compiles fast; no more than a test that every stage runs.

@@ -21,12 +21,14 @@ teacher. A step takes 0.9 s of one core; no whole run was made, so no quality is
 claimed. `:smoke` compiles for half a minute; its 4 steps are seconds.
 """
 
+from typing import Literal
+
 from audiolm_jax import config
 from audiolm_jax.objectives import distillation
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'full'):
+def get_config(arg: Literal['full', 'cpu', 'smoke'] = 'full'):
   """The config; `arg` is 'full', 'cpu' or 'smoke'."""
   sizes = {
       'full': {'filters': 64, 'dimension': 1024, 'lstm_layers': 2},

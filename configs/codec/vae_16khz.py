@@ -20,10 +20,12 @@ traced, not run, so no quality is claimed. `:smoke` compiles for half a minute;
 its 4 steps are seconds.
 """
 
+from typing import Literal
+
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'full'):
+def get_config(arg: Literal['full', 'cpu', 'smoke'] = 'full'):
   """The config; `arg` is 'full', 'cpu' or 'smoke'."""
   first, width = {'full': (128, 64), 'cpu': (16, 32), 'smoke': (2, 4)}[arg]
   widths = tuple(first * multiple for multiple in (1, 1, 2, 4, 8))

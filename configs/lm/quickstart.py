@@ -16,6 +16,8 @@ Expected on test clips: 32.1 bits a frame, 5.74 of them in the first codebook; a
 interpolated bigram needs 34.6 and 6.34 (printed by tools/report.py).
 """
 
+from typing import Literal
+
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import evaluation
@@ -26,7 +28,7 @@ from audiolm_jax.training import optimizers
 CODEBOOKS = 4
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   steps = {'cpu': 400, 'smoke': 20}[arg]
   width, layers, heads, hidden = {

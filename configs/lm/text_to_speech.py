@@ -16,6 +16,8 @@ Hardware: 2 CPU cores. 5.4M parameters; a step is 62 GFLOPs, 2.2 times the
 quickstart's. Its time, and the bits to expect, have not been measured.
 """
 
+from typing import Literal
+
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import evaluation
@@ -23,7 +25,7 @@ from audiolm_jax import objectives
 from configs.lm import quickstart
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   values = quickstart.get_config(arg)
   text, frames = {'cpu': (96, 192), 'smoke': (24, 48)}[arg]

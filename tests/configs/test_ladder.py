@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import importlib
+import inspect
 import re
+import typing
 
 import flax.linen as nn
 import jax
@@ -106,6 +108,10 @@ def test_the_end_is_gpt_oss():
 
 
 def test_every_ingredient_of_the_end_can_be_left_out():
+  named = inspect.signature(leave_out.get_config).parameters['arg'].annotation
+  assert set(typing.get_args(named)) == {
+      field.name for field in dataclasses.fields(recipe.Model)
+  }
   end = _config('gpt_oss', 'cpu')
   found = []
   for field in dataclasses.fields(recipe.Model):

@@ -106,7 +106,6 @@ CONFIGS = sorted(
 )
 
 
-@pytest.mark.xfail(strict=True, reason='damage F10')
 @pytest.mark.parametrize('name', CONFIGS)
 def test_every_config_file_lists_its_arguments(name):
   with pytest.raises(config.ConfigError) as error:
@@ -118,7 +117,6 @@ def test_every_config_file_lists_its_arguments(name):
   launch.read_config(name)
 
 
-@pytest.mark.xfail(reason='damage F10')
 @pytest.mark.parametrize(
     'content,message',
     [
@@ -140,7 +138,6 @@ def test_a_file_that_is_no_config_is_named(tmp_path, content, message):
   assert str(path) in str(error.value)
 
 
-@pytest.mark.xfail(strict=True, reason='damage F10')
 def test_what_is_no_python_file_is_named(tmp_path):
   (tmp_path / 'a.wav').write_bytes(b'RIFF')
   with pytest.raises(config.ConfigError, match='a.wav is no Python file'):

@@ -10,10 +10,12 @@ Hardware: 2 CPU cores. 5.2M parameters; a step is 108 GFLOPs, 3.8 times the
 quickstart's. Its time, and the bits to expect, have not been measured.
 """
 
+from typing import Literal
+
 from configs.lm.audiolm import recipe
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   segments = (
       recipe.segment('semantic', range(1), 'observe'),

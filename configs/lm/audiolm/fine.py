@@ -11,10 +11,12 @@ Hardware: 2 CPU cores. 7.3M parameters; a step is 106 GFLOPs, 3.8 times the
 quickstart's. Its time, and the bits to expect, have not been measured.
 """
 
+from typing import Literal
+
 from configs.lm.audiolm import recipe
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   segments = (
       recipe.segment('coarse', range(4), 'observe'),

@@ -6,9 +6,11 @@ python -m audiolm_jax.main --config=configs/lm/conditioning/language_film.py:cpu
 At the start it changes nothing. The clips' voices differ between languages, too.
 """
 
+from typing import Literal
+
 from configs.lm.conditioning import recipe
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   return recipe.build(arg, 'language', 'film')

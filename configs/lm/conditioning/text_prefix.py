@@ -8,9 +8,11 @@ predicted and has an encoder of its own (compare configs/lm/text_to_speech.py).
 A clip longer than a row is cropped, and its text still is that of all of it.
 """
 
+from typing import Literal
+
 from configs.lm.conditioning import recipe
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   return recipe.build(arg, 'text', 'prefix')

@@ -7,6 +7,7 @@ python -m audiolm_jax.main --config=configs/lm/ladder/clamped_swiglu.py:cpu \
 """
 
 import dataclasses
+from typing import Literal
 
 from configs.lm.ladder import no_dropout
 from configs.lm.ladder import recipe
@@ -14,6 +15,6 @@ from configs.lm.ladder import recipe
 MODEL = dataclasses.replace(no_dropout.MODEL, activation='clamped_swiglu')
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   return recipe.build(arg, MODEL)

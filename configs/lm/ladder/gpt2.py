@@ -10,11 +10,13 @@ Hardware: 2 CPU cores, 120 s. Result: 31.73 bits a frame on 100 validation clips
 (one seed; BENCHMARKS.md has the other rungs).
 """
 
+from typing import Literal
+
 from configs.lm.ladder import recipe
 
 MODEL = recipe.Model()
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   return recipe.build(arg, MODEL)

@@ -9,6 +9,7 @@ which a position meets 4; 8 query heads a key head; windows of 128).
 """
 
 import dataclasses
+from typing import Literal
 
 from configs.lm.ladder import clamped_swiglu
 from configs.lm.ladder import recipe
@@ -16,6 +17,6 @@ from configs.lm.ladder import recipe
 MODEL = dataclasses.replace(clamped_swiglu.MODEL, positions='yarn')
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   return recipe.build(arg, MODEL)

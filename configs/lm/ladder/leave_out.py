@@ -10,13 +10,25 @@ dropout), which gets GPT-2's value; the size is 'cpu'.
 """
 
 import dataclasses
+from typing import Literal
 
 from configs.lm.ladder import gpt2
 from configs.lm.ladder import gpt_oss
 from configs.lm.ladder import recipe
 
 
-def get_config(arg: str = 'sinks'):
+def get_config(
+    arg: Literal[
+        'positions',
+        'norm',
+        'activation',
+        'grouped',
+        'experts',
+        'sliding',
+        'sinks',
+        'dropout',
+    ] = 'sinks',
+):
   """The config; `arg` names what is left out."""
   value = getattr(gpt2.MODEL, arg)
   return recipe.build('cpu', dataclasses.replace(gpt_oss.MODEL, **{arg: value}))

@@ -8,6 +8,7 @@ this rung asks.
 """
 
 import dataclasses
+from typing import Literal
 
 from configs.lm.ladder import sinks
 from configs.lm.ladder import recipe
@@ -15,6 +16,6 @@ from configs.lm.ladder import recipe
 MODEL = dataclasses.replace(sinks.MODEL, dropout=False)
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   return recipe.build(arg, MODEL)

@@ -7,6 +7,7 @@ A learned logit in each head's softmax that has no value.
 """
 
 import dataclasses
+from typing import Literal
 
 from configs.lm.ladder import sliding_window
 from configs.lm.ladder import recipe
@@ -14,6 +15,6 @@ from configs.lm.ladder import recipe
 MODEL = dataclasses.replace(sliding_window.MODEL, sinks=True)
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   return recipe.build(arg, MODEL)

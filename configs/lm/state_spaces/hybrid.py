@@ -11,10 +11,12 @@ gradient, its transformer 422). Expected: 31.5 bits a frame on test clips cut to
 (experiments/state_spaces).
 """
 
+from typing import Literal
+
 from configs.lm.state_spaces import recipe
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   layers, heads, window, hidden = {
       'cpu': (6, 4, 32, 544),

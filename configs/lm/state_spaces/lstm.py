@@ -10,10 +10,12 @@ of 4e-3 (2e-3, the quickstart's, was as good on validation): 31.6 bits a frame o
 test clips cut to 256 frames (experiments/state_spaces).
 """
 
+from typing import Literal
+
 from configs.lm.state_spaces import recipe
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   return recipe.build(
       arg,

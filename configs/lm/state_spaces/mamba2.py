@@ -9,10 +9,12 @@ to 256 frames, where the quickstart's transformer needs 31.7
 (experiments/state_spaces).
 """
 
+from typing import Literal
+
 from configs.lm.state_spaces import recipe
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   layers, states, heads, chunk = {
       'cpu': (7, 64, 64, 64),

@@ -9,10 +9,12 @@ gradient, its transformer 422). Expected, at a learning rate of
 transformer (experiments/state_spaces).
 """
 
+from typing import Literal
+
 from configs.lm.state_spaces import recipe
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   heads, hidden = {'cpu': (4, 1088), 'smoke': (2, 128)}[arg]
   return recipe.build(

@@ -13,10 +13,12 @@ gradient, its transformer 422). Expected, at a learning rate of
 transformer needs 31.7 (experiments/state_spaces).
 """
 
+from typing import Literal
+
 from configs.lm.state_spaces import recipe
 
 
-def get_config(arg: str = 'cpu'):
+def get_config(arg: Literal['cpu', 'smoke'] = 'cpu'):
   """The config; `arg` is 'cpu' or 'smoke'."""
   states, hidden = {'cpu': (64, 1216), 'smoke': (8, 128)}[arg]
   return recipe.build(

@@ -14,10 +14,12 @@ clips (107 s) take 10.47 bits a sample by FLAC and 10.46 by linear prediction
 (measured). `:smoke` is seconds and its compiling.
 """
 
+from typing import Literal
+
 from configs.lm.wavenet import recipe
 
 
-def get_config(arg: str = 'full'):
+def get_config(arg: Literal['full', 'cpu', 'smoke'] = 'full'):
   """The config; `arg` is 'full', 'cpu' or 'smoke'."""
   return recipe.build(
       arg,
