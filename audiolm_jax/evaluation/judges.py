@@ -176,13 +176,16 @@ def missing(names=tuple(JUDGES)) -> dict[str, str]:
 
 
 def normalize(text: str) -> str:
-  """Lower case, words only, numbers spelled out: what WER compares.
+  """Lower case, words only, numbers digit by digit: what WER compares.
 
   Accents are dropped; remarks in brackets, parentheses, angle brackets or
   asterisks are removed (they describe sounds); hyphens, dashes and slashes
   separate words, an apostrophe inside a word stays, all other punctuation
-  goes. Whole numbers are spelled out below a million ('404' is 'four hundred
-  four', '1st' is 'first'); '%', '&', '+', '#' and '@' become words.
+  goes. '%', '&', '+', '#' and '@' become words.
+
+  A number is its digits ('792', 'seven nine two' and 'seven hundred and ninety
+  two' are all 'seven nine two'): figures do not tell how they were said, and a
+  recogniser writes figures. Ordinals are words ('1st' is 'first').
   """
   text = re.sub(r'\[[^\]]*\]|\([^)]*\)|<[^>]*>|\*[^*]*\*', ' ', text)
   text = unicodedata.normalize('NFKD', text.lower().replace('’', "'"))
@@ -190,11 +193,51 @@ def normalize(text: str) -> str:
   for symbol, word in _SYMBOLS.items():
     text = text.replace(symbol, f' {word} ')
   text = re.sub(r'(?<=\d),(?=\d{3})', '', text)
-  text = re.sub(r'(\d+)(st|nd|rd|th)\b', lambda m: _ordinal(m[1]), text)
-  text = re.sub(r'\d+', lambda m: f' {_number(m[0])} ', text)
+  text = re.sub(r'([0-9]+)(st|nd|rd|th)\b', lambda m: _ordinal(m[1]), text)
+  text = re.sub(r'[0-9]+', lambda m: f' {_digits(m[0])} ', text)
   text = re.sub(r"[^a-z' ]", ' ', text)
   words = (word.strip("'") for word in text.split())
-  return ' '.join(word for word in words if word)
+  return ' '.join(_by_digits([word for word in words if word]))
+
+
+def _by_digits(words: list[str]) -> list[str]:
+  """Number words as digits: ['forty', 'two'] -> ['four', 'two']."""
+  found, i = [], 0
+  while i < len(words):
+    value, used = _spoken(words[i:])
+    found += _digits(str(value)).split() if used else [words[i]]
+    i += used or 1
+  return found
+
+
+def _spoken(words: list[str]) -> tuple[int, int]:
+  """The number below a million that words begin with, and of how many words."""
+  value, used = _below_hundred(words)
+  for name, unit in (('hundred', 100), ('thousand', 1000)):
+    if not value or words[used : used + 1] != [name]:
+      continue
+    value, used = value * unit, used + 1
+    rest = _below_hundred if unit == 100 else _spoken
+    for skipped in (0, 1):  # An 'and' may stand between.
+      if skipped and words[used : used + 1] != ['and']:
+        break
+      more, count = rest(words[used + skipped :])
+      if 0 < more < unit:
+        value, used = value + more, used + skipped + count
+        break
+  return value, used
+
+
+def _below_hundred(words: list[str]) -> tuple[int, int]:
+  first, second = [*words[:2], '', ''][:2]
+  if first in _ONES:
+    return _ONES.index(first), 1
+  if first in _TENS:
+    tens = 10 * _TENS.index(first) + 20
+    if second in _ONES[1:10]:
+      return tens + _ONES.index(second), 2
+    return tens, 1
+  return 0, 0
 
 
 _SYMBOLS = {
@@ -218,6 +261,11 @@ _ORDINALS = {
     'nine': 'ninth',
     'twelve': 'twelfth',
 }
+
+
+def _digits(digits: str) -> str:
+  """'42' -> 'four two'."""
+  return ' '.join(_ONES[int(d)] for d in digits)
 
 
 def _number(digits: str) -> str:
