@@ -11,6 +11,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.audio import resample
+from audiolm_jax.data import arrays
 from audiolm_jax.data import base
 from audiolm_jax.data import corpora
 from audiolm_jax.data import pipeline
@@ -135,8 +136,12 @@ def _features(settings, clip, first) -> np.ndarray:
         f'config.data.features = {settings.features!r} has no {clip}.npy.'
     )
   count = int(np.ceil(settings.crop_seconds * settings.feature_rate - 1e-6))
-  whole = np.load(path, mmap_mode='r')
+  whole = arrays.load(path)
+  if whole.ndim != 2:
+    raise corpora.CorpusError(f'{path} has {whole.shape}, not [frames, width].')
   found = np.asarray(whole[first : first + count], np.float32)
+  if not np.isfinite(found).all():
+    raise corpora.CorpusError(f'{path} has numbers that are not finite.')
   return np.pad(found, ((0, count - len(found)), (0, 0)))
 
 

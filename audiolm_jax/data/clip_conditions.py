@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.data import arrays
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 
@@ -84,7 +85,7 @@ class Teller:
       if isinstance(factor, factors.Codes):
         told[name] = self._prompt(index, factor, rng)
       elif isinstance(factor, factors.Vector):
-        told[name] = self._vector(known['id'])
+        told[name] = self._vector(known['id'], factor)
       else:
         # A corpus without texts has empty ones.
         told[name] = known.get(name) or None
@@ -108,10 +109,15 @@ class Teller:
     names = sorted(set(speakers) - {''})
     return {name: np.flatnonzero(speakers == name) for name in names}
 
-  def _vector(self, clip):
+  def _vector(self, clip, factor):
     path = self._vectors / f'{clip}.npy'
     if not path.exists():
       raise config.ConfigError(
           f'vectors = {os.fspath(self._vectors)!r} has no {clip}.npy'
       )
-    return np.load(path)
+    vector = arrays.load(path)
+    try:
+      factor.row(vector, strict=True)
+    except ValueError as error:
+      raise config.ConfigError(f'{path}: {error}') from error
+    return vector

@@ -20,6 +20,8 @@ from array_record.python import array_record_module
 from jaxtyping import Float, Int
 import numpy as np
 
+from audiolm_jax import config
+from audiolm_jax.data import arrays
 from audiolm_jax.data import cache_header
 from audiolm_jax.training import writers
 
@@ -261,12 +263,9 @@ def read_codebooks(
         ' tokenizer has no vectors of one shape for all slots.'
     )
   try:
-    # A map is held against the size of the file before anything is read.
-    vectors = np.array(np.load(path, mmap_mode='r'))
-  except (ValueError, EOFError, OSError) as error:
-    raise CacheError(
-        f'{path} can not be read ({error}). {cache_header.AGAIN}'
-    ) from error
+    vectors = np.array(arrays.load(path))
+  except config.ConfigError as error:
+    raise CacheError(f'{error} {cache_header.AGAIN}') from error
   fault = None
   if vectors.ndim != 3 or vectors.dtype.kind != 'f':
     fault = f'it has {vectors.dtype} {vectors.shape}'

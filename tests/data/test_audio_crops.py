@@ -108,7 +108,13 @@ def test_features_are_cut_where_the_audio_is(cache, tmp_path):
     np.testing.assert_allclose(features[5], row[round(rate / 10)].repeat(3))
     moved += row[0, 0] != 0
   assert moved
-  next(iter(tmp_path.rglob('*.npy'))).unlink()
+  path = next(iter(tmp_path.rglob('*.npy')))
+  for bad in (np.ones(3), np.full((999, 3), np.nan)):
+    np.save(path, bad)
+    with pytest.raises(corpora.CorpusError, match=path.name):
+      for i in range(len(corpus)):
+        audio_crops.crop(settings, corpus, i, np.random.default_rng(0))
+  path.unlink()
   with pytest.raises(corpora.CorpusError, match='has no .*npy'):
     for i in range(len(corpus)):
       audio_crops.crop(settings, corpus, i, np.random.default_rng(0))

@@ -115,6 +115,11 @@ def test_vectors_are_read_from_a_folder(cache, tmp_path):
   np.testing.assert_array_equal(told['conditions/voice/lengths'], [1, 0])
   with pytest.raises(config.ConfigError, match='no c0.npy'):
     teller([0])
+  for bad in (np.ones(3), np.array(['x']), np.array([np.nan, 0]), b'', b'PK'):
+    path = tmp_path / 'c0.npy'
+    path.write_bytes(bad) if isinstance(bad, bytes) else np.save(path, bad)
+    with pytest.raises(config.ConfigError, match='c0.npy'):
+      teller([0])
   with pytest.raises(config.ConfigError, match="'voice' is a vector"):
     clip_conditions.Teller(voice, cache)
 
