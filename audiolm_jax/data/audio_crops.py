@@ -81,6 +81,11 @@ class AudioCrops:
           len(corpus),
           self.min_seconds,
       )
+    if not visits.any():
+      raise corpora.CorpusError(
+          f'None of the {len(corpus)} clips of {self.corpus} {self.split} has'
+          f' config.data.min_seconds = {self.min_seconds:g}.'
+      )
     return pipeline.CropSource(
         functools.partial(crop, self, corpus),
         visits,

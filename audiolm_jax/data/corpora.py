@@ -1,6 +1,7 @@
 """Corpora by name: build them, describe them, read them."""
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -30,6 +31,8 @@ BUILDERS: dict[str, type[building.CorpusBuilder]] = {
 
 
 CorpusError = building.CorpusError
+# Clips that were left out; a folder may have any number of them.
+_MOST_SHOWN = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Card:
           seconds[key] = seconds.get(key, 0.0) + value
       listed = sorted(seconds.items(), key=lambda item: -item[1])
       shown = ', '.join(
-          f'{key or "(unknown)"} {value / 3600:.3f} h'
+          f'{folder_listing.shown(key) or "(unknown)"} {value / 3600:.3f} h'
           for key, value in listed[:20]
       )
       more = f', and {len(listed) - 20} more' if len(listed) > 20 else ''
@@ -72,8 +75,10 @@ class Card:
     lines.append(f'  left out: {len(self.rejected)}')
     lines += [
         folder_listing.shown(f"    {r['id']}: {r['reason']}")
-        for r in self.rejected
+        for r in self.rejected[:_MOST_SHOWN]
     ]
+    if len(self.rejected) > _MOST_SHOWN:
+      lines.append(f'    and {len(self.rejected) - _MOST_SHOWN} more')
     return '\n'.join(lines)
 
 
@@ -134,14 +139,16 @@ class Corpus:
     self.split = split
     self.languages = languages
     builders = [_built(b, name) for b in _builders(name, languages)]
-    self._parts = []
+    self._parts, self._builders = [], []
     for builder in builders:
       if split not in builder.info.splits:
         continue
-      if isinstance(builder, building.CorpusBuilder):
-        self._parts.append(builder.as_data_source(split))
-      else:
-        self._parts.append(catalogue.Part(builder, split))
+      with _reading(builder):
+        if isinstance(builder, building.CorpusBuilder):
+          self._parts.append(builder.as_data_source(split))
+        else:
+          self._parts.append(catalogue.Part(builder, split))
+      self._builders.append(builder)
     if not self._parts:
       known = sorted({s for b in builders for s in b.info.splits})
       raise CorpusError(f'{name} has no split {split!r}, but {known}.')
@@ -172,8 +179,12 @@ class Corpus:
 
   def seconds(self) -> np.ndarray:
     """[len] float64 durations; read once and kept in the cache directory."""
-    if self._index.exists():
-      return np.asarray(json.loads(self._index.read_text()))
+    try:
+      found = np.asarray(json.loads(self._index.read_bytes()), np.float64)
+      if found.shape == (len(self),):
+        return found
+    except (FileNotFoundError, ValueError, TypeError):
+      pass  # Not made yet, or damaged.
     durations = []
     for i in range(len(self)):
       raw = self._raw(i)
@@ -187,7 +198,8 @@ class Corpus:
     if not 0 <= index < len(self):
       raise IndexError(f'{index} is not in a corpus of {len(self)} clips.')
     part = int(np.searchsorted(self._starts, index, side='right')) - 1
-    return self._parts[part][index - int(self._starts[part])]
+    with _reading(self._builders[part]):
+      return self._parts[part][index - int(self._starts[part])]
 
 
 def place(name: str) -> str:
@@ -217,6 +229,18 @@ def load_corpus(
     CorpusError: for what is unknown or not built, with the command to build it.
   """
   return Corpus(name, split, tuple(languages) if languages else None)
+
+
+@contextlib.contextmanager
+def _reading(builder):
+  """What the files of a built corpus do where they are damaged."""
+  try:
+    yield
+  except (RuntimeError, OSError) as error:
+    raise CorpusError(
+        f'{builder.info.full_name} is damaged ({error}). Remove'
+        f' {builder.data_path} and build it again with tools/prepare_data.py.'
+    ) from error
 
 
 def _factors(raw: dict[str, Any]) -> dict[str, str]:

@@ -53,6 +53,11 @@ class TextAndTokens:
     cache, chosen = self.select()
     visits = np.zeros(len(cache), int)
     visits[chosen] = 1
+    if not visits.any():
+      raise token_cache.CacheError(
+          f'No clip of {self.cache} {self.split} is as short as'
+          f' config.data.frames = {self.frames}.'
+      )
     return pipeline.CropSource(
         functools.partial(clip, self, cache),
         visits,

@@ -74,6 +74,11 @@ class TokenCrops:
     chosen = cache.select(self.languages, self.limit)
     visits[chosen] = -(-cache.frames[chosen] // self.frames)
     visits[cache.frames < self.min_frames] = 0
+    if not visits.any():
+      raise token_cache.CacheError(
+          f'None of the {len(chosen)} clips of {self.cache} {self.split} has'
+          f' config.data.min_frames = {self.min_frames}.'
+      )
     return pipeline.CropSource(
         functools.partial(crop, self, cache, teller),
         visits,

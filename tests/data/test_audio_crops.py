@@ -46,6 +46,11 @@ def test_crops_are_pieces_of_their_clips(cache):
     assert any(np.array_equal(clip[s : s + 11025], row[:, 0]) for s in starts)
 
 
+def test_nothing_long_enough_is_said_with_the_key(cache):
+  with pytest.raises(config.ConfigError, match='espeak.*min_seconds = 99'):
+    _settings(min_seconds=99.0).open(batch_size=1, seed=0)
+
+
 def test_short_clips_are_padded_and_too_short_ones_left_out(cache):
   corpus = corpora.load_corpus('espeak_sentences', 'train', ('en', 'fr'))
   seconds = corpus.seconds()

@@ -142,6 +142,26 @@ def test_folder_reports_bad_files_and_keeps_the_good(tmp_path, monkeypatch):
     corpora.prepare(str(root), strict=True)
 
 
+def test_a_damaged_build_is_named(tmp_path, monkeypatch):
+  monkeypatch.setenv('AUDIOLM_JAX_CACHE', str(tmp_path / 'cache'))
+  for i in range(3):
+    files.write(tmp_path / f'mine/{i}.wav', _noise(i), RATE)
+  mine = str(tmp_path / 'mine')
+  corpora.prepare(mine)
+  corpus = corpora.load_corpus(mine, 'train')
+  seconds = corpus.seconds()
+  for content in ('', '[1', '[]', '[["x"]]'):
+    corpus._index.write_text(content)
+    np.testing.assert_array_equal(corpus.seconds(), seconds)
+  (part,) = (tmp_path / 'cache/data').rglob('*train*array_record*')
+  for content in (part.read_bytes()[:70000], b'', None):
+    part.unlink() if content is None else part.write_bytes(content)
+    with pytest.raises(
+        corpora.CorpusError, match='folder/mine.*Remove .*1.0.0'
+    ):
+      corpora.load_corpus(mine, 'train')[0]
+
+
 def test_asterisk_builder_on_synthetic_packages(tmp_path, monkeypatch):
   """The packages' layout with made-up prompts, in the manual folder."""
   monkeypatch.setenv('AUDIOLM_JAX_CACHE', str(tmp_path))

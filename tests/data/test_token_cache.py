@@ -148,6 +148,12 @@ def test_selection_takes_the_first_in_a_language(directory):
   assert seen == {i for i in (1, 2, 4, 5) if cache.frames[i]}
 
 
+def test_nothing_long_enough_is_said_with_the_key(directory):
+  settings = token_crops.TokenCrops(cache=str(directory), min_frames=999)
+  with pytest.raises(token_cache.CacheError, match='train.*min_frames = 999'):
+    settings.open(batch_size=1, seed=0)
+
+
 def test_whole_clips_hold_every_clip_once(directory):
   cache = token_cache.TokenCache(directory, 'train')
   seen = []
