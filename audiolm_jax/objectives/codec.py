@@ -137,6 +137,13 @@ class Codec(base.Objective):
       weights['distillation'] = self.distillation.weight
     return weights
 
+  @property
+  def rates(self) -> dict[str, float]:
+    rates = {'sample_rate': self.tokenizer.spec.sample_rate}
+    if self.distillation is not None:
+      rates |= self.distillation.teacher.rates
+    return rates
+
   def init(self, rng: Array) -> base.Variables:
     models = {'codec': self.tokenizer.init(rng)}
     channels = self.tokenizer.spec.channels

@@ -33,6 +33,11 @@ class Teacher(abc.ABC):
   def dimension(self) -> int:
     """E of the features."""
 
+  @property
+  def rates(self) -> dict[str, float]:
+    """As `base.Objective.rates`."""
+    return {}
+
   @abc.abstractmethod
   def hop(self, sample_rate: int) -> float:
     """Samples of audio a feature frame stands for."""
@@ -71,6 +76,10 @@ class Features(Teacher):
   @property
   def dimension(self):
     return self.width
+
+  @property
+  def rates(self):
+    return {'feature_rate': self.frame_rate}
 
   def hop(self, sample_rate):
     return sample_rate / self.frame_rate

@@ -68,6 +68,14 @@ class WaveformLM(base.Objective):
           " does not decode samples: expected kind 'wavenet'."
       )
 
+  @property
+  def rates(self) -> dict[str, float]:
+    rates = {'sample_rate': self.sample_rate}
+    if self.decoder.stack.local:
+      hop = self.decoder.stack.local_hop
+      rates['feature_rate'] = self.sample_rate / hop
+    return rates
+
   def init(self, rng: Array) -> base.Variables:
     # Parameters do not depend on the length.
     batch = dataclasses.replace(self, samples=1).example_batch(1)

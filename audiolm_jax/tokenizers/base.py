@@ -14,11 +14,11 @@ from audiolm_jax.audio import checks
 
 Variables = dict[str, Any]  # {'params': ..., 'state': ...}
 
-# Bounds of what files say.
-_Natural = Annotated[int, config.Range(min=0)]
-_Rate = Annotated[
+# Bounds of what files and configs say.
+Rate = Annotated[
     int, config.Range(min=checks.LOWEST_RATE, max=checks.HIGHEST_RATE)
 ]
+_Natural = Annotated[int, config.Range(min=0)]
 _Samples = Annotated[int, config.Range(min=1, max=1 << 20)]
 _Channels = Annotated[int, config.Range(min=1, max=checks.MOST_CHANNELS)]
 
@@ -97,7 +97,7 @@ class Spec:
     dates: taxonomy, for cards and reports.
   """
 
-  sample_rate: _Rate
+  sample_rate: Rate
   hop: _Samples
   slots: tuple[Slot, ...]
   causal: bool

@@ -43,7 +43,7 @@ class Codec(base.Tokenizer):
   encoder: Annotated[Any, config.Kind(lambda: parts.ENCODERS)]
   bottleneck: Annotated[Any, config.Kind(lambda: bottlenecks.BOTTLENECKS)]
   decoder: Annotated[Any, config.Kind(lambda: parts.DECODERS)]
-  sample_rate: Annotated[int, config.Range(min=1)] = 16000
+  sample_rate: base.Rate = 16000
   whole_frames: bool = False
   segment: segments.Segments | None = None
   objective: _Words = ('Rec', 'VQ')
@@ -57,6 +57,13 @@ class Codec(base.Tokenizer):
           f'the encoder has hop {encoder.hop} and {encoder.channels} channels,'
           f' the decoder {decoder.hop} and {decoder.channels}: they must agree'
       )
+    for name in ('encoder', 'decoder'):
+      rate = getattr(getattr(self, name), 'sample_rate', self.sample_rate)
+      if rate != self.sample_rate:
+        raise config.ConfigError(
+            f'sample_rate = {self.sample_rate}, and that of the {name} {rate}:'
+            ' they must agree'
+        )
     given = self.bottleneck.output_dimension(encoder.dimension)
     if decoder.dimension not in (None, given):
       raise config.ConfigError(

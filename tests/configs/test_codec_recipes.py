@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from audiolm_jax import assembly
 from audiolm_jax import config
 from audiolm_jax import train
 
@@ -43,6 +44,21 @@ def test_a_recipe_builds(name, arg):
     millions, kilobits = RECIPES[name]
     assert size / 1e6 == pytest.approx(millions, abs=0.1)
     assert codec.spec.bits_per_second / 1e3 == pytest.approx(kilobits, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    'name, arg, field, value',
+    [
+        ('fsq_16khz', 'smoke', 'sample_rate', 24000),
+        ('speechtokenizer_16khz', 'full', 'feature_rate', 49.0),
+    ],
+)
+def test_rates_of_batches_are_those_of_the_objective(name, arg, field, value):
+  """No array tells 16 from 24 kHz."""
+  values = _config(name, arg)
+  values.data[field] = value
+  with pytest.raises(config.ConfigError, match=f'{field} = {value:g}.*agree'):
+    assembly.Assembly(config.build(train.Config, values))
 
 
 def _train(name, workdir):

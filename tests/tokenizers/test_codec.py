@@ -251,6 +251,9 @@ def test_parts_that_do_not_fit_are_refused():
     decoder(latency=500)
   with pytest.raises(config.ConfigError, match='hop 32 and 1 channels'):
     dataclasses.replace(CODEC, decoder=decoder())
+  encoder = parts.ENCODERS['vocos'](hop=HOP, size=64, dimension=8)
+  with pytest.raises(config.ConfigError, match='24000, .*encoder 16000'):
+    dataclasses.replace(CODEC, encoder=encoder, sample_rate=24000)
 
 
 @pytest.mark.parametrize('kind', ['spectral', 'vocos'])
