@@ -175,6 +175,101 @@ def test_a_batch_that_does_not_fit_is_told_before_compiling(tmp_path):
   )
 
 
+@pytest.mark.xfail(strict=True, reason='damage F10')
+@pytest.mark.parametrize(
+    'flags,message',
+    [
+        (('steps=4000000000',), 'config.steps = 4000000000'),
+        (('seed=5000000000',), 'config.seed = 5000000000'),
+        (('models.mlp.clip=0.0',), 'config.models.mlp.clip = 0'),
+        (('models.mlp.clip=1e999',), 'config.models.mlp.clip = inf'),
+        (('models.mlp.init_model=lm',), 'init_from does not give'),
+        (('checkpoint.best=None', 'checkpoint.mode=max'), 'checkpoint.mode'),
+        (('checkpoint.best=eval/nope/x',), r"evaluators \['toy'\]"),
+        (('checkpoint.best=loss',), r"evaluators \['toy'\]"),
+        (('profile.steps=2', 'profile.start=12'), 'no such step to trace'),
+    ],
+)
+def test_what_cannot_be_or_would_do_nothing_is_refused(flags, message):
+  with pytest.raises(config.ConfigError, match=message):
+    values = _config(*(f'config.{flag}' for flag in flags))
+    assembly_lib.Assembly(config.build(train.Config, values))
+
+
+@pytest.mark.xfail(strict=True, reason='damage F10')
+@pytest.mark.parametrize(
+    'flag',
+    ['backbone.width=7', 'vocabularies=()', 'backbone.mixers=()'],
+)
+def test_sizes_that_do_not_fit_each_other_are_told(flag):
+  path = os.path.join(os.path.dirname(__file__), '../configs/lm/quickstart.py')
+  values = launch.override(
+      train.Config,
+      launch.read_config(f'{path}:smoke'),
+      ['config.objective.codebooks=None', f'config.objective.decoder.{flag}'],
+  )
+  with pytest.raises(
+      config.ConfigError, match='config.objective cannot be built: '
+  ):
+    assembly_lib.Assembly(config.build(train.Config, values))
+
+
+@pytest.mark.xfail(strict=True, reason='damage F16')
+def test_a_best_that_evaluation_does_not_give_is_refused(tmp_path):
+  flag = 'config.checkpoint.best=eval/toy/nope'
+  with pytest.raises(config.ConfigError) as error:
+    train.train(_config(flag), tmp_path)
+  assert "'eval/toy/nope'" in str(error.value)
+  assert "gave ['eval/toy/squared_error']" in str(error.value)
+
+
+@pytest.mark.xfail(strict=True, reason='damage F10')
+@pytest.mark.parametrize(
+    'flag,message',
+    [
+        ('config.objective.width=2000000', 'The train state of .* would take'),
+        (
+            'config.batch_size=1000000000000',
+            'config.batch_size = 1000000000000',
+        ),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_it_is_made(tmp_path, flag, message):
+  with pytest.raises(config.ConfigError, match=message):
+    train.train(_config(flag), tmp_path)
+
+
+@pytest.mark.xfail(reason='faults F14')
+@pytest.mark.parametrize('log_every', [5, 16, 20, 33])
+def test_rates_are_of_the_steps_since_the_last_record(
+    tmp_path, monkeypatch, log_every
+):
+  """By a clock that a step moves on by one."""
+  noted = []
+  note = train._Run._note
+
+  def noting(self, step, *rest):
+    noted.append(step)
+    note(self, step, *rest)
+
+  monkeypatch.setattr(train._Run, '_note', noting)
+  monkeypatch.setattr(writers.time, 'perf_counter', lambda: len(noted))
+  values = _config('config.steps=101', f'config.log_every={log_every}')
+  with values.unlocked():
+    values.evaluators = {}
+    values.eval_every = values.checkpoint.every = 200
+    values.checkpoint.best = None
+  train.train(values, tmp_path)
+  # The first also waits for the step after it, the last does not.
+  rates = [
+      record['time/steps_per_second']
+      for record in writers.read_metrics(tmp_path)
+      if 'time/steps_per_second' in record
+  ]
+  assert len(rates) == -(-101 // log_every)
+  assert rates[1:-1] == [1.0] * (len(rates) - 2)
+
+
 def test_models_are_those_of_the_objective():
   values = _config()
   with values.unlocked():
