@@ -230,7 +230,10 @@ class _Run:
     if self.settings.log_ids:
       ids = np.asarray(host['id']).tolist()
     self.pending.append((step, metrics, ids))
-    if (step - 1) % min(self.settings.log_every, _MOST_PENDING) == 0:
+    # A record's rates are those at the time it is looked at, so each is looked
+    # at a step after it was made.
+    due = (step - 1) % self.settings.log_every == 0
+    if due or len(self.pending) > _MOST_PENDING:
       # All but the newest, which the device may still be at: a step of lag.
       self._look(self.pending[:-1])
       self.pending = self.pending[-1:]

@@ -239,7 +239,6 @@ def test_what_cannot_fit_is_refused_before_it_is_made(tmp_path, flag, message):
     train.train(_config(flag), tmp_path)
 
 
-@pytest.mark.xfail(reason='faults F14')
 @pytest.mark.parametrize('log_every', [5, 16, 20, 33])
 def test_rates_are_of_the_steps_since_the_last_record(
     tmp_path, monkeypatch, log_every
