@@ -9,45 +9,9 @@ import pytest
 from audiolm_jax import interop
 from audiolm_jax.interop import base
 from audiolm_jax.interop import files
+from tests.interop import tiny_weights
 
-_DAC = {
-    'model_type': 'dac',
-    'sampling_rate': 16000,
-    'encoder_hidden_size': 2,
-    'downsampling_ratios': [3],
-    'decoder_hidden_size': 8,
-    'n_codebooks': 2,
-    'codebook_size': 4,
-    'codebook_dim': 3,
-    'quantizer_dropout': 0.0,
-    'commitment_loss_weight': 0.25,
-    'codebook_loss_weight': 1.0,
-}
-_OOBLECK = {
-    '_class_name': 'AutoencoderOobleck',
-    'encoder_hidden_size': 4,
-    'downsampling_ratios': [3],
-    'channel_multiples': [2],
-    'decoder_channels': 3,
-    'decoder_input_channels': 2,
-    'audio_channels': 2,
-    'sampling_rate': 44100,
-}
-_SNAC = {
-    'sampling_rate': 44100,
-    'encoder_dim': 32,
-    'encoder_rates': [3],
-    'latent_dim': None,
-    'decoder_dim': 64,
-    'decoder_rates': [3],
-    'attn_window_size': 6,
-    'codebook_size': 4,
-    'codebook_dim': 3,
-    'vq_strides': [4, 2, 1],
-    'noise': True,
-    'depthwise': True,
-}
-CONFIGS = {'dac': _DAC, 'oobleck': _OOBLECK, 'snac': _SNAC}
+CONFIGS = tiny_weights.DAC_FAMILIES
 
 
 def _made(name, weight_norm):

@@ -13,6 +13,7 @@ from audiolm_jax.interop import files
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.tokenizers import parts
+from tests.interop import tiny_weights
 from tests.tokenizers import contract
 
 _SIZES = {'filters': 2, 'dimension': 6, 'ratios': (3, 2), 'lstm_layers': 1}
@@ -169,12 +170,14 @@ def test_what_is_no_model_is_refused(directory):
     interop.load_pretrained(directory)
 
 
-def test_a_config_without_a_key_names_it(directory):
-  config = json.loads((directory / files.CONFIG).read_text())
-  del config['upsampling_ratios']
-  (directory / files.CONFIG).write_text(json.dumps(config))
-  with pytest.raises(interop.PretrainedError, match='upsampling_ratios'):
-    interop.load_pretrained(directory)
+def test_a_config_without_a_key_names_it(tmp_path):
+  """Of a family that has no defaults."""
+  tiny_weights.write(tmp_path, 'speechtokenizer')
+  config = json.loads((tmp_path / files.CONFIG).read_text())
+  del config['dilation_base']
+  (tmp_path / files.CONFIG).write_text(json.dumps(config))
+  with pytest.raises(interop.PretrainedError, match='dilation_base'):
+    interop.load_pretrained(tmp_path)
 
 
 def test_variables_of_another_codec_are_not_saved(codec, variables, tmp_path):

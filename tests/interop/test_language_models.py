@@ -14,95 +14,9 @@ from audiolm_jax import loading
 from audiolm_jax.interop import base
 from audiolm_jax.interop import files
 from audiolm_jax.interop import gpt_oss
+from tests.interop import tiny_weights
 
-_LLAMA = {
-    'vocab_size': 7,
-    'hidden_size': 8,
-    'intermediate_size': 6,
-    'num_hidden_layers': 2,
-    'num_attention_heads': 2,
-    'num_key_value_heads': 1,
-    'head_dim': 6,
-    'max_position_embeddings': 64,
-    'rms_norm_eps': 1e-4,
-    'bos_token_id': 1,
-    'eos_token_id': [2, 3],
-}
-_YARN = {
-    'rope_type': 'yarn',
-    'rope_theta': 500.0,
-    'factor': 4.0,
-    'original_max_position_embeddings': 16,
-    'truncate': False,
-}
-CONFIGS = {
-    'gpt2': {
-        'vocab_size': 7,
-        'n_embd': 8,
-        'n_layer': 2,
-        'n_head': 2,
-        'n_positions': 16,
-        'layer_norm_epsilon': 1e-4,
-        'eos_token_id': 5,
-        'bos_token_id': 50256,
-    },
-    'llama': {
-        **_LLAMA,
-        'attention_bias': True,
-        'mlp_bias': True,
-        'rope_theta': 300.0,
-        'rope_scaling': {
-            'rope_type': 'llama3',
-            'factor': 8.0,
-            'low_freq_factor': 1.0,
-            'high_freq_factor': 4.0,
-            'original_max_position_embeddings': 32,
-        },
-    },
-    'mistral': {**_LLAMA, 'sliding_window': 3},
-    'qwen2': {
-        **_LLAMA,
-        'use_sliding_window': True,
-        'sliding_window': 5,
-        'max_window_layers': 1,
-    },
-    'qwen3': {
-        **_LLAMA,
-        'use_sliding_window': False,
-        'sliding_window': 5,
-        'max_window_layers': 1,
-        'tie_word_embeddings': True,
-        'rope_parameters': _YARN,
-    },
-    'mamba2': {
-        'vocab_size': 7,
-        'hidden_size': 8,
-        'num_hidden_layers': 2,
-        'num_heads': 8,
-        'head_dim': 3,
-        'expand': 3,
-        'state_size': 5,
-        'n_groups': 2,
-        'conv_kernel': 3,
-        'chunk_size': 16,
-        'use_bias': True,
-        'use_conv_bias': True,
-        'layer_norm_epsilon': 1e-4,
-        'time_step_min': 2e-3,
-        'time_step_max': 0.2,
-        # As transformers spells infinity.
-        'time_step_limit': [0.01, {'__float__': 'Infinity'}],
-        'eos_token_id': 0,
-    },
-    'gpt_oss': {
-        **_LLAMA,
-        'num_hidden_layers': 4,
-        'num_local_experts': 4,
-        'num_experts_per_tok': 2,
-        'sliding_window': 3,
-        'rope_parameters': _YARN,
-    },
-}
+CONFIGS = tiny_weights.LANGUAGE_MODELS
 
 
 def _made(name, **changes):
