@@ -12,6 +12,7 @@ from audiolm_jax.interop import base
 from audiolm_jax.interop import csm
 from audiolm_jax.interop import dac
 from audiolm_jax.interop import encodec
+from audiolm_jax.interop import fields
 from audiolm_jax.interop import files
 from audiolm_jax.interop import gpt2
 from audiolm_jax.interop import gpt_oss
@@ -87,29 +88,27 @@ def load_pretrained(
     dtype: of a language model's weights and activations.
 
   Raises:
-    PretrainedError: for an unknown architecture, or listing every tensor that
-      is missing, left over or of the wrong shape.
+    PretrainedError: naming the file that is missing or damaged, the key and
+      value of a config.json that cannot be, or listing every tensor that is
+      missing, left over, of the wrong shape or type, or not finite.
   """
-  config, tensors = files.read(directory)
+  config, tensors = files.scan(directory)
   families = [f for f in FAMILIES.values() if f.recognises(config)]
   if len(families) != 1:
     raise PretrainedError(
-        f'{directory}: model_type = {config.get("model_type")!r} is none of'
+        f'{directory}: model_type ='
+        f' {fields.shown(config.get("model_type"))} is none of'
         f' {sorted(FAMILIES)}'
     )
   options = Options(weight_norm, streamable, drop_samples, dtype)
   try:
-    model = families[0].build(config, options)
+    model = families[0].build(config, options, files.limits(tensors))
     variables = base.load(families[0], model, tensors, dtype)
     if scan and isinstance(model, LanguageModel):
       return model.roll(variables)
     return model, variables
   except PretrainedError as error:
     raise PretrainedError(f'{directory}: {error}') from error
-  except KeyError as error:
-    raise PretrainedError(
-        f'{directory}/{files.CONFIG} lacks the key {error}'
-    ) from error
 
 
 def save_pretrained(
@@ -134,6 +133,11 @@ def save_pretrained(
   chosen = FAMILIES[family]
   if isinstance(model, LanguageModel) and model.backbone.scan:
     model, variables = model.unroll(variables)
-  config = chosen.config_of(model)
+  try:
+    config = chosen.config_of(model)
+  except PretrainedError as error:
+    raise PretrainedError(f'this is no {family}: {error}') from error
+  except AttributeError as error:  # Made of other parts.
+    raise PretrainedError(f'{family} has no such model: {model}') from error
   tensors = base.save(chosen, model, variables)
   files.write(directory, config, tensors)

@@ -15,13 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from audiolm_jax import config as config_lib
+from audiolm_jax.interop import fields
 from audiolm_jax.training import mesh
 
 Arrays = tuple[np.ndarray, ...]
-
-
-class PretrainedError(ValueError):
-  """Weights that do not fit; the message lists all that is wrong."""
+PretrainedError = fields.PretrainedError
 
 
 class Model(Protocol):
@@ -37,13 +36,15 @@ class Layout:
 
   Attributes:
     theirs: names of the tensors.
-    load: theirs -> ours.
+    load: theirs -> ours; raises ValueError where shapes do not fit.
     save: ours -> theirs.
+    packed: whether theirs are bytes, rather than floating-point numbers.
   """
 
   theirs: tuple[str, ...]
   load: Callable[..., Arrays]
   save: Callable[..., Arrays]
+  packed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,15 +81,46 @@ class Options:
 
 
 class Family(abc.ABC):
-  """One architecture's config and names."""
+  """One architecture's config and names.
+
+  Attributes:
+    defaults: what keys stand for that a config.json lacks: those that the other
+      library gives them. The rest must be there.
+    aliases: other names that it takes -> keys.
+  """
+
+  defaults: Mapping[str, Any] = {}
+  aliases: Mapping[str, str] = {}
 
   @abc.abstractmethod
   def recognises(self, config: Mapping[str, Any]) -> bool:
     """Whether a config.json is of this family."""
 
+  def build(
+      self,
+      config: Mapping[str, Any],
+      options: Options,
+      limits: fields.Limits | None = None,
+  ) -> Model:
+    """The model of a config.json.
+
+    Args:
+      config: its object.
+      options: how weights are loaded.
+      limits: of sizes, by the weights that are there.
+
+    Raises:
+      PretrainedError: naming key and value of what is wrong.
+    """
+    given = fields.Fields(config, self.defaults, self.aliases, limits)
+    try:
+      return self.make(given, options)
+    except (config_lib.ConfigError, ArithmeticError) as error:
+      raise PretrainedError(f'{fields.CONFIG}: {error}') from error
+
   @abc.abstractmethod
-  def build(self, config: Mapping[str, Any], options: Options) -> Model:
-    """The model of a config.json."""
+  def make(self, config: fields.Fields, options: Options) -> Model:
+    """`build`, of checked values."""
 
   @abc.abstractmethod
   def entries(self, model: Model) -> list[Entry]:
@@ -118,7 +150,7 @@ class Family(abc.ABC):
 def load(
     family: Family,
     model: Model,
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, Any],
     dtype: str = 'float32',
 ) -> dict[str, Any]:
   """Variables of `model` from a file's tensors.
@@ -126,56 +158,97 @@ def load(
   Args:
     family: says which tensor goes where.
     model: of its `build`.
-    tensors: by name, those of numbers as float32.
+    tensors: by name, arrays or what becomes them; each is read when it is
+      needed.
     dtype: to hold weights in.
 
   Raises:
-    PretrainedError: listing every tensor that is missing, left over or of the
-      wrong shape.
+    PretrainedError: listing every tensor that is missing, left over, of the
+      wrong shape or type, or not finite.
   """
   tensors = family.canonical(model, tensors)
-  tree = abstract(model)
-  expected = _flat(tree)
-  problems, found, used = [], {}, set(family.constants(model))
-  for entry in family.entries(model):
-    if not entry.layouts:
-      found |= {path: np.zeros(*_spec(expected[path])) for path in entry.ours}
-      continue
+  entries = family.entries(model)
+  problems, chosen = [], []
+  used = set(family.constants(model))
+  for entry in entries:
     layout = next(
         (x for x in entry.layouts if all(n in tensors for n in x.theirs)), None
     )
-    if layout is None:
+    if layout is not None:
+      used |= set(layout.theirs)
+      chosen.append((entry, layout))
+    elif entry.layouts:
       names = ' or '.join(' + '.join(x.theirs) for x in entry.layouts)
       problems.append(f'missing: {names}')
-      continue
-    used |= set(layout.theirs)
-    given = [np.asarray(tensors[name]) for name in layout.theirs]
-    shapes = ', '.join(
-        f'{name} {list(x.shape)}'
-        for name, x in zip(layout.theirs, given, strict=True)
-    )
-    try:
-      arrays = layout.load(*given)
-    except (ValueError, IndexError) as error:
-      problems.append(f'wrong shape: {shapes} ({error})')
-      continue
-    for path, array in zip(entry.ours, arrays, strict=True):
-      shape, wanted = _spec(expected[path])
-      if array.shape != shape:
-        problems.append(
-            f'wrong shape: {shapes} gives {list(array.shape)} for {path},'
-            f' expected {list(shape)}'
-        )
-      if wanted == np.float32:
-        wanted = jnp.dtype(dtype)
-      found[path] = np.ascontiguousarray(array, wanted)
+  # Of a model much larger than the file not even shapes are worth making.
+  much = len(problems) > len(tensors)
   problems += [f'left over: {n}' for n in sorted(set(tensors) - used)]
+  found = {}
+  if not much:
+    tree = abstract(model)
+    expected = _flat(tree)
+    for entry, layout in chosen:
+      arrays, wrong = _converted(entry, layout, tensors, expected, dtype)
+      found |= arrays
+      problems += wrong
   if problems:
     raise PretrainedError(
         f'{len(problems)} tensors do not fit:\n  ' + '\n  '.join(problems)
     )
+  for entry in entries:
+    if not entry.layouts:
+      found |= {path: np.zeros(*_spec(expected[path])) for path in entry.ours}
   return jax.tree_util.tree_map_with_path(
       lambda path, _: found[mesh.key(path)], tree
+  )
+
+
+def _converted(entry, layout, tensors, expected, dtype):
+  """(arrays by path, problems) of an entry that the file holds."""
+  given = [np.asarray(tensors[name]) for name in layout.theirs]
+  named = list(zip(layout.theirs, given, strict=True))
+  wrong = [
+      f'wrong type: {name} is {array.dtype}, expected'
+      f' {"uint8" if layout.packed else "floating-point numbers"}'
+      for name, array in named
+      if not (array.dtype == np.uint8 if layout.packed else _is_float(array))
+  ]
+  if wrong:
+    return {}, wrong
+  shapes = ', '.join(f'{name} {list(array.shape)}' for name, array in named)
+  try:
+    with np.errstate(all='ignore'):  # What is not finite is told below.
+      arrays = layout.load(*given)
+  except (ValueError, IndexError) as error:
+    return {}, [f'wrong shape: {shapes} ({error})']
+  found, problems = {}, []
+  for path, array in zip(entry.ours, arrays, strict=True):
+    shape, wanted = _spec(expected[path])
+    if array.shape != shape:
+      problems.append(
+          f'wrong shape: {shapes} gives {list(array.shape)} for {path},'
+          f' expected {list(shape)}'
+      )
+      continue
+    if wanted == np.float32:
+      wanted = jnp.dtype(dtype)
+    with np.errstate(over='ignore'):
+      array = np.ascontiguousarray(array, wanted)
+    if not _finite(array):
+      bad = [n for n, x in named if not _finite(x)] or layout.theirs
+      problems.append(f'not finite: {", ".join(bad)} gives {path}')
+    found[path] = array
+  return found, problems
+
+
+def _is_float(array):
+  return jnp.issubdtype(array.dtype, np.floating)
+
+
+def _finite(array):
+  """Whether all numbers are, without a copy of them."""
+  return not array.size or bool(
+      np.isfinite(np.min(array)) and np.isfinite(np.max(array))
   )
 
 
@@ -185,7 +258,7 @@ def save(
   """The tensors of a file that `load` reads back.
 
   Raises:
-    PretrainedError: if the variables are not those of the model.
+    PretrainedError: if the variables are not those of the model, or not finite.
   """
   leaves = {key: np.asarray(leaf) for key, leaf in _flat(variables).items()}
   expected = _flat(abstract(model))
@@ -196,6 +269,9 @@ def save(
       if path not in leaves or leaves[path].shape != spec.shape
   ]
   wrong += [f'{path}: unknown' for path in leaves if path not in expected]
+  wrong += [
+      f'{p}: not finite' for p, leaf in leaves.items() if not _finite(leaf)
+  ]
   if wrong:
     raise PretrainedError('variables do not fit:\n  ' + '\n  '.join(wrong))
   tensors = dict(family.constants(model))
@@ -220,9 +296,36 @@ def check_complete(family: Family, model: Model) -> None:
 
 
 def abstract(model: Model) -> Any:
-  """The shapes of a model's variables."""
-  boxed = jax.eval_shape(model.init, jax.random.key(0))
+  """The shapes of a model's variables.
+
+  Raises:
+    PretrainedError: if its sizes do not go together.
+  """
+  try:
+    boxed = jax.eval_shape(model.init, jax.random.key(0))
+  except (ArithmeticError, TypeError, ValueError) as error:
+    raise PretrainedError(
+        f'{fields.CONFIG}: sizes do not go together: {error}'
+    ) from error
   return nn.meta.unbox(boxed)
+
+
+def tie(tensors: dict[str, Any], name: str, again: str) -> None:
+  """Makes one of a tensor that a file may have under two names, or either.
+
+  Args:
+    tensors: of the file; left with `name` only.
+    name: of the tensor.
+    again: its other name.
+
+  Raises:
+    PretrainedError: if both are there and differ.
+  """
+  if again not in tensors:
+    return
+  other = tensors.pop(again)
+  if not np.array_equal(tensors.setdefault(name, other), other):
+    raise PretrainedError(f'{again} is not {name}, though they are one')
 
 
 def _flat(tree):

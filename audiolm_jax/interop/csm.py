@@ -1,6 +1,5 @@
 """CSM as transformers has it (`sesame/csm-1b`): speech after a text."""
 
-from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -16,6 +15,7 @@ from audiolm_jax.decoders import stack
 from audiolm_jax.decoders.heads import depth
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.interop import base
+from audiolm_jax.interop import fields
 from audiolm_jax.interop import llama
 from audiolm_jax.interop import mimi
 from audiolm_jax.interop import stacks
@@ -31,6 +31,16 @@ _GIVEN = {
     'hidden_act': 'silu',
     'attention_bias': False,
     'mlp_bias': False,
+}
+_DEPTH_DEFAULTS = {
+    'hidden_size': 1024,
+    'intermediate_size': 8192,
+    'num_hidden_layers': 4,
+    'num_attention_heads': 8,
+    'num_key_value_heads': 2,
+    'head_dim': None,
+    'max_position_embeddings': 33,
+    'rms_norm_eps': 1e-5,
 }
 
 
@@ -106,17 +116,34 @@ class CsmFamily(base.Family):
   the depth decoder. Here the depth decoder's are stored as projected.
   """
 
+  defaults = {
+      'num_codebooks': 32,
+      'vocab_size': 2051,
+      'text_vocab_size': 128256,
+      'hidden_size': 2048,
+      'intermediate_size': 8192,
+      'num_hidden_layers': 16,
+      'num_attention_heads': 32,
+      'num_key_value_heads': 8,
+      'head_dim': None,
+      'max_position_embeddings': 2048,
+      'rms_norm_eps': 1e-5,
+      'bos_token_id': 128000,
+  }
+  aliases = {'codebook_size': 'vocab_size'}
+
   def recognises(self, config):
     return config.get('model_type') == 'csm'
 
-  def build(self, config, options):
-    given = config['depth_decoder_config']
+  def make(self, config, options):
+    given = config.part('depth_decoder_config', _DEPTH_DEFAULTS)
     for part in (config, given):
-      stacks.require(part, _GIVEN)
-    stacks.require(config, {'tie_codebooks_embeddings': True})
-    codebooks, size = config['num_codebooks'], config['vocab_size']
+      part.require(_GIVEN)
+    config.require({'tie_codebooks_embeddings': True})
+    codebooks = config.count('num_codebooks', least=2)
+    size, text = config.size('vocab_size'), config.size('text_vocab_size')
     decoder = segmented.Segmented(
-        vocabularies=(config['text_vocab_size'],) + (size,) * codebooks,
+        vocabularies=(text,) + (size,) * codebooks,
         sequence=sequence.Sequence(
             (
                 sequence.Segment('text', (0,), role='observe'),
@@ -130,11 +157,12 @@ class CsmFamily(base.Family):
             first='backbone',
         ),
     )
+    codec = config.part('codec_config', _CODEC.defaults, _CODEC.aliases)
     return Csm(
         decoder=decoder,
-        codec=_CODEC.build(config['codec_config'], options),
-        positions=config['max_position_embeddings'],
-        begin=config['bos_token_id'],
+        codec=_CODEC.make(codec, options),
+        positions=config.whole('max_position_embeddings'),
+        begin=config.whole('bos_token_id', least=0, most=text - 1),
     )
 
   def config_of(self, model):
@@ -163,7 +191,8 @@ class CsmFamily(base.Family):
         'codec_config': _CODEC.config_of(model.codec),
     }
     options = base.Options(dtype=decoder.backbone.dtype)
-    if self.build(config, options).decoder != decoder:
+    again = self.build(config, options)
+    if dataclasses.replace(again, codec=model.codec) != model:
       raise base.PretrainedError(f'csm has no such model: {decoder}')
     return config
 
@@ -173,14 +202,7 @@ class CsmFamily(base.Family):
         for name, value in tensors.items()
         if not name.endswith('audio_tokens_offsets')
     }
-    # The same table under two names.
-    again = found.pop(f'{_DEPTH}.embed_tokens.weight', None)
-    if again is not None:
-      same = found.setdefault(_CODES, again)
-      if not np.array_equal(same, again):
-        raise base.PretrainedError(
-            'the depth decoder has embeddings of its own'
-        )
+    base.tie(found, _CODES, f'{_DEPTH}.embed_tokens.weight')
     return found
 
   def entries(self, model):
@@ -207,21 +229,18 @@ class CsmFamily(base.Family):
     }
 
 
-def _stack(config: Mapping[str, Any], dtype: str) -> stack.Stack:
-  heads, width = config['num_attention_heads'], config['hidden_size']
+def _stack(config: fields.Fields, dtype: str) -> stack.Stack:
+  width = config.size('hidden_size')
   mixer = attention.Attention(
-      heads=heads,
-      kv_heads=config.get('num_key_value_heads') or heads,
-      head_width=config.get('head_dim') or width // heads,
-      positions=stacks.rope(config, 500_000.0),
+      **stacks.heads(config, width), positions=stacks.rope(config, 500_000.0)
   )
   return stack.Stack(
       width=width,
-      layers=config['num_hidden_layers'],
+      layers=config.count('num_hidden_layers'),
       mixers=(mixer,),
-      mlp=mlps.Dense(config['intermediate_size'], 'swiglu'),
+      mlp=mlps.Dense(config.size('intermediate_size'), 'swiglu'),
       norm='rms',
-      norm_epsilon=config['rms_norm_eps'],
+      norm_epsilon=config.number('rms_norm_eps', least=0.0),
       scan=False,
       dtype=dtype,
   )
@@ -264,6 +283,8 @@ def _tables(model):
   fill = len(model.decoder.vocabularies)
 
   def load(words, codes, projector):
+    if len(words) != text:
+      raise ValueError(f'expected {text} texts')
     begin = words[model.begin : model.begin + 1]
     none = np.zeros((fill - 1, codes.shape[1]), codes.dtype)
     outer = np.concatenate([words, codes, begin, none])

@@ -7,6 +7,7 @@ import numpy as np
 
 from audiolm_jax import streaming
 from audiolm_jax.interop import base
+from audiolm_jax.interop import codecs
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.tokenizers.parts import dac
@@ -20,39 +21,60 @@ _LEVELS = 'quantizer.quantizers'
 class Dac(base.Family):
   """`DacModel`."""
 
+  defaults = {
+      'sampling_rate': 16000,
+      'encoder_hidden_size': 64,
+      'downsampling_ratios': (2, 4, 8, 8),
+      'decoder_hidden_size': 1536,
+      'n_codebooks': 9,
+      'codebook_size': 1024,
+      'codebook_dim': 8,
+      'quantizer_dropout': 0.0,
+      'commitment_loss_weight': 0.25,
+      'codebook_loss_weight': 1.0,
+  }
+
   def recognises(self, config):
     return config.get('model_type') == 'dac'
 
-  def build(self, config, options):
-    down = tuple(config['downsampling_ratios'])
-    up = tuple(config.get('upsampling_ratios', down[::-1]))
-    first, last = config['encoder_hidden_size'], config['decoder_hidden_size']
+  def make(self, config, options):
+    down = config.wholes('downsampling_ratios')
+    up = down[::-1]
+    if 'upsampling_ratios' in config:
+      up = config.wholes('upsampling_ratios')
+    first = config.size('encoder_hidden_size')
+    last = config.size('decoder_hidden_size')
+    if last >> len(up) == 0:
+      raise config.error('decoder_hidden_size', f'at least {1 << len(up)}')
+    config.check_size('encoder_hidden_size', first << len(down))
     sizes = {
-        'dimension': first * 2 ** len(down),
+        'dimension': first << len(down),
         'weight_norm': options.weight_norm,
     }
     return codec_lib.Codec(
         encoder=dac.DacEncoder(
-            widths=tuple(first * 2**i for i in range(len(down) + 1)),
+            widths=tuple(first << i for i in range(len(down) + 1)),
             strides=down,
             **sizes,
         ),
         bottleneck=bottlenecks.BOTTLENECKS['factorised_rvq'](
-            codebooks=config['n_codebooks'],
-            vocabulary=config['codebook_size'],
-            dimension=config['codebook_dim'],
+            codebooks=config.count('n_codebooks'),
+            vocabulary=config.size('codebook_size'),
+            dimension=config.size('codebook_dim'),
             weight_norm=options.weight_norm,
-            dropout=float(config['quantizer_dropout']),
-            commitment_weight=config['commitment_loss_weight'],
-            codebook_weight=config['codebook_loss_weight'],
+            dropout=config.number('quantizer_dropout', least=0.0, most=1.0),
+            commitment_weight=config.number(
+                'commitment_loss_weight', least=0.0
+            ),
+            codebook_weight=config.number('codebook_loss_weight', least=0.0),
         ),
         decoder=dac.DacDecoder(
-            widths=tuple(last // 2**i for i in range(len(up) + 1)),
+            widths=tuple(last >> i for i in range(len(up) + 1)),
             strides=up,
             drop_samples=options.drop_samples,
             **sizes,
         ),
-        sample_rate=config['sampling_rate'],
+        sample_rate=codecs.sample_rate(config),
         whole_frames=True,
         objective=('GAN', 'Feat', 'Rec', 'VQ'),
     )
@@ -77,8 +99,7 @@ class Dac(base.Family):
         'commitment_loss_weight': rvq.commitment_weight,
         'codebook_loss_weight': rvq.codebook_weight,
     }
-    check_parts(self, codec, config)
-    return config
+    return codecs.checked(self, codec, config, encoder.weight_norm)
 
   def entries(self, codec):
     found = []
@@ -88,24 +109,6 @@ class Dac(base.Family):
       )
     count = codec.bottleneck.codebooks
     return [*found, *quantisers(codec.bottleneck, count)]
-
-
-def check_parts(
-    family: base.Family, codec: codec_lib.Codec, config: dict[str, Any]
-) -> None:
-  """Raises PretrainedError if a config.json cannot say what the codec is."""
-  options = base.Options(
-      weight_norm=codec.encoder.weight_norm,
-      drop_samples=getattr(codec.decoder, 'drop_samples', False),
-  )
-  again = family.build(config, options)
-  for part in ('encoder', 'bottleneck', 'decoder'):
-    have, want = getattr(codec, part), getattr(again, part)
-    if have != want:
-      raise base.PretrainedError(
-          f'{type(family).__name__} has no such {part}: {have}; it would be'
-          f' {want}'
-      )
 
 
 def walk(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -11,45 +12,89 @@ import safetensors
 import safetensors.numpy
 
 from audiolm_jax.interop import base
+from audiolm_jax.interop import fields
 from audiolm_jax.training import writers
 
-CONFIG = 'config.json'
+CONFIG = fields.CONFIG
 WEIGHTS = 'model.safetensors'
 DIFFUSERS = 'diffusion_pytorch_model.safetensors'  # what diffusers calls it
 INDEX = 'model.safetensors.index.json'
+# safetensors' names of the types that are read: of numbers, and of others.
+_NUMBERS = ('F64', 'F32', 'F16', 'BF16')
+_OTHERS = ('I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8', 'BOOL')
 
 
-def read(
+class Stored:
+  """A tensor in a file, which `numpy.asarray` reads.
+
+  Numbers become float32; integers, such as packed ones, stay as they are.
+
+  Attributes:
+    shape: as the file's header has it.
+  """
+
+  def __init__(self, path: pathlib.Path, file: Any, name: str):
+    self._path, self._file, self._name = path, file, name
+    header = file.get_slice(name)
+    self.shape = tuple(header.get_shape())
+    self._kind = header.get_dtype()
+
+  @property
+  def elements(self) -> int:
+    """Numbers that it may hold: bytes may hold two each."""
+    return math.prod(self.shape) * (1 if self._kind in _NUMBERS else 2)
+
+  def __array__(self, dtype=None, copy=None):
+    del copy  # It is always read anew.
+    if self._kind not in _NUMBERS + _OTHERS:
+      raise base.PretrainedError(
+          f'{self._path}: {self._name} is of type {self._kind}, which is not'
+          f' supported: only {", ".join(_NUMBERS)}'
+      )
+    try:
+      array = self._file.get_tensor(self._name)
+    except safetensors.SafetensorError as error:
+      raise base.PretrainedError(f'{self._path}: {error}') from error
+    if self._kind in _NUMBERS:
+      # What is too large becomes infinite, which loading refuses.
+      with np.errstate(over='ignore'):
+        array = np.asarray(array, np.float32)
+    return array if dtype is None else array.astype(dtype)
+
+
+def scan(
     directory: str | os.PathLike,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """(config, tensors) of a directory; sharded files too.
+) -> tuple[dict[str, Any], dict[str, Stored]]:
+  """(config, tensors by name) of a directory, of which only headers are read.
 
-  Tensors of numbers are float32; packed ones (uint8) stay as they are.
+  Where there is one file and an index of shards, the file is taken, as
+  transformers does.
 
   Raises:
     base.PretrainedError: naming the file that is missing or damaged.
   """
   directory = pathlib.Path(directory)
-  config = _json(directory / CONFIG)
-  stored = [n for n in (WEIGHTS, DIFFUSERS) if (directory / n).exists()]
-  names = stored[:1] or [WEIGHTS]
-  if (directory / INDEX).exists():
-    names = sorted(set(_json(directory / INDEX)['weight_map'].values()))
-  tensors = {}
-  for name in names:
-    path = directory / name
-    if not path.exists():
-      raise base.PretrainedError(
-          f'{path} is missing. Weights must be in safetensors; convert a torch'
-          ' file where torch is installed with safetensors.torch.save_file.'
-      )
-    try:
-      with safetensors.safe_open(path, 'numpy') as file:
-        for key in file.keys():
-          tensors[key] = _float(file.get_tensor(key))
-    except safetensors.SafetensorError as error:
-      raise base.PretrainedError(f'{path}: {error}') from error
-  return config, tensors
+  config = fields.read(directory / CONFIG)
+  stored = [n for n in (WEIGHTS, INDEX, DIFFUSERS) if _there(directory / n)]
+  if stored[:1] == [INDEX]:
+    return config, _shards(directory)
+  path = directory / (stored[0] if stored else WEIGHTS)
+  return config, _header(path)
+
+
+def read(
+    directory: str | os.PathLike,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """`scan`, and all tensors read."""
+  config, tensors = scan(directory)
+  return config, {name: np.asarray(t) for name, t in tensors.items()}
+
+
+def limits(tensors: Mapping[str, Stored]) -> fields.Limits:
+  """What a config.json may say of these."""
+  return fields.Limits(
+      len(tensors), max((t.elements for t in tensors.values()), default=0)
+  )
 
 
 def write(
@@ -67,14 +112,61 @@ def write(
   )
 
 
-def _json(path):
+def _there(path):
   try:
-    return json.loads(path.read_text('utf-8'))
-  except FileNotFoundError as error:
-    raise base.PretrainedError(f'{path} is missing.') from error
-  except ValueError as error:
-    raise base.PretrainedError(f'{path} is not JSON: {error}') from error
+    return path.exists()
+  except OSError as error:
+    raise base.PretrainedError(f'{path}: {error.strerror}') from error
 
 
-def _float(array):
-  return array if array.dtype == np.uint8 else np.asarray(array, np.float32)
+def _header(path):
+  if not _there(path):
+    raise base.PretrainedError(
+        f'{path} is missing. Weights must be in safetensors; convert a torch'
+        ' file where torch is installed with safetensors.torch.save_file.'
+    )
+  if not path.is_file():  # A folder, or what would never end.
+    raise base.PretrainedError(f'{path} is no file.')
+  try:
+    file = safetensors.safe_open(path, 'numpy')
+    return {name: Stored(path, file, name) for name in file.keys()}
+  except (OSError, safetensors.SafetensorError) as error:
+    raise base.PretrainedError(f'{path}: {error}') from error
+
+
+def _shards(directory):
+  """Tensors of the files that an index names."""
+  path = directory / INDEX
+  index = fields.read(path).get('weight_map')
+  if not isinstance(index, dict) or not index:
+    raise base.PretrainedError(
+        f'{path}: weight_map = {fields.shown(index)}: expected an object of'
+        " tensors' names and files"
+    )
+  for name, shard in index.items():
+    if not isinstance(shard, str) or not _plain(shard):
+      raise base.PretrainedError(
+          f'{path}: weight_map.{name} = {fields.shown(shard)}: expected the'
+          ' name of a file in this directory'
+      )
+  tensors, places = {}, {}
+  for shard in sorted(set(index.values())):
+    for name, tensor in _header(directory / shard).items():
+      if name in tensors:
+        raise base.PretrainedError(
+            f'{path}: {name} is in {places[name]} and in {shard}'
+        )
+      tensors[name], places[name] = tensor, shard
+  wrong = [n for n, shard in index.items() if places.get(n) != shard]
+  if wrong:
+    listed = '\n  '.join(f'{name}: {index[name]}' for name in sorted(wrong))
+    raise base.PretrainedError(
+        f'{path} has tensors where they are not:\n  {listed}'
+    )
+  return tensors
+
+
+def _plain(name):
+  """Whether a name is that of a file here, not a path to elsewhere."""
+  separators = {'/', '\\'} & set(name)
+  return name.isprintable() and not separators and name not in ('', '.', '..')

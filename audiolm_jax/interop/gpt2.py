@@ -6,7 +6,6 @@ from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import stack
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.interop import base
-from audiolm_jax.interop import language_model
 from audiolm_jax.interop import stacks
 
 _TABLE = 'transformer.wte.weight'
@@ -30,51 +29,63 @@ class Gpt2(base.Family):
   Its dropout of embeddings and of attention weights is not here.
   """
 
+  defaults = {
+      'vocab_size': 50257,
+      'n_positions': 1024,
+      'n_embd': 768,
+      'n_layer': 12,
+      'n_head': 12,
+      'n_inner': None,
+      'activation_function': 'gelu_new',
+      'resid_pdrop': 0.1,
+      'layer_norm_epsilon': 1e-5,
+      'scale_attn_weights': True,
+      'bos_token_id': 50256,
+      'eos_token_id': 50256,
+      'tie_word_embeddings': True,
+  }
+  aliases = {
+      'hidden_size': 'n_embd',
+      'max_position_embeddings': 'n_positions',
+      'num_attention_heads': 'n_head',
+      'num_hidden_layers': 'n_layer',
+  }
+
   def recognises(self, config):
     return config.get('model_type') == 'gpt2'
 
-  def build(self, config, options):
-    stacks.require(config, _GIVEN)
-    activation = config.get('activation_function', 'gelu_new')
-    if activation not in _ACTIVATIONS:
-      raise base.PretrainedError(
-          f'activation_function = {activation!r}: one of {list(_ACTIVATIONS)}'
-      )
-    width = config['n_embd']
+  def make(self, config, options):
+    config.require(_GIVEN)
+    width, heads = config.size('n_embd'), config.size('n_head')
+    if width % heads:
+      raise config.error('n_head', f'a divisor of {width}')
+    positions = config.size('n_positions')
     mixer = attention.Attention(
-        heads=config['n_head'],
+        heads=heads,
         positions=None,
         use_bias=True,
         out_bias=True,
-        softmax_scale=None if config.get('scale_attn_weights', True) else 1.0,
+        softmax_scale=None if config.flag('scale_attn_weights') else 1.0,
     )
     backbone = stack.Stack(
         width=width,
-        layers=config['n_layer'],
+        layers=config.count('n_layer'),
         mixers=(mixer,),
         mlp=mlps.Dense(
-            hidden=config.get('n_inner') or 4 * width,
-            activation=_ACTIVATIONS[activation],
+            hidden=config.size('n_inner', null=True) or 4 * width,
+            activation=config.choice('activation_function', _ACTIVATIONS),
             use_bias=True,
         ),
         norm='layer',
-        norm_epsilon=config['layer_norm_epsilon'],
+        norm_epsilon=config.number('layer_norm_epsilon', least=0.0),
         norm_bias=True,
         positions='learned',
-        max_positions=config['n_positions'],
-        dropout=config.get('resid_pdrop', 0.1),
+        max_positions=positions,
+        dropout=config.number('resid_pdrop', least=0.0, most=1.0),
         scan=False,
         dtype=options.dtype,
     )
-    return language_model.LanguageModel(
-        decoder=language_model.decoder(
-            config['vocab_size'],
-            backbone,
-            config.get('tie_word_embeddings', True),
-        ),
-        positions=config['n_positions'],
-        **stacks.special_ids(config),
-    )
+    return stacks.built(config, backbone, positions=positions)
 
   def config_of(self, model):
     backbone = model.backbone

@@ -7,7 +7,6 @@ from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import stack
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.interop import base
-from audiolm_jax.interop import language_model
 from audiolm_jax.interop import llama
 from audiolm_jax.interop import stacks
 
@@ -27,60 +26,85 @@ class GptOss(base.Family):
   ones are written.
   """
 
+  defaults = {
+      'vocab_size': 201088,
+      'hidden_size': 2880,
+      'intermediate_size': 2880,
+      'num_hidden_layers': 36,
+      'num_attention_heads': 64,
+      'num_key_value_heads': 8,
+      'head_dim': 64,
+      'num_local_experts': 128,
+      'num_experts_per_tok': 4,
+      'sliding_window': 128,
+      'layer_types': None,
+      'max_position_embeddings': 131072,
+      'rms_norm_eps': 1e-5,
+      'rope_parameters': {
+          'rope_type': 'yarn',
+          'factor': 32.0,
+          'beta_fast': 32.0,
+          'beta_slow': 1.0,
+          'truncate': False,
+          'original_max_position_embeddings': 4096,
+      },
+      'swiglu_alpha': 1.702,
+      'swiglu_limit': 7.0,
+      'attention_bias': True,
+      'tie_word_embeddings': False,
+      'bos_token_id': None,
+      'eos_token_id': None,
+  }
+  aliases = {'num_experts': 'num_local_experts'}
+
   def recognises(self, config):
     return config.get('model_type') == 'gpt_oss'
 
-  def build(self, config, options):
-    quantised = config.get('quantization_config') or {}
-    stacks.require(quantised, {'quant_method': 'mxfp4'})
-    stacks.require(config, {'hidden_act': 'silu'})
-    heads = config['num_attention_heads']
-    bias = config.get('attention_bias', True)
+  def make(self, config, options):
+    config.part('quantization_config').require({'quant_method': 'mxfp4'})
+    config.require({'hidden_act': 'silu'})
+    width = config.size('hidden_size')
+    layers = config.count('num_hidden_layers')
+    bias = config.flag('attention_bias')
     mixer = attention.Attention(
-        heads=heads,
-        kv_heads=config.get('num_key_value_heads') or heads,
-        head_width=config.get('head_dim') or config['hidden_size'] // heads,
+        **stacks.heads(config, width),
         positions=stacks.rope(config, 150_000.0),
         sinks=True,
         use_bias=bias,
         out_bias=bias,
     )
-    layers, window = config['num_hidden_layers'], config['sliding_window']
-    types = config.get('layer_types')
-    if types is None:
-      types = [llama.FULL if i % 2 else llama.SLIDING for i in range(layers)]
+    kinds = llama.layer_types(
+        config, [llama.FULL if i % 2 else llama.SLIDING for i in range(layers)]
+    )
+    window = config.whole('sliding_window', null=True)
     mixers = [
         mixer.clone(window=window if kind == llama.SLIDING else None)
-        for kind in types
+        for kind in kinds
     ]
+    experts = config.size('num_local_experts')
+    chosen = config.whole('num_experts_per_tok', most=experts)
     backbone = stack.Stack(
-        width=config['hidden_size'],
+        width=width,
         layers=layers,
         mixers=stacks.period(mixers),
         mlp=mlps.Moe(
-            experts=config['num_local_experts'],
-            top_k=config['num_experts_per_tok'],
-            hidden=config['intermediate_size'],
+            experts=experts,
+            top_k=chosen,
+            hidden=config.size('intermediate_size'),
             activation='clamped_swiglu',
-            limit=config.get('swiglu_limit', 7.0),
-            alpha=config.get('swiglu_alpha', 1.702),
+            limit=config.number('swiglu_limit', above=0.0),
+            alpha=config.number('swiglu_alpha'),
             use_bias=True,
             router_bias=True,
             normalise='top_k',
         ),
         norm='rms',
-        norm_epsilon=config['rms_norm_eps'],
+        norm_epsilon=config.number('rms_norm_eps', least=0.0),
         scan=False,
         dtype=options.dtype,
     )
-    return language_model.LanguageModel(
-        decoder=language_model.decoder(
-            config['vocab_size'],
-            backbone,
-            config.get('tie_word_embeddings', False),
-        ),
-        positions=config['max_position_embeddings'],
-        **stacks.special_ids(config),
+    return stacks.built(
+        config, backbone, positions=config.whole('max_position_embeddings')
     )
 
   def config_of(self, model):
@@ -144,6 +168,7 @@ def _experts(ours, theirs):
         (f'{theirs}.{name}_blocks', f'{theirs}.{name}_scales'),
         lambda blocks, scales: load(dequantise(blocks, scales)),
         save,
+        packed=True,
     )
     return base.Entry(paths, (dense, packed))
 

@@ -1,6 +1,5 @@
 """Llama and its kin as transformers has them: Mistral, Qwen2, Qwen3."""
 
-from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -8,12 +7,60 @@ from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import stack
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.interop import base
+from audiolm_jax.interop import fields
 from audiolm_jax.interop import language_model
 from audiolm_jax.interop import stacks
 
 _TABLE = 'model.embed_tokens.weight'
 SLIDING = 'sliding_attention'
 FULL = 'full_attention'
+# Those of transformers' configs. What only some have says nothing elsewhere.
+_SHARED = {
+    'hidden_size': 4096,
+    'num_hidden_layers': 32,
+    'num_attention_heads': 32,
+    'head_dim': None,
+    'rms_norm_eps': 1e-6,
+    'tie_word_embeddings': False,
+    'attention_bias': False,
+    'mlp_bias': False,
+    'bos_token_id': None,
+    'eos_token_id': None,
+}
+_QWEN = {
+    **_SHARED,
+    'vocab_size': 151936,
+    'intermediate_size': 22016,
+    'num_key_value_heads': 32,
+    'max_position_embeddings': 32768,
+    'use_sliding_window': False,
+    'sliding_window': 4096,
+    'max_window_layers': 28,
+    'layer_types': None,
+}
+_DEFAULTS = {
+    'llama': {
+        **_SHARED,
+        'vocab_size': 32000,
+        'intermediate_size': 11008,
+        'num_key_value_heads': None,
+        'max_position_embeddings': 2048,
+        'bos_token_id': 1,
+        'eos_token_id': 2,
+    },
+    'mistral': {
+        **_SHARED,
+        'vocab_size': 32000,
+        'intermediate_size': 14336,
+        'num_key_value_heads': 8,
+        'max_position_embeddings': 131072,
+        'sliding_window': 4096,
+        'bos_token_id': 1,
+        'eos_token_id': 2,
+    },
+    'qwen2': _QWEN,
+    'qwen3': {**_QWEN, 'head_dim': 128},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,64 +86,62 @@ class Llama(base.Family):
   def recognises(self, config):
     return config.get('model_type') == self.model_type
 
-  def build(self, config, options):
-    stacks.require(config, {'hidden_act': 'silu'})
-    width, heads = config['hidden_size'], config['num_attention_heads']
+  @property
+  def defaults(self):
+    return _DEFAULTS[self.model_type]
+
+  def make(self, config, options):
+    config.require({'hidden_act': 'silu'})
+    width = config.size('hidden_size')
+    layers = config.count('num_hidden_layers')
+    biased = config.flag('attention_bias')
     use_bias, out_bias = {
-        'config': (config.get('attention_bias', False),) * 2,
+        'config': (biased, biased),
         'inputs': (True, False),
         'none': (False, False),
     }[self.biased]
+    epsilon = config.number('rms_norm_eps', least=0.0)
     mixer = attention.Attention(
-        heads=heads,
-        kv_heads=config.get('num_key_value_heads') or heads,
-        head_width=config.get('head_dim') or width // heads,
+        **stacks.heads(config, width),
         positions=stacks.rope(config, 10_000.0),
         qk_norm=self.qk_norm,
-        qk_epsilon=config['rms_norm_eps'],
+        qk_epsilon=epsilon,
         use_bias=use_bias,
         out_bias=out_bias,
     )
-    mixers = [mixer.clone(window=w) for w in self._windows(config)]
+    mixers = [mixer.clone(window=w) for w in self._windows(config, layers)]
     backbone = stack.Stack(
         width=width,
-        layers=config['num_hidden_layers'],
+        layers=layers,
         mixers=stacks.period(mixers),
         mlp=mlps.Dense(
-            hidden=config['intermediate_size'],
+            hidden=config.size('intermediate_size'),
             activation='swiglu',
-            use_bias=config.get('mlp_bias', False),
+            use_bias=config.flag('mlp_bias'),
         ),
         norm='rms',
-        norm_epsilon=config['rms_norm_eps'],
+        norm_epsilon=epsilon,
         scan=False,
         dtype=options.dtype,
     )
-    return language_model.LanguageModel(
-        decoder=language_model.decoder(
-            config['vocab_size'],
-            backbone,
-            config.get('tie_word_embeddings', False),
-        ),
-        positions=config['max_position_embeddings'],
-        **stacks.special_ids(config),
+    return stacks.built(
+        config, backbone, positions=config.whole('max_position_embeddings')
     )
 
-  def _windows(self, config: Mapping[str, Any]) -> list[int | None]:
+  def _windows(self, config: fields.Fields, layers: int) -> list[int | None]:
     """The window of each layer."""
-    layers = config['num_hidden_layers']
     if self.windows == 'none':
       return [None] * layers
-    window = config['sliding_window']
+    window = config.whole('sliding_window', null=True)
     if self.windows == 'all':
       return [window] * layers
-    if not config.get('use_sliding_window', False):
+    if not config.flag('use_sliding_window'):
       window = None
-    types = config.get('layer_types')
-    if types is None:
-      first = config['max_window_layers']
-      types = [SLIDING if i >= first else FULL for i in range(layers)]
-    return [window if kind == SLIDING else None for kind in types]
+    first = config.whole('max_window_layers', least=0)
+    kinds = layer_types(
+        config, [SLIDING if i >= first else FULL for i in range(layers)]
+    )
+    return [window if kind == SLIDING else None for kind in kinds]
 
   def config_of(self, model):
     config = shared_config(model, self.model_type, self.architecture)
@@ -132,6 +177,23 @@ class Llama(base.Family):
         )
       found += norms(ours, theirs)
     return found + stacks.norm(f'{stacks.BACKBONE}.norm', 'model.norm')
+
+
+def layer_types(config: fields.Fields, default: list[str]) -> list[str]:
+  """The kind of attention of each layer.
+
+  Args:
+    config: its `layer_types`, or null.
+    default: for null.
+  """
+  if config.raw('layer_types') is None:
+    return default
+  kinds = config.items('layer_types')
+  if len(kinds) != len(default) or not set(kinds) <= {SLIDING, FULL}:
+    raise config.error(
+        'layer_types', f'{SLIDING} or {FULL} for each of {len(default)} layers'
+    )
+  return kinds
 
 
 def shared_config(

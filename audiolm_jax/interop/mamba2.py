@@ -5,7 +5,6 @@ import math
 from audiolm_jax.decoders import stack
 from audiolm_jax.decoders.mixers import mamba2
 from audiolm_jax.interop import base
-from audiolm_jax.interop import language_model
 from audiolm_jax.interop import stacks
 
 _TABLE = 'backbone.embeddings.weight'
@@ -19,52 +18,76 @@ class Mamba2(base.Family):
   alone. Nor do its steps with a cache keep to `time_step_limit`; these do.
   """
 
+  defaults = {
+      'vocab_size': 32768,
+      'hidden_size': 4096,
+      'num_hidden_layers': 64,
+      'num_heads': 128,
+      'head_dim': 64,
+      'expand': 2,
+      'state_size': 128,
+      'n_groups': 8,
+      'conv_kernel': 4,
+      'chunk_size': 256,
+      'use_bias': False,
+      'use_conv_bias': True,
+      'layer_norm_epsilon': 1e-5,
+      'time_step_min': 0.001,
+      'time_step_max': 0.1,
+      'time_step_limit': (0.0, math.inf),
+      'bos_token_id': 0,
+      'eos_token_id': 2,
+      'tie_word_embeddings': False,
+  }
+
   def recognises(self, config):
     return config.get('model_type') == 'mamba2'
 
-  def build(self, config, options):
-    stacks.require(config, {'hidden_act': 'silu'})
-    width, inner = config['hidden_size'], config['head_dim']
-    inner *= config['num_heads']
-    if inner != width * config['expand']:
+  def make(self, config, options):
+    config.require({'hidden_act': 'silu'})
+    width, expand = config.size('hidden_size'), config.size('expand')
+    heads, head_width = config.size('num_heads'), config.size('head_dim')
+    if heads * head_width != width * expand:
       raise base.PretrainedError(
-          f'{config["num_heads"]} heads of {config["head_dim"]} are not'
-          f' {config["expand"]} times the width {width}'
+          f'{heads} heads of {head_width} are not {expand} times the width'
+          f' {width}'
       )
-    floor, ceiling = map(_number, config['time_step_limit'])
+    groups = config.size('n_groups')
+    if heads % groups:
+      raise config.error('n_groups', f'a divisor of {heads} heads')
+    limits = config.items('time_step_limit')
+    if len(limits) != 2:
+      raise config.error('time_step_limit', 'two numbers')
+    floor, ceiling = (_number(config, limit) for limit in limits)
+    if not 0 <= floor < ceiling or math.isinf(floor):
+      raise config.error('time_step_limit', 'two numbers from 0, ascending')
+    epsilon = config.number('layer_norm_epsilon', least=0.0)
     mixer = mamba2.Mamba2(
-        expand=config['expand'],
-        state_width=config['state_size'],
-        head_width=config['head_dim'],
-        groups=config['n_groups'],
-        conv_width=config['conv_kernel'],
-        chunk=config['chunk_size'],
-        dt_min=config['time_step_min'],
-        dt_max=config['time_step_max'],
+        expand=expand,
+        state_width=config.size('state_size'),
+        head_width=head_width,
+        groups=groups,
+        conv_width=config.size('conv_kernel'),
+        chunk=config.whole('chunk_size'),
+        dt_min=config.number('time_step_min', above=0.0),
+        dt_max=config.number('time_step_max', above=0.0),
         dt_floor=floor,
         dt_ceiling=None if math.isinf(ceiling) else ceiling,
-        use_bias=config['use_bias'],
-        conv_bias=config['use_conv_bias'],
-        norm_epsilon=config['layer_norm_epsilon'],
+        use_bias=config.flag('use_bias'),
+        conv_bias=config.flag('use_conv_bias'),
+        norm_epsilon=epsilon,
     )
     backbone = stack.Stack(
         width=width,
-        layers=config['num_hidden_layers'],
+        layers=config.count('num_hidden_layers'),
         mixers=(mixer,),
         mlp=None,
         norm='rms',
-        norm_epsilon=config['layer_norm_epsilon'],
+        norm_epsilon=epsilon,
         scan=False,
         dtype=options.dtype,
     )
-    return language_model.LanguageModel(
-        decoder=language_model.decoder(
-            config['vocab_size'],
-            backbone,
-            config.get('tie_word_embeddings', False),
-        ),
-        **stacks.special_ids(config),
-    )
+    return stacks.built(config, backbone)
 
   def config_of(self, model):
     backbone = model.backbone
@@ -128,6 +151,10 @@ class Mamba2(base.Family):
     return found + stacks.norm(f'{stacks.BACKBONE}.norm', 'backbone.norm_f')
 
 
-def _number(value) -> float:
-  """A number of a config.json, in which transformers spells infinity out."""
-  return float(value['__float__'] if isinstance(value, dict) else value)
+def _number(config, value) -> float:
+  """A number of a limit, in which transformers spells infinity out."""
+  spelled = isinstance(value, dict) and value.get('__float__') == 'Infinity'
+  value = math.inf if spelled else value
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise config.error('time_step_limit', 'two numbers')
+  return float(value)

@@ -3,7 +3,9 @@
 import numpy as np
 
 from audiolm_jax.interop import base
+from audiolm_jax.interop import codecs
 from audiolm_jax.interop import seanet as seanet_names
+from audiolm_jax.interop import stacks
 from audiolm_jax.streaming import attention
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -11,40 +13,62 @@ from audiolm_jax.tokenizers.parts import seanet
 
 # transformers keeps a code's usage above this when it divides by it.
 _EPSILON = 1e-5
+_GIVEN = {
+    'use_causal_conv': True,
+    'pad_mode': 'constant',
+    'hidden_act': 'gelu',
+    'trim_right_ratio': 1.0,
+    'attention_bias': False,
+}
 
 
 class Mimi(base.Family):
   """`MimiModel`."""
 
+  defaults = {
+      'sampling_rate': 24000,
+      'audio_channels': 1,
+      'hidden_size': 512,
+      'num_filters': 64,
+      'num_residual_layers': 1,
+      'upsampling_ratios': (8, 6, 5, 4),
+      'kernel_size': 7,
+      'last_kernel_size': 3,
+      'residual_kernel_size': 3,
+      'dilation_growth_rate': 2,
+      'compress': 2,
+      'use_conv_shortcut': False,
+      'codebook_size': 2048,
+      'num_quantizers': 32,
+      'vector_quantization_hidden_dimension': 256,
+      'num_semantic_quantizers': 1,
+      'upsample_groups': 512,
+      'num_hidden_layers': 8,
+      'intermediate_size': 2048,
+      'num_attention_heads': 8,
+      'num_key_value_heads': 8,
+      'head_dim': None,
+      'max_position_embeddings': 8000,
+      'norm_eps': 1e-5,
+      'sliding_window': 250,
+      'layer_scale_initial_scale': 0.01,
+  }
+
   def recognises(self, config):
     return config.get('model_type') == 'mimi'
 
-  def build(self, config, options):
-    rope = config.get('rope_parameters') or {}
-    theta = rope.get('rope_theta', config.get('rope_theta', 10_000.0))
-    for key, wanted in (
-        ('use_causal_conv', True),
-        ('pad_mode', 'constant'),
-        ('hidden_act', 'gelu'),
-        ('trim_right_ratio', 1.0),
-        ('upsample_groups', config['hidden_size']),
-    ):
-      if config.get(key, wanted) != wanted:
-        raise base.PretrainedError(
-            f'{key} = {config[key]!r} is not supported: only {wanted!r}'
-        )
-    heads = config['num_attention_heads']
+  def make(self, config, options):
+    width = config.size('hidden_size')
+    config.require({**_GIVEN, 'upsample_groups': width})
     transformer = attention.Transformer(
-        layers=config['num_hidden_layers'],
-        heads=heads,
-        kv_heads=config.get('num_key_value_heads', heads),
-        head_width=config.get('head_dim'),
-        mlp_width=config['intermediate_size'],
-        window=config['sliding_window'],
-        rope_theta=float(theta),
+        layers=config.count('num_hidden_layers'),
+        **stacks.heads(config, width),
+        mlp_width=config.size('intermediate_size'),
+        window=config.whole('sliding_window'),
+        rope_theta=stacks.rope_theta(config, 10_000.0),
         activation='gelu',
-        norm_epsilon=config['norm_eps'],
-        layer_scale=config['layer_scale_initial_scale'],
+        norm_epsilon=config.number('norm_eps', least=0.0),
+        layer_scale=config.number('layer_scale_initial_scale'),
         use_bias=False,
     )
     sizes = {
@@ -55,17 +79,18 @@ class Mimi(base.Family):
         # The only stride of the published model and of transformers' code.
         'resample': 2,
     }
-    semantic = config['num_semantic_quantizers']
+    codebooks = config.count('num_quantizers', least=2)
+    semantic = config.whole('num_semantic_quantizers', most=codebooks - 1)
     return codec_lib.Codec(
         encoder=seanet.SeanetEncoder(**sizes),
         bottleneck=bottlenecks.BOTTLENECKS['split_rvq'](
             semantic=semantic,
-            acoustic=config['num_quantizers'] - semantic,
-            vocabulary=config['codebook_size'],
-            dimension=config['vector_quantization_hidden_dimension'],
+            acoustic=codebooks - semantic,
+            vocabulary=config.size('codebook_size'),
+            dimension=config.size('vector_quantization_hidden_dimension'),
         ),
         decoder=seanet.SeanetDecoder(**sizes),
-        sample_rate=config['sampling_rate'],
+        sample_rate=codecs.sample_rate(config),
         objective=('GAN', 'Feat', 'VQ'),
         auxiliary=('semantic distillation',),
         domain=('speech',),
@@ -75,7 +100,8 @@ class Mimi(base.Family):
     part, split = codec.encoder, codec.bottleneck
     transformer = part.transformer
     heads = transformer.heads
-    return {
+    config = {
+        **_GIVEN,
         'model_type': 'mimi',
         'architectures': ['MimiModel'],
         'sampling_rate': codec.sample_rate,
@@ -90,9 +116,6 @@ class Mimi(base.Family):
         'dilation_growth_rate': part.dilation_base,
         'compress': part.compress,
         'use_conv_shortcut': part.conv_shortcut,
-        'use_causal_conv': True,
-        'pad_mode': 'constant',
-        'trim_right_ratio': 1.0,
         'upsample_groups': part.dimension,
         'num_hidden_layers': transformer.layers,
         'num_attention_heads': heads,
@@ -104,16 +127,15 @@ class Mimi(base.Family):
             'rope_theta': transformer.rope_theta,
             'rope_type': 'default',
         },
-        'hidden_act': 'gelu',
         'norm_eps': transformer.norm_epsilon,
         'layer_scale_initial_scale': transformer.layer_scale,
-        'attention_bias': False,
         'codebook_size': split.vocabulary,
         'codebook_dim': split.dimension,
         'vector_quantization_hidden_dimension': split.dimension,
         'num_quantizers': split.semantic + split.acoustic,
         'num_semantic_quantizers': split.semantic,
     }
+    return codecs.checked(self, codec, config, part.norm == 'weight')
 
   def entries(self, codec):
     names = seanet_names.Names()

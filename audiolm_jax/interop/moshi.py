@@ -24,6 +24,15 @@ _CODEC = mimi.Mimi()
 _DECODER = 'decoder.model'
 _DEPTH = 'depth_decoder'
 _GIVEN = {'hidden_act': 'silu'}
+_DEPTH_DEFAULTS = {
+    'hidden_size': 1024,
+    'num_hidden_layers': 6,
+    'num_attention_heads': 16,
+    'num_key_value_heads': None,
+    'head_dim': None,
+    'ffn_dim': 5632,
+    'rms_norm_eps': 1e-8,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,32 +89,47 @@ class MoshiFamily(base.Family):
   past `sliding_window` where a sequence is longer; here it is a window.
   """
 
+  defaults = {
+      'vocab_size': 32000,
+      'audio_vocab_size': None,
+      'num_codebooks': 8,
+      'hidden_size': 4096,
+      'num_hidden_layers': 32,
+      'num_attention_heads': 32,
+      'num_key_value_heads': None,
+      'head_dim': None,
+      'ffn_dim': 22528,
+      'max_position_embeddings': 3000,
+      'sliding_window': 3000,
+      'rms_norm_eps': 1e-8,
+  }
+
   def recognises(self, config):
     return config.get('model_type') == 'moshi'
 
-  def build(self, config, options):
-    given = config['depth_decoder_config']
+  def make(self, config, options):
+    given = config.part('depth_decoder_config', _DEPTH_DEFAULTS)
     for part in (config, given):
-      stacks.require(part, _GIVEN)
-    codebooks, size = config['num_codebooks'], config['audio_vocab_size']
-    if codebooks < 2:
-      raise base.PretrainedError('num_codebooks = 1 is not supported')
-    outer = _mixer(
-        config,
-        window=config['sliding_window'],
-        positions=stacks.rope(config, 10_000.0),
+      part.require(_GIVEN)
+    codec = _CODEC.make(
+        config.part('audio_encoder_config', _CODEC.defaults, _CODEC.aliases),
+        options,
     )
+    codebooks = config.count('num_codebooks', least=2)
+    size = config.size('audio_vocab_size', null=True)
+    outer = {
+        'window': config.whole('sliding_window'),
+        'positions': stacks.rope(config, 10_000.0),
+    }
     decoder = decoder_lib.Decoder(
-        vocabularies=(config['vocab_size'],) + (size,) * (2 * codebooks),
+        vocabularies=(config.size('vocab_size'),)
+        + (size or codec.bottleneck.vocabulary,) * (2 * codebooks),
         # Text and semantic codes first, acoustic ones a frame later.
         pattern=interleaving.Delay((0, *(0, *(1,) * (codebooks - 1)) * 2)),
         backbone=_stack(config, outer, options.dtype, final_norm=True),
         head=depth.Depth(
             backbone=_stack(
-                given,
-                _mixer(given, positions=None),
-                options.dtype,
-                final_norm=False,
+                given, {'positions': None}, options.dtype, final_norm=False
             ),
             per_place=True,
             condition='every',
@@ -113,7 +137,7 @@ class MoshiFamily(base.Family):
             predicted=1 + codebooks,
         ),
     )
-    return Moshi(decoder, _CODEC.build(config['audio_encoder_config'], options))
+    return Moshi(decoder, codec)
 
   def config_of(self, model):
     decoder, inner = model.decoder, model.decoder.head.backbone
@@ -147,7 +171,8 @@ class MoshiFamily(base.Family):
         'audio_encoder_config': _CODEC.config_of(model.codec),
     }
     options = base.Options(dtype=outer.dtype)
-    if self.build(config, options).decoder != decoder:
+    again = self.build(config, options)
+    if dataclasses.replace(again, codec=model.codec) != model:
       raise base.PretrainedError(f'moshi has no such model: {decoder}')
     return config
 
@@ -203,25 +228,18 @@ class MoshiFamily(base.Family):
     }
 
 
-def _mixer(config, **options):
-  heads = config['num_attention_heads']
-  return attention.Attention(
-      heads=heads,
-      kv_heads=config.get('num_key_value_heads') or heads,
-      head_width=config.get('head_dim') or config['hidden_size'] // heads,
-      **options,
-  )
-
-
-def _stack(config, mixer, dtype, final_norm):
+def _stack(config, attend, dtype, final_norm):
+  width = config.size('hidden_size')
+  if config.size('ffn_dim', least=2) % 2:
+    raise config.error('ffn_dim', 'an even number')
   return stack.Stack(
-      width=config['hidden_size'],
-      layers=config['num_hidden_layers'],
-      mixers=(mixer,),
+      width=width,
+      layers=config.count('num_hidden_layers'),
+      mixers=(attention.Attention(**stacks.heads(config, width), **attend),),
       # Theirs counts gates, too.
-      mlp=mlps.Dense(config['ffn_dim'] // 2, 'swiglu'),
+      mlp=mlps.Dense(config.size('ffn_dim') // 2, 'swiglu'),
       norm='rms',
-      norm_epsilon=config['rms_norm_eps'],
+      norm_epsilon=config.number('rms_norm_eps', least=0.0),
       final_norm=final_norm,
       scan=False,
       dtype=dtype,
@@ -339,6 +357,8 @@ def _depth_table(vocabularies, codebooks):
   ends = np.cumsum(vocabularies)
 
   def join(*tables):
+    if [len(w) - 1 for w in tables] != list(vocabularies[:codebooks]):
+      raise ValueError(f'expected {vocabularies[:codebooks]} codes')
     codes = [w[:-1] for w in tables]
     fill = [w[-1:] for w in tables]
     width, rest = tables[0].shape[1], vocabularies[codebooks:]

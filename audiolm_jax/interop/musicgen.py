@@ -1,6 +1,5 @@
 """MusicGen as transformers has it (`facebook/musicgen-small`)."""
 
-from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -17,6 +16,7 @@ from audiolm_jax.decoders import text_encoder
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.interop import base
 from audiolm_jax.interop import encodec
+from audiolm_jax.interop import fields
 from audiolm_jax.interop import stacks
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.streaming import base as streaming
@@ -28,6 +28,33 @@ _DECODER = 'decoder.model.decoder'
 _TEXT = 'text_encoder'
 _GIVEN = {'activation_function': 'gelu', 'cross_attention_hidden_size': None}
 _TEXT_GIVEN = {'model_type': 't5', 'feed_forward_proj': 'relu'}
+_DECODER_DEFAULTS = {
+    'vocab_size': 2048,
+    'num_codebooks': 4,
+    'audio_channels': 1,
+    'hidden_size': 1024,
+    'num_hidden_layers': 24,
+    'num_attention_heads': 16,
+    'ffn_dim': 4096,
+    'dropout': 0.1,
+}
+_TEXT_DEFAULTS = {
+    'vocab_size': 32128,
+    'd_model': 512,
+    'num_layers': 6,
+    'num_heads': 8,
+    'd_kv': 64,
+    'd_ff': 2048,
+    'relative_attention_num_buckets': 32,
+    'relative_attention_max_distance': 128,
+    'layer_norm_epsilon': 1e-6,
+}
+_TEXT_ALIASES = {
+    'hidden_size': 'd_model',
+    'num_attention_heads': 'num_heads',
+    'num_hidden_layers': 'num_layers',
+    'head_dim': 'd_kv',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,25 +168,33 @@ class Musicgen(base.Family):
   def recognises(self, config):
     return config.get('model_type') == 'musicgen'
 
-  def build(self, config, options):
-    text, given = config['text_encoder'], config['decoder']
-    stacks.require(given, _GIVEN)
-    stacks.require(text, _TEXT_GIVEN)
+  def make(self, config, options):
+    text = config.part('text_encoder', _TEXT_DEFAULTS, _TEXT_ALIASES)
+    given = config.part('decoder', _DECODER_DEFAULTS)
+    given.require(_GIVEN)
+    text.require(_TEXT_GIVEN)
+    buckets = text.size('relative_attention_num_buckets', least=4)
     return MusicGen(
         decoder=_decoder(given, options.dtype),
         text=text_encoder.T5Encoder(
-            vocabulary=text['vocab_size'],
-            width=text['d_model'],
-            layers=text['num_layers'],
-            heads=text['num_heads'],
-            head_width=text['d_kv'],
-            hidden=text['d_ff'],
-            buckets=text['relative_attention_num_buckets'],
-            max_distance=text.get('relative_attention_max_distance', 128),
-            norm_epsilon=text['layer_norm_epsilon'],
+            vocabulary=text.size('vocab_size'),
+            width=text.size('d_model'),
+            layers=text.count('num_layers'),
+            heads=text.size('num_heads'),
+            head_width=text.size('d_kv'),
+            hidden=text.size('d_ff'),
+            buckets=buckets,
+            # Beyond single distances.
+            max_distance=text.whole(
+                'relative_attention_max_distance', least=buckets // 4 + 1
+            ),
+            norm_epsilon=text.number('layer_norm_epsilon', least=0.0),
             dtype=options.dtype,
         ),
-        codec=_CODEC.build(config['audio_encoder'], options),
+        codec=_CODEC.make(
+            config.part('audio_encoder', _CODEC.defaults, _CODEC.aliases),
+            options,
+        ),
     )
 
   def config_of(self, model):
@@ -200,8 +235,8 @@ class Musicgen(base.Family):
             'bos_token_id': vocabularies[0],
         },
     }
-    same = self.build(config, base.Options(dtype=backbone.dtype))
-    if (same.decoder, same.text) != (model.decoder, model.text):
+    again = self.build(config, base.Options(dtype=backbone.dtype))
+    if dataclasses.replace(again, codec=model.codec) != model:
       raise base.PretrainedError(f'musicgen has no such model: {model}')
     return config
 
@@ -211,10 +246,8 @@ class Musicgen(base.Family):
         for name, value in tensors.items()
         if not name.endswith('embed_positions.weights')
     }
-    # The same table under two names.
-    again = found.pop(f'{_TEXT}.encoder.embed_tokens.weight', None)
-    if again is not None:
-      found.setdefault(f'{_TEXT}.shared.weight', again)
+    embedded = f'{_TEXT}.encoder.embed_tokens.weight'
+    base.tie(found, f'{_TEXT}.shared.weight', embedded)
     return found
 
   def entries(self, model):
@@ -231,25 +264,32 @@ class Musicgen(base.Family):
     }
 
 
-def _decoder(config: Mapping[str, Any], dtype: str) -> decoder_lib.Decoder:
-  heads, slots = config['num_attention_heads'], config['num_codebooks']
-  channels = config.get('audio_channels', 1)
+def _decoder(config: fields.Fields, dtype: str) -> decoder_lib.Decoder:
+  width, heads = (
+      config.size(k) for k in ('hidden_size', 'num_attention_heads')
+  )
+  if width % heads:
+    raise config.error('num_attention_heads', f'a divisor of {width}')
+  slots = config.count('num_codebooks')
+  channels = config.whole('audio_channels', most=2)
+  if slots % channels:
+    raise config.error('num_codebooks', f'as many for each of {channels}')
   backbone = stack.Stack(
-      width=config['hidden_size'],
-      layers=config['num_hidden_layers'],
+      width=width,
+      layers=config.count('num_hidden_layers'),
       mixers=(attention.Attention(heads=heads, positions=None),),
-      mlp=mlps.Dense(hidden=config['ffn_dim'], activation='gelu'),
+      mlp=mlps.Dense(hidden=config.size('ffn_dim'), activation='gelu'),
       norm='layer',
       norm_epsilon=_EPSILON,
       norm_bias=True,
       positions='sinusoidal',
       cross=attention.Cross(heads=heads),
-      dropout=config.get('dropout', 0.1),
+      dropout=config.number('dropout', least=0.0, most=1.0),
       scan=False,
       dtype=dtype,
   )
   return decoder_lib.Decoder(
-      vocabularies=(config['vocab_size'],) * slots,
+      vocabularies=(config.size('vocab_size'),) * slots,
       # The channels of a codebook stand beside each other.
       pattern=interleaving.Delay(tuple(k // channels for k in range(slots))),
       backbone=backbone,

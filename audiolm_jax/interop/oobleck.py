@@ -3,6 +3,7 @@
 import dataclasses
 
 from audiolm_jax.interop import base
+from audiolm_jax.interop import codecs
 from audiolm_jax.interop import dac as dac_names
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -15,22 +16,36 @@ class Oobleck(base.Family):
   Its latents are the mean; diffusers samples, stable-audio scales them later.
   """
 
+  defaults = {
+      'sampling_rate': 44100,
+      'audio_channels': 2,
+      'encoder_hidden_size': 128,
+      'downsampling_ratios': (2, 4, 4, 8, 8),
+      'channel_multiples': (1, 2, 4, 8, 16),
+      'decoder_channels': 128,
+      'decoder_input_channels': 64,
+  }
+
   def recognises(self, config):
     return config.get('_class_name') == 'AutoencoderOobleck'
 
-  def build(self, config, options):
-    multiples = (1, *config['channel_multiples'])
-    strides = tuple(config['downsampling_ratios'])
+  def make(self, config, options):
+    multiples = (1, *config.wholes('channel_multiples'))
+    strides = config.wholes('downsampling_ratios')
+    if len(multiples) != len(strides) + 1:
+      raise config.error('channel_multiples', f'{len(strides)}, one a stride')
     sizes = {
-        'channels': config['audio_channels'],
+        'channels': config.size('audio_channels'),
         'activation': 'snake_beta',
         'weight_norm': options.weight_norm,
     }
-    width = config['decoder_input_channels']
+    width = config.size('decoder_input_channels')
+    first = config.size('encoder_hidden_size')
+    last = config.size('decoder_channels')
     return codec_lib.Codec(
         encoder=dac.DacEncoder(
-            dimension=config['encoder_hidden_size'],
-            widths=tuple(m * config['encoder_hidden_size'] for m in multiples),
+            dimension=first,
+            widths=tuple(m * first for m in multiples),
             strides=strides,
             **sizes,
         ),
@@ -39,16 +54,14 @@ class Oobleck(base.Family):
         ),
         decoder=dac.DacDecoder(
             dimension=width,
-            widths=tuple(
-                m * config['decoder_channels'] for m in multiples[::-1]
-            ),
+            widths=tuple(m * last for m in multiples[::-1]),
             strides=strides[::-1],
             tanh=False,
             last_bias=False,
             drop_samples=options.drop_samples,
             **sizes,
         ),
-        sample_rate=config['sampling_rate'],
+        sample_rate=codecs.sample_rate(config),
         whole_frames=True,
         objective=('GAN', 'Feat', 'Rec'),
         domain=('music', 'audio'),
@@ -67,8 +80,7 @@ class Oobleck(base.Family):
         'audio_channels': encoder.channels,
         'sampling_rate': codec.sample_rate,
     }
-    dac_names.check_parts(self, codec, config)
-    return config
+    return codecs.checked(self, codec, config, encoder.weight_norm)
 
   def entries(self, codec):
     found = []

@@ -1,11 +1,11 @@
 """Names of SEANet's weights, which every user of it numbers in the same way."""
 
-from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
 from audiolm_jax import streaming
 from audiolm_jax.interop import base
+from audiolm_jax.interop import fields
 from audiolm_jax.tokenizers.parts import seanet
 
 
@@ -119,21 +119,24 @@ def lstm(layer: Any, ours: str, theirs: str) -> list[base.Entry]:
   return found
 
 
-def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+def sizes(config: fields.Fields) -> dict[str, Any]:
   """What a transformers config says of SEANet, as fields of our parts."""
-  return {
-      'channels': config['audio_channels'],
-      'filters': config['num_filters'],
-      'dimension': config['hidden_size'],
-      'ratios': tuple(config['upsampling_ratios']),
-      'kernel': config['kernel_size'],
-      'last_kernel': config['last_kernel_size'],
-      'residual_kernel': config['residual_kernel_size'],
-      'residual_layers': config['num_residual_layers'],
-      'dilation_base': config['dilation_growth_rate'],
-      'compress': config['compress'],
-      'conv_shortcut': config['use_conv_shortcut'],
+  found = {
+      'channels': config.size('audio_channels'),
+      'filters': config.size('num_filters'),
+      'dimension': config.size('hidden_size'),
+      'ratios': config.wholes('upsampling_ratios'),
+      'kernel': config.size('kernel_size'),
+      'last_kernel': config.size('last_kernel_size'),
+      'residual_kernel': config.size('residual_kernel_size'),
+      'residual_layers': config.count('num_residual_layers', least=0),
+      'dilation_base': config.whole('dilation_growth_rate', most=64),
+      'compress': config.whole('compress'),
+      'conv_shortcut': config.flag('use_conv_shortcut'),
   }
+  if found['compress'] > found['filters']:
+    raise config.error('compress', f'at most num_filters, {found["filters"]}')
+  return found
 
 
 def transformer_matrices(ours: str, theirs: str) -> list[base.Entry]:

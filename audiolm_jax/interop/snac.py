@@ -8,6 +8,7 @@ import numpy as np
 
 from audiolm_jax import streaming
 from audiolm_jax.interop import base
+from audiolm_jax.interop import codecs
 from audiolm_jax.interop import dac as dac_names
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -17,40 +18,57 @@ from audiolm_jax.tokenizers.parts import snac
 class Snac(base.Family):
   """`snac.SNAC`; its config.json has no name, but alone has `vq_strides`."""
 
+  defaults = {
+      'sampling_rate': 44100,
+      'encoder_dim': 64,
+      'encoder_rates': (3, 3, 7, 7),
+      'latent_dim': None,
+      'decoder_dim': 1536,
+      'decoder_rates': (7, 7, 3, 3),
+      'attn_window_size': 32,
+      'codebook_size': 4096,
+      'codebook_dim': 8,
+      'noise': True,
+      'depthwise': True,
+  }
+
   def recognises(self, config):
     return 'vq_strides' in config
 
-  def build(self, config, options):
-    down, up = tuple(config['encoder_rates']), tuple(config['decoder_rates'])
-    first, last = config['encoder_dim'], config['decoder_dim']
-    window = config['attn_window_size']
+  def make(self, config, options):
+    down, up = config.wholes('encoder_rates'), config.wholes('decoder_rates')
+    first, last = config.size('encoder_dim'), config.size('decoder_dim')
+    if last >> len(up) == 0:
+      raise config.error('decoder_dim', f'at least {1 << len(up)}')
+    config.check_size('encoder_dim', first << len(down))
+    window = config.whole('attn_window_size', most=65536, null=True)
     sizes = {
-        'dimension': config.get('latent_dim') or first * 2 ** len(down),
+        'dimension': config.size('latent_dim', null=True) or first << len(down),
         'attention_window': window,
-        'depthwise': config['depthwise'],
+        'depthwise': config.flag('depthwise'),
         'weight_norm': options.weight_norm,
     }
     return codec_lib.Codec(
         encoder=snac.SnacEncoder(
-            widths=tuple(first * 2**i for i in range(len(down) + 1)),
+            widths=tuple(first << i for i in range(len(down) + 1)),
             strides=down,
             **sizes,
         ),
         bottleneck=bottlenecks.BOTTLENECKS['multi_rate_rvq'](
-            strides=tuple(config['vq_strides']),
-            vocabulary=config['codebook_size'],
-            dimension=config['codebook_dim'],
+            strides=config.wholes('vq_strides'),
+            vocabulary=config.size('codebook_size'),
+            dimension=config.size('codebook_dim'),
             weight_norm=options.weight_norm,
             # Clips are padded to whole windows of the attention.
             multiple=window or 1,
         ),
         decoder=snac.SnacDecoder(
-            widths=tuple(last // 2**i for i in range(len(up) + 1)),
+            widths=tuple(last >> i for i in range(len(up) + 1)),
             strides=up,
-            noise=config['noise'],
+            noise=config.flag('noise'),
             **sizes,
         ),
-        sample_rate=config['sampling_rate'],
+        sample_rate=codecs.sample_rate(config),
         whole_frames=True,
         objective=('GAN', 'Feat', 'Rec', 'VQ'),
     )
@@ -72,8 +90,7 @@ class Snac(base.Family):
         'noise': decoder.noise,
         'depthwise': encoder.depthwise,
     }
-    dac_names.check_parts(self, codec, config)
-    return config
+    return codecs.checked(self, codec, config, encoder.weight_norm)
 
   def entries(self, codec):
     found = []

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from audiolm_jax.interop import base
+from audiolm_jax.interop import codecs
 from audiolm_jax.interop import seanet as seanet_names
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -24,46 +25,42 @@ class SpeechTokenizer(base.Family):
   def recognises(self, config):
     return 'model_type' not in config and all(key in config for key in _OWN)
 
-  def build(self, config, options):
-    if config['activation'] not in _ACTIVATIONS:
-      raise base.PretrainedError(
-          f'activation = {config["activation"]!r} is none of'
-          f' {sorted(_ACTIVATIONS)}'
-      )
-    dimension = config['dimension']
+  def make(self, config, options):
+    dimension = config.size('dimension')
+    features = config.size('semantic_dimension')
     sizes = {
-        'filters': config['n_filters'],
+        'filters': config.size('n_filters', least=2),
         'dimension': dimension,
-        'ratios': tuple(config['strides']),
-        'residual_kernel': config['residual_kernel_size'],
-        'residual_layers': config['n_residual_layers'],
-        'dilation_base': config['dilation_base'],
+        'ratios': config.wholes('strides'),
+        'residual_kernel': config.size('residual_kernel_size'),
+        'residual_layers': config.count('n_residual_layers', least=0),
+        'dilation_base': config.whole('dilation_base', most=64),
         'conv_shortcut': True,
         'causal': False,
         'padding': 'reflect',
         'norm': 'weight' if options.weight_norm else 'none',
-        'activation': _ACTIVATIONS[config['activation']],
-        'lstm_layers': config['lstm_layers'],
+        'activation': config.choice('activation', _ACTIVATIONS),
+        'lstm_layers': config.count('lstm_layers', least=0),
     }
     rvq = {
-        'codebooks': config['n_q'],
-        'vocabulary': config['codebook_size'],
+        'codebooks': config.count('n_q'),
+        'vocabulary': config.size('codebook_size'),
         'decay': 0.99,
         'initial': 'data',
     }
-    if config['semantic_dimension'] != dimension:
+    if features != dimension:
       bottleneck = bottlenecks.BOTTLENECKS['distilled_rvq'](
-          **rvq, features=config['semantic_dimension']
+          **rvq, features=features
       )
     else:  # Theirs then has no map to the teacher's features.
       bottleneck = bottlenecks.BOTTLENECKS['rvq'](**rvq)
     return codec_lib.Codec(
         encoder=seanet.SeanetEncoder(
-            **sizes, bidirectional=config['bidirectional']
+            **sizes, bidirectional=config.flag('bidirectional')
         ),
         bottleneck=bottleneck,
         decoder=seanet.SeanetDecoder(**sizes),
-        sample_rate=config['sample_rate'],
+        sample_rate=codecs.sample_rate(config, 'sample_rate'),
         objective=('GAN', 'Feat', 'Rec', 'VQ'),
         auxiliary=('semantic distillation',),
         domain=('speech',),
@@ -71,7 +68,7 @@ class SpeechTokenizer(base.Family):
 
   def config_of(self, codec):
     part, rvq = codec.encoder, codec.bottleneck
-    return {
+    config = {
         'n_filters': part.filters,
         'strides': list(part.ratios),
         'dimension': part.dimension,
@@ -86,6 +83,7 @@ class SpeechTokenizer(base.Family):
         'codebook_size': rvq.vocabulary,
         'sample_rate': codec.sample_rate,
     }
+    return codecs.checked(self, codec, config, part.norm == 'weight')
 
   def entries(self, codec):
     found = []

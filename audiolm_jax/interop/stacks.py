@@ -7,22 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from audiolm_jax.decoders import stack
 from audiolm_jax.decoders.mixers import attention as attention_lib
 from audiolm_jax.interop import base
+from audiolm_jax.interop import fields
 from audiolm_jax.interop import language_model
 from audiolm_jax.ops import rotary
 
 TABLE = 'params.embedding.table'
 BACKBONE = 'params.backbone'
-
-
-def require(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-  """Raises PretrainedError where a config has another value than it must."""
-  for key, value in wanted.items():
-    if config.get(key, value) != value:
-      raise base.PretrainedError(
-          f'{key} = {config[key]!r} is not supported: only {value!r}'
-      )
 
 
 def period(mixers: Sequence[Any]) -> tuple[Any, ...]:
@@ -39,60 +32,127 @@ def period(mixers: Sequence[Any]) -> tuple[Any, ...]:
 # -- configs ------------------------------------------------------------------
 
 
-def rope(config: Mapping[str, Any], theta: float) -> rotary.Rope:
-  """Rotary positions of a config.json, of transformers 4 or 5.
+def heads(config: fields.Fields, width: int) -> dict[str, int]:
+  """Fields of attention: how many heads there are, and how wide.
 
   Args:
-    config: with `rope_parameters`, or `rope_scaling` and `rope_theta`.
+    config: with `num_attention_heads`; where `num_key_value_heads` is null
+      there are as many, where `head_dim` is, they share the width.
+    width: of the layers.
+  """
+  count = config.size('num_attention_heads')
+  found = {
+      'heads': count,
+      'kv_heads': config.size('num_key_value_heads', null=True) or count,
+  }
+  if count % found['kv_heads']:
+    raise config.error('num_key_value_heads', f'a divisor of {count} heads')
+  head_width = config.size('head_dim', null=True)
+  if head_width is None and width % count:
+    raise config.error('num_attention_heads', f'a divisor of {width}')
+  found['head_width'] = head_width or width // count
+  # The matrix of the queries.
+  config.check_size('head_dim', width * count * found['head_width'])
+  return found
+
+
+def rope(config: fields.Fields, theta: float) -> rotary.Rope:
+  """Rotary positions of a config.json, of transformers 4 or 5.
+
+  Keys may stand in the object of scaling or beside it: a base in the object
+  comes first, as there, and an original length beside it.
+
+  Args:
+    config: with `rope_scaling` or `rope_parameters`, and `rope_theta`.
     theta: where it says none.
 
   Raises:
     PretrainedError: for a kind of scaling that is not supported.
   """
-  given = config.get('rope_parameters') or config.get('rope_scaling') or {}
-  kind = given.get('rope_type', given.get('type', 'default'))
-  found = rotary.Rope(
-      theta=float(given.get('rope_theta') or config.get('rope_theta') or theta),
-      fraction=given.get('partial_rotary_factor') or 1.0,
-  )
+  given = config.part('rope_scaling')
+  if not given:
+    given = config.part('rope_parameters')
+  for key in given.parts():
+    raise given.error(key, 'one kind of positions for all layers')
+  for place in (given, config):
+    # transformers' models ignore it, or can not be run with it.
+    if place.get('partial_rotary_factor') is not None:
+      place.require({'partial_rotary_factor': 1.0})
+  base_of = given if given.get('rope_theta') is not None else config
+  if base_of.get('rope_theta') is not None:
+    theta = base_of.number('rope_theta', above=1.0)
+  found = rotary.Rope(theta=float(theta))
+  key = 'rope_type' if 'rope_type' in given else 'type'
+  if key not in given:
+    return found
+  kind = given.choice(key, _ROPES)
   if kind == 'default':
     return found
-  if kind not in ('yarn', 'llama3'):
-    raise base.PretrainedError(
-        f'rope_type = {kind!r} is not supported: only default, llama3 and yarn'
-    )
-  length = given.get('original_max_position_embeddings')
-  if length is None:
-    length = config['max_position_embeddings']
+  length = longest = config.whole('max_position_embeddings')
+  name = 'original_max_position_embeddings'
+  for place in (given, config):
+    if place.get(name) is not None:
+      length = place.whole(name)
   if kind == 'llama3':
+    low = given.number('low_freq_factor', above=0.0)
     llama3 = rotary.Llama3(
-        factor=given['factor'],
+        factor=given.number('factor', above=0.0),
         original_length=length,
-        low=given['low_freq_factor'],
-        high=given['high_freq_factor'],
+        low=low,
+        high=given.number('high_freq_factor', above=low),
     )
     return dataclasses.replace(found, llama3=llama3)
-  scale = given.get('attention_factor')
-  parts = [given.get(name) for name in ('mscale', 'mscale_all_dim')]
+  return dataclasses.replace(found, yarn=_yarn(given, length, longest))
+
+
+_ROPES = ('default', 'llama3', 'yarn')
+
+
+def _yarn(given, length, longest):
+  """From how many positions to how many, where `factor` does not say."""
+  factor = given.number('factor', above=0.0, null=True) or longest / length
+
+  def option(key, **bounds):
+    if given.get(key) is None:
+      return None
+    return given.number(key, **bounds)
+
+  def growth(by=1.0):
+    return 1 + 0.1 * by * math.log(max(factor, 1.0))
+
+  scale = option('attention_factor', least=0.0)
+  parts = [option(name, least=0.0) for name in ('mscale', 'mscale_all_dim')]
   if scale is None and all(parts):
-    first, second = (1 + 0.1 * p * math.log(given['factor']) for p in parts)
+    first, second = map(growth, parts)
     scale = first / second
-  yarn = rotary.Yarn(
-      factor=given['factor'],
+  elif scale is None and factor < 1:
+    scale = growth()
+  return rotary.Yarn(
+      factor=factor,
       original_length=length,
-      beta_fast=given.get('beta_fast') or 32.0,
-      beta_slow=given.get('beta_slow') or 1.0,
-      truncate=given.get('truncate', True),
+      beta_fast=option('beta_fast', least=0.0) or 32.0,
+      beta_slow=option('beta_slow', least=0.0) or 1.0,
+      truncate='truncate' not in given or given.flag('truncate'),
       attention_factor=scale,
   )
-  return dataclasses.replace(found, yarn=yarn)
+
+
+def rope_theta(config: fields.Fields, theta: float) -> float:
+  """The base of rotary positions that are not scaled.
+
+  Raises:
+    PretrainedError: if they are.
+  """
+  found = rope(config, theta)
+  if found != rotary.Rope(found.theta):
+    given = 'rope_scaling' if config.part('rope_scaling') else 'rope_parameters'
+    raise config.error(given, "rope_type 'default'")
+  return found.theta
 
 
 def rope_config(positions: rotary.Rope) -> dict[str, Any]:
   """`rope_parameters` that `rope` reads back."""
   found = {'rope_type': 'default', 'rope_theta': positions.theta}
-  if positions.fraction != 1:
-    found['partial_rotary_factor'] = positions.fraction
   scaling = positions.yarn or positions.llama3
   if scaling is None:
     return found
@@ -115,21 +175,46 @@ def rope_config(positions: rotary.Rope) -> dict[str, Any]:
   }
 
 
-def special_ids(config: Mapping[str, Any]) -> dict[str, Any]:
+def special_ids(config: fields.Fields) -> dict[str, Any]:
   """Fields of a LanguageModel: ids that texts begin and end with.
 
   An id that the vocabulary does not have is none.
   """
+  vocabulary = config.size('vocab_size')
 
-  def exists(i):
-    return i is not None and 0 <= i < config['vocab_size']
+  def existing(key, ids):
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+      raise config.error(key, 'an id, or null')
+    return tuple(i for i in ids if 0 <= i < vocabulary)
 
-  begin, end = config.get('bos_token_id'), config.get('eos_token_id')
-  ends = end if isinstance(end, list) else [end]
+  begin, end = config.raw('bos_token_id'), config.raw('eos_token_id')
+  begins = existing('bos_token_id', [] if begin is None else [begin])
+  ends = end if isinstance(end, list) else [] if end is None else [end]
   return {
-      'begin': begin if exists(begin) else None,
-      'end': tuple(i for i in ends if exists(i)),
+      'begin': begins[0] if begins else None,
+      'end': existing('eos_token_id', ends),
   }
+
+
+def built(
+    config: fields.Fields, backbone: stack.Stack, **options: int
+) -> language_model.LanguageModel:
+  """A model of ids, by what every config.json says of them.
+
+  Args:
+    config: of the model.
+    backbone: of the model.
+    **options: `positions`, where the model has a number of them.
+  """
+  return language_model.LanguageModel(
+      decoder=language_model.decoder(
+          config.size('vocab_size'),
+          backbone,
+          config.flag('tie_word_embeddings'),
+      ),
+      **special_ids(config),
+      **options,
+  )
 
 
 def common_config(
@@ -194,13 +279,8 @@ def canonical(
         for name, value in tensors.items()
     }
   found = {k: v for k, v in tensors.items() if not k.endswith(ignored)}
-  head = found.get('lm_head.weight')
-  if model.decoder.tie and head is not None and table in found:
-    if not np.array_equal(head, found[table]):
-      raise base.PretrainedError(
-          f'lm_head.weight is not {table}, though tie_word_embeddings says so'
-      )
-    del found['lm_head.weight']
+  if model.decoder.tie:
+    base.tie(found, table, 'lm_head.weight')
   return found
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from audiolm_jax.interop import base
+from audiolm_jax.interop import codecs
 from audiolm_jax.interop import seanet as seanet_names
 from audiolm_jax.interop import vocos as vocos_names
 from audiolm_jax.tokenizers import bottlenecks
@@ -19,60 +20,78 @@ _CONVS, _ATTENTION, _NORM = (0, 1, 3, 4), 2, 5
 class WavTokenizer(base.Family):
   """`WavTokenizerModel`."""
 
+  defaults = {
+      'sampling_rate': 24000,
+      'audio_channels': 1,
+      'num_filters': 32,
+      'upsampling_ratios': (6, 5, 5, 4),
+      'num_residual_layers': 1,
+      'dilation_growth_rate': 2,
+      'compress': 2,
+      'use_conv_shortcut': True,
+      'use_causal_conv': False,
+      'pad_mode': 'reflect',
+      'kernel_size': 7,
+      'last_kernel_size': 7,
+      'residual_kernel_size': 3,
+      'num_lstm_layers': 2,
+      'hidden_size': 512,
+      'codebook_size': 4096,
+      'decoder_hidden_size': 768,
+      'decoder_intermediate_size': 2304,
+      'decoder_num_layers': 12,
+      'adanorm_num_embeddings': 4,
+      'decoder_attention_num_groups': 32,
+      'norm_eps': 1e-6,
+  }
+
   def recognises(self, config):
     return config.get('model_type') == 'wavtokenizer'
 
-  def build(self, config, options):
-    if config['norm_type'] != 'weight_norm':
-      raise base.PretrainedError(
-          f'norm_type = {config["norm_type"]!r} is not supported: only'
-          " 'weight_norm'"
-      )
+  def make(self, config, options):
+    config.require({'norm_type': 'weight_norm'})
     encoder = seanet.SeanetEncoder(
-        channels=config['audio_channels'],
-        filters=config['num_filters'],
-        dimension=config['hidden_size'],
-        ratios=tuple(config['upsampling_ratios']),
-        kernel=config['kernel_size'],
-        last_kernel=config['last_kernel_size'],
-        residual_kernel=config['residual_kernel_size'],
-        residual_layers=config['num_residual_layers'],
-        dilation_base=config['dilation_growth_rate'],
-        compress=config['compress'],
-        conv_shortcut=config['use_conv_shortcut'],
-        causal=config['use_causal_conv'],
-        padding=_PADDINGS[config['pad_mode']],
+        **seanet_names.sizes(config),
+        causal=config.flag('use_causal_conv'),
+        padding=config.choice('pad_mode', _PADDINGS),
         norm='weight' if options.weight_norm else 'none',
-        lstm_layers=config['num_lstm_layers'],
+        lstm_layers=config.count('num_lstm_layers', least=0),
     )
+    config.check_size('upsampling_ratios', 4 * encoder.hop)  # of the head
+    width = config.size('decoder_hidden_size')
+    groups = config.size('decoder_attention_num_groups')
+    if width % groups:
+      raise config.error(
+          'decoder_attention_num_groups', f'a divisor of {width}'
+      )
     decoder = vocos.VocosDecoder(
         hop=encoder.hop,
         size=4 * encoder.hop,
-        dimension=config['hidden_size'],
-        width=config['decoder_hidden_size'],
-        hidden=config['decoder_intermediate_size'],
-        blocks=config['decoder_num_layers'],
-        norm_epsilon=config['norm_eps'],
+        dimension=encoder.dimension,
+        width=width,
+        hidden=config.size('decoder_intermediate_size'),
+        blocks=config.count('decoder_num_layers'),
+        norm_epsilon=config.number('norm_eps', least=0.0),
         prior='attention',
-        groups=config['decoder_attention_num_groups'],
-        conditions=config['adanorm_num_embeddings'],
+        groups=groups,
+        conditions=config.size('adanorm_num_embeddings'),
     )
     return codec_lib.Codec(
         encoder=encoder,
         bottleneck=bottlenecks.BOTTLENECKS['rvq'](
             codebooks=1,
-            vocabulary=config['codebook_size'],
+            vocabulary=config.size('codebook_size'),
             decay=0.99,
             dropout=0.0,
         ),
         decoder=decoder,
-        sample_rate=config['sampling_rate'],
+        sample_rate=codecs.sample_rate(config),
         objective=('GAN', 'Feat', 'Rec', 'VQ'),
     )
 
   def config_of(self, codec):
     part, decoder = codec.encoder, codec.decoder
-    return {
+    config = {
         'model_type': 'wavtokenizer',
         'architectures': ['WavTokenizerModel'],
         'sampling_rate': codec.sample_rate,
@@ -100,6 +119,7 @@ class WavTokenizer(base.Family):
         'decoder_attention_num_groups': decoder.groups,
         'norm_eps': decoder.norm_epsilon,
     }
+    return codecs.checked(self, codec, config, part.norm == 'weight')
 
   def entries(self, codec):
     (layers,) = codec.encoder.layer.layers

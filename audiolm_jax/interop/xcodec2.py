@@ -3,8 +3,10 @@
 import numpy as np
 
 from audiolm_jax.interop import base
+from audiolm_jax.interop import codecs
 from audiolm_jax.interop import dac as dac_names
 from audiolm_jax.interop import seanet as seanet_names
+from audiolm_jax.interop import stacks
 from audiolm_jax.interop import vocos as vocos_names
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -20,6 +22,16 @@ _SEMANTIC_GIVEN = {
     'use_intermediate_ffn_before_adapter': False,
     'feature_projection_input_dim': 160,
 }
+_SEMANTIC_DEFAULTS = {
+    'hidden_size': 1024,
+    'intermediate_size': 4096,
+    'num_hidden_layers': 16,
+    'num_attention_heads': 16,
+    'conv_depthwise_kernel_size': 31,
+    'left_max_position_embeddings': 64,
+    'right_max_position_embeddings': 8,
+    'layer_norm_eps': 1e-5,
+}
 _SEMANTIC = 'params.encoder.layers_0.branches_0'
 _ACOUSTIC = 'params.encoder.layers_0.branches_1'
 
@@ -31,54 +43,74 @@ class Xcodec2(base.Family):
   `encode` here does not.
   """
 
+  defaults = {
+      'sampling_rate': 16000,
+      'encoder_hidden_size': 48,
+      'downsampling_ratios': (2, 2, 4, 4, 5),
+      'hidden_size': 1024,
+      'intermediate_size': 4096,
+      'num_hidden_layers': 12,
+      'num_attention_heads': 16,
+      'num_key_value_heads': 16,
+      'head_dim': 64,
+      'max_position_embeddings': 4096,
+      'rms_norm_eps': 1e-6,
+      'quantization_dim': 2048,
+      'quantization_levels': (4,) * 8,
+  }
+
   def recognises(self, config):
     return config.get('model_type') == 'xcodec2'
 
-  def build(self, config, options):
-    semantic = config['semantic_model_config']
-    for given, wanted in ((config, _GIVEN), (semantic, _SEMANTIC_GIVEN)):
-      for key, value in wanted.items():
-        if given.get(key, value) != value:
-          raise base.PretrainedError(
-              f'{key} = {given[key]!r} is not supported: only {value!r}'
-          )
-    heads = config['num_attention_heads']
-    if config.get('num_key_value_heads', heads) != heads:
+  def make(self, config, options):
+    semantic = config.part('semantic_model_config', _SEMANTIC_DEFAULTS)
+    config.require(_GIVEN)
+    semantic.require(_SEMANTIC_GIVEN)
+    width = config.size('hidden_size')
+    shape = stacks.heads(config, width)
+    heads = shape['heads']
+    if shape['kv_heads'] != heads:
       raise base.PretrainedError('grouped queries are not supported')
-    grid = tuple(config['quantization_levels'])
+    grid = config.wholes('quantization_levels', least=2)
+    semantic_width = semantic.size('hidden_size')
+    semantic_heads = semantic.size('num_attention_heads')
+    if semantic_width % semantic_heads:
+      raise semantic.error(
+          'num_attention_heads', f'a divisor of {semantic_width}'
+      )
     encoder = xcodec2.Xcodec2Encoder(
-        width=config['encoder_hidden_size'],
-        strides=tuple(config['downsampling_ratios']),
-        acoustic=config['hidden_size'],
-        semantic=semantic['hidden_size'],
-        hidden=semantic['intermediate_size'],
-        layers=semantic['num_hidden_layers'],
-        heads=semantic['num_attention_heads'],
-        kernel=semantic['conv_depthwise_kernel_size'],
-        left=semantic['left_max_position_embeddings'],
-        right=semantic['right_max_position_embeddings'],
-        norm_epsilon=semantic['layer_norm_eps'],
+        width=config.size('encoder_hidden_size'),
+        strides=config.wholes('downsampling_ratios'),
+        acoustic=width,
+        semantic=semantic_width,
+        hidden=semantic.size('intermediate_size'),
+        layers=semantic.count('num_hidden_layers'),
+        heads=semantic_heads,
+        kernel=semantic.size('conv_depthwise_kernel_size'),
+        left=semantic.size('left_max_position_embeddings'),
+        right=semantic.size('right_max_position_embeddings'),
+        norm_epsilon=semantic.number('layer_norm_eps', least=0.0),
         grid=grid,
         weight_norm=options.weight_norm,
     )
-    rope = config.get('rope_parameters') or {}
+    config.check_size('downsampling_ratios', 4 * encoder.hop)  # of the head
     decoder = xcodec2.Xcodec2Decoder(
         hop=encoder.hop,
         dimension=len(grid),
-        fused=config['quantization_dim'],
-        width=config['hidden_size'],
-        hidden=config['intermediate_size'],
-        layers=config['num_hidden_layers'],
+        fused=config.size('quantization_dim'),
+        width=width,
+        hidden=config.size('intermediate_size'),
+        layers=config.count('num_hidden_layers'),
         heads=heads,
-        head_width=config['head_dim'],
-        rope_theta=float(rope.get('rope_theta', 10_000.0)),
-        norm_epsilon=config['rms_norm_eps'],
+        head_width=shape['head_width'],
+        rope_theta=stacks.rope_theta(config, 10_000.0),
+        norm_epsilon=config.number('rms_norm_eps', least=0.0),
     )
     return codec_lib.Codec(
         encoder=encoder,
         bottleneck=bottlenecks.BOTTLENECKS['fsq'](grid=grid, project=False),
         decoder=decoder,
-        sample_rate=config['sampling_rate'],
+        sample_rate=codecs.sample_rate(config),
         whole_frames=True,
         objective=('GAN', 'Feat', 'Rec'),
         auxiliary=('semantic distillation',),
@@ -87,7 +119,7 @@ class Xcodec2(base.Family):
 
   def config_of(self, codec):
     encoder, decoder = codec.encoder, codec.decoder
-    return {
+    config = {
         'model_type': 'xcodec2',
         'architectures': ['Xcodec2Model'],
         'sampling_rate': codec.sample_rate,
@@ -120,6 +152,7 @@ class Xcodec2(base.Family):
             **_SEMANTIC_GIVEN,
         },
     }
+    return codecs.checked(self, codec, config, encoder.weight_norm)
 
   def entries(self, codec):
     return [

@@ -53,7 +53,6 @@ def _scaling(positions):
   return positions.yarn or positions.llama3
 
 
-@pytest.mark.xfail(strict=True, reason='faults F2')
 @pytest.mark.parametrize('place', ['rope_scaling', 'rope_parameters'])
 @pytest.mark.parametrize('given', [_YARN, _LLAMA3], ids=['yarn', 'llama3'])
 @pytest.mark.parametrize('name', _SCALED)
@@ -70,7 +69,6 @@ def test_an_original_length_is_read_at_either_level(name, given, place):
   assert _scaling(neither).original_length == 512
 
 
-@pytest.mark.xfail(strict=False, reason='faults F12')
 @pytest.mark.parametrize('name', _SCALED)
 def test_a_base_is_read_at_either_level(name):
   old = {'type': 'yarn', 'factor': 4.0}
@@ -83,7 +81,6 @@ def test_a_base_is_read_at_either_level(name):
     assert _positions(name, **changes).theta == 77.0, changes
 
 
-@pytest.mark.xfail(strict=True, reason='faults F2')
 @pytest.mark.parametrize('name', _PLAIN)
 def test_positions_of_codecs_are_plain(name):
   for key in ('rope_scaling', 'rope_parameters'):
@@ -98,7 +95,6 @@ def test_positions_of_codecs_are_plain(name):
     assert part.rope_theta == 77.0
 
 
-@pytest.mark.xfail(strict=True, reason='faults F10')
 @pytest.mark.parametrize('name', [*_SCALED, *_PLAIN])
 def test_a_share_of_rotated_features_is_refused_at_either_level(name):
   """transformers' models of these families do not rotate a share of them."""
@@ -112,7 +108,6 @@ def test_a_share_of_rotated_features_is_refused_at_either_level(name):
   _built(name, partial_rotary_factor=1.0)
 
 
-@pytest.mark.xfail(strict=True, reason='faults F10')
 def test_rotated_shares_are_not_saved(tmp_path):
   model = _built('llama')
   mixers = tuple(
@@ -125,7 +120,6 @@ def test_rotated_shares_are_not_saved(tmp_path):
     interop.save_pretrained(tmp_path, other, {}, 'llama')
 
 
-@pytest.mark.xfail(strict=True, reason='faults F12')
 def test_layers_of_other_kinds_are_refused():
   kinds = ['full_attention', 'chunked_attention']
   with pytest.raises(base.PretrainedError, match='layer_types'):
@@ -135,20 +129,17 @@ def test_layers_of_other_kinds_are_refused():
     _built('qwen3', rope_parameters=nested)
 
 
-@pytest.mark.xfail(strict=True, reason='faults F12')
 def test_a_factor_of_null_is_that_of_the_lengths():
   given = {'rope_type': 'yarn', 'factor': None, _LENGTH: 64}
   changes = {'rope_parameters': given, 'max_position_embeddings': 512}
   assert _positions('qwen3', **changes).yarn.factor == 8.0
 
 
-@pytest.mark.xfail(strict=True, reason='faults F12')
 def test_a_factor_below_one_scales_nothing():
   given = {'rope_type': 'yarn', 'factor': 0.5, _LENGTH: 64}
   assert _positions('qwen3', rope_parameters=given).yarn.scale == 1.0
 
 
-@pytest.mark.xfail(strict=True, reason='faults F12')
 def test_what_is_not_said_is_what_transformers_makes_of_it():
   yarn = _positions('gpt_oss').yarn
   assert (yarn.factor, yarn.original_length, yarn.truncate) == (32, 4096, False)
@@ -163,7 +154,6 @@ def test_what_is_not_said_is_what_transformers_makes_of_it():
   assert backbone.mixers[0].head_width == 2
 
 
-@pytest.mark.xfail(strict=True, reason='faults F12')
 def test_other_names_of_keys():
   """transformers takes them; a model must not be of another shape."""
   names = {'n_head': ..., 'num_attention_heads': 4}
@@ -195,13 +185,11 @@ _TIED = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason='faults F6')
 @pytest.mark.parametrize('name', ['llama', 'gpt2', 'mamba2'])
 def test_a_tied_head_alone_is_loaded(name, tmp_path):
   _check_either(name, tmp_path)
 
 
-@pytest.mark.xfail(strict=False, reason='faults F12')
 @pytest.mark.parametrize('name', ['csm', 'musicgen'])
 def test_a_shared_table_is_loaded_under_either_name(name, tmp_path):
   _check_either(name, tmp_path)
@@ -222,7 +210,6 @@ def _check_either(name, directory):
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
-@pytest.mark.xfail(strict=True, reason='faults F6')
 def test_shared_tables_that_differ_are_refused(tmp_path):
   for name in sorted(_TIED):
     table, again = _tied(name, tmp_path / name)
@@ -258,7 +245,6 @@ def _encodec(codebooks, vocabulary, rate, ratios, segment=None):
   )
 
 
-@pytest.mark.xfail(strict=True, reason='faults F5')
 def test_no_codebook_of_encodec_is_lost_on_saving():
   """In fp64 n b / 1000 * 1000 // b may be n - 1, of which there are many."""
   family = interop.FAMILIES['encodec']
@@ -275,7 +261,6 @@ def test_no_codebook_of_encodec_is_lost_on_saving():
         assert again.bottleneck.codebooks == codebooks
 
 
-@pytest.mark.xfail(strict=True, reason='faults F5')
 def test_no_sample_of_segments_is_lost_on_saving():
   family = interop.FAMILIES['encodec']
   for size in range(47_990, 48_010):
@@ -298,7 +283,6 @@ _OTHERWISE = {
 }
 
 
-@pytest.mark.xfail(strict=False, reason='faults F5')
 @pytest.mark.parametrize('name', sorted(_OTHERWISE))
 def test_a_codec_that_a_family_cannot_say_is_not_saved(name, tmp_path):
   codec = _built(name)
@@ -312,7 +296,6 @@ def test_a_codec_that_a_family_cannot_say_is_not_saved(name, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.xfail(strict=True, reason='faults F5')
 def test_a_model_of_another_family_is_not_saved(tmp_path):
   for name, family in (
       ('dac', 'encodec'),
