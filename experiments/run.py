@@ -71,7 +71,7 @@ def main(argv):
   if _BASE.value is None:
     command(
         f'python tools/quickstart.py --budget={_BUDGET.value}'
-        f' --workdir={base.absolute()}'
+        f' --workdir={shlex.quote(str(base.absolute()))}'
     )
   for line in module.prepare(base, workdir):
     command(line)

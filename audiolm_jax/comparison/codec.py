@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
 import re
+import shlex
 from typing import Any
 
 from audiolm_jax.comparison import report as report_lib
@@ -168,7 +169,7 @@ def add_to(
   absent = [n for n in judges.JUDGES if n not in names]
   if absent:
     headings = ', '.join(_METRICS[n][0] for n in absent)
-    command = COMMAND.format(workdir=workdir)
+    command = COMMAND.format(workdir=shlex.quote(workdir))
     report.add_missing(SECTION, {headings: f'{judges.INSTALL} && {command}'})
 
 

@@ -6,6 +6,7 @@ to both. See README.md beside this file for the question, controls and results.
 
 from collections.abc import Iterator
 import pathlib
+import shlex
 
 import ml_collections
 
@@ -46,11 +47,17 @@ _MEANT = {
 def prepare(base: pathlib.Path, workdir: pathlib.Path) -> Iterator[str]:
   """The commands that must have run: Italian as tokens of the base's codec."""
   corpus = token_cache.read_header(base / 'tokens')['corpus']
-  yield f'python tools/prepare_data.py --corpus={corpus} --languages={NEW}'
-  yield (
-      'python tools/tokenize_audio.py corpus'
-      f' --tokenizer={base.absolute()}/tokenizer'
-      f' --corpus={corpus} --languages={NEW} --out={_tokens(workdir)}'
+  chosen = [f'--corpus={corpus}', f'--languages={NEW}']
+  yield shlex.join(['python', 'tools/prepare_data.py', *chosen])
+  yield shlex.join(
+      [
+          'python',
+          'tools/tokenize_audio.py',
+          'corpus',
+          f'--tokenizer={base.absolute()}/tokenizer',
+          *chosen,
+          f'--out={_tokens(workdir)}',
+      ]
   )
 
 

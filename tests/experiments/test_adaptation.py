@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -198,3 +199,6 @@ def test_the_preparing_commands_are_complete(places):
   lines = list(adaptation.prepare(*places))
   assert 'prepare_data.py --corpus=made_up --languages=it' in lines[0]
   assert f'--out={places[1]}/tokens_it' in lines[1]
+  odd = places[1] / "it's my 'run'"
+  *_, line = adaptation.prepare(places[0], odd)
+  assert shlex.split(line)[-1] == f'--out={odd}/tokens_it'
