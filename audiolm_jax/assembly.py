@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 from typing import Annotated, Any
@@ -175,13 +174,6 @@ class Assembly:
           f' {type(self.objective).__name__} has a term that does not add over'
           ' microbatches.'
       )
-    for name, meant in self.objective.rates.items():
-      found = getattr(settings.data, name, meant)
-      if not math.isclose(found, meant, rel_tol=1e-6):
-        raise config.ConfigError(
-            f'config.data.{name} = {found:g}, but the objective takes batches to'
-            f' be of {meant:g} a second: they must agree.'
-        )
     told = getattr(settings.data, 'conditions', {})
     for name, meant in self.objective.conditions.items():
       if told.get(name, meant) != meant:

@@ -16,10 +16,12 @@ Field annotations understood: `int`, `float`, `bool`, `str`, `Literal[...]`,
 import dataclasses
 import difflib
 import json
+import math
+import operator
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ml_collections
@@ -74,6 +76,47 @@ class Path:
   """
 
   kept: Callable[[str], str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fact:
+  """A value that may stand elsewhere too, and must be the same there.
+
+  Attributes:
+    name: what it is of, such as 'frame rate'.
+    key: where it stands.
+    value: a number (to a thousandth), a string, or a tuple, of which what two
+      places both have must agree.
+  """
+
+  name: str
+  key: str
+  value: Any
+
+  def agrees(self, other: 'Fact') -> bool:
+    mine, theirs = self.value, other.value
+    if isinstance(mine, tuple):
+      return all(map(operator.eq, mine, theirs))
+    if isinstance(mine, float):
+      return math.isclose(mine, theirs, rel_tol=1e-3)
+    return mine == theirs
+
+
+def check_facts(facts: Iterable[Fact]) -> None:
+  """Holds facts of the same name against each other.
+
+  Raises:
+    ConfigError: naming two keys and their values.
+  """
+  known: dict[str, list[Fact]] = {}
+  for fact in facts:
+    for other in known.setdefault(fact.name, []):
+      if not fact.agrees(other):
+        raise ConfigError(
+            f'{other.key} = {other.value!r}, but {fact.key} = {fact.value!r}:'
+            f' the {fact.name} must be the same.'
+        )
+    known[fact.name].append(fact)
 
 
 def defaults(cls: type, /, **overrides) -> ml_collections.ConfigDict:

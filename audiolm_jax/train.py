@@ -66,11 +66,28 @@ def train(
   launch.prepare()
   settings = config_lib.build(Config, config)
   assembly = assembly_lib.Assembly(settings)
+  check_facts(settings)
   workdir = pathlib.Path(workdir).absolute()
   workdir.mkdir(parents=True, exist_ok=True)
   with locks.hold(workdir), jax.set_mesh(assembly.mesh):
     _claim(workdir, settings)
     return _Run(assembly, workdir).run()
+
+
+def check_facts(settings: Config) -> None:
+  """Holds what the parts of a config say of the same things together.
+
+  Raises:
+    config.ConfigError: naming two keys and their values, or a token cache that
+      can't be read.
+  """
+  parts = {'config.objective': settings.objective, 'config.data': settings.data}
+  parts |= {f'config.evaluators.{k}': v for k, v in settings.evaluators.items()}
+  found = []
+  for key, part in parts.items():
+    if hasattr(part, 'facts'):
+      found += part.facts(key)
+  config_lib.check_facts(found)
 
 
 def _claim(workdir: pathlib.Path, settings: Config) -> None:

@@ -45,7 +45,6 @@ def _refused(settings, workdir, *parts):
   assert not (workdir / 'config.json').exists()
 
 
-@pytest.mark.xfail(strict=True, reason='faults F16')
 def test_a_language_model_is_of_its_caches_tokenizer(tmp_path):
   run, good = tmp_path / 'run', _cache(tmp_path / 'good', slots=8)
   for name, options, keys in (
@@ -69,7 +68,6 @@ def test_a_language_model_is_of_its_caches_tokenizer(tmp_path):
   train.check_facts(config.build(train.Config, _lm(slow, frame_rate=25.0)))
 
 
-@pytest.mark.xfail(strict=True, reason='faults F16')
 def test_segments_are_of_their_caches_tokenizer(tmp_path):
   settings = text_to_speech.get_config('smoke')
   slots = len(settings.objective.decoder.vocabularies) - 1
@@ -83,7 +81,6 @@ def test_segments_are_of_their_caches_tokenizer(tmp_path):
   _refused(settings, tmp_path / 'run', 'vocabularies', '(9, 9')
 
 
-@pytest.mark.xfail(strict=True, reason='faults F16')
 def test_a_codec_hears_the_rate_that_it_is_of(tmp_path):
   settings = codec_config.get_config('smoke')
   settings.data.sample_rate = 8000
@@ -108,7 +105,6 @@ def test_a_codec_hears_the_rate_that_it_is_of(tmp_path):
   )
 
 
-@pytest.mark.xfail(strict=True, reason='faults F16')
 def test_a_model_of_samples_hears_the_rate_that_it_is_of(tmp_path):
   objective = config.kind(
       objectives.OBJECTIVES,

@@ -62,6 +62,15 @@ class AudioCrops:
   workers: Annotated[int, config.Range(min=0)] = 0
   buffer: Annotated[int, config.Range(min=1)] = 4
 
+  def facts(self, key: str) -> list[config.Fact]:
+    """What the objective and evaluators may also say; see `config.Fact`."""
+    found = [config.Fact('sample rate', f'{key}.sample_rate', self.sample_rate)]
+    if self.features is not None:
+      found.append(
+          config.Fact('feature rate', f'{key}.feature_rate', self.feature_rate)
+      )
+    return found
+
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
   ) -> base.BatchSource:

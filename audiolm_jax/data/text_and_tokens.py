@@ -46,6 +46,10 @@ class TextAndTokens:
   workers: Annotated[int, config.Range(min=0)] = 0
   buffer: Annotated[int, config.Range(min=1)] = 4
 
+  def facts(self, key: str) -> list[config.Fact]:
+    """What the objective and evaluators may also say; see `config.Fact`."""
+    return token_cache.facts(self.cache, f'{key}.cache')
+
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
   ) -> base.BatchSource:

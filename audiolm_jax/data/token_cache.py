@@ -376,6 +376,33 @@ class TokenCache:
     return chosen[:limit]
 
 
+def facts(directory: str | os.PathLike, key: str) -> list[config.Fact]:
+  """What a cache's tokens are, for `config.check_facts`.
+
+  Args:
+    directory: of the cache.
+    key: of the config that names it.
+
+  Raises:
+    CacheError: if it can't be read.
+  """
+  header = read_header(directory)
+  spec = header['tokenizer_spec']
+  found = {
+      'tokenizer': header['tokenizer_hash'],
+      'vocabularies': cache_header.vocabularies(header),
+  }
+  if {'sample_rate', 'hop'} <= spec.keys():
+    # As `tokenizers.base.Spec` has it.
+    frames, stride = 1, spec['hop']
+    if spec.get('segment'):
+      size, stride = spec['segment']
+      frames = -(-size // spec['hop'])
+    found['frame rate'] = frames * spec['sample_rate'] / stride
+  where = f'{key} ({directory})'
+  return [config.Fact(name, where, value) for name, value in found.items()]
+
+
 def _part(directory: pathlib.Path, split: str, part: int) -> pathlib.Path:
   return directory / f'{split}-{part:05d}.array_record'
 

@@ -50,6 +50,10 @@ class LMBits:
   vectors: Annotated[str, config.Path()] | None = None
   tokenizer_hash: str | None = None
 
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and objective may also say; see `config.Fact`."""
+    return token_cache.facts(self.cache, f'{key}.cache')
+
   def build(self, objective: lm.LM) -> base.Evaluator:
     """The evaluator.
 

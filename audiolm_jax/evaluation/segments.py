@@ -30,6 +30,10 @@ class SegmentBits:
   source: text_and_tokens.TextAndTokens
   batch_size: Annotated[int, config.Range(min=1)] = 16
 
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and objective may also say; see `config.Fact`."""
+    return self.source.facts(f'{key}.source')
+
   def build(self, objective: segments.Segments) -> base.Evaluator:
     """The evaluator; raises CacheError for a cache that doesn't fit."""
     self.source.select()

@@ -51,15 +51,6 @@ class Objective(abc.ABC):
     """
     return {}
 
-  @property
-  def rates(self) -> dict[str, float]:
-    """What it takes the batches to be sampled at, by fields of data configs.
-
-    A data config that has fields by these names must say the same: nothing in
-    an array tells 16 from 24 kHz.
-    """
-    return {}
-
   @abc.abstractmethod
   def init(self, rng: Array) -> Variables:
     """Fresh variables of every model; params may be boxed with axis names."""

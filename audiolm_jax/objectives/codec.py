@@ -105,6 +105,15 @@ class Codec(base.Objective):
           ' latents of another width than the encoder gives'
       )
 
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and evaluators may also say; see `config.Fact`."""
+    rate = self.tokenizer.sample_rate
+    found = [config.Fact('sample rate', f'{key}.tokenizer.sample_rate', rate)]
+    if self.distillation is not None:
+      teacher = self.distillation.teacher
+      found += teacher.facts(f'{key}.distillation.teacher')
+    return found
+
   @property
   def additive(self) -> bool:
     return self.gan is None or self.gan.additive
@@ -136,13 +145,6 @@ class Codec(base.Objective):
     if self.distillation is not None:
       weights['distillation'] = self.distillation.weight
     return weights
-
-  @property
-  def rates(self) -> dict[str, float]:
-    rates = {'sample_rate': self.tokenizer.spec.sample_rate}
-    if self.distillation is not None:
-      rates |= self.distillation.teacher.rates
-    return rates
 
   def init(self, rng: Array) -> base.Variables:
     models = {'codec': self.tokenizer.init(rng)}

@@ -33,11 +33,6 @@ class Teacher(abc.ABC):
   def dimension(self) -> int:
     """E of the features."""
 
-  @property
-  def rates(self) -> dict[str, float]:
-    """As `base.Objective.rates`."""
-    return {}
-
   @abc.abstractmethod
   def hop(self, sample_rate: int) -> float:
     """Samples of audio a feature frame stands for."""
@@ -52,6 +47,11 @@ class Teacher(abc.ABC):
     """Variables of a teacher that has any; they are never trained."""
     del rng
     return None
+
+  def facts(self, key: str) -> list[config.Fact]:
+    """What the data may also say; see `config.Fact`."""
+    del key
+    return []
 
   def example(
       self, batch_size: int, samples: int, sample_rate: int
@@ -77,9 +77,8 @@ class Features(Teacher):
   def dimension(self):
     return self.width
 
-  @property
-  def rates(self):
-    return {'feature_rate': self.frame_rate}
+  def facts(self, key):
+    return [config.Fact('feature rate', f'{key}.frame_rate', self.frame_rate)]
 
   def hop(self, sample_rate):
     return sample_rate / self.frame_rate

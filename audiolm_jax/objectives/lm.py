@@ -92,6 +92,20 @@ class LM(base.Objective):
           " does not decode frames: expected kind 'tokens' or 'stages'."
       )
 
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and evaluators may also say; see `config.Fact`."""
+    found = [
+        config.Fact('frame rate', f'{key}.frame_rate', self.frame_rate),
+        config.Fact(
+            'vocabularies',
+            f'{key}.decoder.vocabularies',
+            tuple(self.decoder.vocabularies),
+        ),
+    ]
+    if self.codebooks is not None:
+      found += token_cache.facts(self.codebooks, f'{key}.codebooks')
+    return found
+
   @property
   def loss_weights(self) -> dict[str, float]:
     names = likelihood.loss_names(self.decoder.backbone)

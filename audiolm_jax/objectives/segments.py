@@ -77,6 +77,17 @@ class Segments(base.Objective):
           f' audio = {self.audio!r}.'
       )
 
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and evaluators may also say; see `config.Fact`."""
+    (slots,) = (s.slots for s in self._segments if s.label == self.audio)
+    vocabularies = tuple(self.decoder.vocabularies[slot] for slot in slots)
+    return [
+        config.Fact('frame rate', f'{key}.frame_rate', self.frame_rate),
+        config.Fact(
+            'vocabularies', f'{key}.decoder.vocabularies', vocabularies
+        ),
+    ]
+
   @property
   def _segments(self):
     return self.decoder.sequence.segments

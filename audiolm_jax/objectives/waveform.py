@@ -68,13 +68,16 @@ class WaveformLM(base.Objective):
           " does not decode samples: expected kind 'wavenet'."
       )
 
-  @property
-  def rates(self) -> dict[str, float]:
-    rates = {'sample_rate': self.sample_rate}
-    if self.decoder.stack.local:
-      hop = self.decoder.stack.local_hop
-      rates['feature_rate'] = self.sample_rate / hop
-    return rates
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and evaluators may also say; see `config.Fact`."""
+    rate = self.sample_rate
+    found = [config.Fact('sample rate', f'{key}.sample_rate', rate)]
+    stack = self.decoder.stack
+    if stack.local:
+      where = f'{key}.sample_rate / decoder.stack.local_hop'
+      value = rate / stack.local_hop
+      found.append(config.Fact('feature rate', where, value))
+    return found
 
   def init(self, rng: Array) -> base.Variables:
     # Parameters do not depend on the length.
