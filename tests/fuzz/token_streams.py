@@ -24,6 +24,10 @@ ERRORS = (token_files.TokenFileError,)
 
 # Codes, latents, and codes with gains: by state, by reach and by segments.
 _CODECS = ('state', 'continuous', 'segments')
+_KINDS = (
+    *('damage', 'lie', 'blocks', 'sound', 'text'),
+    *('damage', 'lie', 'blocks', 'damage', 'lie'),
+)
 _SOURCE = transcoding.Source('0123abcd')
 _FRAMES = (5, 13, 9)
 _MOST = (1 << 64) - 1
@@ -66,28 +70,28 @@ def make(
   where a forged value may do no harm.
   """
   for i in range(count):
-    codec, kind = _CODECS[i % len(_CODECS)], i % 10
+    codec, kind = _CODECS[i % len(_CODECS)], _KINDS[i % len(_KINDS)]
     header, blocks, values = _sound(codec, rng)
     data = forged(header, blocks)
-    if kind == 0:
-      name, must_fail = 'sound', False
-    elif kind < 4:
-      name, must_fail = 'damaged', True
+    if kind == 'sound':
+      name, must_fail = kind, False
+    elif kind == 'damage':
+      name, must_fail = kind, True
       damaged = data
       while damaged == data:
         damaged = _DAMAGES[int(rng.integers(len(_DAMAGES)))](data, rng)
       data = damaged
-    elif kind < 7:
+    elif kind == 'lie':
       name, must_fail = _lie(header, rng)
       data = forged(header, blocks)
-    elif kind < 9:
+    elif kind == 'blocks':
       change = _BLOCK_LIES[int(rng.integers(len(_BLOCK_LIES)))]
       # NaN as latents or gains, but sound codes.
       harmless = change is _ones and codec == 'state'
-      name, must_fail = 'blocks', None if harmless else True
+      name, must_fail = kind, None if harmless else True
       data = forged(header, change(blocks, rng))
     else:
-      name, must_fail = 'text', True
+      name, must_fail = kind, True
       text = _TEXTS[int(rng.integers(len(_TEXTS)))]
       data = forged(text, blocks)
     path = directory / f'{i}-{codec}-{name}.tokens'
