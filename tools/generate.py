@@ -183,7 +183,7 @@ def run(options) -> int:
       options.out,
       spec.sample_rate,
       spec.channels,
-      samples=None if frames is None else frames * spec.hop,
+      samples=None if frames is None else int(spec.samples(frames)),
       raw=options.out == _PIPE,
   ) as writer:
 
@@ -211,9 +211,9 @@ def _whole(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
   from audiolm_jax.tokenizers import base  # pylint: disable=g-import-not-at-top
 
   codes = lm.generate(prompt[None], frames, seed=seed, sampler=sampler, **told)
-  samples = np.array([frames * tokenizer.spec.hop])
+  samples = np.array([tokenizer.spec.samples(frames)])
   audio, _ = tokenizer.decode(base.Tokens(lengths=samples, codes=codes))
-  write(audio)
+  write(audio[:, : samples[0]])
 
 
 def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
@@ -230,8 +230,12 @@ def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
   )
   codes = lm.stream(prompt, frames, seed=seed, sampler=sampler, **told)
   blocks = (
-      token_files.Block(samples=spec.hop, codes=frame[None, None])
-      for frame in codes
+      token_files.Block(
+          # Overlapping segments share some.
+          samples=int(spec.samples(i + 1) - spec.samples(i)),
+          codes=frame[None, None],
+      )
+      for i, frame in enumerate(codes)
   )
   coder.decode(blocks, write)
 

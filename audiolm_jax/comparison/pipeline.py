@@ -252,7 +252,7 @@ def add_continuations(
       temperature=_TEMPERATURE,
       top_p=_TOP_P,
   )
-  lengths = np.full(len(examples), total * spec.hop, np.int32)
+  lengths = np.full(len(examples), spec.samples(total), np.int32)
   audio, _ = tokenizer.decode(
       tokenizers_base.Tokens(lengths=lengths, codes=codes)
   )

@@ -136,6 +136,19 @@ def test_seeds_and_samplers(run, tmp_path):
   )
 
 
+def test_segments_that_overlap_have_fewer_samples(run, monkeypatch, tmp_path):
+  codec = bound.BoundTokenizer(*tiny.codec('segments'))
+  monkeypatch.setattr(loading, 'load_tokenizer', lambda directory: codec)
+  whole, stream = tmp_path / 'whole.wav', tmp_path / 'stream.wav'
+  assert run('--seconds=0.25', f'--out={whole}') == 0
+  assert run('--seconds=0.25', f'--out={stream}', '--stream') == 0
+  # 30 frames: two segments of 11, and 8.
+  sound = files.read(whole)[0]
+  assert sound.shape == (2 * codec.spec.segment[1] + 8 * HOP, 1)
+  streamed = files.read(stream)[0]
+  np.testing.assert_allclose(streamed, sound, atol=1.1 / 2**15)
+
+
 def test_conditions_are_told(run, tmp_path):
   """By their own names or by --text; a stream is told the same."""
 
