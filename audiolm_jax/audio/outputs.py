@@ -37,7 +37,8 @@ def created(path: str | os.PathLike) -> Iterator[io.FileIO]:
   remove goes when the next one writes into the same folder.
 
   Args:
-    path: where to; its folder is created.
+    path: where to; its folder is created. A device or a named pipe is written
+      to as it is, not replaced.
 
   Raises:
     OSError: naming `path` or its folder, if it can't be written.
@@ -46,6 +47,10 @@ def created(path: str | os.PathLike) -> Iterator[io.FileIO]:
   path.parent.mkdir(parents=True, exist_ok=True)
   if path.is_dir():
     raise IsADirectoryError(errno.EISDIR, 'Is a directory', str(path))
+  if path.exists() and not path.is_file():
+    with _File(path, path, 'w') as file:
+      yield file
+    return
   _sweep(path.parent)
   part = path.parent / f'.{os.getpid()}-{secrets.token_hex(4)}.part'
   with _removed_on_signals(part):
@@ -87,11 +92,7 @@ def pcm16(
   path = pathlib.Path(path)
   kind = _kind(path, rate, channels, samples)
   with created(path) as file:
-    kept = _Kept(file)
-    with kept.raising(path):
-      sound = soundfile.SoundFile(
-          kept, 'w', rate, channels, subtype='PCM_16', format=kind
-      )
+    kept, sound = _Kept(file), None
 
     def append(block):
       if kind == 'WAV' and 2 * channels * sound.frames > _WAV_LIMIT:
@@ -100,11 +101,16 @@ def pcm16(
         sound.write(block)
 
     try:
+      with kept.raising(path):
+        sound = soundfile.SoundFile(
+            kept, 'w', rate, channels, subtype='PCM_16', format=kind
+        )
       yield append
     except BaseException:
       # What is left to write does not matter, nor whether it can be.
       with contextlib.suppress(soundfile.LibsndfileError):
-        sound.close()
+        if sound is not None:
+          sound.close()
       raise
     with kept.raising(path):
       sound.close()
@@ -154,10 +160,10 @@ def _kind(path, rate, channels, samples) -> str:
 class _File(io.FileIO):
   """A new file, locked, whose errors bear the name that it will have."""
 
-  def __init__(self, part: pathlib.Path, path: pathlib.Path):
+  def __init__(self, part: pathlib.Path, path: pathlib.Path, mode: str = 'x'):
     self._path = path
     with naming(path):
-      super().__init__(part, 'x')
+      super().__init__(part, mode)
       # Tells other processes that it is being written. Some network file
       # systems know no locks; there, what was left stays.
       with contextlib.suppress(OSError):

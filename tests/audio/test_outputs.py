@@ -1,5 +1,6 @@
 """Audio that is written: its rounding, and never half a file."""
 
+import gc
 import os
 import pathlib
 import resource
@@ -86,18 +87,35 @@ def test_stdout_gives_the_samples_of_a_file(tmp_path):
 
 
 @pytest.mark.parametrize('way', WAYS)
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, way):
+@pytest.mark.parametrize('room', [0, 10, 10000])
+def test_a_full_disk_is_told_and_leaves_nothing(
+    tmp_path, monkeypatch, way, room
+):
   name, write = WAYS[way]
-  path = tmp_path / name
+  path, late = tmp_path / name, []
+  monkeypatch.setattr(sys, 'unraisablehook', late.append)
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   # As a full disk does: some is written, then no more.
-  resource.setrlimit(resource.RLIMIT_FSIZE, (10000, before[1]))
+  resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
   try:
     with pytest.raises(OSError, match=f'File too large: .{path}'):
       write(path, _noise(100_000))
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
   assert not os.listdir(tmp_path)
+  gc.collect()
+  assert not late
+
+
+def test_a_named_pipe_is_written_to_and_stays(tmp_path):
+  """As devices are; root could replace /dev/null by a file."""
+  path = tmp_path / 'pipe.raw'
+  os.mkfifo(path)
+  with subprocess.Popen(['cat', path], stdout=subprocess.PIPE) as reader:
+    _stream(path, _noise(), raw=True)
+    data = reader.stdout.read()
+  assert len(data) == 8000 and path.is_fifo()
+  assert os.listdir(tmp_path) == ['pipe.raw']
 
 
 @pytest.mark.parametrize('way', WAYS)
