@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from audiolm_jax import ops
 from audiolm_jax import param_transforms
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.training import checkpoints
+from audiolm_jax.training import limits
 from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import optimizers
 from audiolm_jax.training import state as state_lib
@@ -97,7 +99,7 @@ class Config:
       dict[str, Any],
       config.Named(Annotated[Any, config.Kind(lambda: evaluation.EVALUATORS)]),
   ] = dataclasses.field(default_factory=dict)
-  seed: Annotated[int, config.Range(min=0)] = 0
+  seed: Annotated[int, config.Range(min=0, max=2**32 - 1)] = 0
   steps: _Positive = 1000
   batch_size: _Positive = 8
   accumulation: _Positive = 1
@@ -133,7 +135,8 @@ class Assembly:
     self.config = settings
     self.objective = settings.objective
     self.mesh = settings.mesh.build() if mesh is None else mesh
-    boxed = jax.eval_shape(self.objective.init, jax.random.key(0))
+    with config.building('The models of config.objective'):
+      boxed = jax.eval_shape(self.objective.init, jax.random.key(0))
     self._check(boxed)
     self._axes = {
         model: mesh_lib.logical_axes(v['params']) for model, v in boxed.items()
@@ -145,7 +148,8 @@ class Assembly:
         model: self._learner(model, settings.models[model]) for model in boxed
     }
     rng = jax.ShapeDtypeStruct((2,), jnp.uint32)
-    shapes = jax.eval_shape(self._create, rng, {})
+    with config.building('The state of config.models'):
+      shapes = jax.eval_shape(self._create, rng, {})
     self.shardings = self._shard(shapes)
     self.abstract = jax.tree.map(
         lambda s, n: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=n),
@@ -247,6 +251,30 @@ class Assembly:
         },
         ema=shard(shapes.ema),
         rng=whole,
+    )
+
+  def check_size(self) -> None:
+    """Holds the state and a batch against the memory that there is.
+
+    Raises:
+      config.ConfigError: if a device or this machine could not hold them.
+    """
+    state = sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(self.abstract)
+    )
+    limits.check(
+        state,
+        limits.device_memory(),
+        'The train state of config.objective and config.models, a device,',
+    )
+    rows = self.config.batch_size // jax.process_count()
+    with config.building('A batch of config.objective'):
+      row = sum(a.nbytes for a in self.objective.example_batch(1).values())
+    limits.check(
+        rows * row,
+        limits.host_memory(),
+        f'A batch of config.batch_size = {self.config.batch_size} rows',
     )
 
   def create(self) -> state_lib.TrainState:

@@ -13,6 +13,7 @@ Field annotations understood: `int`, `float`, `bool`, `str`, `Literal[...]`,
 `Annotated[str, Path()]` is a file or folder.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -21,9 +22,10 @@ import operator
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import flax
 import ml_collections
 from ml_collections import config_dict
 
@@ -119,6 +121,34 @@ def check_facts(facts: Iterable[Fact]) -> None:
     known[fact.name].append(fact)
 
 
+# What libraries raise for sizes that do not fit each other.
+_UNFIT = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    flax.errors.FlaxError,
+)
+
+
+@contextlib.contextmanager
+def building(what: str) -> Iterator[None]:
+  """Turns what is raised for unfit sizes while something is built or traced.
+
+  Raises:
+    ConfigError: with the reason; the cause keeps its traceback.
+  """
+  try:
+    yield
+  except ConfigError:
+    raise
+  except _UNFIT as error:
+    raise ConfigError(
+        f'{what} cannot be built: {type(error).__name__}: {error}'
+    ) from error
+
+
 def defaults(cls: type, /, **overrides) -> ml_collections.ConfigDict:
   """The complete `ConfigDict` of dataclass `cls`, with `overrides` applied.
 
@@ -165,7 +195,13 @@ def build(cls: type, config: Mapping[str, Any], path: str = 'config'):
       raise ConfigError(
           f'{path}.{name} is missing: give {_describe(annotation)}.'
       )
-  return cls(**arguments)
+  try:
+    return cls(**arguments)
+  except ConfigError:
+    raise
+  except ValueError as error:
+    # Of a check of its own, where values do not fit each other.
+    raise ConfigError(f'{path}: {error}') from error
 
 
 def build_kind(table: Mapping[str, type], config, path: str = 'config'):
@@ -426,6 +462,8 @@ def _check(annotation, value, path):
       except OverflowError:
         raise wrong from None
     if base is not Any and type(value) is not base:
+      raise wrong
+    if type(value) is float and not math.isfinite(value):
       raise wrong
     numbers = (value,)
   for item in metadata + more:

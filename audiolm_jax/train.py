@@ -27,6 +27,7 @@ from audiolm_jax.training import costs
 from audiolm_jax.training import launch
 from audiolm_jax.training import locks
 from audiolm_jax.training import mesh as mesh_lib
+from audiolm_jax.training import options
 from audiolm_jax.training import processes
 from audiolm_jax.training import state as state_lib
 from audiolm_jax.training import step as step_lib
@@ -65,6 +66,7 @@ def train(
   """
   launch.prepare()
   settings = config_lib.build(Config, config)
+  options.check(settings)
   assembly = assembly_lib.Assembly(settings)
   check_facts(settings)
   workdir = pathlib.Path(workdir).absolute()
@@ -151,9 +153,11 @@ class _Run:
       state = self._start(start)
       first = None
       if start < settings.steps:
+        logging.info('Making a first batch of %d.', settings.batch_size)
         first = self._next(state)
         self._check_batch(first)
-        self.step = self._compile(first)
+        with config_lib.building('The step of this config'):
+          self.step = self._compile(first)
       self.evaluators = evaluate.build(self.assembly)
       if jax.process_index() == 0:
         self.writer = writers.Writer(self.workdir, start)
@@ -220,6 +224,15 @@ class _Run:
     self._write(step, results)
     for name, value in results.items():
       logging.info('step %d  %s = %.5g', step, name, value)
+    best = self.settings.checkpoint.best
+    if best is not None and best not in results:
+      self._save(state, step)
+      self.store.wait()
+      raise config_lib.ConfigError(
+          f'config.checkpoint.best = {best!r}: the evaluation gave'
+          f' {sorted(results)}. Step {step} was saved; to go on from it, give'
+          f' one of these in {self.workdir}/{assembly_lib.CONFIG_FILE} too.'
+      )
 
   def _save(self, state: state_lib.TrainState, step: int) -> None:
     self._drain()
@@ -314,6 +327,7 @@ class _Run:
   def _start(self, step: int) -> state_lib.TrainState:
     """The state at `step`; the data source is moved there too."""
     if step == 0:
+      self.assembly.check_size()
       return self.assembly.create()
     state, position = self.store.restore(step, self.assembly.abstract)
     self.source.set_state(position)

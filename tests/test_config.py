@@ -1,6 +1,7 @@
 """config: what is accepted, and what the refusals say."""
 
 import dataclasses
+import math
 import json
 from typing import Annotated, Any, Literal
 
@@ -111,6 +112,14 @@ def test_an_optional_field_can_be_set_later_but_not_to_another_type():
             {'steps': 1, 'named': {'x': {'kind': 'sgd', 'rat': 1}}},
             ['config.named.x.rat', 'config.named.x.rate'],
         ),
+        (
+            {'steps': 1, 'named': {'x': {'kind': 'sgd', 'rate': math.nan}}},
+            ['config.named.x.rate', 'nan'],
+        ),
+        (
+            {'steps': 1, 'named': {'x': {'kind': 'sgd', 'rate': 10**400}}},
+            ['config.named.x.rate', '(int)'],
+        ),
     ],
 )
 def test_a_refusal_names_key_value_and_what_is_allowed(values, words):
@@ -138,3 +147,19 @@ def test_difference_looks_into_rows_of_groups():
   assert config_lib.difference(old, {'a': ({'b': 1, 'c': 2},)}) == [
       "config.a: ({'b': 1, 'c': 2}, {'b': 1}) -> ({'b': 1, 'c': 2},)"
   ]
+
+
+def test_a_check_of_a_class_names_its_group():
+  @dataclasses.dataclass(frozen=True)
+  class Pair:
+    a: int = 1
+    b: int = 2
+
+    def __post_init__(self):
+      if self.a > self.b:
+        raise ValueError(f'a = {self.a} is above b = {self.b}')
+
+  with pytest.raises(
+      config_lib.ConfigError, match='config.pair: a = 3 is above b = 2'
+  ):
+    config_lib.build(Pair, {'a': 3}, 'config.pair')

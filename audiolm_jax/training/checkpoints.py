@@ -145,7 +145,9 @@ class Checkpoints:
       step, found = checkpoint.step, checkpoint.metrics or None
       _, facts = self._metadata(step)
       saved = facts.get('metrics', found)
-      if facts.get('best', name) != name:
+      # Where its run looked for another metric and found none, it competes no
+      # more than one of a step that was not evaluated.
+      if facts.get('best', name) is None or name not in (saved or {name: 0}):
         raise CheckpointError(
             f'{self._where(step)} was saved with checkpoint.best ='
             f' {facts["best"]!r}, and this run has {name!r}: it is another'
