@@ -15,7 +15,9 @@ from audiolm_jax.decoders import backbones
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import embedding as embedding_lib
 from audiolm_jax.decoders import heads
+from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.heads import independent
 from audiolm_jax.patterns import base as patterns_base
 from audiolm_jax.patterns import interleaving
@@ -48,7 +50,7 @@ class Taught(NamedTuple):
   Attributes:
     layout: of the steps.
     steps: their codes.
-    exists: places that hold a frame.
+    exists: places that hold a frame and are predicted.
     output: of the backbone.
     count: [B] positions of the backbone.
   """
@@ -63,7 +65,8 @@ class Taught(NamedTuple):
 class Steps(nn.Module):
   """What all decoders of steps share: embeddings, backbone and head.
 
-  Step n's input is the codes of step n - 1, so its output predicts its own.
+  Step n's input is the codes of step n - 1, so its output predicts its own;
+  what the first step has in their place is said by `start`.
 
   Attributes:
     vocabularies: how many values each slot takes.
@@ -72,6 +75,7 @@ class Steps(nn.Module):
     tie: whether the head's classifiers are the embeddings.
     embedding_scale: what a step's embedding is multiplied by.
     conditions: what it is told beside the codes, by name.
+    start: how rows start.
   """
 
   vocabularies: Annotated[tuple[int, ...], config.Range(min=1)]
@@ -89,10 +93,17 @@ class Steps(nn.Module):
           Annotated[Any, config.Kind(lambda: conditioners.CONDITIONERS)]
       ),
   ] = flax.core.FrozenDict()
+  start: Annotated[Any, config.Kind(lambda: starts.STARTS)] = starts.Own()
 
   def __post_init__(self):
     # Hashed, as the whole decoder is, where functions are compiled for it.
     self.conditions = flax.core.freeze(dict(self.conditions))
+    self.start.check(self.vocabularies)
+    if self.start.given and not self._begins_whole():
+      raise config.ConfigError(
+          f'{self.start} needs a first step that holds all of the first frame,'
+          ' of a segment that is observed where there are segments'
+      )
     super().__post_init__()
 
   def setup(self):
@@ -104,6 +115,11 @@ class Steps(nn.Module):
   @property
   def space(self) -> heads.Space:
     """What the steps may hold."""
+    raise NotImplementedError(type(self).__name__)
+
+  @nn.nowrap
+  def _begins_whole(self) -> bool:
+    """Whether a first step that is given is a part of the rows by itself."""
     raise NotImplementedError(type(self).__name__)
 
   @property
@@ -248,18 +264,14 @@ class Steps(nn.Module):
     if packing is not None:
       codes, slots, exists = map(packing.pack, (codes, slots, exists))
       mask = packing.mask
-    # The first input is a step of nothing but fill.
-    x = self._embed(
-        _later(codes, codes[:, :1]),
-        _later(slots, slots[:, :1]),
-        _later(exists, jnp.zeros_like(exists[:, :1])),
-    )
+    inputs = self.start.inputs(starts.Inputs(codes, slots, exists))
+    x = self._embed(*inputs)
     if packing is not None and not isinstance(add, int):
       add = packing.pack(jnp.broadcast_to(add, x.shape))
-    output = self._whole(x + add, mask, context)
-    if packing is not None:
-      output = output.replace(y=packing.unpack(output.y))
-    return output
+      add = self.start.positions(add)
+    output = self._whole(x + add, self.start.positions(mask), context)
+    y = self.start.steps(output.y)
+    return output.replace(y=y if packing is None else packing.unpack(y))
 
   def _whole(self, x, mask, context):
     """The backbone's outputs for all steps [B, N, D] of a sequence."""
@@ -274,9 +286,18 @@ class Steps(nn.Module):
     own = conditioners.part(output.y, lengths, mask.shape[1])
     return output.replace(y=own)
 
+  def _asked(self, exists, packing):
+    """`exists` [B, N, G] but for the steps that are given to every row."""
+    if not self.start.given:
+      return exists
+    number = (
+        jnp.arange(exists.shape[1]) if packing is None else packing.position
+    )
+    return exists & (number >= self.start.given)[..., None]
+
   def _count(self, mask, context):
     """How many positions of each row the backbone's losses are sums of."""
-    count = jnp.sum(mask, axis=1)
+    count = jnp.sum(self.start.positions(mask), axis=1)
     if context is not None and 'prefix' in context:
       count += context['prefix_lengths']
     return count
@@ -304,6 +325,10 @@ class Decoder(Steps):
       interleaving.Delay()
   )
 
+  @nn.nowrap
+  def _begins_whole(self):
+    return not self.pattern.layout(1, len(self.vocabularies)).step.any()
+
   @property
   def space(self) -> heads.Space:
     places = self.pattern.places(len(self.vocabularies))
@@ -317,6 +342,8 @@ class Decoder(Steps):
       conditions: conditioners.Conditions | None = None,
   ) -> Scores:
     """Log-probability of every code of every row's first `lengths` frames.
+
+    Where rows start with a given frame, that is not scored.
 
     Args:
       codes: anything past a row's length changes nothing.
@@ -352,7 +379,7 @@ class Decoder(Steps):
     """Logits (fp32) of which `score` is the log-probability, code by code.
 
     V is that of the largest slot; a code that a slot does not have is at -inf,
-    and so is every code of a slot that the head does not predict. Unspecified
+    and so is every code that is not predicted, as `score` says. Unspecified
     past a row's length. Far larger than `score`, so not for training.
 
     Args:
@@ -370,10 +397,13 @@ class Decoder(Steps):
         self.space,
         self._table(),
     )
+    if self.start.given:
+      logits = jnp.where(taught.exists[..., None], logits, -jnp.inf)
     return taught.layout.to_frames(logits)
 
   def _teach(self, codes, lengths, context, conditions) -> Taught:
     """The backbone's outputs where each code's past is the given one."""
+    ranges.check_frames(codes, lengths, self.vocabularies)
     context = self._context(context, conditions, codes.shape[0])
     frames, slots = codes.shape[1:]
     layout = self.pattern.layout(frames, slots)
@@ -384,7 +414,8 @@ class Decoder(Steps):
     output = self._transform(
         steps, layout.slot, exists, mask, packing, context=context
     )
-    return Taught(layout, steps, exists, output, self._count(mask, context))
+    asked = self._asked(exists, packing)
+    return Taught(layout, steps, asked, output, self._count(mask, context))
 
   def logits(
       self,
@@ -395,9 +426,10 @@ class Decoder(Steps):
   ) -> Float[Array, 'B N V']:
     """What each id of a sequence predicts of the next, for K = 1.
 
+    What it predicts of the first, if it does, is `code_logits`'.
+
     Args:
-      ids: without anything before them: a model that begins with a code of its
-        own has it here.
+      ids: the first is a row's first frame, and comes after what `start` says.
       lengths: of each row; None for all of it.
       context: see `score`.
       conditions: likewise.
@@ -407,13 +439,19 @@ class Decoder(Steps):
     """
     if len(self.vocabularies) > 1:
       raise ValueError(f'logits of {len(self.vocabularies)} slots: score them')
-    exists = jnp.ones((*ids.shape, 1), bool)
-    x = self._embed(ids[..., None], jnp.zeros_like(exists, int), exists)
-    mask = exists[..., 0]
-    if lengths is not None:
-      mask = streaming.length_mask(lengths, ids.shape[1])
+    ranges.check_frames(ids[..., None], lengths, self.vocabularies, 'ids')
+    if lengths is None:
+      lengths = jnp.full(ids.shape[0], ids.shape[1])
+    codes = jnp.pad(ids, ((0, 0), (0, 1)))[..., None]
+    slots = jnp.zeros_like(codes)
+    inputs = self.start.inputs(starts.Inputs(codes, slots, slots == 0))
+    # What stands before the ids.
+    before = 1 - self.start.given
+    count = before + ids.shape[1]
+    x = self._embed(*inputs)[:, :count]
+    mask = streaming.length_mask(lengths + before, count)
     context = self._context(context, conditions, ids.shape[0])
-    return self.next_logits(self._whole(x, mask, context).y)
+    return self.next_logits(self._whole(x, mask, context).y[:, before:])
 
   def next_logits(self, y: Float[Array, 'B N D']) -> Float[Array, 'B N V']:
     """Of outputs of the backbone, for K = 1."""
@@ -460,8 +498,3 @@ def _add(x, context):
   if context is None or 'add' not in context:
     return x
   return x + context['add'][:, None].astype(x.dtype)
-
-
-def _later(x, first):
-  """x [B, N, ...] one step later."""
-  return jnp.concatenate([first, x[:, :-1]], axis=1)

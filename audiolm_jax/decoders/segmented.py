@@ -11,6 +11,7 @@ from audiolm_jax import ops
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder
 from audiolm_jax.decoders import heads
+from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.streaming import base as streaming
@@ -51,6 +52,10 @@ class Segmented(decoder.Steps, kw_only=True):
         (len(self.sequence.segments), self.backbone.width),
         (None, 'embed'),
     )
+
+  @nn.nowrap
+  def _begins_whole(self):
+    return self.sequence.segments[0].role == 'observe'
 
   @property
   def space(self) -> heads.Space:
@@ -98,6 +103,11 @@ class Segmented(decoder.Steps, kw_only=True):
 
   def _teach(self, codes, lengths, context, conditions) -> decoder.Taught:
     """As in `decoder.Decoder`."""
+    for segment in self.sequence.segments:
+      label, slots = segment.label, segment.slots
+      ranges.check_frames(
+          codes[label], lengths[label], self.vocabularies, label, slots
+      )
     batch = next(iter(codes.values())).shape[0]
     context = self._context(context, conditions, batch)
     layout = self.sequence.layout({k: c.shape[1] for k, c in codes.items()})
@@ -114,7 +124,8 @@ class Segmented(decoder.Steps, kw_only=True):
         context,
     )
     count = self._count(packing.mask, context)
-    return decoder.Taught(layout, steps, exists, output, count)
+    asked = self._asked(exists, packing)
+    return decoder.Taught(layout, steps, asked, output, count)
 
   def _predicted(self, taught):
     """(label, layout, what the head sees) of each segment that is predicted."""

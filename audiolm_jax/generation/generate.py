@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.generation import checks
 from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import steps
@@ -41,17 +42,6 @@ class Generated(NamedTuple):
   lengths: Int[Array, 'B']
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=(
-        'decoder',
-        'sampler',
-        'prompt_frames',
-        'stop',
-        'room',
-        'keep',
-    ),
-)
 def generate(
     decoder: decoder_lib.Decoder,
     params: Any,
@@ -95,13 +85,78 @@ def generate(
 
   Raises:
     ValueError: for a `stop` in a pattern that must know lengths beforehand, or
-      more steps than there are learned positions.
+      more steps than there are learned positions; for options that are out of
+      range or would do nothing; where arrays are not being traced, for codes
+      and lengths out of range, and for a row without the given frame that it
+      must start with.
   """
+  checks.check_given(decoder, given, given_mask, lengths)
+  checks.check_options(
+      decoder,
+      null_context=null_context,
+      guidance=guidance,
+      stop=stop,
+      room=room,
+      keep=keep,
+  )
+  return _generate(
+      decoder,
+      params,
+      given,
+      given_mask,
+      lengths,
+      rng,
+      sampler,
+      prompt_frames,
+      context,
+      null_context,
+      guidance,
+      stop,
+      room,
+      keep,
+  )
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        'decoder',
+        'sampler',
+        'prompt_frames',
+        'stop',
+        'room',
+        'keep',
+    ),
+)
+def _generate(
+    decoder,
+    params,
+    given,
+    given_mask,
+    lengths,
+    rng,
+    sampler,
+    prompt_frames,
+    context,
+    null_context,
+    guidance,
+    stop,
+    room,
+    keep,
+):
+  """`generate`, compiled."""
   decoder, params = weights.unroll(decoder, params)
   frames, slots = given.shape[1:]
   pattern = decoder.pattern
   count = pattern.steps(frames, slots)
   decoder.check_steps(count)
+  codes = jnp.zeros(given.shape, jnp.int32)
+  log_prob = jnp.zeros(given.shape, jnp.float32)
+  if not count:
+    return Generated(codes, log_prob, jnp.asarray(lengths, jnp.int32))
+  given, given_mask = decoder.start.fill(given, given_mask)
+  # Nothing comes before frames that are given to every row: they are no steps.
+  prompt_frames = max(prompt_frames, decoder.start.given)
   guided = null_context is not None
   if guided:
     context = guidance_lib.pair(context, null_context)
@@ -109,17 +164,16 @@ def generate(
   state = steps.start(
       decoder,
       lengths,
-      max(room or count, 1),
+      room or count,
       rng,
       keep=keep,
       guided=guided,
       window=sampler.repetition_window,
       params=params,
       context=context,
+      first=given[:, 0],
   )
-  codes = jnp.zeros(given.shape, jnp.int32)
-  log_prob = jnp.zeros(given.shape, jnp.float32)
-  if prompt_frames and count:
+  if prompt_frames:
     prompts = _given_frames(given_mask, lengths, prompt_frames)
     state, codes = steps.take_prompts(
         decoder, params, state, given, prompts, prompt_frames, context, guided

@@ -9,12 +9,12 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from audiolm_jax.decoders import segmented
+from audiolm_jax.generation import checks
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import weights
 from audiolm_jax.streaming import base as streaming
 
 
-@functools.partial(jax.jit, static_argnames=('decoder', 'sampler'))
 def generate(
     decoder: segmented.Segmented,
     params: Any,
@@ -37,13 +37,30 @@ def generate(
     given_mask: is True.
     lengths: frames of each row, of each segment.
     rng: a key.
-    sampler: how codes are drawn; its repetition window is not used.
+    sampler: how codes are drawn, without a penalty of repetition.
     context: see `Decoder.context`.
 
   Returns:
     For each segment, codes (0 past a row's length), and the log-probabilities
     under the model itself of those that were not taken in at once.
+
+  Raises:
+    ValueError: for more steps than there are learned positions, or a penalty
+      of repetition; where arrays are not being traced, for codes and lengths
+      out of range, and for a row without the given frame that it must start
+      with.
   """
+  checks.check_segments(decoder, given, given_mask, lengths, sampler)
+  return _generate(
+      decoder, params, given, given_mask, lengths, rng, sampler, context
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('decoder', 'sampler'))
+def _generate(
+    decoder, params, given, given_mask, lengths, rng, sampler, context
+):
+  """`generate`, compiled."""
   decoder, params = weights.unroll(decoder, params)
   context = weights.with_keys(decoder, params, context)
   frames = {label: codes.shape[1] for label, codes in given.items()}
@@ -60,6 +77,9 @@ def generate(
   ends = jnp.sum(packing.mask, axis=1)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(rows))
 
+  # Steps that are given to every row follow from nothing.
+  begun = decoder.start.given
+
   def at(x, step):
     """x [B, N, ...] at each row's step [B, n]."""
     index = jnp.clip(step, 0, count - 1)
@@ -68,13 +88,20 @@ def generate(
 
   def extend(state, codes, step, mask=None):
     """Takes in the inputs of some steps of each row, [B, n]."""
-    exists = at(cells.exists, step - 1) & (step > 0)[..., None]
+    slots = at(cells.slot, step - 1)
+    before = at(codes, step - 1), at(cells.exists, step - 1)
+    if not begun:
+      first = decoder.start.first(slots[:, 0], None)
+      before = [
+          jnp.where((step == 0)[..., None], x[:, None], y)
+          for x, y in zip(first, before, strict=True)
+      ]
     return decoder.apply(
         {'params': params},
         state,
-        at(codes, step - 1),
-        at(cells.slot, step - 1),
-        exists,
+        before[0],
+        slots,
+        before[1],
         at(cells.segment, step),
         mask,
         context,
@@ -87,14 +114,14 @@ def generate(
       context,
       method='begin',
   )
-  step = jnp.zeros(rows, jnp.int32)
+  step = jnp.full(rows, begun, jnp.int32)
   most = _leading(layout)
-  if most:
+  if most > begun:
     taken = jnp.all(known, axis=2) & packing.mask
-    taken = jnp.cumprod(taken[:, :most], axis=1, dtype=jnp.int32) > 0
-    now = jnp.broadcast_to(jnp.arange(most), taken.shape)
+    taken = jnp.cumprod(taken[:, begun:most], axis=1, dtype=jnp.int32) > 0
+    now = jnp.broadcast_to(jnp.arange(begun, most), taken.shape)
     _, state = extend(state, codes, now, taken)
-    step = jnp.sum(taken, axis=1, dtype=jnp.int32)
+    step += jnp.sum(taken, axis=1, dtype=jnp.int32)
 
   def body(carry):
     state, codes, log_prob, step = carry

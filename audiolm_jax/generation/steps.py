@@ -24,13 +24,25 @@ class Stop:
   """A code that ends its row: the frame that holds it is not part of the row.
 
   Attributes:
-    code: which.
+    code: which, or several of which any does.
     slot: of which slot. If the pattern has other slots before it, codes past the
       end may have been drawn by then, and what came after has seen them.
+
+  Raises:
+    ConfigError: for no code, or one or a slot below 0.
   """
 
-  code: Annotated[int, config.Range(min=0)]
+  code: int | tuple[int, ...]
   slot: Annotated[int, config.Range(min=0)] = 0
+
+  def __post_init__(self):
+    if not self.codes or min(*self.codes, self.slot, 0) < 0:
+      raise config.ConfigError(f'{self}: expected codes and a slot >= 0')
+
+  @property
+  def codes(self) -> tuple[int, ...]:
+    """All that end a row."""
+    return self.code if isinstance(self.code, tuple) else (self.code,)
 
 
 class State(flax.struct.PyTreeNode):
@@ -70,8 +82,9 @@ def start(
     window: int = 0,
     params: Any = None,
     context: streaming.Context = None,
+    first: Int[Array, 'B K'] | None = None,
 ) -> State:
-  """The state before the first step.
+  """The state before the first step that is not given to every row.
 
   Args:
     decoder: what generates.
@@ -85,23 +98,28 @@ def start(
     window: the sampler's `repetition_window`.
     params: the decoder's parameters, where it has conditions.
     context: see `step`: what it puts before the first step is taken in.
+    first: of a decoder whose rows start with a given frame: that frame.
   """
   batch, slots = frames.shape[0], len(decoder.vocabularies)
   rows = jnp.arange(batch)
   step = jnp.zeros(batch, jnp.int32)
   _, slot = decoder.pattern.cells(step, slots, frames)
-  none = jnp.zeros((batch, decoder.group), jnp.int32)
+  slot = jnp.broadcast_to(slot, (batch, decoder.group))
+  codes, exists = decoder.start.first(slot, first)
+  recent = jnp.full((batch, slots, window), -1)
+  if decoder.start.given:
+    recent = _remember(recent, codes, slot, exists)
   cache = decoder.initial_state((1 + guided) * batch, room, keep)
   if context is not None and 'prefix' in context:
     cache = decoder.apply({'params': params}, cache, context, method='begin')
   return State(
       cache=cache,
-      codes=none,
-      slots=jnp.broadcast_to(slot, none.shape),
-      exists=none.astype(bool),
-      step=step,
+      codes=codes,
+      slots=slot,
+      exists=exists,
+      step=step + decoder.start.given,
       frames=jnp.array(frames, jnp.int32),
-      recent=jnp.full((batch, slots, window), -1),
+      recent=recent,
       keys=jax.vmap(jax.random.fold_in, (None, 0))(rng, rows),
   )
 
@@ -186,7 +204,8 @@ def step(
   codes, log_prob = codes[:batch], log_prob[:batch]
   frames = state.frames
   if stop is not None:
-    hit = exists & (slot == stop.slot) & (codes == stop.code) & ~given_mask
+    ends = (codes[..., None] == jnp.array(stop.codes)).any(axis=-1)
+    hit = exists & (slot == stop.slot) & ends & ~given_mask
     frames = jnp.where(hit, frame, frames[:, None]).min(axis=1)
     exists &= frame < frames[:, None]
   codes = jnp.where(exists, codes, 0)
@@ -231,7 +250,7 @@ def take_prompts(
     decoder: what generates.
     params: its parameters.
     state: of `start`.
-    given: the prompts, in F frames at most.
+    given: the prompts, in F frames at most, with what `start` had of them.
     prompts: frames of each.
     most: the longest of them, at most F.
     context: see `step`.
@@ -255,6 +274,9 @@ def take_prompts(
   exists = (frame >= 0) & (frame < state.frames[:, None, None])
   # The steps before the first one that holds something else.
   inside = ~exists | (frame < prompts[:, None, None])
+  # `start` has seen to those that are given to every row.
+  begun = decoder.start.given
+  inside |= (jnp.arange(count) < begun)[:, None]
   taken = jnp.cumprod(jnp.all(inside, axis=2), axis=1, dtype=jnp.int32) > 0
   own = jnp.sum(taken, axis=1)
   at = rows[..., None], jnp.clip(frame, 0, frames - 1), slot
@@ -269,11 +291,14 @@ def take_prompts(
       before(state.exists, exists),
       taken,
   )
+  inputs = tuple(x[:, begun:] for x in inputs)
   if guided:
     inputs = guidance_lib.twice(inputs)
-  _, cache = decoder.apply(
-      {'params': params}, state.cache, *inputs, context=context, method='extend'
-  )
+  cache = state.cache
+  if count > begun:
+    _, cache = decoder.apply(
+        {'params': params}, cache, *inputs, context=context, method='extend'
+    )
 
   def last(x, none):
     index = jnp.maximum(own - 1, 0)[:, None, None]
@@ -287,7 +312,7 @@ def take_prompts(
       codes=last(codes, state.codes),
       slots=last(slot, state.slots),
       exists=last(exists, state.exists),
-      step=state.step + own,
+      step=state.step + own - begun,
       recent=recent,
   )
   at = rows[..., None], jnp.where(held, frame, frames), slot

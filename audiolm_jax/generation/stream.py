@@ -9,6 +9,7 @@ from jaxtyping import Array, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.generation import checks
 from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import steps
@@ -63,7 +64,9 @@ def stream(
   Raises:
     ValueError: without an end, if there is no room, or the pattern must know
       the end beforehand; for a `stop` in such a pattern; for more steps than
-      there are learned positions.
+      there are learned positions; for options that are out of range or would
+      do nothing; for codes out of range, a prompt longer than the row, or none
+      where rows must start with a given frame.
   """
   decoder, params = weights.unroll(decoder, params)
   slots, pattern = len(decoder.vocabularies), decoder.pattern
@@ -71,6 +74,17 @@ def stream(
     raise ValueError('a stream without an end needs a room and such a pattern')
   decoder.check_steps(None if frames is None else pattern.steps(frames, slots))
   total = steps.ENDLESS if frames is None else frames
+  prompt = _prompt(decoder, np.asarray(prompt), total)
+  checks.check_options(
+      decoder,
+      null_context=null_context,
+      guidance=guidance,
+      stop=stop,
+      room=room,
+      keep=keep,
+  )
+  if not total:
+    return
   guided = null_context is not None
   if guided:
     context = guidance_lib.pair(context, null_context)
@@ -78,13 +92,14 @@ def stream(
   state = steps.start(
       decoder,
       np.array([total], np.int32),
-      room or max(pattern.steps(total, slots), 1),
+      room or pattern.steps(total, slots),
       rng,
       keep=keep,
       guided=guided,
       window=sampler.repetition_window,
       params=params,
       context=context,
+      first=prompt[:1],
   )
   # A fresh state may use one zero for several leaves: it could not be donated.
   state = jax.tree.map(functools.partial(jax.numpy.array, copy=True), state)
@@ -136,3 +151,19 @@ def stream(
         codes.setdefault(f, np.zeros(slots, np.int32))[s] = code
         missing[f] = missing.get(f, slots) - 1
     number += 1
+
+
+def _prompt(decoder, prompt, total):
+  """A row's prompt, checked, or the frame that it begins with without one."""
+  if len(prompt) > total:
+    raise ValueError(f'frames = {total} < the prompt has: {len(prompt)}')
+  count = min(max(len(prompt), 1), total)
+  given = np.zeros((1, count, len(decoder.vocabularies)), np.int32)
+  mask = np.zeros(given.shape, bool)
+  if len(prompt):
+    given, mask[:] = prompt[None], True
+  checks.check_given(decoder, given, mask, np.array([count]))
+  if not count:
+    return prompt
+  given, mask = map(np.asarray, decoder.start.fill(given, mask))
+  return given[0] if mask.all() else prompt

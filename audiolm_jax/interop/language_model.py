@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import starts
 from audiolm_jax.patterns import interleaving
 
 
@@ -15,12 +17,13 @@ from audiolm_jax.patterns import interleaving
 class LanguageModel:
   """A decoder of one slot as a pure function of ids; static, as a codec is.
 
-  `decoder` and `variables['params']` are what `generation` takes. It starts
-  from a row that stands for no code; where `begin` is set, loading has made it
-  that id's embedding, so that generation from nothing starts from `begin`.
+  `decoder` and `variables['params']` are what `generation` takes, with prompts
+  as other libraries take them: whole, the id that texts begin with included
+  where there is one. Nothing comes before a prompt's first id. A row without a
+  prompt has `begin` as its first id.
 
   Attributes:
-    decoder: the model.
+    decoder: the model; its rows start with a given id.
     positions: how many ids a text may have, as its training had it.
     begin: the id that texts begin with, if there is one.
     end: ids that a text ends with.
@@ -30,6 +33,12 @@ class LanguageModel:
   positions: int = 2048
   begin: int | None = None
   end: tuple[int, ...] = ()
+
+  def __post_init__(self):
+    begin = None if self.begin is None else (self.begin,)
+    start = starts.Given(begin)
+    if self.decoder.start != start:
+      object.__setattr__(self, 'decoder', self.decoder.clone(start=start))
 
   def init(self, rng: Array) -> dict[str, Any]:
     """Random variables."""
@@ -51,6 +60,31 @@ class LanguageModel:
     """
     return self.decoder.apply(
         {'params': variables['params']}, ids, lengths, method='logits'
+    )
+
+  def score(
+      self,
+      variables: Any,
+      ids: Int[Array, 'B N'],
+      lengths: Int[Array, 'B'] | None = None,
+  ) -> decoder_lib.Scores:
+    """Log-probability of every id after a row's first, which is not scored.
+
+    Args:
+      variables: as `init` gives them.
+      ids: as `logits` takes them.
+      lengths: of each row; None for all.
+
+    Returns:
+      Scores of frames of one slot, [B, N, 1].
+    """
+    if lengths is None:
+      lengths = jnp.full(ids.shape[0], ids.shape[1])
+    return self.decoder.apply(
+        {'params': variables['params']},
+        ids[..., None],
+        lengths,
+        method='score',
     )
 
   def initial_state(self, batch: int, room: int) -> Any:
@@ -82,6 +116,9 @@ class LanguageModel:
     """
     if mask is None:
       mask = jnp.ones(ids.shape, bool)
+    ranges.check_codes(
+        ids[..., None], self.decoder.vocabularies, mask[..., None], 'ids'
+    )
     return self.decoder.apply(
         {'params': variables['params']}, state, ids, mask, method=_step
     )

@@ -287,8 +287,8 @@ def canonical(
 def ends(model: language_model.LanguageModel, table: str) -> list[base.Entry]:
   """Embeddings and classifier.
 
-  The table's last row, which stands for no id, becomes the embedding of the id
-  that texts begin with; it is not saved.
+  The table's last row, which stands for no id, is 0 and not saved: nothing
+  comes before a row's first id.
 
   Args:
     model: of one slot.
@@ -296,9 +296,7 @@ def ends(model: language_model.LanguageModel, table: str) -> list[base.Entry]:
   """
 
   def load(w):
-    if model.begin is None:
-      return (np.concatenate([w, np.zeros_like(w[:1])]),)
-    return (np.concatenate([w, w[model.begin : model.begin + 1]]),)
+    return (np.concatenate([w, np.zeros_like(w[:1])]),)
 
   layout = base.Layout((table,), load, lambda w: (w[:-1],))
   found = [base.Entry((TABLE,), (layout,))]

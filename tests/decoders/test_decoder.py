@@ -12,6 +12,7 @@ from audiolm_jax import decoders
 from audiolm_jax import ops
 from audiolm_jax import patterns
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import starts
 from audiolm_jax.patterns import interleaving
 from tests.decoders import small
 
@@ -261,6 +262,7 @@ def test_logits_are_what_the_ids_of_one_slot_predict(head):
       pattern=interleaving.Flatten(),
       head=small.HEADS[head],
       backbone=small.stack(),
+      start=starts.Given(),
   )
   codes = np.random.default_rng(0).integers(0, 5, (2, 4, 1)).astype(np.int32)
   params = small.parameters(decoder, codes, np.array([4, 4]))

@@ -298,9 +298,14 @@ def test_a_loop_writes_its_rings_in_place(rows):
   decoder = _decoder()
   given, lengths = GIVEN[:rows], FULL[:rows]
   params = small.parameters(decoder, given, lengths)
-  compiled = generation.generate.lower(
-      decoder, params, given, MASK[:rows], lengths, KEY, GREEDY, room=61
-  ).compile()
+
+  @jax.jit
+  def run(params):
+    return generation.generate(
+        decoder, params, given, MASK[:rows], lengths, KEY, GREEDY, room=61
+    )
+
+  compiled = run.lower(params).compile()
   ring = rf'f32\[{rows},2,61,4\]'
   loop = compiled.as_text().partition('ENTRY')[0]
   assert re.search(ring, loop)

@@ -28,9 +28,9 @@ def _made(name, **changes):
       lambda s: rng.standard_normal(s.shape).astype(np.float32),
       base.abstract(model),
   )
-  # What stands for no id is that with which texts begin.
+  # What stands for no id is not in the file.
   table = variables['params']['embedding']['table']
-  table[-1] = 0 if model.begin is None else table[model.begin]
+  table[-1] = 0
   return model, variables
 
 
@@ -114,10 +114,8 @@ def test_ids_that_texts_begin_and_end_with():
   # GPT-2's is not in this vocabulary.
   assert _made('gpt2')[0].begin is None
   assert _made('gpt2')[0].end == (5,)
-  model, variables = _made('llama')
+  model, _ = _made('llama')
   assert model.begin == 1 and model.end == (2, 3)
-  table = variables['params']['embedding']['table']
-  np.testing.assert_array_equal(table[-1], table[1])
 
 
 def test_mamba2_must_have_heads_that_fill_its_width():

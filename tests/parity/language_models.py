@@ -54,15 +54,7 @@ class Pair:
     quick = testing.quick_options()
     self.logits = jax.jit(self.model.logits, compiler_options=quick)
     self.step = jax.jit(self.model.step, compiler_options=quick)
-    self.score = jax.jit(
-        lambda variables, ids, lengths: self.model.decoder.apply(
-            {'params': variables['params']},
-            ids[..., None],
-            lengths,
-            method='score',
-        ),
-        compiler_options=quick,
-    )
+    self.score = jax.jit(self.model.score, compiler_options=quick)
 
   def ids(self, rows=3, length=17, seed=0):
     size = self.model.decoder.vocabularies[0]
@@ -169,7 +161,7 @@ def check_greedy(pair, tokens=64):
   pair.theirs.generation_config.pad_token_id = 0
   compared = 0
   for row, prompt in enumerate(prompts):
-    given = torch.tensor([prompt if len(prompt) else [begin]])
+    given = torch.from_numpy(np.array([prompt if len(prompt) else [begin]]))
     with torch.no_grad():
       expected = pair.theirs.generate(
           given,

@@ -51,12 +51,10 @@ def test_steps_and_chunks_with_a_cache(pair):
   language_models.check_steps(pair)
 
 
-@pytest.mark.xfail(strict=True, reason='faults F1')
 def test_scores_of_what_follows_the_first_id(pair):
   language_models.check_scores(pair)
 
 
-@pytest.mark.xfail(strict=True, reason='faults F1')
 def test_greedy_ids(pair):
   language_models.check_greedy(pair)
 

@@ -1,0 +1,104 @@
+"""Codes and lengths that are out of range, found before anything is computed.
+
+JAX reads another place of a table where an index is out of its range, and says
+nothing. Only arrays that hold values can be looked at: within a compiled
+function nothing is checked, and nothing costs.
+"""
+
+from collections.abc import Sequence
+
+import jax
+from jaxtyping import Array, Bool, Int
+import numpy as np
+
+
+def values(x: Array | None) -> np.ndarray | None:
+  """x on the host; None where it is being traced or is not all here."""
+  if x is None or isinstance(x, jax.core.Tracer):
+    return None
+  if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    return None
+  return np.asarray(x)
+
+
+def check_codes(
+    codes: Int[Array, 'B F K'],
+    vocabularies: Sequence[int],
+    valid: Bool[Array, 'B F #K'] | None = None,
+    name: str = 'codes',
+    slots: Sequence[int] | None = None,
+) -> None:
+  """Refuses codes that their slots do not have.
+
+  Args:
+    codes: of F frames.
+    vocabularies: how many codes each of the decoder's slots has.
+    valid: which of them count; None for all.
+    name: of the codes, for the message.
+    slots: which of the decoder's; None for all.
+
+  Raises:
+    ValueError: naming the first that is wrong, or for an array of another shape
+      or of no integers.
+  """
+  if slots is None:
+    slots = range(len(vocabularies))
+  if codes.ndim != 3 or codes.shape[2] != len(slots):
+    raise ValueError(f'{name} {codes.shape}: expected [B, F, {len(slots)}]')
+  codes, known = values(codes), valid is None
+  valid = values(valid)
+  if codes is None or not (known or valid is not None):
+    return
+  if codes.dtype.kind not in 'iu':
+    if codes.size:
+      raise ValueError(f'{name} are {codes.dtype}: expected integers')
+    return
+  sizes = np.array([vocabularies[slot] for slot in slots])
+  wrong = (codes < 0) | (codes >= sizes)
+  if valid is not None:
+    wrong &= valid
+  if wrong.any():
+    row, frame, k = np.argwhere(wrong)[0]
+    raise ValueError(
+        f'{name}: slot {slots[k]} of frame {frame} of row {row} is'
+        f' {codes[row, frame, k]}, but its vocabulary has codes 0 to'
+        f' {sizes[k] - 1}'
+    )
+
+
+def check_frames(
+    codes: Int[Array, 'B F K'],
+    lengths: Int[Array, 'B'] | None,
+    vocabularies: Sequence[int],
+    name: str = 'codes',
+    slots: Sequence[int] | None = None,
+) -> None:
+  """`check_codes` of rows' first `lengths` frames; None for all of them."""
+  valid = None
+  if lengths is not None:
+    valid = within(lengths, codes.shape, name)
+    if valid is None:
+      return
+  check_codes(codes, vocabularies, valid, name, slots)
+
+
+def within(
+    lengths: Int[Array, 'B'], shape: Sequence[int], name: str = 'codes'
+) -> Bool[np.ndarray, 'B F 1'] | None:
+  """What lies within rows' lengths; None where they can not be looked at.
+
+  Raises:
+    ValueError: if they are not one a row, or out of range.
+  """
+  lengths = values(lengths)
+  if lengths is None:
+    return None
+  rows, most = shape[:2]
+  if lengths.shape != (rows,):
+    raise ValueError(f'lengths {lengths.shape} for {name} {tuple(shape)}')
+  if rows and not 0 <= lengths.min() <= lengths.max() <= most:
+    row = int(np.argmax((lengths < 0) | (lengths > most)))
+    raise ValueError(
+        f'{name}: length {lengths[row]} of row {row} is not in [0, {most}]'
+    )
+  return (np.arange(most) < lengths[:, None])[..., None]
