@@ -12,6 +12,7 @@ from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.heads import depth
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.interop import base
@@ -48,8 +49,9 @@ _DEPTH_DEFAULTS = {
 class Csm:
   """Text, then frames of a codec whose later codebooks a depth decoder gives.
 
-  variables = {params (the decoder's), codec}. A text stands without the id that
-  all begin with: that is the decoder's first input.
+  variables = {params (the decoder's), codec}. A text is given whole, as
+  transformers' processor makes it: its first id, the one that all begin with,
+  is the decoder's first input.
 
   Attributes:
     decoder: of segments 'text' and 'audio'.
@@ -156,6 +158,7 @@ class CsmFamily(base.Family):
             condition='first',
             first='backbone',
         ),
+        start=starts.Given(),
     )
     codec = config.part('codec_config', _CODEC.defaults, _CODEC.aliases)
     return Csm(
@@ -278,16 +281,14 @@ def _layers(backbone, ours, theirs):
 def _tables(model):
   """Embeddings of text and codes, and the depth decoder's of codes."""
   text = model.decoder.vocabularies[0]
-  # A place that holds nothing adds nothing, but before the first step stands
-  # the id that texts begin with.
+  # A place that holds nothing adds nothing.
   fill = len(model.decoder.vocabularies)
 
   def load(words, codes, projector):
     if len(words) != text:
       raise ValueError(f'expected {text} texts')
-    begin = words[model.begin : model.begin + 1]
-    none = np.zeros((fill - 1, codes.shape[1]), codes.dtype)
-    outer = np.concatenate([words, codes, begin, none])
+    none = np.zeros((fill, codes.shape[1]), codes.dtype)
+    outer = np.concatenate([words, codes, none])
     projected = codes @ projector.T
     blank = np.zeros((text + fill, projector.shape[0]), codes.dtype)
     inner = np.concatenate([blank[:text], projected, blank[text:]])

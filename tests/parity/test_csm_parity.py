@@ -85,9 +85,7 @@ def _score(small):
 
   def run(variables):
     return (
-        small[2]
-        .score(variables, text[:, 1:], _TEXT_LENGTHS - 1, codes, _LENGTHS)
-        .log_prob
+        small[2].score(variables, text, _TEXT_LENGTHS, codes, _LENGTHS).log_prob
     )
 
   return jax.jit(run, compiler_options=testing.quick_options())
@@ -127,7 +125,7 @@ def _expected(theirs, text, codes):
 def test_logits_of_frames_after_a_text(small):
   text, codes = _inputs()
   run = jax.jit(small[2].logits, compiler_options=testing.quick_options())
-  found = run(small[3], text[:, 1:], _TEXT_LENGTHS - 1, codes, _LENGTHS)
+  found = run(small[3], text, _TEXT_LENGTHS, codes, _LENGTHS)
   for row, (words, frames) in enumerate(
       zip(_TEXT_LENGTHS, _LENGTHS, strict=True)
   ):
@@ -148,39 +146,25 @@ def test_scores_of_frames_after_a_text(small, score):
 
 
 def test_greedy_frames(small):
+  """Texts whole, as transformers' generation takes them."""
   theirs, _, model, variables = small
   text, frames = _inputs()[0], 5
   expected = np.zeros((2, frames, 4), np.int32)
-  margins = []
-
-  def best(logits):
-    margins.append(logits.topk(2).values.diff().abs().item())
-    return logits.argmax()
-
-  with torch.no_grad():
-    for row, words in enumerate(_TEXT_LENGTHS):
-      inputs = theirs.embed_text_tokens(
-          torch.from_numpy(text[row : row + 1, :words])
-      )
-      for f in range(frames):
-        state = theirs.backbone_model(inputs_embeds=inputs)
-        state = state.last_hidden_state[:, -1]
-        ids = torch.zeros(1, 1, dtype=torch.long)
-        found = [best(theirs.lm_head(state)[0])]
-        for _ in range(3):
-          ids = torch.cat([ids, found[-1][None, None]], dim=1)
-          rest = theirs.depth_decoder(
-              input_ids=ids, backbone_last_hidden_state=state
-          ).logits
-          found.append(best(rest[0, -1]))
-        expected[row, f] = [code.item() for code in found]
-        codes = torch.tensor(expected[row, f])[None, None]
-        step = theirs.backbone_model.embed_tokens(codes)
-        inputs = torch.cat([inputs, step], dim=1)
-  assert min(margins) > 1e-3
-  given = {'text': text[:, 1:, None], 'audio': np.zeros_like(expected)}
+  for row, words in enumerate(_TEXT_LENGTHS):
+    ids = torch.from_numpy(text[row : row + 1, :words]).long()
+    with torch.no_grad():
+      expected[row] = theirs.generate(
+          input_ids=ids,
+          attention_mask=torch.ones_like(ids),
+          do_sample=False,
+          depth_decoder_do_sample=False,
+          max_new_tokens=frames,
+      )[0]
+    top = np.sort(_logits(theirs, text[row, :words], expected[row]), axis=-1)
+    assert (top[..., -1] - top[..., -2]).min() > 1e-3
+  given = {'text': text[..., None], 'audio': np.zeros_like(expected)}
   known = {'text': given['text'] >= 0, 'audio': given['audio'] > 0}
-  lengths = {'text': _TEXT_LENGTHS - 1, 'audio': np.full(2, frames)}
+  lengths = {'text': _TEXT_LENGTHS, 'audio': np.full(2, frames)}
 
   @jax.jit(compiler_options=testing.quick_options())
   def run(params):
