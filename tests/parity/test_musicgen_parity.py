@@ -189,48 +189,54 @@ def test_logits_of_given_frames(small):
       codec_models.close(found[b, :length, k], expected[b, k, k : k + length])
 
 
-def test_greedy_codes_with_guidance(small):
-  """Against a loop over transformers' logits, and the same without a text."""
-  frames, slots, scale = 10, 4, 3.0
-  pad = np.full((2, slots, 1), 16)
-  empty = np.zeros((2, frames, slots), np.int32)
-  expected, margins = empty.copy(), np.full(empty.shape, np.inf)
-  inputs = pad
-  mask = small.text_mask
-  for step in range(frames + slots - 1):
-    logits = small.expected(inputs)[:, :, -1]
-    small.text_mask = np.zeros_like(mask)
-    without = small.expected(inputs)[:, :, -1]
-    small.text_mask = mask
-    logits = without + scale * (logits - without)
-    top = np.sort(logits, axis=-1)
-    following = pad.copy()
-    for k in range(slots):
-      if 0 <= step - k < frames:
-        expected[:, step - k, k] = following[:, k, 0] = logits[:, k].argmax(-1)
-        margins[:, step - k, k] = top[:, k, -1] - top[:, k, -2]
-    inputs = np.concatenate([inputs, following], axis=-1)
-  assert margins.min() > 1e-3, margins.min()
-  assert len(np.unique(expected)) > 4
+@pytest.mark.parametrize('prompted', [0, 3])
+def test_greedy_codes_with_guidance(small, prompted, monkeypatch):
+  """Against transformers' generation, from a text and as a continuation."""
+  frames, slots = 10, 4
+  prompt, caught = _codes()[:, :prompted], []
+  decode = small.theirs.audio_encoder.decode
+
+  def catch(codes, **options):
+    caught.append(codes[0].numpy().transpose(0, 2, 1))
+    return decode(codes, **options)
+
+  monkeypatch.setattr(small.theirs.audio_encoder, 'decode', catch)
+  ids = torch.from_numpy(prompt.transpose(0, 2, 1).reshape(-1, prompted))
+  with torch.no_grad():
+    small.theirs.generate(
+        input_ids=torch.from_numpy(small.text),
+        attention_mask=torch.from_numpy(small.text_mask.astype(np.int64)),
+        **({'decoder_input_ids': ids.long()} if prompted else {}),
+        do_sample=False,
+        guidance_scale=3.0,
+        # With what stands before the first, and the delays.
+        max_length=frames + slots,
+        decoder_start_token_id=16,
+    )
   context = small.context(small.variables)
+  given, mask, most = generation.continue_prompts(
+      prompt, np.full(2, prompted), frames
+  )
 
   @jax.jit(compiler_options=_QUICK)
   def run(params, context):
     return generation.generate(
         small.model.decoder,
         params,
-        empty,
-        empty.astype(bool),
+        given,
+        mask,
         np.full(2, frames),
         jax.random.key(0),
         generation.Sampler(temperature=0.0),
+        most,
         context=context,
         null_context=small.model.null_context(context),
-        guidance=scale,
+        guidance=3.0,
     )[0]
 
   found = run(small.variables['params'], context)
-  np.testing.assert_array_equal(found, expected)
+  np.testing.assert_array_equal(found, caught[0])
+  assert len(np.unique(found)) > 4
 
 
 def test_stereo_codebooks_are_delayed_in_pairs(tmp_path):
