@@ -103,6 +103,8 @@ def load_pretrained(
   options = Options(weight_norm, streamable, drop_samples, dtype)
   try:
     model = families[0].build(config, options, files.limits(tensors))
+    if isinstance(model, LanguageModel):
+      model = model.told(files.generation(directory))
     variables = base.load(families[0], model, tensors, dtype)
     if scan and isinstance(model, LanguageModel):
       return model.roll(variables)

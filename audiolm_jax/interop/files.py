@@ -19,6 +19,8 @@ CONFIG = fields.CONFIG
 WEIGHTS = 'model.safetensors'
 DIFFUSERS = 'diffusion_pytorch_model.safetensors'  # what diffusers calls it
 INDEX = 'model.safetensors.index.json'
+# What transformers begins and ends texts with.
+GENERATION = 'generation_config.json'
 # safetensors' names of the types that are read: of numbers, and of others.
 _NUMBERS = ('F64', 'F32', 'F16', 'BF16')
 _OTHERS = ('I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8', 'BOOL')
@@ -95,6 +97,16 @@ def limits(tensors: Mapping[str, Stored]) -> fields.Limits:
   return fields.Limits(
       len(tensors), max((t.elements for t in tensors.values()), default=0)
   )
+
+
+def generation(directory: str | os.PathLike) -> dict[str, Any]:
+  """generation_config.json, or nothing where there is none.
+
+  Raises:
+    base.PretrainedError: if it is damaged.
+  """
+  path = pathlib.Path(directory) / GENERATION
+  return fields.read(path) if _there(path) else {}
 
 
 def write(

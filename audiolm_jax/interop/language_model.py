@@ -1,5 +1,6 @@
 """A pretrained language model of one stream of ids: what other libraries have."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -138,6 +139,26 @@ class LanguageModel:
   @property
   def backbone(self) -> stack.Stack:
     return self.decoder.backbone
+
+  def told(self, generation: Mapping[str, Any]) -> 'LanguageModel':
+    """The same model with what a generation_config.json says of its ids.
+
+    It has the last word in transformers. An id that the vocabulary does not
+    have is none, as in config.json.
+    """
+    found = {}
+    for key, name in (('bos_token_id', 'begin'), ('eos_token_id', 'end')):
+      if key in generation:
+        ids = generation[key]
+        ids = ids if isinstance(ids, list) else [ids]
+        found[name] = tuple(i for i in ids if self._has(i))
+    if 'begin' in found:
+      found['begin'] = found['begin'][0] if found['begin'] else None
+    return dataclasses.replace(self, **found)
+
+  def _has(self, i):
+    number = isinstance(i, int) and not isinstance(i, bool)
+    return number and 0 <= i < self.decoder.vocabularies[0]
 
   def _with(self, backbone, params, variables):
     decoder = self.decoder.clone(backbone=backbone)

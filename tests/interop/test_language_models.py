@@ -11,6 +11,7 @@ import safetensors.numpy
 from audiolm_jax import config as config_lib
 from audiolm_jax import interop
 from audiolm_jax import loading
+from audiolm_jax.decoders import starts
 from audiolm_jax.interop import base
 from audiolm_jax.interop import files
 from audiolm_jax.interop import gpt_oss
@@ -116,6 +117,26 @@ def test_ids_that_texts_begin_and_end_with():
   assert _made('gpt2')[0].end == (5,)
   model, _ = _made('llama')
   assert model.begin == 1 and model.end == (2, 3)
+
+
+def test_what_generation_begins_and_ends_with_has_the_last_word(tmp_path):
+  model, variables = _made('llama')
+  interop.save_pretrained(tmp_path, model, variables, 'llama')
+  path = tmp_path / files.GENERATION
+  for said, begin, end in (
+      ({}, 1, (2, 3)),
+      ({'eos_token_id': [4, 5, 99]}, 1, (4, 5)),
+      ({'eos_token_id': 4, 'bos_token_id': 6}, 6, (4,)),
+      ({'eos_token_id': None, 'bos_token_id': None}, None, ()),
+  ):
+    path.write_text(json.dumps(said))
+    loaded, _ = interop.load_pretrained(tmp_path)
+    assert (loaded.begin, loaded.end) == (begin, end)
+    first = None if begin is None else (begin,)
+    assert loaded.decoder.start == starts.Given(first)
+  path.write_text('[]')
+  with pytest.raises(base.PretrainedError, match='generation_config.json'):
+    interop.load_pretrained(tmp_path)
 
 
 def test_mamba2_must_have_heads_that_fill_its_width():

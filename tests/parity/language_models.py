@@ -156,7 +156,7 @@ def check_greedy(pair, tokens=64):
       [begin, begin, *random(0, size, 7)],
       [],
   ]
-  found = generate(pair, prompts, tokens)
+  found = generate(pair, prompts, tokens).codes[..., 0]
   pair.theirs.generation_config.eos_token_id = None
   pair.theirs.generation_config.pad_token_id = 0
   compared = 0
@@ -182,8 +182,35 @@ def check_greedy(pair, tokens=64):
   assert compared >= 4 * tokens, compared
 
 
-def generate(pair, prompts, tokens):
-  """Greedy ids [B, F] of `generation`: each row's prompt and so many more."""
+def check_ends(pair, tokens=20):
+  """Rows end before the first of several ids, as generation_config says."""
+  prompts = [[pair.model.begin, 5, 7], [9], [2, 2, 4, 11]]
+  free = generate(pair, prompts, tokens).codes
+  ends = [int(free[0, 7, 0]), int(free[1, 6, 0])]
+  pair.theirs.generation_config.eos_token_id = ends
+  pair.theirs.generation_config.pad_token_id = 0
+  pair.theirs.save_pretrained(pair.directory)
+  model, _ = interop.load_pretrained(pair.directory)
+  assert model.end == tuple(ends)
+  found = generate(pair, prompts, tokens, generation.Stop(model.end))
+  lengths = np.asarray(found.lengths)
+  for row, prompt in enumerate(prompts):
+    ids = torch.tensor([prompt])
+    with torch.no_grad():
+      expected = pair.theirs.generate(
+          ids,
+          attention_mask=torch.ones_like(ids),
+          do_sample=False,
+          max_new_tokens=tokens,
+      )[0].numpy()
+    if expected[-1] in ends:
+      expected = expected[:-1]
+    np.testing.assert_array_equal(found.codes[row, : lengths[row], 0], expected)
+  assert (lengths[:2] < [3 + tokens, 1 + tokens]).all()
+
+
+def generate(pair, prompts, tokens, stop=None):
+  """Greedily generated: each row's prompt and so many more ids."""
   lengths = np.array([len(prompt) for prompt in prompts])
   padded = np.zeros((len(prompts), lengths.max(), 1), np.int32)
   for row, prompt in enumerate(prompts):
@@ -201,9 +228,10 @@ def generate(pair, prompts, tokens):
         jax.random.key(0),
         generation.Sampler(temperature=0.0),
         prompt_frames=inputs[2],
+        stop=stop,
     )
 
-  return np.asarray(run(params).codes)[..., 0]
+  return jax.device_get(run(params))
 
 
 def check_saved(pair, directory, family):

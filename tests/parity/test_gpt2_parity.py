@@ -48,6 +48,10 @@ def test_greedy_ids(pair):
   language_models.check_greedy(pair)
 
 
+def test_ends(pair):
+  language_models.check_ends(pair)
+
+
 def test_saved_weights_load_in_transformers(pair, tmp_path):
   language_models.check_saved(pair, tmp_path, 'gpt2')
 

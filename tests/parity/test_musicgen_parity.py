@@ -201,7 +201,7 @@ def test_greedy_codes_with_guidance(small, prompted, monkeypatch):
     return decode(codes, **options)
 
   monkeypatch.setattr(small.theirs.audio_encoder, 'decode', catch)
-  ids = torch.from_numpy(prompt.transpose(0, 2, 1).reshape(-1, prompted))
+  ids = torch.from_numpy(prompt.transpose(0, 2, 1).reshape(2 * slots, prompted))
   with torch.no_grad():
     small.theirs.generate(
         input_ids=torch.from_numpy(small.text),
