@@ -61,6 +61,21 @@ def test_impossible_codes_stay_impossible():
     assert filtered[1] == -jnp.inf and filtered[2] > -jnp.inf
 
 
+@pytest.mark.xfail(strict=True, reason='faults F11')
+@pytest.mark.parametrize('seed', range(4))
+def test_a_mass_that_is_reached_exactly_is_enough(seed):
+  """Of .5 .3 .1 .1, two hold .8; of 64 alike, 16 a quarter, all tie."""
+  p = np.random.default_rng(seed).permutation([0.5, 0.3, 0.1, 0.1])
+  filtered = generation.Sampler(top_p=0.8).filter(jnp.log(jnp.float32(p)))
+  np.testing.assert_array_equal(jnp.isfinite(filtered), p > 0.2)
+  filtered = generation.Sampler(top_p=0.3).filter(jnp.log(jnp.float32(p)))
+  np.testing.assert_array_equal(jnp.isfinite(filtered), p > 0.4)
+  # One more than a share of 1024 that adds up with rounding.
+  p = np.repeat([3 / 2048, 1 / 2048], 512)
+  filtered = generation.Sampler(top_p=0.75).filter(jnp.log(jnp.float32(p)))
+  np.testing.assert_array_equal(jnp.isfinite(filtered), p > 0.001)
+
+
 def test_min_p_in_closed_form():
   """Of .5 .3 .15 .05, a third of the likeliest is .167."""
   p = np.array([0.3, 0.05, 0.5, 0.15], np.float32)
@@ -132,6 +147,30 @@ def test_temperature_zero_is_greedy():
   logits = jnp.array([[0.0, 3.0, 1.0], [2.0, 0.0, 1.0]])
   codes = generation.Sampler(temperature=0.0)(logits, _keys(2))
   np.testing.assert_array_equal(codes, [1, 0])
+
+
+@pytest.mark.xfail(strict=True, reason='faults F7')
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'repetition_penalty': 1.2},
+        {'repetition_window': -1},
+        {'temperature': np.inf},
+        {'temperature': np.nan},
+        {'temperature': -1.0},
+        {'top_k': 0},
+        {'top_p': np.nan},
+        {'top_p': -0.1},
+        {'min_p': 1.1},
+        {'repetition_penalty': np.inf, 'repetition_window': 2},
+    ],
+    ids=str,
+)
+def test_options_that_mean_nothing_are_refused_however_made(options):
+  with pytest.raises(config.ConfigError, match=next(iter(options))):
+    generation.Sampler(**options)
+  with pytest.raises(config.ConfigError, match=next(iter(options))):
+    config.build(generation.Sampler, options)
 
 
 def test_values_out_of_range_are_refused():
