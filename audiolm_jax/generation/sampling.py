@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 from typing import Annotated
 
 import jax
@@ -9,6 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from audiolm_jax import config
+
+# Masses of fp32 add up to about this: what is reached within it is reached.
+_SLACK = 4e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +32,12 @@ class Sampler:
     repetition_penalty: logits of codes that were among the last ones of their
       slot are divided by it where positive and multiplied where negative
       (1909.05858, section 4.1, which divides both; so do most libraries).
-    repetition_window: how many last codes of a slot count; 0 for none.
+    repetition_window: how many last codes of a slot count; 0 for none, which
+      no penalty goes with.
+
+  Raises:
+    ConfigError: for an option that is out of its range or not finite, or a
+      penalty without a window, which would do nothing.
   """
 
   temperature: Annotated[float, config.Range(min=0)] = 1.0
@@ -37,6 +46,21 @@ class Sampler:
   min_p: Annotated[float, config.Range(min=0, max=1)] = 0.0
   repetition_penalty: Annotated[float, config.Range(min=1e-3)] = 1.0
   repetition_window: Annotated[int, config.Range(min=0)] = 0
+
+  def __post_init__(self):
+    for name, (_, annotation) in config.schema(type(self)).items():
+      value = getattr(self, name)
+      limits = [x for x in _metadata(annotation) if value is not None]
+      if not all(math.isfinite(value) and x.holds(value) for x in limits):
+        raise config.ConfigError(
+            f'{name} = {value}: expected a finite number'
+            f' {limits[0].describe()}'
+        )
+    if self.repetition_penalty != 1 and not self.repetition_window:
+      raise config.ConfigError(
+          f'repetition_penalty = {self.repetition_penalty} does nothing with'
+          ' repetition_window = 0: say how many last codes count'
+      )
 
   def filter(
       self,
@@ -60,13 +84,14 @@ class Sampler:
       probability = jax.nn.softmax(descending, axis=-1)
       before = jnp.cumsum(probability, axis=-1) - probability
       # The likeliest code stays even for top_p = 0.
-      kept = (before < self.top_p).at[..., 0].set(True)
+      kept = (before < self.top_p - _SLACK).at[..., 0].set(True)
       least = jnp.min(
           jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True
       )
       logits = jnp.where(logits >= least, logits, -jnp.inf)
     if self.min_p:
-      least = logits.max(axis=-1, keepdims=True) + math.log(self.min_p)
+      share = math.log(self.min_p) - _SLACK
+      least = logits.max(axis=-1, keepdims=True) + share
       logits = jnp.where(logits >= least, logits, -jnp.inf)
     return logits
 
@@ -98,3 +123,10 @@ class Sampler:
     penalty = self.repetition_penalty
     lower = jnp.where(logits > 0, logits / penalty, logits * penalty)
     return jnp.where(seen, lower, logits)
+
+
+def _metadata(annotation):
+  """The ranges of a field that may be None."""
+  parts = [annotation, *typing.get_args(annotation)]
+  found = [x for part in parts for x in getattr(part, '__metadata__', ())]
+  return [x for x in found if isinstance(x, config.Range)]

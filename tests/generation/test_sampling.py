@@ -61,7 +61,6 @@ def test_impossible_codes_stay_impossible():
     assert filtered[1] == -jnp.inf and filtered[2] > -jnp.inf
 
 
-@pytest.mark.xfail(strict=True, reason='faults F11')
 @pytest.mark.parametrize('seed', range(4))
 def test_a_mass_that_is_reached_exactly_is_enough(seed):
   """Of .5 .3 .1 .1, two hold .8; of 64 alike, 16 a quarter, all tie."""
@@ -83,6 +82,9 @@ def test_min_p_in_closed_form():
   np.testing.assert_allclose(
       jax.nn.softmax(filtered), [0.375, 0, 0.625, 0], rtol=1e-5
   )
+  # At least this share, as fp32 has it: .3 of .5.
+  filtered = generation.Sampler(min_p=0.6).filter(jnp.log(p))
+  np.testing.assert_array_equal(jnp.isfinite(filtered), p > 0.2)
 
 
 def test_the_order_of_the_filters():
@@ -149,7 +151,6 @@ def test_temperature_zero_is_greedy():
   np.testing.assert_array_equal(codes, [1, 0])
 
 
-@pytest.mark.xfail(strict=True, reason='faults F7')
 @pytest.mark.parametrize(
     'options',
     [
