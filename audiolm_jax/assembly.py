@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import ml_collections
+import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import data
@@ -109,6 +110,10 @@ class Config:
   checkpoint: checkpoints.Config = checkpoints.Config()
   mesh: mesh_lib.Config = mesh_lib.Config()
   profile: Profile = Profile()
+
+  def assemble(self, mesh: jax.sharding.Mesh | None = None) -> 'Assembly':
+    """The run's parts; see `Assembly`."""
+    return Assembly(self, mesh)
 
 
 class Assembly:
@@ -364,13 +369,7 @@ def restore(
   settings = config.build(
       Config, read(workdir), f'{pathlib.Path(workdir) / CONFIG_FILE}: config'
   )
-  auto = (jax.sharding.AxisType.Auto,) * len(mesh_lib.AXES)
-  local = jax.make_mesh(
-      (1,) * len(mesh_lib.AXES),
-      mesh_lib.AXES,
-      axis_types=auto,
-      devices=jax.local_devices()[:1],
-  )
+  local = mesh_lib.over(np.array(jax.local_devices()[:1]).reshape(1, 1, 1))
   assembly = Assembly(settings, mesh=local)
   directory = pathlib.Path(workdir).absolute() / 'checkpoints'
   if not directory.exists():

@@ -26,11 +26,11 @@ from audiolm_jax.training import checkpoints
 from audiolm_jax.training import costs
 from audiolm_jax.training import launch
 from audiolm_jax.training import locks
+from audiolm_jax.training import lowering
 from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import options
 from audiolm_jax.training import processes
 from audiolm_jax.training import state as state_lib
-from audiolm_jax.training import step as step_lib
 from audiolm_jax.training import writers
 
 Config = assembly_lib.Config
@@ -354,25 +354,8 @@ class _Run:
 
   def _compile(self, batch):
     """Compiles the step, and says what it costs."""
-    assembly, settings = self.assembly, self.settings
-    step = step_lib.make(
-        assembly.objective, assembly.learners, settings.accumulation
-    )
-    sharding = jax.sharding.NamedSharding(assembly.mesh, mesh_lib.BATCH)
-    shapes = {
-        name: jax.ShapeDtypeStruct(
-            (settings.batch_size, *value.shape[1:]),
-            value.dtype,
-            sharding=sharding,
-        )
-        for name, value in batch.items()
-    }
-    whole = jax.sharding.NamedSharding(
-        assembly.mesh, jax.sharding.PartitionSpec()
-    )
-    traced = jax.jit(
-        step, donate_argnums=0, out_shardings=(assembly.shardings, whole)
-    ).trace(assembly.abstract, shapes)
+    assembly = self.assembly
+    traced = lowering.trace_step(assembly, batch)
     compiled = traced.lower().compile()
     trainable = state_lib.size(assembly.abstract.trainable)
     total = trainable + state_lib.size(assembly.abstract.frozen)

@@ -57,9 +57,14 @@ class Config:
           f' >= 1 (one may be -1) whose product is {devices}, the number of'
           ' devices.'
       )
-    # Auto, not Explicit: see DESIGN.md.
-    auto = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=auto)
+    return over(jax.make_mesh(tuple(sizes), AXES).devices)
+
+
+def over(devices: np.ndarray) -> jax.sharding.Mesh:
+  """The mesh over an array of devices [data, fsdp, tensor]."""
+  # Auto, not Explicit: see DESIGN.md.
+  auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+  return jax.sharding.Mesh(devices, AXES, axis_types=auto)
 
 
 def key(path) -> str:
