@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from audiolm_jax.ops import sharding
+
 Kind = Literal['causal', 'bidirectional', 'block_causal']
 # Queries taken at a time where each sees the whole row.
 _CHUNK = 1024
@@ -265,7 +267,7 @@ def _triangle(run, q, positions, keys):
   third less time from 512 positions on, gradients included.
   """
   length = q.shape[1]
-  count = min(4, length // 128) if jax.default_backend() == 'cpu' else 1
+  count = min(4, length // 128) if sharding.platform() == 'cpu' else 1
   if count < 2:
     return run(q, positions, [keys])
   size = -(-length // count)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from audiolm_jax.ops import ragged
+from audiolm_jax.ops import sharding
 from audiolm_jax.ops import weights
 
 
@@ -142,7 +143,7 @@ _MOST_TAPS = 16
 
 
 def _on_cpu() -> bool:
-  return jax.default_backend() == 'cpu'
+  return sharding.platform() == 'cpu'
 
 
 def _wide_conv(x, kernel, stride, padding, dilation, groups):

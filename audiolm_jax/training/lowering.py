@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from audiolm_jax.training import mesh as mesh_lib
+from audiolm_jax.ops import sharding
 from audiolm_jax.training import step as step_lib
 
 
@@ -21,7 +21,7 @@ def trace_step(assembly: Any, batch: Mapping[str, Any]) -> jax.stages.Traced:
   step = step_lib.make(
       assembly.objective, assembly.learners, settings.accumulation
   )
-  rows = jax.sharding.NamedSharding(mesh, mesh_lib.BATCH)
+  rows = jax.sharding.NamedSharding(mesh, sharding.BATCH)
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   shapes = {
       name: jax.ShapeDtypeStruct(
@@ -45,7 +45,7 @@ def lowered_step(config: Any, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
 
   Args:
     config: a built `assembly.Config`; its own `mesh` is not used.
-    mesh: with the axes `mesh.AXES`, all of them Auto.
+    mesh: with the axes `ops.sharding.AXES`, all of them Auto.
 
   Raises:
     config.ConfigError: if parts of the config do not fit each other, or the

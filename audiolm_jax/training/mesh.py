@@ -1,4 +1,4 @@
-"""Devices as a mesh, and the one table from logical axes to mesh axes."""
+"""Devices as a mesh, and how parameters and batches are cut over them."""
 
 import dataclasses
 import math
@@ -12,22 +12,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from audiolm_jax import config
-
-AXES = ('data', 'fsdp', 'tensor')
-BATCH = PartitionSpec(('data', 'fsdp'))
-
-# Logical axis of a weight -> mesh axis. Names that are absent here are whole on
-# every device. 'fsdp' cuts inputs and 'tensor' outputs, so that one weight can
-# be cut by both.
-RULES = {
-    'embed': 'fsdp',
-    'channels_in': 'fsdp',
-    'mlp': 'tensor',
-    'heads': 'tensor',
-    'vocab': 'tensor',
-    'channels_out': 'tensor',
-    'experts': 'tensor',
-}
+from audiolm_jax.ops import sharding
 
 Axes = tuple[str | None, ...]
 
@@ -46,25 +31,25 @@ class Config:
     Raises:
       config.ConfigError: if the sizes do not multiply to the device count.
     """
-    sizes = [getattr(self, axis) for axis in AXES]
+    sizes = [getattr(self, axis) for axis in sharding.AXES]
     devices = jax.device_count()
     known = math.prod(s for s in sizes if s != -1)
     if sizes.count(-1) == 1 and known > 0 and devices % known == 0:
       sizes = [devices // known if s == -1 else s for s in sizes]
     if math.prod(sizes) != devices or min(sizes) < 1:
       raise config.ConfigError(
-          f'config.mesh = {dict(zip(AXES, sizes, strict=True))}: expected sizes'
-          f' >= 1 (one may be -1) whose product is {devices}, the number of'
-          ' devices.'
+          f'config.mesh = {dict(zip(sharding.AXES, sizes, strict=True))}:'
+          ' expected sizes >= 1 (one may be -1) whose product is'
+          f' {devices}, the number of devices.'
       )
-    return over(jax.make_mesh(tuple(sizes), AXES).devices)
+    return over(jax.make_mesh(tuple(sizes), sharding.AXES).devices)
 
 
 def over(devices: np.ndarray) -> jax.sharding.Mesh:
   """The mesh over an array of devices [data, fsdp, tensor]."""
   # Auto, not Explicit: see DESIGN.md.
-  auto = (jax.sharding.AxisType.Auto,) * len(AXES)
-  return jax.sharding.Mesh(devices, AXES, axis_types=auto)
+  auto = (jax.sharding.AxisType.Auto,) * len(sharding.AXES)
+  return jax.sharding.Mesh(devices, sharding.AXES, axis_types=auto)
 
 
 def key(path) -> str:
@@ -106,7 +91,7 @@ def spec(
   """How an array is cut; a dimension that does not divide stays whole."""
   entries, used = [], set()
   for size, name in zip(shape, axes, strict=True):
-    axis = RULES.get(name)
+    axis = sharding.RULES.get(name)
     if axis in used or axis is None or size % mesh.shape[axis]:
       axis = None
     entries.append(axis)
@@ -142,12 +127,12 @@ def put_batch(
     batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh
 ) -> dict[str, jax.Array]:
   """Host arrays (this process's share) as global arrays over (data, fsdp)."""
-  sharding = NamedSharding(mesh, BATCH)
+  rows = NamedSharding(mesh, sharding.BATCH)
   if jax.process_count() == 1:
-    return jax.device_put(dict(batch), sharding)
+    return jax.device_put(dict(batch), rows)
   # To the transfer guard this explicit transfer looks like an implicit one.
   with jax.transfer_guard('allow'):
     return {
-        name: jax.make_array_from_process_local_data(sharding, value)
+        name: jax.make_array_from_process_local_data(rows, value)
         for name, value in batch.items()
     }

@@ -6,11 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 from jaxtyping import Array
 import optax
 
-from audiolm_jax.training import mesh as mesh_lib
+from audiolm_jax.ops import sharding
 from audiolm_jax.training import state as state_lib
 
 
@@ -42,10 +41,7 @@ def split_batch(batch: Mapping[str, Array], parts: int) -> dict[str, Array]:
 
   def split(x):
     x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
-    if mesh_lib.AXES == jax.sharding.get_abstract_mesh().axis_names:
-      spec = PartitionSpec(None, *mesh_lib.BATCH)
-      x = jax.lax.with_sharding_constraint(x, spec)
-    return x
+    return sharding.constrain(x, (None, 'batch'))
 
   return jax.tree.map(split, dict(batch))
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact
 
+from audiolm_jax.ops import sharding
+
 # Largest derivative of the square root in `rg_lru_coefficients`.
 _STEEPEST = 1000.0
 
@@ -34,7 +36,7 @@ def linear_recurrence(
     (h at each position, h after the last one).
   """
   if parallel is None:
-    parallel = jax.default_backend() != 'cpu'
+    parallel = sharding.platform() != 'cpu'
   a, x = jnp.broadcast_arrays(a, x)
   return _recurrence(parallel, a, x, state)
 
