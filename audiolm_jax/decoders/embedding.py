@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from audiolm_jax import ops
+from audiolm_jax.ops import sharding
 
 
 class Embedding(nn.Module):
@@ -40,4 +41,5 @@ class Embedding(nn.Module):
     offsets = jnp.array([0, *np.cumsum(self.vocabularies)[:-1]])
     fill = sum(self.vocabularies) + slots
     ids = jnp.where(exists, offsets[slots] + codes, fill)
-    return ops.take(self.table(), ids, jnp.dtype(self.dtype))
+    x = ops.take(self.table(), ids, jnp.dtype(self.dtype))
+    return sharding.constrain(x, ('batch',))

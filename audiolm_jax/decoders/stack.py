@@ -17,12 +17,14 @@ from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import norms
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.ops import rotary
+from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base
 
 _POLICIES = {
     'full': None,
     'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+_RESIDUAL = ('batch', 'activation_length', 'activation_embed')
 
 
 class Output(flax.struct.PyTreeNode):
@@ -94,7 +96,7 @@ class Block(nn.Module):
       y *= gate
     if self.dropout and self.has_rng('dropout'):
       y = nn.Dropout(self.dropout, deterministic=False)(y)
-    x += y
+    x = sharding.constrain(x + y, _RESIDUAL)
     return (norm(x) if self.norm_position == 'post' else x), other
 
   def _modulation(self, name, x, context):
@@ -254,6 +256,7 @@ class Stack(base.Steppable):
           f' {len(self.mixers)} and inputs of width {x.shape[-1]}'
       )
     x = base.zero_masked(x.astype(self.dtype), mask)
+    x = sharding.constrain(x, _RESIDUAL)
     start = 0 if state is None else state['position'][:, None]
     x = self._positioned(x, start)
     states = None if state is None else state['layers']

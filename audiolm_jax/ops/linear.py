@@ -134,12 +134,17 @@ def conv(
   kernel = weights.materialize(w, x.dtype)
   one_channel = stride == groups == 1 and 1 in kernel.shape[1:]
   if one_channel and kernel.shape[0] <= _MOST_TAPS and _on_cpu():
-    return _narrow_conv(x, kernel, padding, dilation)
-  return _wide_conv(x, kernel, stride, padding, dilation, groups)
+    return _rows(_narrow_conv(x, kernel, padding, dilation))
+  return _rows(_wide_conv(x, kernel, stride, padding, dilation, groups))
 
 
 # Above, shifted sums of a single channel are slower than a convolution.
 _MOST_TAPS = 16
+
+
+def _rows(y):
+  """Outputs [B, ...] of a convolution: each device has those of its rows."""
+  return sharding.constrain(y, ('batch',))
 
 
 def _on_cpu() -> bool:
@@ -210,7 +215,7 @@ def conv2d(
     low = conv2d(x, w.a, stride, padding, dilation)
     update = jnp.einsum('bhwr,rd->bhwd', low, w.b.astype(x.dtype))
     return conv2d(x, w.w, stride, padding, dilation) + w.scale * update
-  return jax.lax.conv_general_dilated(
+  y = jax.lax.conv_general_dilated(
       x,
       weights.materialize(w, x.dtype),
       window_strides=stride,
@@ -218,6 +223,7 @@ def conv2d(
       rhs_dilation=dilation,
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
+  return _rows(y)
 
 
 def depthwise_conv(
@@ -264,12 +270,12 @@ def conv_transpose(
   kernel = weights.materialize(w, x.dtype)
   # Where the kernel is larger than the sequence, moving it costs more.
   if x.shape[1] >= x.shape[2] and _on_cpu():
-    return _conv_blocks(x, kernel, stride)
+    return _rows(_conv_blocks(x, kernel, stride))
   if x.shape[1] <= _FEW and _on_cpu():
     # A step reads the kernel once; `_spread` would rewrite all of it first.
     frames = jax.lax.map(lambda tap: x @ tap, kernel)
-    return _overlap_add(jnp.moveaxis(frames, 0, 2), stride)
-  return _spread(x, kernel, stride)
+    return _rows(_overlap_add(jnp.moveaxis(frames, 0, 2), stride))
+  return _rows(_spread(x, kernel, stride))
 
 
 # Positions of a step for which reading a kernel costs more than multiplying.

@@ -5,11 +5,14 @@ it and no others: none is dropped, whatever the balance.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from audiolm_jax.ops import sharding
 
 
 class Routing(NamedTuple):
@@ -60,6 +63,12 @@ def dispatch(
     function: `function(rows [M D], group_sizes [E], expert [M]) -> [M F]` with
       rows sorted by expert, as `ops.ragged_dot` takes them.
   """
+  # The sort is over all positions: those of the device's own rows.
+  local = functools.partial(_dispatch, experts=experts, function=function)
+  return sharding.by_rows(local, x, mask, routing)
+
+
+def _dispatch(x, mask, routing, experts, function):
   batch, length, k = routing.experts.shape
   expert = jnp.where(mask[..., None], routing.experts, experts).reshape(-1)
   order = jnp.argsort(expert, stable=True)

@@ -5,10 +5,14 @@ beats a gather; both matter, since spectral losses are a large part of a
 codec's step.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 import numpy as np
+
+from audiolm_jax.ops import sharding
 
 
 def hann(size: int, periodic: bool = True) -> np.ndarray:
@@ -82,7 +86,7 @@ def stft(
     window: default Hann, periodic.
   """
   window = hann(size) if window is None else window
-  return jnp.fft.rfft(frame(x, size, hop) * window)
+  return sharding.by_rows(jnp.fft.rfft, frame(x, size, hop) * window)
 
 
 def istft_frames(
@@ -90,7 +94,8 @@ def istft_frames(
     window: Float[np.ndarray, 'size'],
 ) -> Float[Array, '*batch N size']:
   """Windowed time frames of spectra, ready for `overlap_add`."""
-  return jnp.fft.irfft(spectra, n=window.shape[0]) * window
+  inverse = functools.partial(jnp.fft.irfft, n=window.shape[0])
+  return sharding.by_rows(inverse, spectra) * window
 
 
 def centered(

@@ -26,7 +26,6 @@ def found(request):
   return json.loads(line.removeprefix('RESULT '))
 
 
-@pytest.mark.xfail(strict=True, reason='sharding: devices compute all rows')
 def test_memory_a_device_stays_where_devices_are_added(found):
   four, *eight = found['temporaries'].values()
   assert len(eight) == 2

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, Int
 from scipy import fft
 
+from audiolm_jax.ops import sharding
 from audiolm_jax.ops.ssm import linear_recurrence
 
 
@@ -84,8 +85,11 @@ def convolve(
   # Long enough that the end does not come around to the start.
   size = fft.next_fast_len(2 * time - 1, real=True)
   response = jnp.fft.rfft(kernel(model, time), size)
-  spectrum = jnp.fft.rfft(jnp.swapaxes(x, 1, 2), size)
-  y = jnp.fft.irfft(spectrum * response, size)[..., :time]
+
+  def convolve(u):
+    return jnp.fft.irfft(jnp.fft.rfft(u, size) * response, size)[..., :time]
+
+  y = sharding.by_rows(convolve, jnp.swapaxes(x, 1, 2))
   if state is not None:
     y += _decayed(model, state, time)
   return jnp.swapaxes(y, 1, 2), _final(model, x, lengths, state)

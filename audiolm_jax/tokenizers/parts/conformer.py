@@ -14,6 +14,7 @@ import numpy as np
 
 from audiolm_jax import ops
 from audiolm_jax import streaming
+from audiolm_jax.ops import sharding
 from audiolm_jax.ops import stft
 from audiolm_jax.streaming import layers as streaming_layers
 
@@ -66,7 +67,8 @@ class KaldiFeatures(streaming.Layer):
     frames -= jnp.mean(frames, axis=-1, keepdims=True)
     before = jnp.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
     frames = (frames - _PREEMPHASIS * before) * _povey()
-    power = jnp.square(jnp.abs(jnp.fft.rfft(frames, n=_FFT)))
+    spectra = sharding.by_rows(lambda x: jnp.fft.rfft(x, n=_FFT), frames)
+    power = jnp.square(jnp.abs(spectra))
     with jax.default_matmul_precision('highest'):
       bands = jnp.log(jnp.maximum(power @ _kaldi_filters(), _FLOOR))
     bands = _standardised(bands, jnp.repeat(mask, 2, axis=1))
