@@ -10,6 +10,7 @@ import numpy as np
 from audiolm_jax import ops
 from audiolm_jax.ops import attention
 from audiolm_jax.ops import rotary
+from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base
 from audiolm_jax.streaming import layers
 from audiolm_jax.streaming import norms
@@ -218,7 +219,8 @@ class TransformerBlock(base.Steppable):
     y, _, state = attend(normed('attention'))
     x = x + scaled('attention', y)
     y, _, _ = self.mlp.process(normed('mlp'), mask, (), None)
-    return x + scaled('mlp', y), state
+    x = sharding.constrain(x + scaled('mlp', y), ('batch',))
+    return x, state
 
 
 class Transformer(base.Steppable):

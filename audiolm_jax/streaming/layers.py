@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax import ops
+from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base
 
 
@@ -294,6 +295,7 @@ class Dense(base.Steppable):
         ('channels_in', 'channels_out'),
     )
     y = ops.einsum('btd,df->btf', x, kernel)
+    y = sharding.constrain(y, ('batch',))
     if self.use_bias:
       y = y + bias(self, self.features, y.dtype)
     return y, mask, state

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from audiolm_jax import config
 from audiolm_jax import streaming
+from audiolm_jax.ops import sharding
 from audiolm_jax.tokenizers import base
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import inputs
@@ -200,7 +201,10 @@ class Codec(base.Tokenizer):
     audio = streaming.pad_time(audio, 0, -audio.shape[1] % self.hop)
     mask = streaming.length_mask(lengths, audio.shape[1])
     audio, mask = self._framed(audio, mask)
-    return self.encoder.layer.apply({'params': params['encoder']}, audio, mask)
+    latents, mask = self.encoder.layer.apply(
+        {'params': params['encoder']}, audio, mask
+    )
+    return sharding.constrain(latents, ('batch',)), mask
 
   def decode(
       self, variables: base.Variables, tokens: base.Tokens
@@ -235,7 +239,7 @@ class Codec(base.Tokenizer):
     frames = -(-lengths // self.hop) * self.bottleneck.frames
     audio, mask = self.decoder.layer.apply(
         {'params': params['decoder']},
-        latents,
+        sharding.constrain(latents, ('batch',)),
         streaming.length_mask(frames, latents.shape[1]),
     )
     # A decoder that drops samples has fewer valid ones than were asked for.
