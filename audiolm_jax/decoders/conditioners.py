@@ -29,6 +29,7 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import backbones
+from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming
 
 # By name: {'values': [B, S, ...], 'lengths': [B]}.
@@ -88,6 +89,7 @@ class Conditioner(nn.Module):
     mask = streaming.length_mask(lengths, values.shape[1])
     wide = mask.reshape(*mask.shape, *[1] * (values.ndim - 2))
     x = self.embed(jnp.where(wide, values, 0), mask, width, dtype)
+    x = sharding.constrain(x, ('batch',))
     null = ops.weight(self, 'null', self._init, (width,), (None,))
     x = jnp.where(kept[:, None, None], x, ops.materialize(null, dtype))
     return Vectors(x, jnp.where(kept, lengths, 1))

@@ -13,6 +13,7 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import norms
+from audiolm_jax.ops import sharding
 
 _COUNT = config.Range(min=1)
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
@@ -63,6 +64,7 @@ class T5Encoder(nn.Module):
     shape = (self.vocabulary, self.width)
     table = ops.weight(self, 'table', init, shape, ('vocab', 'embed'))
     x = ops.take(table, jnp.where(mask, ids, 0), jnp.dtype(self.dtype))
+    x = sharding.constrain(x, ('batch',))
     shape = (self.buckets, self.heads)
     offsets = ops.weight(self, 'offsets', init, shape, (None, None))
     at = np.arange(ids.shape[1])
@@ -93,7 +95,8 @@ class _Layer(nn.Module):
     y = norms.Norm('rms', self.epsilon, name='attention_norm')(x)
     x += self._attend(y, mask, offsets)
     y = norms.Norm('rms', self.epsilon, name='mlp_norm')(x)
-    return x + mlps.Dense(self.hidden, 'relu', name='mlp')(y, mask)[0]
+    x += mlps.Dense(self.hidden, 'relu', name='mlp')(y, mask)[0]
+    return sharding.constrain(x, ('batch',))
 
   def _attend(self, x, mask, offsets):
     q, k, v = (self._heads(x, name) for name in ('query', 'key', 'value'))

@@ -23,6 +23,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
+from audiolm_jax.ops import sharding
 
 # Log scales (of levels): a distribution of the least is all on one level, or on
 # two; one of the largest is flat over 16 bits.
@@ -76,7 +77,8 @@ class _Head(nn.Module):
     flat = h.reshape(-1, h.shape[-1])
     y = ops.einsum('nd,cdv->ncv', flat, kernel).astype(jnp.float32)
     y = y + ops.materialize(bias).reshape(channels, features)
-    return y.reshape(*h.shape[:-1], channels, features)
+    y = y.reshape(*h.shape[:-1], channels, features)
+    return sharding.constrain(y, ('batch',))
 
 
 class MuLaw(_Head):

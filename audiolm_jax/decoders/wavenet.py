@@ -16,6 +16,7 @@ from audiolm_jax import ops
 from audiolm_jax import streaming
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import waveform_heads
+from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base
 from audiolm_jax.streaming import ring
 
@@ -295,7 +296,8 @@ class _Embedding(nn.Module):
       classes = jnp.asarray(waveform_heads.mu_law_classes(self.bits, _CLASSES))
       ids = classes[samples + 2 ** (self.bits - 1)]
       ids = ids + jnp.arange(channels) * _CLASSES
-      return ops.take(table, ids, dtype).sum(axis=2)
+      x = ops.take(table, ids, dtype).sum(axis=2)
+      return sharding.constrain(x, ('batch',))
     x = waveform_heads.from_grid(samples, self.bits)
     mu = _CLASSES - 1
     companded = jnp.sign(x) * jnp.log1p(mu * jnp.abs(x)) / jnp.log1p(mu)
@@ -327,4 +329,4 @@ def _linear(module, name, x, features, use_bias=False):
         module, f'{name}_bias', nn.initializers.zeros, (features,), (None,)
     )
     y = y + ops.materialize(bias, y.dtype)
-  return y.reshape(*x.shape[:-1], features)
+  return sharding.constrain(y.reshape(*x.shape[:-1], features), ('batch',))

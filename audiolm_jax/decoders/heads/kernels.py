@@ -11,6 +11,7 @@ import numpy as np
 
 from audiolm_jax import ops
 from audiolm_jax.decoders.heads import base
+from audiolm_jax.ops import sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Kernels:
     rows = h.reshape(-1, h.shape[-1])
     product = 'bd,vd->bv' if self.tied else 'bd,dv->bv'
     logits = ops.einsum(product, rows, self.parts[slot])
+    logits = sharding.constrain(logits, ('batch', 'activation_vocab'))
     return logits.astype(jnp.float32).reshape(*h.shape[:-1], -1)
 
   def at(
@@ -99,7 +101,8 @@ class Kernels:
 
   def _all(self, h):
     product = 'bngd,gdv->bngv' if h.ndim == 4 else 'bnd,gdv->bngv'
-    return ops.einsum(product, h, self.stacked).astype(jnp.float32)
+    logits = ops.einsum(product, h, self.stacked).astype(jnp.float32)
+    return sharding.constrain(logits, ('batch',))
 
   def _by_slot(self, h, slots, function):
     """function(logits [B, n, V], cells [n]) [B, n, ...] of each slot's n places.
