@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from audiolm_jax import ops
 from audiolm_jax import streaming
+from audiolm_jax.ops import sharding
 
 
 class Map(flax.struct.PyTreeNode):
@@ -29,7 +30,8 @@ class Map(flax.struct.PyTreeNode):
     """`values` with zeros past the counts; what stood there (NaN) is gone."""
     mask = streaming.length_mask(counts, values.shape[1])
     mask = mask.reshape(*mask.shape, *([1] * (values.ndim - 2)))
-    return cls(jnp.where(mask, values, 0.0), counts)
+    values = jnp.where(mask, values, 0.0)
+    return cls(sharding.constrain(values, ('batch',)), counts)
 
   def row_means(self) -> Float[Array, 'B']:
     """Mean of each row's own values; 0 for a row that has none."""
