@@ -7,6 +7,7 @@ not. Dead code is removed first, as the compiler does.
 """
 
 import math
+import re
 from typing import Any
 
 import jax
@@ -129,6 +130,14 @@ def _product_over_rows(eqn) -> float:
   return 2.0 * x.size * y.shape[-1]
 
 
+# Their asynchronous forms start with '-start'.
+_COLLECTIVES = (
+    'all-gather',
+    'all-reduce',
+    'all-to-all',
+    'collective-permute',
+    'reduce-scatter',
+)
 _COSTS = {
     'ragged_rows': _product_of_rows,
     'ragged_weights': _product_over_rows,
@@ -152,6 +161,85 @@ def memory(compiled: Any) -> dict[str, int]:
   }
   shared = found.alias_size_in_bytes
   return {**sizes, 'total': sum(sizes.values()) - shared}
+
+
+def collectives(text: str) -> dict[str, tuple[int, int]]:
+  """What devices exchange in one run: {kind: (count, bytes of each's arrays)}.
+
+  An array's bytes are those of the larger side: what an all-gather gives, what
+  a reduce-scatter takes. Bodies of loops count as often as they run, where the
+  compiler knows it.
+
+  Args:
+    text: of a compiled program, `compiled.as_text()`.
+  """
+  computations, entry = {}, None
+  for line in text.splitlines():
+    head = re.match(r'(ENTRY )?%?([\w.\-]+) .*\{$', line)
+    if head and not line.startswith(' '):
+      lines = computations.setdefault(head[2], [])
+      entry = head[2] if head[1] else entry
+    elif line.startswith(' '):
+      lines.append(line)
+  total: dict[str, tuple[int, int]] = {}
+
+  def add(name, times):
+    for line in computations.get(name, ()):
+      found = re.search(rf'= (.*?) ({"|".join(_COLLECTIVES)})(-start)?\(', line)
+      if found:
+        sizes = [_bytes(*x) for x in re.findall(r'(\w+)\[([\d,]*)\]', found[1])]
+        # Some of those that only start list what goes in before what comes out.
+        if found[3] and found[2] == 'all-gather':
+          sizes = sizes[len(sizes) // 2 :]
+        elif found[3] and found[2] == 'collective-permute':
+          sizes = sizes[:1]
+        size = sum(sizes)
+        if found[2] == 'reduce-scatter':
+          size *= _group(line)
+        count, before = total.get(found[2], (0, 0))
+        total[found[2]] = (count + times, before + times * size)
+      inner = times * _trips(line, computations)
+      for key, called in re.findall(
+          r'(calls|to_apply|body|condition|branch_computations)='
+          r'(\{[^}]*\}|%?[\w.\-]+)',
+          line,
+      ):
+        if key == 'to_apply' and found:
+          continue
+        for one in re.findall(r'[\w.\-]+', called):
+          add(one, inner)
+
+  add(entry, 1)
+  return total
+
+
+def _trips(line, computations):
+  """How often what an instruction calls runs: once, if it is not a loop."""
+  known = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
+  if known:
+    return int(known[1])
+  condition = re.search(r' while\(.*condition=%?([\w.\-]+)', line)
+  if not condition:
+    return 1
+  # Loops of a scan count from 0 to the one constant of their condition.
+  lines = '\n'.join(computations.get(condition[1], ()))
+  bounds = re.findall(r'= s32\[\]\S* constant\((\d+)\)', lines)
+  return int(bounds[0]) if len(bounds) == 1 else 1
+
+
+def _bytes(kind, shape):
+  size = math.prod(int(n) for n in shape.split(',') if n)
+  bits = re.search(r'\d+', kind)
+  return size * (int(bits[0]) if bits else 8) // 8
+
+
+def _group(line):
+  """Devices that take part in a collective with each other."""
+  iota = re.search(r'replica_groups=\[\d+,(\d+)\]', line)
+  if iota:
+    return int(iota[1])
+  first = re.search(r'replica_groups=\{\{([\d,]*)\}', line)
+  return len(first[1].split(',')) if first else 1
 
 
 def readable(number: float, unit: str = '') -> str:

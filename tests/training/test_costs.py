@@ -211,3 +211,42 @@ def test_readable():
   assert costs.readable(1234567, 'B') == '1.23 MB'
   assert costs.readable(12) == '12'
   assert np.isfinite(float(costs.readable(0)))
+
+
+PROGRAM = """HloModule jit_step
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+}
+
+%body (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %g = bf16[64,8]{1,0:T(8,128)} all-gather(%x), replica_groups=[2,8]<=[16]
+  %s = f32[2,8]{1,0} reduce-scatter(%y), replica_groups={{0,1,2,3}}, to_apply=%add
+}
+
+%condition (p: (s32[], f32[4,8])) -> pred[] {
+  %constant.1 = s32[]{:T(128)} constant(12)
+}
+
+%fused (p: f32[4]) -> f32[4] {
+  %r = (f32[4]{0}, s8[16]{0}) all-reduce(%a, %b), to_apply=%add
+}
+
+ENTRY %main (p: f32[4,8]) -> f32[4,8] {
+  %w = (s32[], f32[4,8]) while(%t), condition=%condition, body=%body
+  %v = (s32[]) while(%t), condition=%add, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+  %f = f32[4] fusion(%q), kind=kLoop, calls=%fused
+  %h = ((f32[2], f32[3]), (f32[8], f32[12])) all-gather-start(%i, %j)
+  %k = (f32[8], f32[12]) all-gather-done(%h)
+}
+"""
+
+
+def test_collectives_count_as_often_as_they_run():
+  assert costs.collectives(PROGRAM) == {
+      # Two loops of 12 and 3, and one that is started apart.
+      'all-gather': (16, 15 * 64 * 8 * 2 + (8 + 12) * 4),
+      # What goes in: 4 devices' parts.
+      'reduce-scatter': (15, 15 * 2 * 8 * 4 * 4),
+      'all-reduce': (1, 4 * 4 + 16),
+  }
