@@ -7,6 +7,7 @@ import numpy as np
 
 from audiolm_jax.data import synthetic
 from audiolm_jax.evaluation import base
+from audiolm_jax.ops import sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class _Evaluator(base.Evaluator):
     # Training seeds are far below.
     opened = source.open(batch_size=items, seed=2**31, shard=(0, 1))
     self._batch = opened.next(None)
-    self._predict = jax.jit(objective.predict)
+    self._predict = jax.jit(lambda *x: sharding.whole(objective.predict(*x)))
 
   def run(self, variables):
     estimate = np.asarray(self._predict(variables, self._batch['x']))

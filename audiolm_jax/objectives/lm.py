@@ -24,6 +24,7 @@ from audiolm_jax.decoders.heads import independent
 from audiolm_jax.generation import segments
 from audiolm_jax.objectives import base
 from audiolm_jax.objectives import likelihood
+from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming
 
 _DECODERS = (decoder_lib.Decoder, segmented.Staged)
@@ -40,9 +41,10 @@ def score(
     conditions: conditioners.Conditions | None = None,
 ) -> decoder_lib.Scores:
   """`decoder.score` compiled, without dropout."""
-  return decoder.apply(
+  scores = decoder.apply(
       {'params': params}, codes, lengths, None, conditions, method='score'
   )
+  return sharding.whole(scores)
 
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'batch'))

@@ -17,6 +17,7 @@ from audiolm_jax.generation import sampling
 from audiolm_jax.generation import segments
 from audiolm_jax.objectives import base
 from audiolm_jax.objectives import likelihood
+from audiolm_jax.ops import sharding
 
 
 @functools.partial(jax.jit, static_argnames='decoder')
@@ -27,7 +28,8 @@ def score(
     lengths: dict[str, Int[Array, 'B']],
 ) -> segmented.SequenceScores:
   """`decoder.score` compiled, without dropout."""
-  return decoder.apply({'params': params}, codes, lengths, method='score')
+  scores = decoder.apply({'params': params}, codes, lengths, method='score')
+  return sharding.whole(scores)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from audiolm_jax.decoders import wavenet
 from audiolm_jax.generation import waveform
 from audiolm_jax.objectives import base
 from audiolm_jax.objectives import likelihood
+from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming_base
 
 # Samples that are generated in one call: any duration compiles one loop.
@@ -34,6 +35,12 @@ def score(
     context: streaming_base.Context = None,
 ) -> decoder_lib.Scores:
   """Log-probabilities of amplitudes, rounded to the decoder's grid."""
+  return sharding.whole(_score(decoder, params, audio, lengths, context))
+
+
+@functools.partial(jax.jit, static_argnames='decoder')
+def _score(decoder, params, audio, lengths, context):
+  """`score`, each device having its own rows."""
   samples = waveform_heads.to_grid(audio, decoder.bits)
   return decoder.apply(
       {'params': params}, samples, lengths, context, method='score'
@@ -112,7 +119,7 @@ class WaveformLM(base.Objective):
       self, variables: base.Variables, batch: base.Batch, rng: Array
   ) -> base.Output:
     del rng
-    scores = score(
+    scores = _score(
         self.decoder,
         variables['lm']['params'],
         batch['audio'],

@@ -12,6 +12,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.audio import streams
+from audiolm_jax.ops import sharding
 from audiolm_jax.tokenizers import base
 from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import long
@@ -32,8 +33,8 @@ class BoundTokenizer:
   def __init__(self, tokenizer: base.Tokenizer, variables: base.Variables):
     self.tokenizer = tokenizer
     self.variables = flax.core.meta.unbox(variables)
-    self._encode = jax.jit(tokenizer.encode)
-    self._decode = jax.jit(tokenizer.decode)
+    self._encode = jax.jit(lambda *x: sharding.whole(tokenizer.encode(*x)))
+    self._decode = jax.jit(lambda *x: sharding.whole(tokenizer.decode(*x)))
     self._coders: dict[long.Settings, long.Coder] = {}
 
   @property
