@@ -3,6 +3,12 @@
   python tools/prepare_data.py --corpus=asterisk_prompts --languages=en,fr
   python tools/prepare_data.py --corpus=/data/my_recordings
 
+A folder's files may have any format, rate and length. FILE.txt beside FILE.wav
+is its transcript, or a row of metadata.csv in the folder: `file` and any of
+text, speaker, language, split. Without a split there, folders train/,
+validation/ and test/ are the splits, and without those a part is held out by
+itself. Recordings over 40 s become clips of up to 20 s.
+
 Corpora go to $AUDIOLM_JAX_CACHE/data (default ~/.cache/audiolm_jax/data). What
 is there already is not built again. A clip that can't be used is left out and
 named in the card; --strict makes it an error. Exit status 69: the files of a

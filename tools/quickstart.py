@@ -3,10 +3,10 @@
   python tools/quickstart.py --workdir=runs/quickstart [--budget=cpu|smoke]
   python tools/quickstart.py --corpus=FOLDER --workdir=runs/mine
 
-Fetches speech (or takes a folder of your own audio), trains a codec, caches its tokens, trains a language model on
-them, generates, and writes report.html and summary.json in the work directory.
-Each stage is a command of its own, printed before it runs; interrupted and run
-again, it goes on where it was. 8 minutes on 2 cores; `smoke` 90 seconds.
+Fetches speech (or takes a folder of your own audio), trains a codec, caches its
+tokens, trains a language model on them, generates, and writes report.html and
+summary.json in the work directory. Each stage is a command of its own, printed
+before it runs; interrupted and run again, it goes on where it was. 8 minutes on 2 cores; `smoke` 90 seconds.
 """
 
 import json
@@ -184,7 +184,7 @@ def _check(workdir, corpus, done):
     if not any(split in card['totals'] for card in cards):
       sys.exit(
           f'quickstart: {corpus} has no clip for {split!r}: what is in its'
-          ' folders or table decides that (see README.md).'
+          ' folders or table decides that (see tools/prepare_data.py).'
       )
   built = [card['name'] for card in cards]
   if done.get('built', built) != built:
