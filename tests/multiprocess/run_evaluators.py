@@ -20,8 +20,6 @@ from audiolm_jax import assembly as assembly_lib  # noqa: E402
 from audiolm_jax import config  # noqa: E402
 from audiolm_jax import data  # noqa: E402
 from audiolm_jax import evaluate  # noqa: E402
-from audiolm_jax import evaluation  # noqa: E402
-from audiolm_jax import objectives  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 
 RATE = 1600
