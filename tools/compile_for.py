@@ -127,7 +127,13 @@ def describe(assembly, memory: float) -> str:
   """Compiles the step of an `assembly.Assembly` and says what it costs."""
   example = assembly.objective.example_batch(1)
   traced = lowering.trace_step(assembly, example)
-  compiled = traced.lower().compile()
+  try:
+    compiled = traced.lower().compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    # Compilers for TPUs give up on what does not fit.
+    return f'DOES NOT FIT: {str(error).strip().splitlines()[0]}'
   needed = costs.memory(compiled)
   devices = assembly.mesh.size
   flops = costs.jaxpr_flops(traced.jaxpr)

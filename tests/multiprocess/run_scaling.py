@@ -50,7 +50,8 @@ def _lm():
               'stack',
               width=64,
               layers=3,
-              mlp=config.kind(mlps.MLPS, 'dense', hidden=128),
+              # Their sort of positions is each device's, too.
+              mlp=config.kind(mlps.MLPS, 'moe', experts=4, hidden=64),
               remat='full',
           ),
       ),
