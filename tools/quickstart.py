@@ -75,7 +75,8 @@ def _stages(workdir, corpus):
   smoke = budget == 'smoke'
   codec = [f'--config.data.corpus={corpus}']
   if corpus not in _OF_LANGUAGES:
-    codec.append('--config.data.languages=()')
+    # All clips of a person's own count, however short.
+    codec += ['--config.data.languages=()', '--config.data.min_seconds=0']
   tokens = f'{workdir}/tokens'
   yield (
       'tokenizer',

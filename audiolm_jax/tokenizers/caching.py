@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent import futures
+import math
 import os
 
 import jax
@@ -53,6 +54,11 @@ def fill(
     raise token_cache.CacheError(
         f'{out}: a token cache holds codes, and this tokenizer is continuous.'
     )
+  if not wanted:
+    raise corpora.CorpusError(f'splits: give some of {list(splits.SPLITS)}.')
+  for name, value in (('limit', limit), ('batch_seconds', batch_seconds)):
+    if value is not None and not 0 < value < math.inf:
+      raise corpora.CorpusError(f'{name} = {value}: expected more than 0.')
   sources = {
       split: corpora.load_corpus(corpus, split, languages) for split in wanted
   }

@@ -92,5 +92,15 @@ def test_limit_takes_the_first_clips(cache, tmp_path):
   corpus = corpora.load_corpus('espeak_sentences', 'test', ('fr',))
   assert len(tokens) == 2 < len(corpus)
   assert tokens[1].factors == corpus.factors(1)
+  for wrong in (
+      {'limit': 0},
+      {'limit': -1},
+      {'wanted': ()},
+      {'batch_seconds': float('nan')},
+      {'batch_seconds': -1.0},
+  ):
+    name = next(iter(wrong)).replace('wanted', 'splits')
+    with pytest.raises(corpora.CorpusError, match=name):
+      caching.fill(Loudness(), tmp_path / 'wrong', **arguments, **wrong)
   with pytest.raises(token_cache.CacheError, match='clips'):
     caching.fill(Loudness(), out, wanted=('test',), limit=3, **arguments)

@@ -81,6 +81,8 @@ def test_another_tokenizers_cache_is_refused(directory):
     settings.open(batch_size=1, seed=0)
   with pytest.raises(token_cache.CacheError, match='tokenizer_hash.*xyz'):
     token_cache.Writer(directory, _identity(tokenizer_hash='xyz'))
+  with pytest.raises(token_cache.CacheError, match='build: "".*"speech/2"'):
+    token_cache.Writer(directory, _identity(build='speech/2'))
   # Where it was trained is no part of what it is.
   token_cache.Writer(directory, _identity(tokenizer_workdir='moved'))
   with pytest.raises(token_cache.CacheError, match="no split 'dev'"):

@@ -158,7 +158,7 @@ def test_a_folder_is_what_is_trained_on(
       [a.lstrip('-') for a in codec if a.startswith('--config.')],
   )
   assert settings.data.corpus == str(folder)
-  assert settings.data.languages == ()
+  assert settings.data.languages == () and settings.data.min_seconds == 0
   # What is printed and kept can be pasted into a shell.
   kept = json.loads((stages.workdir / 'stages.json').read_text())
   assert shlex.split(kept['lm']['command'])[1:] == lm
