@@ -62,6 +62,12 @@ def test_a_language_model_is_of_its_caches_tokenizer(tmp_path):
   settings.evaluators.lm.cache = other
   _refused(settings, run, 'config.evaluators.lm.cache', "'other'", "'same'")
   _refused(_lm(good, codebooks=other), run, 'config.objective.codebooks')
+  settings = _lm(good)
+  settings.data.frames = 32
+  _refused(settings, run, 'config.data.frames = 32', 'objective.frames = 64')
+  settings = _lm(good)
+  settings.data.codebooks = 3
+  _refused(settings, run, 'config.data.codebooks = 3', 'number of = 4')
   # These fit: the LM models the first codebooks of eight.
   train.check_facts(config.build(train.Config, _lm(good)))
   slow = _cache(tmp_path / 'slow', hop=640)
@@ -90,6 +96,10 @@ def test_a_codec_hears_the_rate_that_it_is_of(tmp_path):
       'config.data.sample_rate = 8000',
       'config.objective.tokenizer.sample_rate = 16000',
   )
+  for key, value in {'channels': 2, 'crop_seconds': 0.5}.items():
+    settings = codec_config.get_config('smoke')
+    settings.data[key] = value
+    _refused(settings, tmp_path / 'run', f'config.data.{key}')
   settings = codec_config.get_config('smoke')
   with settings.unlocked():
     settings.objective.distillation = {

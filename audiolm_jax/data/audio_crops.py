@@ -64,7 +64,14 @@ class AudioCrops:
 
   def facts(self, key: str) -> list[config.Fact]:
     """What the objective and evaluators may also say; see `config.Fact`."""
-    found = [config.Fact('sample rate', f'{key}.sample_rate', self.sample_rate)]
+    samples = round(self.crop_seconds * self.sample_rate)
+    found = [
+        config.Fact('sample rate', f'{key}.sample_rate', self.sample_rate),
+        config.Fact('channels', f'{key}.channels', self.channels),
+        config.Fact(
+            'length of a row', f'{key}.crop_seconds x sample_rate', samples
+        ),
+    ]
     if self.features is not None:
       found.append(
           config.Fact('feature rate', f'{key}.feature_rate', self.feature_rate)

@@ -48,7 +48,10 @@ class TextAndTokens:
 
   def facts(self, key: str) -> list[config.Fact]:
     """What the objective and evaluators may also say; see `config.Fact`."""
-    return token_cache.facts(self.cache, f'{key}.cache')
+    return [
+        *token_cache.facts(self.cache, f'{key}.cache'),
+        config.Fact('length of a row', f'{key}.frames', self.frames),
+    ]
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)

@@ -61,7 +61,13 @@ class TokenCrops:
 
   def facts(self, key: str) -> list[config.Fact]:
     """What the objective and evaluators may also say; see `config.Fact`."""
-    return token_cache.facts(self.cache, f'{key}.cache')
+    found = token_cache.facts(self.cache, f'{key}.cache')
+    found.append(config.Fact('length of a row', f'{key}.frames', self.frames))
+    if self.codebooks is not None:
+      found.append(
+          config.Fact('codes a frame', f'{key}.codebooks', self.codebooks)
+      )
+    return found
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)

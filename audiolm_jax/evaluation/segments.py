@@ -10,6 +10,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.data import text_and_tokens
+from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import base
 from audiolm_jax.objectives import segments
 
@@ -32,7 +33,7 @@ class SegmentBits:
 
   def facts(self, key: str) -> list[config.Fact]:
     """What data and objective may also say; see `config.Fact`."""
-    return self.source.facts(f'{key}.source')
+    return token_cache.facts(self.source.cache, f'{key}.source.cache')
 
   def build(self, objective: segments.Segments) -> base.Evaluator:
     """The evaluator; raises CacheError for a cache that doesn't fit."""

@@ -107,8 +107,12 @@ class Codec(base.Objective):
 
   def facts(self, key: str) -> list[config.Fact]:
     """What data and evaluators may also say; see `config.Fact`."""
-    rate = self.tokenizer.sample_rate
-    found = [config.Fact('sample rate', f'{key}.tokenizer.sample_rate', rate)]
+    spec, where = self.tokenizer.spec, f'{key}.tokenizer'
+    found = [
+        config.Fact('sample rate', f'{where}.sample_rate', spec.sample_rate),
+        config.Fact('channels', f'{where}.encoder.channels', spec.channels),
+        config.Fact('length of a row', f'{key}.samples', self.samples),
+    ]
     if self.distillation is not None:
       teacher = self.distillation.teacher
       found += teacher.facts(f'{key}.distillation.teacher')

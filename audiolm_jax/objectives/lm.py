@@ -98,6 +98,12 @@ class LM(base.Objective):
     """What data and evaluators may also say; see `config.Fact`."""
     found = [
         config.Fact('frame rate', f'{key}.frame_rate', self.frame_rate),
+        config.Fact('length of a row', f'{key}.frames', self.frames),
+        config.Fact(
+            'codes a frame',
+            f'{key}.decoder.vocabularies, number of',
+            len(self.decoder.vocabularies),
+        ),
         config.Fact(
             'vocabularies',
             f'{key}.decoder.vocabularies',

@@ -86,6 +86,11 @@ class Segments(base.Objective):
     return [
         config.Fact('frame rate', f'{key}.frame_rate', self.frame_rate),
         config.Fact(
+            'length of a row',
+            f'{key}.frames.{self.audio}',
+            self.frames[self.audio],
+        ),
+        config.Fact(
             'vocabularies', f'{key}.decoder.vocabularies', vocabularies
         ),
     ]

@@ -77,12 +77,16 @@ class WaveformLM(base.Objective):
 
   def facts(self, key: str) -> list[config.Fact]:
     """What data and evaluators may also say; see `config.Fact`."""
-    rate = self.sample_rate
-    found = [config.Fact('sample rate', f'{key}.sample_rate', rate)]
+    channels = self.decoder.channels
+    found = [
+        config.Fact('sample rate', f'{key}.sample_rate', self.sample_rate),
+        config.Fact('channels', f'{key}.decoder.channels', channels),
+        config.Fact('length of a row', f'{key}.samples', self.samples),
+    ]
     stack = self.decoder.stack
     if stack.local:
       where = f'{key}.sample_rate / decoder.stack.local_hop'
-      value = rate / stack.local_hop
+      value = self.sample_rate / stack.local_hop
       found.append(config.Fact('feature rate', where, value))
     return found
 
