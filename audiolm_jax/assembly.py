@@ -275,7 +275,8 @@ class Assembly:
     )
     rows = self.config.batch_size // jax.process_count()
     with config.building('A batch of config.objective'):
-      row = sum(a.nbytes for a in self.objective.example_batch(1).values())
+      batch = jax.eval_shape(lambda: self.objective.example_batch(1))
+    row = sum(a.size * a.dtype.itemsize for a in batch.values())
     limits.check(
         rows * row,
         limits.host_memory(),

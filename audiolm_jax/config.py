@@ -20,6 +20,7 @@ import json
 import math
 import operator
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,6 +29,14 @@ from typing import Any
 import flax
 import ml_collections
 from ml_collections import config_dict
+
+# Fields of these names say how many parts there are, each of which is built or
+# looped over: an absurd number would take all time or memory before any shape
+# that could be refused is known.
+_COUNT = re.compile(
+    r'(layers|blocks|heads|groups|experts|codebooks|acoustic|semantic|kernel)$'
+)
+_MOST_PARTS = 10_000
 
 
 class ConfigError(ValueError):
@@ -316,7 +325,7 @@ def schema(cls: type) -> dict[str, tuple[dataclasses.Field, Any]]:
 
 
 def _choose(table, name, path):
-  if name not in table:
+  if not isinstance(name, str) or name not in table:
     near = difflib.get_close_matches(str(name), list(table), n=1)
     hint = f' Did you mean {near[0]!r}?' if near else ''
     raise ConfigError(
@@ -465,6 +474,8 @@ def _check(annotation, value, path):
       raise wrong
     if type(value) is float and not math.isfinite(value):
       raise wrong
+    if _COUNT.search(path) and type(value) is int and value > _MOST_PARTS:
+      raise ConfigError(f'{path} = {value}: expected at most {_MOST_PARTS}.')
     numbers = (value,)
   for item in metadata + more:
     if isinstance(item, Range) and not all(map(item.holds, numbers)):

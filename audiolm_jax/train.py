@@ -25,6 +25,7 @@ from audiolm_jax import evaluate
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import costs
 from audiolm_jax.training import launch
+from audiolm_jax.training import limits
 from audiolm_jax.training import locks
 from audiolm_jax.training import lowering
 from audiolm_jax.training import mesh as mesh_lib
@@ -158,6 +159,11 @@ class _Run:
         self._check_batch(first)
         with config_lib.building('The step of this config'):
           self.step = self._compile(first)
+        limits.check(
+            self.last['cost/step_bytes'],
+            limits.device_memory(),
+            f'A step at config.batch_size = {settings.batch_size}, a device,',
+        )
       self.evaluators = evaluate.build(self.assembly)
       if jax.process_index() == 0:
         self.writer = writers.Writer(self.workdir, start)

@@ -29,6 +29,7 @@ TABLE = {'sgd': Sgd, 'adam': Adam}
 class Inner:
   width: Annotated[int, config_lib.Range(min=1)] = 8
   sizes: tuple[int, ...] = (1, 2)
+  layers: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,11 @@ def test_an_optional_field_can_be_set_later_but_not_to_another_type():
         (
             {'steps': 1, 'named': {'x': {'kind': 'sgd', 'rate': 10**400}}},
             ['config.named.x.rate', '(int)'],
+        ),
+        ({'steps': 1, 'inner': {'layers': 10**9}}, ['inner.layers', '10000']),
+        (
+            {'steps': 1, 'optimizer': {'kind': ['adam']}},
+            ['config.optimizer.kind', "['adam']"],
         ),
     ],
 )

@@ -199,7 +199,12 @@ def test_what_cannot_be_or_would_do_nothing_is_refused(
 
 @pytest.mark.parametrize(
     'flag',
-    ['backbone.width=7', 'vocabularies=()', 'backbone.mixers=()'],
+    [
+        'backbone.width=7',
+        'backbone.mixers=()',
+        'backbone.cross={}',
+        'vocabularies=()',
+    ],
 )
 def test_sizes_that_do_not_fit_each_other_are_told(flag):
   path = os.path.join(os.path.dirname(__file__), '../configs/lm/quickstart.py')

@@ -68,6 +68,11 @@ class Block(nn.Module):
 
     x, state = self._add('mixer', mix, x, context)
     if self.cross is not None:
+      if context is None:
+        raise ValueError(
+            'cross attends to conditions, and the decoder has none that come by'
+            ' cross-attention.'
+        )
 
       def look(y):
         keys = context.get('cross_keys')

@@ -232,7 +232,11 @@ def override(
         for other in list(group):
           del group[other]
         reset.add(name)
-      group[key] = _literal(text, wanted)
+      value = _literal(text, wanted)
+      try:
+        group[key] = value
+      except (ValueError, TypeError, LookupError, OverflowError) as error:
+        raise config.ConfigError(f'{path} = {text!r}: {error}.') from error
   return config.to_config(config.build(schema, values))
 
 
@@ -247,5 +251,5 @@ def _literal(text: str, wanted: type | None):
     return text == 'true'
   try:
     return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
+  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
     return text

@@ -69,6 +69,10 @@ def test_another_kind_brings_its_own_defaults_in_any_order(base):
         ('config.models.mlp.optimizer.kind=adam', "Did you mean 'adamw'?"),
         ('config.models.mlp.optimizer.b1=2', 'expected float in [0, 1]'),
         ('config.checkpoint.mode=least', "one of ['min', 'max']"),
+        ('config.batch_size={[]: 1}', "config.batch_size = '{[]: 1}'"),
+        ('config.batch_size=' + '(' * 300, 'expected int >= 1'),
+        ('config.models={"a.b": {}}', 'config.models = '),
+        ('config.models.mlp.clip=1' + '0' * 400, 'config.models.mlp.clip'),
     ],
 )
 def test_what_is_wrong_is_named(base, flag, message):
