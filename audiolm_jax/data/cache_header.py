@@ -83,7 +83,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     CacheError: naming the file, for anything else.
   """
   try:
-    fields = json.loads(path.read_bytes())
+    fields = json.loads(path.read_bytes(), object_pairs_hook=_once)
     if isinstance(fields, dict):
       return fields
     reason = f'a {type(fields).__name__} instead of an object'
@@ -100,6 +100,14 @@ def vocabularies(fields: dict[str, Any]) -> tuple[int, ...]:
 def _checksum(fields: dict[str, Any]) -> str:
   text = json.dumps(fields, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _once(pairs):
+  """The object of some pairs; Python alone would take the last of a key."""
+  fields = dict(pairs)
+  if len(fields) < len(pairs):
+    raise ValueError('a key is there twice')
+  return fields
 
 
 def _fault(fields: dict[str, Any]) -> str | None:

@@ -175,7 +175,16 @@ def test_headers_that_lie_are_refused(cache, name):
 
 @pytest.mark.parametrize(
     'content',
-    [b'', b'{', b'[]', b'null', b'\xff\xfe', b'{"splits": {}}', b'[' * 10**5],
+    [
+        b'',
+        b'{',
+        b'[]',
+        b'null',
+        b'\xff\xfe',
+        b'{"splits": {}}',
+        b'[' * 10**5,
+        b'{"clips": {}, "clips": {}}',
+    ],
 )
 @pytest.mark.parametrize('file', ['header.json', 'identity.json'])
 def test_damaged_headers_are_named(cache, file, content):
