@@ -417,7 +417,7 @@ class Coder:
         audio = audio[:, start : samples if window.last else stop]
       else:
         overlaps.add(audio)
-        audio = _faded(before, audio)
+        audio = windows.faded(before, audio)
         if not window.last:
           step = plan.block * plan.samples
           audio, before = audio[:, :step], audio[:, step:]
@@ -491,13 +491,3 @@ class _Counter:
 def _token_piece(codes, latents, scales) -> windows.Piece:
   named = {'codes': codes, 'latents': latents, 'scales': scales}
   return {k: np.asarray(v) for k, v in named.items() if v is not None}
-
-
-def _faded(before: np.ndarray | None, audio: Audio) -> Audio:
-  """`audio`, cross-faded with the other version of its start."""
-  if before is None:
-    return audio
-  n = min(before.shape[1], audio.shape[1])
-  weight = ((np.arange(n, dtype=np.float32) + 0.5) / n)[:, None] if n else 1.0
-  start = before[:, :n] * (1 - weight) + audio[:, :n] * weight
-  return np.concatenate([start, audio[:, n:]], axis=1)

@@ -29,6 +29,7 @@ from audiolm_jax import config
 from audiolm_jax.audio import checks
 from audiolm_jax.audio import outputs
 from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import packing
 
 VERSION = 1
 SUFFIX = '.tokens'
@@ -105,7 +106,8 @@ class Header:
   def bits(self) -> tuple[int, ...]:
     """Bits of the code of each slot; empty for continuous tokens."""
     return tuple(
-        code_bits(v) for v in self.spec.vocabularies[: self.codebooks or 0]
+        packing.code_bits(v)
+        for v in self.spec.vocabularies[: self.codebooks or 0]
     )
 
   def payload_bytes(self, frames: int) -> int:
@@ -422,48 +424,12 @@ def check_frames(
     )
 
 
-def code_bits(vocabulary: int) -> int:
-  """ceil(log2 vocabulary): what one of so many values takes."""
-  return (vocabulary - 1).bit_length()
-
-
-def pack(codes: Int[np.ndarray, 'N K'], bits: tuple[int, ...]) -> bytes:
-  """Codes at `bits[k]` bits each, highest first, zero bits at the end."""
-  slot, shift = _columns(bits)
-  # Bit by bit is 8 times the size of the result: a block, not an hour, at once.
-  columns = (np.asarray(codes, np.int32)[:, slot] >> shift) & 1
-  return np.packbits(columns.astype(np.uint8)).tobytes()
-
-
-def unpack(
-    data: bytes, count: int, bits: tuple[int, ...]
-) -> Int[np.ndarray, 'N K']:
-  """Inverse of `pack`, for `count` rows of codes."""
-  width = sum(bits)
-  codes = np.zeros((count, len(bits)), np.int32)
-  raw = np.unpackbits(np.frombuffer(data, np.uint8), count=count * width)
-  raw = raw.reshape(count, width)
-  start = 0
-  for k, size in enumerate(bits):
-    weights = 1 << np.arange(size - 1, -1, -1, dtype=np.int32)
-    codes[:, k] = raw[:, start : start + size] @ weights
-    start += size
-  return codes
-
-
 def _check_totals(header: Header, frames: int, samples: int) -> None:
   check_frames(header.spec, frames, samples, whole=True)
   if header.samples not in (None, samples):
     raise ValueError(
         f'the header says {header.samples} samples, and there are {samples}'
     )
-
-
-def _columns(bits):
-  """For each bit of a frame: which slot's it is, and its place there."""
-  slot = np.repeat(np.arange(len(bits)), bits)
-  shift = [s for size in bits for s in range(size - 1, -1, -1)]
-  return slot, np.asarray(shift, np.int32)
 
 
 def _pack(header: Header, block: Block) -> bytes:
@@ -486,7 +452,7 @@ def _pack(header: Header, block: Block) -> bytes:
     if (codes < 0).any() or (codes >= sizes).any():
       raise ValueError('codes out of their vocabularies')
     flat = codes.reshape(-1, header.codebooks)
-    parts.append(pack(flat, header.bits))
+    parts.append(packing.pack(flat, header.bits))
   if header.scales:
     shape = (header.rows, block.frames)
     scales = _shaped('scales', block.scales, shape).astype('<f4')
@@ -509,7 +475,7 @@ def _unpack(header, payload, frames, samples) -> Block:
       raise ValueError('latents are not finite')
     arrays['latents'] = latents.reshape(rows, frames, header.spec.dimension)
   else:
-    codes = unpack(body, rows * frames, header.bits)
+    codes = packing.unpack(body, rows * frames, header.bits)
     if (
         codes >= np.asarray(header.spec.vocabularies[: header.codebooks])
     ).any():

@@ -111,6 +111,16 @@ def _joined(pieces: list[Piece]) -> Piece:
   }
 
 
+def faded(before: np.ndarray | None, audio: np.ndarray) -> np.ndarray:
+  """`audio` [R, T, C], cross-faded with the other version of its start."""
+  if before is None:
+    return audio
+  n = min(before.shape[1], audio.shape[1])
+  weight = ((np.arange(n, dtype=np.float32) + 0.5) / n)[:, None] if n else 1.0
+  start = before[:, :n] * (1 - weight) + audio[:, :n] * weight
+  return np.concatenate([start, audio[:, n:]], axis=1)
+
+
 class Overlaps:
   """Compares what neighbouring windows say of the positions that they share.
 

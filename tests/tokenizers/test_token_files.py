@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import packing
 from audiolm_jax.tokenizers import token_files
 from tests.fuzz import token_streams
 
@@ -62,15 +63,15 @@ def _read(data):
 )
 @pytest.mark.parametrize('count', [0, 1, 13])
 def test_packing_is_a_bijection(vocabularies, count):
-  bits = tuple(map(token_files.code_bits, vocabularies))
+  bits = tuple(map(packing.code_bits, vocabularies))
   assert bits == tuple(int(np.ceil(np.log2(v))) for v in vocabularies)
   codes = np.random.default_rng(0).integers(
       0, vocabularies, (count, len(vocabularies))
   )
   codes[-1:] = np.array(vocabularies) - 1
-  packed = token_files.pack(codes, bits)
+  packed = packing.pack(codes, bits)
   assert len(packed) == -(-count * sum(bits) // 8)
-  np.testing.assert_array_equal(token_files.unpack(packed, count, bits), codes)
+  np.testing.assert_array_equal(packing.unpack(packed, count, bits), codes)
 
 
 @pytest.mark.parametrize('rows, scales', [(1, False), (2, True)])
