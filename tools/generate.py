@@ -110,6 +110,7 @@ def _read_prompt(tokenizer, path, slots):
   """Codes [P, K] of the whole frames of an audio file, or of stdin."""
   import numpy as np  # pylint: disable=g-import-not-at-top
 
+  from audiolm_jax.audio import checks  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
 
@@ -121,8 +122,10 @@ def _read_prompt(tokenizer, path, slots):
   ) as stream:
     empty = np.zeros((0, spec.channels), np.float32)
     audio = np.concatenate([empty, *stream.blocks])
-  if not np.isfinite(audio).all():
-    raise files.AudioFileError(f'{path}: NaN or infinite samples.')
+  try:
+    checks.samples(audio, checks.LOUDEST)
+  except ValueError as error:
+    raise files.AudioFileError(f'{path}: {error}.') from error
   audio = audio[: len(audio) // spec.hop * spec.hop]
   if not len(audio):
     _say(f'{path}: shorter than a frame ({spec.hop} samples); no prompt.')

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import soundfile
 
 from audiolm_jax import loading
 from audiolm_jax.audio import files
@@ -232,6 +233,10 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
   out = f'--out={tmp_path / "x.wav"}'
   bad = tmp_path / 'bad.wav'
   bad.write_text('no audio')
+  strange = {'nan': np.nan, 'loud': 1e4}
+  for name, value in strange.items():
+    path = tmp_path / f'{name}.wav'
+    soundfile.write(path, np.full(99, value), RATE, subtype='FLOAT')
   for message, *arguments in (
       ('--text: lm was trained without', out, '--text=hello'),
       ('--guidance: lm was trained without', out, '--guidance=3'),
@@ -246,6 +251,8 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
       ('does not continue', out, '--model=text'),
       ('has continuous ones', out, '--tokenizer=other'),
       ('bad.wav: cannot be decoded', out, f'--prompt={bad}'),
+      ('nan.wav: .*not finite', out, f'--prompt={tmp_path / "nan.wav"}'),
+      ('loud.wav: .*full scale is 1', out, f'--prompt={tmp_path / "loud.wav"}'),
       ('expected .wav or .flac', f'--out={tmp_path / "x.mp3"}'),
       ('top_p', out, '--top_p=2'),
   ):
@@ -260,7 +267,7 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
     with pytest.raises(SystemExit, match='2'):
       run(*arguments)
     assert message in capsys.readouterr().err
-  assert os.listdir(tmp_path) == ['bad.wav']
+  assert sorted(os.listdir(tmp_path)) == ['bad.wav', 'loud.wav', 'nan.wav']
 
 
 def test_a_prompt_shorter_than_a_frame_is_none(run, tmp_path, capsys):
