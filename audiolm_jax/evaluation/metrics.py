@@ -11,6 +11,7 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 import numpy as np
 
+from audiolm_jax.audio import checks
 from audiolm_jax.ops import mel
 
 # SI-SDR beyond these bounds (dB) says "identical" or "unrelated", nothing more;
@@ -45,7 +46,7 @@ def mel_distance(
   a factor of 10 in amplitude everywhere above the floor is 1.
 
   Raises:
-    ValueError: if the shapes differ or the clip is empty.
+    ValueError: if the shapes differ, the clip is empty, or samples are integers.
   """
   _check(reference, estimate)
   window = round(0.064 * sample_rate)
@@ -70,7 +71,7 @@ def stft_distance(
   at 1e-5), averaged over Hann windows of these sizes with hops of a quarter.
 
   Raises:
-    ValueError: if the shapes differ or the clip is empty.
+    ValueError: if the shapes differ, the clip is empty, or samples are integers.
   """
   _check(reference, estimate)
   total = 0.0
@@ -91,7 +92,7 @@ def si_sdr(
   reference has none: NaN.
 
   Raises:
-    ValueError: if the shapes differ or the clip is empty.
+    ValueError: if the shapes differ, the clip is empty, or samples are integers.
   """
   _check(reference, estimate)
   reference = reference.astype(np.float64) - np.mean(reference, dtype=float)
@@ -159,6 +160,8 @@ def code_statistics(
 
 
 def _check(reference, estimate):
+  for clip in (reference, estimate):
+    checks.samples(np.zeros(0, clip.dtype))  # NaN is a score, integers are not.
   if reference.ndim != 1 or reference.shape != estimate.shape:
     raise ValueError(
         f'need two clips of one shape [T], got {reference.shape} and'

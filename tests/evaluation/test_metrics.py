@@ -79,6 +79,8 @@ def test_shapes_are_checked(clip):
     metrics.si_sdr(clip, clip[1:])
   with pytest.raises(ValueError, match='empty'):
     metrics.mel_distance(clip[:0], clip[:0], 16000)
+  with pytest.raises(ValueError, match='int16 samples; expected floats'):
+    metrics.stft_distance(clip, np.ones(len(clip), np.int16))
 
 
 def test_code_statistics_closed_forms():
