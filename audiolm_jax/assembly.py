@@ -27,6 +27,7 @@ from audiolm_jax.training import checkpoints
 from audiolm_jax.training import limits
 from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import optimizers
+from audiolm_jax.training import options
 from audiolm_jax.training import state as state_lib
 from audiolm_jax.training import step as step_lib
 
@@ -140,7 +141,7 @@ class Assembly:
     self.config = settings
     self.objective = settings.objective
     self.mesh = settings.mesh.build() if mesh is None else mesh
-    with config.building('The models of config.objective'):
+    with options.building('The models of config.objective'):
       boxed = jax.eval_shape(self.objective.init, jax.random.key(0))
     self._check(boxed)
     self._axes = {
@@ -153,7 +154,7 @@ class Assembly:
         model: self._learner(model, settings.models[model]) for model in boxed
     }
     rng = jax.ShapeDtypeStruct((2,), jnp.uint32)
-    with config.building('The state of config.models'):
+    with options.building('The state of config.models'):
       shapes = jax.eval_shape(self._create, rng, {})
     self.shardings = self._shard(shapes)
     self.abstract = jax.tree.map(
@@ -274,7 +275,7 @@ class Assembly:
         'The train state of config.objective and config.models, a device,',
     )
     rows = self.config.batch_size // jax.process_count()
-    with config.building('A batch of config.objective'):
+    with options.building('A batch of config.objective'):
       batch = jax.eval_shape(lambda: self.objective.example_batch(1))
     row = sum(a.size * a.dtype.itemsize for a in batch.values())
     limits.check(

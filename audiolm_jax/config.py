@@ -13,7 +13,6 @@ Field annotations understood: `int`, `float`, `bool`, `str`, `Literal[...]`,
 `Annotated[str, Path()]` is a file or folder.
 """
 
-import contextlib
 import dataclasses
 import difflib
 import json
@@ -23,10 +22,9 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import flax
 import ml_collections
 from ml_collections import config_dict
 
@@ -128,34 +126,6 @@ def check_facts(facts: Iterable[Fact]) -> None:
             f' the {fact.name} must be the same.'
         )
     known[fact.name].append(fact)
-
-
-# What libraries raise for sizes that do not fit each other.
-_UNFIT = (
-    ValueError,
-    TypeError,
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    flax.errors.FlaxError,
-)
-
-
-@contextlib.contextmanager
-def building(what: str) -> Iterator[None]:
-  """Turns what is raised for unfit sizes while something is built or traced.
-
-  Raises:
-    ConfigError: with the reason; the cause keeps its traceback.
-  """
-  try:
-    yield
-  except ConfigError:
-    raise
-  except _UNFIT as error:
-    raise ConfigError(
-        f'{what} cannot be built: {type(error).__name__}: {error}'
-    ) from error
 
 
 def defaults(cls: type, /, **overrides) -> ml_collections.ConfigDict:

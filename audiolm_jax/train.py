@@ -157,7 +157,7 @@ class _Run:
         logging.info('Making a first batch of %d.', settings.batch_size)
         first = self._next(state)
         self._check_batch(first)
-        with config_lib.building('The step of this config'):
+        with options.building('The step of this config'):
           self.step = self._compile(first)
         limits.check(
             self.last['cost/step_bytes'],

@@ -1,10 +1,40 @@
-"""Options of a run that each are right, and together would do nothing."""
+"""Options of a run that each are right, and together are not."""
 
+from collections.abc import Iterator
+import contextlib
 from typing import Any
 
 from absl import logging
+import flax
 
 from audiolm_jax import config
+
+# What libraries raise for sizes that do not fit each other.
+_UNFIT = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    flax.errors.FlaxError,
+)
+
+
+@contextlib.contextmanager
+def building(what: str) -> Iterator[None]:
+  """Turns what is raised for unfit sizes while something is built or traced.
+
+  Raises:
+    config.ConfigError: with the reason; the cause keeps its traceback.
+  """
+  try:
+    yield
+  except config.ConfigError:
+    raise
+  except _UNFIT as error:
+    raise config.ConfigError(
+        f'{what} cannot be built: {type(error).__name__}: {error}'
+    ) from error
 
 
 def check(settings: Any) -> None:
