@@ -15,7 +15,6 @@ import json
 import pathlib
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 
@@ -39,6 +38,7 @@ from audiolm_jax import train
 from audiolm_jax.comparison import answers
 from audiolm_jax.comparison import arms as arms_lib
 from audiolm_jax.comparison import report as report_lib
+from audiolm_jax.training import checkpoints
 from audiolm_jax.training import costs
 from audiolm_jax.training import state as state_lib
 from audiolm_jax.training import step as step_lib
@@ -59,12 +59,33 @@ _ARMS = flags.DEFINE_list(
     'arms', None, 'Only these, of those that the question has.'
 )
 
-_ROOT = pathlib.Path(__file__).absolute().parents[1]
+_HERE = pathlib.Path(__file__).absolute().parent
+_ROOT = _HERE.parent
 
 
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments: {argv[1:]}')
+  questions = sorted(p.parent.name for p in _HERE.glob('*/__init__.py'))
+  if _QUESTION.value not in questions:
+    sys.exit(
+        f'experiments.run: --question={_QUESTION.value}: expected one of'
+        f' {questions}'
+    )
+  try:
+    _answer()
+  except (
+      arms_lib.UnequalBudgets,
+      checkpoints.CheckpointError,
+      config_lib.ConfigError,
+      train.NotFiniteError,
+      OSError,
+  ) as error:
+    launch.fail(f'experiments.run: {error}')
+
+
+def _answer() -> None:
+  """Prepares, trains and reports what the flags ask for."""
   module = importlib.import_module(f'experiments.{_QUESTION.value}')
   workdir = pathlib.Path(_WORKDIR.value)
   base = pathlib.Path(_BASE.value or workdir / 'base')
@@ -81,10 +102,7 @@ def main(argv):
       question = question.only(_ARMS.value)
     except ValueError as error:
       sys.exit(f'experiments.run: --arms: {error}')
-  try:
-    answer(question, workdir)
-  except (arms_lib.UnequalBudgets, config_lib.ConfigError) as error:
-    sys.exit(f'experiments.run: {error}')
+  answer(question, workdir)
   print(f'Open {workdir}/report.html')
 
 
@@ -92,7 +110,10 @@ def command(line: str) -> None:
   """Prints and runs a command in the checkout; ends if it fails."""
   print(f'$ {line}', flush=True)
   arguments = [sys.executable, *shlex.split(line)[1:]]
-  if code := subprocess.run(arguments, cwd=_ROOT, check=False).returncode:
+  code, interrupted = launch.wait(arguments, _ROOT)
+  if interrupted:
+    sys.exit('experiments.run: interrupted; run it again to go on')
+  if code:
     sys.exit(f'experiments.run: the command above failed (status {code})')
 
 
@@ -170,11 +191,11 @@ def _run(evaluators, config, seed, directory, listen=None) -> dict:
   path = directory / 'result.json'
   if not path.exists():
     writers.write_atomically(path, json.dumps(_train(config, directory, asked)))
-  result = json.loads(path.read_text())
-  if result['config'] != asked:
+  result = _read(path)
+  if result.get('config') != asked:
     raise config_lib.ConfigError(
         f'{directory} holds a run of another config:\n  '
-        + '\n  '.join(config_lib.difference(result['config'], asked))
+        + '\n  '.join(config_lib.difference(result.get('config', {}), asked))
         + '\nGive another --workdir.'
     )
   # After the result: a finished run that is resumed does not evaluate again.
@@ -184,6 +205,23 @@ def _run(evaluators, config, seed, directory, listen=None) -> dict:
     page.write(directory / answers.SAMPLES)
   # Metrics, item scores and samples are all that is read later.
   shutil.rmtree(directory / 'checkpoints', ignore_errors=True)
+  return result
+
+
+def _read(path: pathlib.Path) -> dict:
+  """What was written of a finished run.
+
+  Raises:
+    config.ConfigError: if the file is damaged.
+  """
+  try:
+    result = json.loads(path.read_bytes())
+  except ValueError:
+    result = None
+  if not isinstance(result, dict):
+    raise config_lib.ConfigError(
+        f'{path} is damaged. Remove it to run again what it is of.'
+    )
   return result
 
 
@@ -215,7 +253,7 @@ def _evaluate_base(question, workdir) -> dict[str, float]:
     results = evaluate.run(evaluators, variables, 0, path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     writers.write_atomically(path, json.dumps(results))
-  return json.loads(path.read_text())
+  return _read(path)
 
 
 def _budget(question, config) -> arms_lib.Budget:

@@ -8,6 +8,8 @@ import inspect
 import logging as stdlib_logging
 import os
 import pathlib
+import signal
+import subprocess
 import sys
 import typing
 from typing import NoReturn
@@ -82,6 +84,34 @@ def fail(message: str) -> NoReturn:
   sys.stdout.flush()
   print(message, file=sys.stderr, flush=True)
   os._exit(1)
+
+
+def wait(
+    arguments: Sequence[str], cwd: str | os.PathLike | None = None
+) -> tuple[int, bool]:
+  """Runs a command: its exit status, and whether a signal came meanwhile.
+
+  The command saves its work on Ctrl-C, which the terminal sends to it too, and
+  on SIGTERM, which is passed on. Ending here at once would leave it alone.
+  """
+  came, commands = [], []
+
+  def on_signal(number, _):
+    came.append(number)
+    if number == signal.SIGTERM:
+      for command in commands:
+        command.send_signal(number)
+
+  numbers = (signal.SIGINT, signal.SIGTERM)
+  old = {number: signal.signal(number, on_signal) for number in numbers}
+  try:
+    commands.append(subprocess.Popen(arguments, cwd=cwd))
+    if signal.SIGTERM in came:  # Before there was a command.
+      commands[0].terminate()
+    return commands[0].wait(), bool(came)
+  finally:
+    for number in numbers:
+      signal.signal(number, old[number])
 
 
 def _without_noise(record) -> bool:

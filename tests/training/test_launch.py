@@ -150,6 +150,27 @@ def test_what_is_no_python_file_is_named(tmp_path):
     launch.read_config(str(tmp_path))
 
 
+def test_sigterm_is_passed_on_to_a_command():
+  command = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+print('there', flush=True)
+signal.pause()
+"""
+  program = f"""
+import sys
+from audiolm_jax.training import launch
+print(launch.wait([sys.executable, '-c', {command!r}]))
+"""
+  process = subprocess.Popen(
+      [sys.executable, '-c', program], stdout=subprocess.PIPE, text=True
+  )
+  assert process.stdout.readline() == 'there\n'
+  process.terminate()
+  assert process.communicate(timeout=30)[0] == '(5, True)\n'
+  assert process.returncode == 0
+
+
 def test_a_failure_is_the_last_thing_printed():
   program = 'import atexit; from audiolm_jax.training import launch\n'
   program += "atexit.register(print, 1)\nprint(0)\nlaunch.fail('error: no')"
