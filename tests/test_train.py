@@ -4,9 +4,6 @@ import itertools
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +23,6 @@ from audiolm_jax.evaluation import toy as toy_evaluation
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import launch
 from audiolm_jax.training import writers
-
-_HOLDER = """
-import pathlib, sys, time
-from audiolm_jax.training import locks
-with locks.hold(pathlib.Path(sys.argv[1])):
-  print('held', flush=True)
-  time.sleep(600)
-"""
 
 
 class Killed(Exception):
@@ -175,50 +164,6 @@ def test_a_batch_that_does_not_fit_is_told_before_compiling(tmp_path):
   )
 
 
-@pytest.mark.parametrize(
-    'flags,message',
-    [
-        (('steps=4000000000',), 'config.steps = 4000000000'),
-        (('seed=5000000000',), 'config.seed = 5000000000'),
-        (('models.mlp.clip=0.0',), 'config.models.mlp.clip = 0'),
-        (('models.mlp.clip=1e999',), 'config.models.mlp.clip = inf'),
-        (('models.mlp.init_model=lm',), 'init_from does not give'),
-        (('checkpoint.best=None', 'checkpoint.mode=max'), 'checkpoint.mode'),
-        (('checkpoint.best=eval/nope/x',), r"evaluators \['toy'\]"),
-        (('checkpoint.best=loss',), r"evaluators \['toy'\]"),
-        (('profile.steps=2', 'profile.start=12'), 'no such step to trace'),
-    ],
-)
-def test_what_cannot_be_or_would_do_nothing_is_refused(
-    tmp_path, flags, message
-):
-  with pytest.raises(config.ConfigError, match=message):
-    train.train(_config(*(f'config.{flag}' for flag in flags)), tmp_path / 'w')
-  assert not (tmp_path / 'w').exists()
-
-
-@pytest.mark.parametrize(
-    'flag',
-    [
-        'backbone.width=7',
-        'backbone.mixers=()',
-        'backbone.cross={}',
-        'vocabularies=()',
-    ],
-)
-def test_sizes_that_do_not_fit_each_other_are_told(flag):
-  path = os.path.join(os.path.dirname(__file__), '../configs/lm/quickstart.py')
-  values = launch.override(
-      train.Config,
-      launch.read_config(f'{path}:smoke'),
-      ['config.objective.codebooks=None', f'config.objective.decoder.{flag}'],
-  )
-  with pytest.raises(
-      config.ConfigError, match='config.objective cannot be built: '
-  ):
-    assembly_lib.Assembly(config.build(train.Config, values))
-
-
 def test_a_best_that_evaluation_does_not_give_is_refused(whole, tmp_path):
   flag = 'config.checkpoint.best=eval/toy/nope'
   with pytest.raises(config.ConfigError) as error:
@@ -230,21 +175,6 @@ def test_a_best_that_evaluation_does_not_give_is_refused(whole, tmp_path):
   path.write_text(path.read_text().replace('toy/nope', 'toy/squared_error'))
   results = train.train(_config(), tmp_path)
   assert results['loss'] == whole[1]['loss']
-
-
-@pytest.mark.parametrize(
-    'flag,message',
-    [
-        ('config.objective.width=2000000', 'The train state of .* would take'),
-        (
-            'config.batch_size=1000000000000',
-            'config.batch_size = 1000000000000',
-        ),
-    ],
-)
-def test_what_cannot_fit_is_refused_before_it_is_made(tmp_path, flag, message):
-  with pytest.raises(config.ConfigError, match=message):
-    train.train(_config(flag), tmp_path)
 
 
 @pytest.mark.parametrize('log_every', [5, 16, 20, 33])
@@ -326,57 +256,6 @@ def test_load_without_a_checkpoint(tmp_path):
   (tmp_path / 'config.json').write_text(config.to_json(_config()))
   with pytest.raises(checkpoints.CheckpointError, match='no checkpoint'):
     audiolm_jax.load(tmp_path)
-
-
-@pytest.mark.parametrize('content', [b'', b'{"data": ', b'\xff\xfe\x00', b'[]'])
-def test_a_damaged_config_is_named(tmp_path, content):
-  (tmp_path / 'config.json').write_bytes(content)
-  for function in (audiolm_jax.load, evaluate.evaluate):
-    with pytest.raises(config.ConfigError, match=f'{tmp_path}/config.json'):
-      function(tmp_path)
-  # Nothing was trained there.
-  (tmp_path / 'metrics.jsonl').write_text('')
-  with pytest.raises(config.ConfigError, match=f'{tmp_path}/config.json'):
-    train.train(_config(), tmp_path)
-
-
-def test_a_wrong_value_in_a_config_names_the_file(tmp_path):
-  values = _config().to_dict()
-  values['steps'] = 'many'
-  (tmp_path / 'config.json').write_text(json.dumps(values))
-  with pytest.raises(
-      config.ConfigError, match="config.json: config.steps = 'many'"
-  ):
-    audiolm_jax.load(tmp_path)
-
-
-def test_a_second_trainer_is_told_who_is_the_first(tmp_path):
-  other = subprocess.Popen(
-      [sys.executable, '-c', _HOLDER, str(tmp_path)],
-      stdout=subprocess.PIPE,
-      env={**os.environ, 'PYTHONPATH': os.getcwd()},
-  )
-  try:
-    other.stdout.readline()
-    with pytest.raises(config.ConfigError) as error:
-      train.train(_config(), tmp_path)
-    host = socket.gethostname()
-    assert f'process {other.pid} on {host} since ' in str(error.value)
-    # What it does not get it leaves alone.
-    assert not (tmp_path / 'config.json').exists()
-  finally:
-    other.kill()
-    other.wait()
-  # The lock died with its process.
-  train.train(_config('config.steps=1'), tmp_path)
-
-
-def test_a_failed_start_is_taken_over_and_a_run_is_not(tmp_path):
-  with pytest.raises(config.ConfigError, match='does not fit'):
-    train.train(_config('config.data.features=3'), tmp_path)
-  train.train(_config('config.steps=1'), tmp_path)
-  with pytest.raises(config.ConfigError, match='another config'):
-    train.train(_config('config.steps=2'), tmp_path)
 
 
 def test_a_run_starts_from_anothers_parameters(whole, tmp_path):
