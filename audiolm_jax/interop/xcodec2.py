@@ -25,7 +25,7 @@ _SEMANTIC_GIVEN = {
 _SEMANTIC_DEFAULTS = {
     'hidden_size': 1024,
     'intermediate_size': 4096,
-    'num_hidden_layers': 16,
+    'num_hidden_layers': 24,
     'num_attention_heads': 16,
     'conv_depthwise_kernel_size': 31,
     'left_max_position_embeddings': 64,
@@ -57,6 +57,8 @@ class Xcodec2(base.Family):
       'rms_norm_eps': 1e-6,
       'quantization_dim': 2048,
       'quantization_levels': (4,) * 8,
+      # Of a config that says nothing of it; one that does has 24.
+      'semantic_model_config': {'num_hidden_layers': 16},
   }
 
   def recognises(self, config):
