@@ -103,11 +103,7 @@ class Segmented(decoder.Steps, kw_only=True):
 
   def _teach(self, codes, lengths, context, conditions) -> decoder.Taught:
     """As in `decoder.Decoder`."""
-    for segment in self.sequence.segments:
-      label, slots = segment.label, segment.slots
-      ranges.check_frames(
-          codes[label], lengths[label], self.vocabularies, label, slots
-      )
+    self.check(codes, lengths)
     batch = next(iter(codes.values())).shape[0]
     context = self._context(context, conditions, batch)
     layout = self.sequence.layout({k: c.shape[1] for k, c in codes.items()})
@@ -141,6 +137,23 @@ class Segmented(decoder.Steps, kw_only=True):
           taught.steps[:, rows, :group],
           taught.exists[:, rows, :group],
           layout.slot[rows, :group],
+      )
+
+  @nn.nowrap
+  def check(
+      self,
+      codes: dict[str, Int[Array, 'B F K']],
+      lengths: dict[str, Int[Array, 'B']],
+  ) -> None:
+    """Refuses segments' codes and lengths out of range; see `ranges`.
+
+    Raises:
+      ValueError: naming the segment.
+    """
+    for segment in self.sequence.segments:
+      label, slots = segment.label, segment.slots
+      ranges.check_frames(
+          codes[label], lengths[label], self.vocabularies, label, slots
       )
 
   def extend(

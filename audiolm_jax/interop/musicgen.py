@@ -11,6 +11,7 @@ import numpy as np
 from audiolm_jax import ops
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import stack
 from audiolm_jax.decoders import text_encoder
 from audiolm_jax.decoders.mixers import attention
@@ -109,6 +110,9 @@ class MusicGen:
       self, variables: Any, ids: Int[Array, 'B S'], lengths: Int[Array, 'B']
   ) -> Float[Array, 'B S E']:
     """States of texts, unspecified past their lengths."""
+    ranges.check_frames(
+        ids[..., None], lengths, (self.text.vocabulary,), 'text'
+    )
     mask = streaming.length_mask(lengths, ids.shape[1])
     return self.text.apply({'params': variables['text']}, ids, mask)
 

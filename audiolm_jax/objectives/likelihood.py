@@ -83,7 +83,10 @@ def row_lengths(
   """
   if lengths is None:
     lengths = np.full(shape[0], shape[1])
-  lengths = np.asarray(lengths, np.int32)
+  lengths = np.asarray(lengths)
+  if lengths.size and lengths.dtype.kind not in 'iu':
+    raise ValueError(f'lengths are {lengths.dtype}: expected integers')
+  lengths = lengths.astype(np.int32)
   if lengths.shape != shape[:1]:
     raise ValueError(f'lengths {lengths.shape} for {name} {shape}')
   if lengths.size and not 0 <= lengths.min() <= lengths.max() <= shape[1]:

@@ -19,6 +19,7 @@ from audiolm_jax.data import token_cache
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import initial
+from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders.heads import independent
 from audiolm_jax.generation import segments
@@ -384,16 +385,12 @@ class BoundLM:
 
   def _check(self, codes, lengths):
     """Host arrays, checked: JAX would clip what is out of range silently."""
-    codes = np.asarray(codes, np.int32)
-    slots = len(self.decoder.vocabularies)
-    if codes.ndim != 3 or codes.shape[2] != slots:
-      raise ValueError(f'codes {codes.shape}: expected [B, F, {slots}]')
-    lengths = likelihood.row_lengths(lengths, codes.shape, 'codes')
-    valid = np.arange(codes.shape[1])[None, :] < lengths[:, None]
-    wrong = (codes < 0) | (codes >= np.array(self.decoder.vocabularies))
-    if wrong[valid].any():
-      raise ValueError('codes outside of their vocabularies')
-    return codes, lengths
+    codes = np.asarray(codes)
+    vocabularies = self.decoder.vocabularies
+    if codes.ndim == 3:
+      lengths = likelihood.row_lengths(lengths, codes.shape, 'codes')
+    ranges.check_frames(codes, lengths, vocabularies)
+    return codes.astype(np.int32), lengths
 
 
 class BoundStage(BoundLM):

@@ -182,7 +182,12 @@ class BoundSegments:
       codes: dict[str, Int[Array, 'B F K']],
       lengths: dict[str, Int[Array, 'B']],
   ) -> segmented.SequenceScores:
-    """Log-probabilities of segments; compiles once for each shape."""
+    """Log-probabilities of segments; compiles once for each shape.
+
+    Raises:
+      ValueError: if codes or lengths are out of range.
+    """
+    self.decoder.check(codes, lengths)
     return score(self.decoder, self.params, codes, lengths)
 
   def bits_per_frame(
@@ -216,7 +221,8 @@ class BoundSegments:
       sampler: how codes are drawn; None for the model's own distribution.
 
     Raises:
-      ValueError: if not 0 <= shown <= lengths <= F.
+      ValueError: if not 0 <= shown <= lengths <= F, or for codes out of range
+        that are shown.
     """
     masks = {}
     for label, codes in given.items():

@@ -173,7 +173,8 @@ class BoundWaveform:
       context: what the decoder's stack is conditioned on, for all of a row.
 
     Raises:
-      ValueError: for a wrong shape, or lengths that are out of range.
+      ValueError: for a wrong shape, for integers, for samples that are not
+        finite, or lengths that are out of range.
     """
     audio, lengths = self._check(audio, lengths)
     return score(self.decoder, self.params, audio, lengths, context)
@@ -215,9 +216,13 @@ class BoundWaveform:
       Each row's prompt, rounded to the grid, and its continuation.
 
     Raises:
-      ValueError: if the result is shorter than the prompt, or see `score`.
+      ValueError: if the result is shorter than the prompt or has no end, for a
+        temperature below 0 or not finite, or see `score`.
     """
     prompt, lengths = self._check(prompt, lengths)
+    for name, value in (('seconds', seconds), ('temperature', temperature)):
+      if not 0 <= value < math.inf:
+        raise ValueError(f'{name} = {value}: expected a finite number >= 0')
     bits, total = self.decoder.bits, round(seconds * self.sample_rate)
     rows, longest, channels = prompt.shape
     if total < longest:
@@ -255,8 +260,15 @@ class BoundWaveform:
 
   def _check(self, audio, lengths):
     """Host arrays, checked."""
-    audio = np.asarray(audio, np.float32)
+    audio = np.asarray(audio)
+    if audio.size and audio.dtype.kind != 'f':
+      raise ValueError(f'audio is {audio.dtype}: expected floats in [-1, 1)')
+    audio = audio.astype(np.float32)
     channels = self.decoder.channels
     if audio.ndim != 3 or audio.shape[2] != channels:
       raise ValueError(f'audio {audio.shape}: expected [B, T, {channels}]')
-    return audio, likelihood.row_lengths(lengths, audio.shape, 'audio')
+    lengths = likelihood.row_lengths(lengths, audio.shape, 'audio')
+    valid = np.arange(audio.shape[1]) < lengths[:, None]
+    if not np.isfinite(audio[valid]).all():
+      raise ValueError('audio has samples that are not finite')
+    return audio, lengths

@@ -117,7 +117,7 @@ def test_stream_gives_the_frames_of_generate(bound):
   frames = list(bound.stream(prompt[0], 6, seed=3, sampler=sampler))
   codes = bound.generate(prompt, 6, seed=3, temperature=5.0)
   np.testing.assert_array_equal(frames, codes[0])
-  with pytest.raises(ValueError, match='outside of their vocabularies'):
+  with pytest.raises(ValueError, match='frame 0 of row 0 is -'):
     bound.stream(prompt[0] - 9, 6)
   with pytest.raises(ValueError, match='frames = 2 < the prompt'):
     bound.stream(prompt[0], 2)
@@ -138,8 +138,11 @@ def test_cast_changes_the_parameters_alone(bound):
     [
         (np.zeros((2, 3)), None, r'expected \[B, F, 2\]'),
         (np.zeros((2, 3, 3)), None, r'expected \[B, F, 2\]'),
-        (np.full((1, 3, 2), 7), None, 'outside of their vocabularies'),
-        (np.full((1, 3, 2), -1), [2], 'outside of their vocabularies'),
+        (np.full((1, 3, 2), 7), None, 'slot 0 of frame 0 of row 0 is 7'),
+        (np.full((1, 3, 2), -1), [2], 'slot 0 of frame 0 of row 0 is -1'),
+        (np.full((1, 3, 2), 2**32), None, 'is 4294967296, but'),
+        (np.zeros((1, 3, 2)), None, 'float64: expected integers'),
+        (np.zeros((1, 3, 2), int), [1.5], 'lengths are float64'),
         (np.zeros((1, 3, 2)), [4], 'not within 3'),
         (np.zeros((1, 3, 2)), [1, 1], 'lengths'),
     ],
@@ -153,7 +156,7 @@ def test_wrong_input_is_refused_rather_than_clipped(
 
 def test_a_result_shorter_than_its_prompt_is_refused(bound):
   with pytest.raises(ValueError, match='frames = 2 < the prompt'):
-    bound.generate(np.zeros((1, 3, 2)), 2)
+    bound.generate(np.zeros((1, 3, 2), int), 2)
 
 
 def test_it_learns_a_rule(objective, variables):

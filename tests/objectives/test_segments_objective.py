@@ -139,6 +139,12 @@ def test_generate_keeps_what_is_shown_and_repeats_with_its_seed(
   assert (codes['speech'] != other['speech']).any()
   with pytest.raises(ValueError, match='speech: .* 6 in all'):
     bound.generate(given, lengths, {**shown, 'speech': lengths['speech'] + 1})
+  given['speech'] = np.array(given['speech'])
+  given['speech'][0, 0, 0] = V
+  with pytest.raises(ValueError, match='speech: slot 1 of frame 0 of row 0'):
+    bound.generate(given, lengths, shown)
+  with pytest.raises(ValueError, match='speech: slot 1 of frame 0 of row 0'):
+    bound.score(given, lengths)
 
 
 def test_what_does_not_fit_is_refused():

@@ -201,6 +201,20 @@ def test_wrong_input_is_refused(bound, shape, lengths, message):
     bound.score(np.zeros(shape), lengths)
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -1.0])
+def test_numbers_out_of_range_are_refused(bound, value):
+  none = np.zeros((1, 0, 1))
+  with pytest.raises(ValueError, match='seconds = '):
+    bound.generate(none, value)
+  with pytest.raises(ValueError, match='temperature = '):
+    bound.generate(none, 0.01, temperature=value)
+  with pytest.raises(ValueError, match='int16: expected floats'):
+    bound.score(np.zeros((1, 3, 1), np.int16))
+  if not np.isfinite(value):
+    with pytest.raises(ValueError, match='not finite'):
+      bound.score(np.full((1, 3, 1), value))
+
+
 def test_a_result_shorter_than_its_prompt_is_refused(bound):
   with pytest.raises(ValueError, match='2 samples < the prompt'):
     bound.generate(np.zeros((1, 3, 1)), 0.02)
