@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import os
 import pathlib
 import shlex
 from typing import Annotated, Any
@@ -204,10 +205,10 @@ class Corpus:
 
 def place(name: str) -> str:
   """The name of a corpus, or the absolute path of a folder."""
-  path = pathlib.Path(name).expanduser()
-  if name in BUILDERS or not path.is_dir():
+  path = os.path.expanduser(name)
+  if name in BUILDERS or not name or not os.path.isdir(path):
     return name
-  return str(path.absolute())
+  return os.path.abspath(path)
 
 
 # A field of a config.
@@ -274,16 +275,16 @@ def _builders(name, languages) -> list[building.CorpusBuilder]:
 
 def _elsewhere(name: str, options) -> tfds.core.DatasetBuilder:
   """The builder of a folder or of the catalogue."""
-  path = pathlib.Path(name).expanduser()
-  if path.is_dir():
-    return folder.Folder(config=folder.Root.of(path), **options)
-  # The catalogue would take a path for the name of a data set.
-  if not path.is_absolute() and (builder := catalogue.builder(name)):
+  path = os.path.expanduser(name)
+  if name and os.path.isdir(path):
+    root = folder.Root.of(pathlib.Path(path))
+    return folder.Folder(config=root, **options)
+  if builder := catalogue.builder(name):
     return builder
   near = difflib.get_close_matches(name, BUILDERS, n=1)
   raise CorpusError(
-      f'There is no corpus, folder or TFDS data set {name!r}'
-      + (' (a file, not a folder)' if path.is_file() else '')
+      f'There is no corpus, folder or TFDS data set {name[:200]!r}'
+      + (' (a file, not a folder)' if os.path.isfile(path) else '')
       + '.'
       + (f' Did you mean {near[0]!r}?' if near else '')
       + f' There are {", ".join(sorted(BUILDERS))}, and folders of audio files.'

@@ -289,6 +289,8 @@ class TokenCache:
     header: see `read_header`.
     frames: [N] valid frames of each clip.
     languages: [N] language of each clip.
+    speakers: [N] speaker of each clip, '' where not known.
+    vocabularies: of the tokenizer's slots.
 
   Args:
     directory: of the cache.
@@ -324,13 +326,11 @@ class TokenCache:
     self.languages = np.asarray(index['language'])
     self.speakers = np.asarray(index['speaker'])
     self._records = _Records(pathlib.Path(directory), split, len(self.frames))
+    self._checksums = index['checksums']
+    self.vocabularies = cache_header.vocabularies(self.header)
+    self._fewest = min(self.vocabularies, default=0)
     for i in np.flatnonzero(self.frames > _LONG):
       self[i]  # Else what is counted by this would take all memory.
-
-  @property
-  def vocabularies(self) -> tuple[int, ...]:
-    """Of the tokenizer's slots."""
-    return cache_header.vocabularies(self.header)
 
   def __len__(self) -> int:
     return len(self.frames)
@@ -343,16 +343,25 @@ class TokenCache:
     """
     index = int(index)
     data, example = self._records[index]
-    header = self.header['splits'][self._arguments[1]]
-    frames, fault = header['frames'][index], example.fault(self.vocabularies)
-    if zlib.crc32(data) != header['checksums'][index]:
+    codes, fault = example.codes, None
+    if zlib.crc32(data) != self._checksums[index]:
       fault = 'another checksum than in header.json'
-    elif not fault and len(example.codes) != frames:
-      fault = f'{len(example.codes)} frames, and {frames} in header.json'
+    elif codes.shape[:1] != (self.frames[index],):
+      fault = f'codes {codes.shape}, and {self.frames[index]} frames in'
+      fault += ' header.json'
+    elif not self._fits(codes):
+      fault = example.fault(self.vocabularies)
     if fault:
       raise self._records.error(index, f'clip {index} has {fault}')
-    codes = example.codes.astype(np.int32)
-    return dataclasses.replace(example, codes=codes)
+    return Example(codes.astype(np.int32), example.samples, example.factors)
+
+  def _fits(self, codes: np.ndarray) -> bool:
+    """Whether codes surely have no fault: in a microsecond for each clip."""
+    return (
+        codes.dtype.kind == 'u'
+        and codes.shape[1:] == (len(self.vocabularies),)
+        and codes.max(initial=0) < self._fewest
+    )
 
   def __reduce__(self):
     return TokenCache, self._arguments

@@ -334,5 +334,12 @@ def test_unknown_names_are_told_what_there_is(root):
       corpora.load_corpus('typo', 'train', languages)
   with pytest.raises(corpora.CorpusError, match=r'languages.*\(\)'):
     corpora.load_corpus(str(root), 'train', ('en',))
-  with pytest.raises(corpora.CorpusError, match="no corpus.*'/no/such'"):
-    corpora.load_corpus('/no/such', 'train', ('en',))
+  # None of these is looked for by a name of the catalogue, or on a network.
+  for name in ('/no/such', '../x', 'my wavs', 'x/', 'a=b', 'hf:x', '$%', ''):
+    with pytest.raises(corpora.CorpusError, match='no corpus'):
+      corpora.load_corpus(name, 'train', ('en',))
+  for name in ('caf\udce9', 'a\0b', 'x' * 5000, '~nobody/x'):
+    with pytest.raises(corpora.CorpusError, match='no corpus'):
+      corpora.load_corpus(name, 'train')
+  with pytest.raises(corpora.CorpusError, match='a file, not a folder'):
+    corpora.load_corpus(str(root / 'c0.wav'), 'train')
