@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import typing
 from typing import Annotated, Any
 
 
@@ -149,3 +150,64 @@ def test_paths_are_found_in_every_kind_of_field(tmp_path, monkeypatch):
   # What fits no schema is for `build` to refuse.
   wrong = {'kind': {'kind': 'none', 'file': 3}, 'parts': 'x', 'more': 1}
   assert config.portable(Whole, wrong, os.fspath(tmp_path)) == wrong
+
+
+# Strings of configs that name no file; a new one is here, or a `config.Path`.
+_NO_PATHS = {
+    'split',
+    'tokenizer_hash',
+    'init_model',
+    'best',
+    'audio',  # The label of a segment.
+    'label',
+    'dtype',
+}
+
+
+def _classes(cls, seen):
+  """A dataclass and all that its fields may hold."""
+  if cls in seen or not dataclasses.is_dataclass(cls):
+    return
+  seen.add(cls)
+  for _, annotation in config.schema(cls).values():
+    _of(annotation, seen)
+
+
+def _of(annotation, seen):
+  base, metadata = config._unwrap(annotation)
+  for item in metadata:
+    if isinstance(item, config.Kind):
+      for kind in item.table().values():
+        _classes(kind, seen)
+    if isinstance(item, config.Named):
+      _of(item.value, seen)
+  for argument in typing.get_args(base):
+    _of(argument, seen)
+  if isinstance(base, type):
+    _classes(base, seen)
+
+
+def test_every_string_of_a_config_is_a_path_or_is_known_to_be_none():
+  seen = set()
+  _classes(train.Config, seen)
+  paths, unknown = set(), set()
+  for cls in seen:
+    for name, (_, annotation) in config.schema(cls).items():
+      base, metadata = config._unwrap(annotation)
+      base, _ = config._optional(base)
+      base, more = config._unwrap(base)
+      if base is str:
+        if any(isinstance(item, config.Path) for item in metadata + more):
+          paths.add(name)
+        elif name not in _NO_PATHS:
+          unknown.add(f'{cls.__name__}.{name}')
+  assert not unknown
+  assert paths == {
+      'cache',
+      'codebooks',
+      'corpus',
+      'features',
+      'init_from',
+      'pieces',
+      'vectors',
+  }
