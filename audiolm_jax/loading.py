@@ -65,12 +65,15 @@ def load_codec(directory: str | os.PathLike) -> bound.BoundTokenizer:
   return model
 
 
-def load_tokenizer(workdir: str | os.PathLike) -> Any:
+def load_tokenizer(
+    workdir: str | os.PathLike, directory: str | os.PathLike | None = None
+) -> Any:
   """The tokenizer whose tokens the model of `workdir` was trained on.
 
   Args:
     workdir: of a run on a token cache; the cache's header says where its
       tokenizer is.
+    directory: where it is instead.
 
   Raises:
     config.ConfigError: if that run read no token cache, or the tokenizer that
@@ -83,8 +86,14 @@ def load_tokenizer(workdir: str | os.PathLike) -> Any:
         ' tokens of a cache.'
     )
   header = token_cache.read_header(data.cache)
-  tokenizer = load_codec(header['tokenizer_workdir'])
-  if tokenizer.fingerprint() != header['tokenizer_hash']:
+  tokenizer = load_codec(directory or header['tokenizer_workdir'])
+  found, wanted = tokenizer.fingerprint(), header['tokenizer_hash']
+  if found != wanted and directory is not None:
+    raise config.ConfigError(
+        f'{directory} is another tokenizer ({found[:12]}) than the one that made'
+        f' {data.cache} ({wanted[:12]}), whose tokens {workdir} speaks.'
+    )
+  if found != wanted:
     raise config.ConfigError(
         f'The tokenizer of {header["tokenizer_workdir"]} is no longer the one'
         f' that made {data.cache}. Tokenize again, and train on that.'

@@ -37,6 +37,12 @@ def test_the_caches_tokenizer(tmp_path, monkeypatch, made_by, fits):
   else:
     with pytest.raises(config.ConfigError, match='no longer the one'):
       loading.load_tokenizer(workdir)
+  tokenizers |= {'here': tokenizers['there'], 'there': None}
+  if fits:
+    assert loading.load_tokenizer(workdir, 'here') is tokenizers['here']
+  else:
+    with pytest.raises(config.ConfigError, match='here is another tokenizer'):
+      loading.load_tokenizer(workdir, 'here')
 
 
 def test_a_model_of_something_else(tmp_path):

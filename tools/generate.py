@@ -6,7 +6,8 @@
       --out=- | aplay -f S16_LE -r 16000
 
 --model is the work directory of a language model, whose token cache says which
-codec speaks its tokens (--tokenizer=DIR: another place where that one is). The
+codec speaks its tokens (--tokenizer=DIR: another place where that one is;
+with --force it may be another one, or the token cache may be gone). The
 prompt may have any rate, number of channels and length; its whole frames are
 encoded, --seconds are added, and all of it is written. With --stream audio is
 written while it is generated, the first of it as soon as the pattern of the
@@ -30,6 +31,8 @@ from audiolm_jax.training import launch
 _PIPE = '-'
 # What an endless stream keeps in sight.
 _ROOM_SECONDS = 30.0
+# More than any memory: what is kept in sight is allocated.
+_MOST_ROOM_SECONDS = 1e6
 
 
 def _say(text: str) -> None:
@@ -53,15 +56,20 @@ def _load(options):
   wrong = [k for k in _conditions(options) if k not in lm.decoder.conditions]
   if options.guidance is not None and not lm.decoder.conditions:
     wrong = ['guidance']
+  if options.guidance is not None and not wrong and not _conditions(options):
+    raise config.ConfigError(
+        '--guidance does nothing without a condition: give one of'
+        f' {sorted(lm.decoder.conditions)}.'
+    )
   if wrong:
     raise config.ConfigError(
         f'--{wrong[0]}: {options.model} was trained without it; its conditions:'
         f' {sorted(lm.decoder.conditions)}.'
     )
-  if options.tokenizer:
+  if options.force:
     tokenizer = loading.load_codec(options.tokenizer)
   else:
-    tokenizer = loading.load_tokenizer(options.model)
+    tokenizer = _tokenizer(options)
   wanted = tuple(lm.decoder.vocabularies)
   found = tuple(tokenizer.spec.vocabularies)
   if found[: len(wanted)] != wanted:
@@ -73,6 +81,21 @@ def _load(options):
   if options.weights != 'float32':
     lm = lm.cast(options.weights)
   return lm, tokenizer, told
+
+
+def _tokenizer(options):
+  """The one that the language model's tokens are of."""
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
+
+  if not options.tokenizer:
+    return loading.load_tokenizer(options.model)
+  try:
+    return loading.load_tokenizer(options.model, options.tokenizer)
+  except config.ConfigError as error:
+    raise config.ConfigError(
+        f'{error} --force takes --tokenizer={options.tokenizer} unchecked.'
+    ) from error
 
 
 def _values(options, lm, tokenizer):
@@ -100,10 +123,10 @@ def _values(options, lm, tokenizer):
 
 def _conditions(options):
   """name -> value, of those that are given."""
-  found = dict(pair.split('=', 1) for pair in options.condition)
+  pairs = [pair.split('=', 1) for pair in options.condition]
   if options.text is not None:
-    found['text'] = options.text
-  return found
+    pairs.append(['text', options.text])
+  return dict(pairs)
 
 
 def _read_prompt(tokenizer, path, slots):
@@ -152,16 +175,41 @@ def _sampler(options):
 
 def _frames(options, lm, tokenizer, prompt):
   """(frames of the result or None for no end, frames that stay in sight)."""
-  rate = tokenizer.spec.frame_rate
-  seconds = options.room_seconds
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
+
+  rate, pattern = tokenizer.spec.frame_rate, lm.decoder.pattern
+  slots, seconds = len(lm.decoder.vocabularies), options.room_seconds
   if options.seconds == math.inf:
-    return None, math.ceil((seconds or _ROOM_SECONDS) * rate)
-  room = None
-  if seconds:
-    # In steps: a pattern may take several for a frame.
-    slots = len(lm.decoder.vocabularies)
-    room = lm.decoder.pattern.steps(math.ceil(seconds * rate), slots)
-  return len(prompt) + round(options.seconds * rate), room
+    if not pattern.streamable:
+      raise config.ConfigError(
+          f'--seconds=inf: {pattern} must know the end beforehand.'
+      )
+    frames, room = None, math.ceil((seconds or _ROOM_SECONDS) * rate)
+  else:
+    more = round(options.seconds * rate)
+    if not more and (options.seconds or not len(prompt)):
+      raise config.ConfigError(
+          f'--seconds={options.seconds:g} gives no frame: one is'
+          f' {1 / rate:.3g} s.'
+      )
+    frames, room = len(prompt) + more, None
+    if pattern.steps(frames, slots) >= generation.ENDLESS:
+      raise config.ConfigError(
+          f'--seconds={options.seconds:g} is too long: inf has no end.'
+      )
+    if seconds:
+      # In steps: a pattern may take several for a frame.
+      room = pattern.steps(math.ceil(seconds * rate), slots)
+  try:
+    lm.decoder.check_steps(
+        None if frames is None else pattern.steps(frames, slots)
+    )
+  except ValueError as error:
+    raise config.ConfigError(
+        f'--seconds={options.seconds:g}: {error}'
+    ) from error
+  return frames, room
 
 
 def run(options) -> int:
@@ -250,6 +298,29 @@ def _seconds(text: str) -> float:
   return value
 
 
+def _room(text: str) -> float:
+  value = float(text)
+  if not 0 < value <= _MOST_ROOM_SECONDS:
+    raise argparse.ArgumentTypeError(
+        f'{text} is not over 0 and up to {_MOST_ROOM_SECONDS:g} seconds'
+    )
+  return value
+
+
+def _whole_number(text: str) -> int:
+  value = int(text)
+  if not 0 <= value < 2**32:
+    raise argparse.ArgumentTypeError(f'{text} is not in [0, 2**32)')
+  return value
+
+
+def _finite(text: str) -> float:
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError
+  return value
+
+
 def _pair(text: str) -> str:
   if '=' not in text:
     raise ValueError
@@ -264,6 +335,7 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add('--model', required=True, metavar='DIR', help='of a language model')
   add('--tokenizer', metavar='DIR', help='where its codec is')
+  add('--force', action='store_true', help='take --tokenizer unchecked')
   add('--prompt', help='audio to continue; - for stdin')
   add('--text', help='what to say, for models that take text')
   add(
@@ -282,21 +354,26 @@ def _parser() -> argparse.ArgumentParser:
   )
   add('--out', required=True, help='.wav, .flac, or - for stdout')
   add('--stream', action='store_true', help='write while generating')
-  add('--seed', type=int, default=0)
+  add('--seed', type=_whole_number, default=0)
   add('--temperature', type=float, default=1.0, help='0 for the likeliest')
   add('--top_k', type=int)
   add('--top_p', type=float, default=1.0)
   add('--min_p', type=float, default=0.0)
   add('--repetition_penalty', type=float, default=1.0)
   add('--repetition_window', type=int, default=0)
-  add('--guidance', type=float, help='of models with conditions')
+  add('--guidance', type=_finite, help='of models with conditions')
   add(
       '--room_seconds',
-      type=_seconds,
+      type=_room,
       help='what attention keeps in sight; default: all, and'
       f' {_ROOM_SECONDS:g} without an end',
   )
-  add('--keep', type=int, default=0, help='first steps that stay in sight')
+  add(
+      '--keep',
+      type=_whole_number,
+      default=0,
+      help='first steps that stay in sight beside the room',
+  )
   add(
       '--weights',
       choices=('float32', 'bfloat16', 'int8'),
@@ -310,6 +387,15 @@ def main(argv: list[str]) -> int:
   options = parser.parse_args(argv)
   if options.seconds == math.inf and not options.stream:
     parser.error('--seconds=inf needs --stream')
+  if options.keep and not options.room_seconds and options.seconds < math.inf:
+    parser.error('--keep does nothing without --room_seconds: all is kept')
+  if options.force and not options.tokenizer:
+    parser.error('--force does nothing without --tokenizer')
+  names = [pair.partition('=')[0] for pair in options.condition]
+  names += [] if options.text is None else ['text']
+  for name in names:
+    if names.count(name) > 1:
+      parser.error(f'the condition {name} is given more than once')
   if options.prompt not in (None, _PIPE):
     if not pathlib.Path(options.prompt).is_file():
       parser.error(f'--prompt={options.prompt}: no such file')

@@ -1,5 +1,6 @@
 """The tool, with a tiny language model of a tiny codec's tokens."""
 
+import dataclasses
 import os
 import sys
 import threading
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiolm_jax import config
 from audiolm_jax import loading
 from audiolm_jax.audio import files
 from audiolm_jax.audio import resample
@@ -15,6 +17,7 @@ from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.objectives import lm as lm_lib
+from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.tokenizers import base
 from audiolm_jax.tokenizers import bound
@@ -75,11 +78,17 @@ def _codec():
 @pytest.fixture(name='run')
 def _run(tool, model, told, codec, monkeypatch):
   found = {'lm': model, 'told': told, 'text': object()}
-  codecs = {'lm': codec, 'told': codec}
   other = bound.BoundTokenizer(*tiny.codec('continuous'))
+  codecs = {'other': other, 'same': codec}
+
+  def load_tokenizer(workdir, directory=None):
+    if directory == 'other':
+      raise config.ConfigError(f'{workdir} speaks of another.')
+    return codec
+
   monkeypatch.setattr(loading, 'load', found.__getitem__)
-  monkeypatch.setattr(loading, 'load_tokenizer', codecs.__getitem__)
-  monkeypatch.setattr(loading, 'load_codec', {'other': other}.__getitem__)
+  monkeypatch.setattr(loading, 'load_tokenizer', load_tokenizer)
+  monkeypatch.setattr(loading, 'load_codec', codecs.__getitem__)
 
   def run(*arguments):
     return tool.main(['--model=lm', SECONDS, *map(str, arguments)])
@@ -249,7 +258,16 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
       ),
       ('--mood: told was', out, '--model=told', '--condition=mood=sad'),
       ('does not continue', out, '--model=text'),
-      ('has continuous ones', out, '--tokenizer=other'),
+      ('has continuous ones', out, '--tokenizer=other', '--force'),
+      ('speaks of another. --force takes', out, '--tokenizer=other'),
+      ('--guidance does nothing', out, '--model=told', '--guidance=3'),
+      ('--seconds=0 gives no frame: one is 0.', out, '--seconds=0'),
+      ('--seconds=1e-09 gives no frame', out, '--seconds=1e-9'),
+      ('gives no frame', out, '--seconds=1e-9', f'--prompt={prompt}'),
+      ('--seconds=1e.20 is too long', out, '--seconds=1e20'),
+      ('temperature = inf: expected a finite', out, '--temperature=inf'),
+      ('temperature = nan', out, '--temperature=nan'),
+      ('repetition_penalty = 2.0 does nothing', out, '--repetition_penalty=2'),
       ('bad.wav: cannot be decoded', out, f'--prompt={bad}'),
       ('nan.wav: .*not finite', out, f'--prompt={tmp_path / "nan.wav"}'),
       ('loud.wav: .*full scale is 1', out, f'--prompt={tmp_path / "loud.wav"}'),
@@ -262,7 +280,18 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
       ('no such file', out, '--prompt=nowhere.wav'),
       ('needs --stream', out, '--seconds=inf'),
       ('invalid _seconds value', out, '--seconds=-1'),
+      ('invalid _seconds value', out, '--seconds=nan'),
       ('invalid _pair value', out, '--condition=sad'),
+      ('text is given more', out, '--text=a', '--condition=text=b'),
+      ('a is given more', out, '--condition=a=1', '--condition=a=2'),
+      ('--room_seconds: inf is not over 0', out, '--room_seconds=inf'),
+      ('--room_seconds: 0 is not over 0', out, '--room_seconds=0'),
+      ('--keep: -1 is not in', out, '--keep=-1', '--room_seconds=1'),
+      ('--keep does nothing without', out, '--keep=1'),
+      ('--force does nothing without', out, '--force'),
+      ('--seed: -1 is not in', out, '--seed=-1'),
+      ('--seed: 99999999999999999999 is', out, '--seed=99999999999999999999'),
+      ('invalid _finite value', out, '--guidance=nan'),
   ):
     with pytest.raises(SystemExit, match='2'):
       run(*arguments)
@@ -276,3 +305,31 @@ def test_a_prompt_shorter_than_a_frame_is_none(run, tmp_path, capsys):
   assert run(f'--prompt={path}', f'--out={out}') == 0
   assert 'shorter than a frame' in capsys.readouterr().err
   assert files.read(out)[0].shape == (MORE * HOP, 1)
+
+
+def test_a_prompt_alone_and_a_tokenizer_elsewhere(run, prompt, tmp_path):
+  out = tmp_path / 'x.wav'
+  alone = ['--seconds=0', f'--prompt={prompt}', f'--out={out}']
+  for more in ([], ['--tokenizer=same'], ['--tokenizer=same', '--force']):
+    assert run(*alone, *more) == 0
+    assert files.read(out)[0].shape == (PROMPT * HOP, 1)
+
+
+def test_what_a_decoder_can_not_do_is_told(run, model, monkeypatch, tmp_path):
+  """An end that must be known, and one beyond what was learned."""
+  out = f'--out={tmp_path / "x.wav"}'
+
+  def sound(message, *arguments, **changes):
+    decoder = model.decoder.clone(**changes)
+    changed = dataclasses.replace(model, decoder=decoder)
+    monkeypatch.setattr(loading, 'load', lambda directory: changed)
+    with pytest.raises(SystemExit, match=message):
+      run(out, *arguments)
+
+  backbone = small.stack(positions='learned', max_positions=MORE)
+  sound('10 positions, but max_positions = 9', backbone=backbone)
+  endless = ['--seconds=inf', '--stream']
+  sound('no end, but max_positions = 9', *endless, backbone=backbone)
+  pattern = coarse_first.CoarseFirst()
+  sound('must know the end beforehand', *endless, pattern=pattern)
+  assert not os.listdir(tmp_path)
