@@ -172,7 +172,7 @@ def weight(
     name: its name in the parameter tree.
     init: `init(rng, shape, dtype)`, as in `nn.initializers`.
     shape: logical shape.
-    axes: one logical axis name (or None) for each dimension; `training.mesh`
+    axes: one logical axis name (or None) for each dimension; `sharding.RULES`
       maps them to mesh axes, `BATCH_AXES` lead. `nn.scan` adds 'layers'.
     dtype: the dtype to create it in; arrays of another stored dtype are kept.
 
