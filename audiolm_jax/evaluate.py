@@ -6,6 +6,7 @@ import os
 import pathlib
 
 from audiolm_jax import assembly as assembly_lib
+from audiolm_jax import config
 from audiolm_jax.evaluation import base
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.training import launch
@@ -24,8 +25,16 @@ def evaluate(
   Returns:
     {'eval/<evaluator>/<metric>': value}; scores of every item are written to
     workdir/evaluations.
+
+  Raises:
+    config.ConfigError: if it is no work directory, or has no evaluators.
+    checkpoints.CheckpointError: if it has no readable checkpoint.
   """
   launch.prepare()
+  if not assembly_lib.read(workdir).get('evaluators'):
+    raise config.ConfigError(
+        f'{workdir}: its config.evaluators are none, so nothing is evaluated.'
+    )
   assembly, state = assembly_lib.restore(workdir, step)
   evaluators = build(assembly)
   variables = assembly.variables(state)

@@ -63,6 +63,11 @@ def _parse(argv: list[str]) -> list[str]:
     sys.exit(f'error: unexpected arguments {rest[1:]}')
   if not _WORKDIR.value or not (_CONFIG.value or _EVALUATE.value):
     sys.exit('error: give --config=FILE.py[:ARG] and --workdir=DIR.')
+  if _EVALUATE.value and (_CONFIG.value or overrides):
+    sys.exit(
+        'error: --evaluate takes the config of --workdir: give it without'
+        ' --config and --config.KEY.'
+    )
   return [rest[0], *overrides]
 
 

@@ -18,6 +18,8 @@ ROOT = pathlib.Path(__file__).parents[1]
         ),
         (['--config=configs/toy.py:smoke', 'extra'], "['extra']"),
         ([], 'give --config'),
+        (['--evaluate', '--config.steps=1'], 'takes the config of --workdir'),
+        (['--evaluate'], 'is no work directory'),
     ],
 )
 def test_wrong_commands(tmp_path, flags, message):

@@ -148,3 +148,11 @@ def test_a_failed_start_is_taken_over_and_a_run_is_not(tmp_path):
   train.train(_config('config.steps=1'), tmp_path)
   with pytest.raises(config.ConfigError, match='another config'):
     train.train(_config('config.steps=2'), tmp_path)
+
+
+def test_evaluation_by_nothing_is_told(tmp_path):
+  values = _config().to_dict()
+  values['evaluators'] = {}
+  (tmp_path / 'config.json').write_text(json.dumps(values))
+  with pytest.raises(config.ConfigError, match='config.evaluators are none'):
+    evaluate.evaluate(tmp_path)
