@@ -47,6 +47,9 @@ class Dac(base.Family):
     if last >> len(up) == 0:
       raise config.error('decoder_hidden_size', f'at least {1 << len(up)}')
     config.check_size('encoder_hidden_size', first << len(down))
+    dropout = config.raw('quantizer_dropout')
+    if not isinstance(dropout, bool):  # As the original says it.
+      dropout = config.number('quantizer_dropout', least=0.0, most=1.0)
     sizes = {
         'dimension': first << len(down),
         'weight_norm': options.weight_norm,
@@ -62,7 +65,7 @@ class Dac(base.Family):
             vocabulary=config.size('codebook_size'),
             dimension=config.size('codebook_dim'),
             weight_norm=options.weight_norm,
-            dropout=config.number('quantizer_dropout', least=0.0, most=1.0),
+            dropout=float(dropout),
             commitment_weight=config.number(
                 'commitment_loss_weight', least=0.0
             ),

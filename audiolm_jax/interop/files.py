@@ -116,12 +116,11 @@ def write(
 ) -> None:
   """Writes both files, each whole or not at all."""
   directory = pathlib.Path(directory)
+  text = json.dumps(config, indent=2, sort_keys=True) + '\n'
   directory.mkdir(parents=True, exist_ok=True)
   data = safetensors.numpy.save(dict(tensors), metadata={'format': 'pt'})
   writers.write_atomically(directory / WEIGHTS, data)
-  writers.write_atomically(
-      directory / CONFIG, json.dumps(config, indent=2, sort_keys=True) + '\n'
-  )
+  writers.write_atomically(directory / CONFIG, text)
 
 
 def _there(path):

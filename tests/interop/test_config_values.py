@@ -154,6 +154,11 @@ def test_what_is_not_said_is_what_transformers_makes_of_it():
   assert backbone.mixers[0].head_width == 2
 
 
+def test_dropout_of_dac_may_be_a_flag():
+  assert _built('dac', quantizer_dropout=True).bottleneck.dropout == 1.0
+  assert _built('dac', quantizer_dropout=0).bottleneck.dropout == 0.0
+
+
 def test_other_names_of_keys():
   """transformers takes them; a model must not be of another shape."""
   names = {'n_head': ..., 'num_attention_heads': 4}
