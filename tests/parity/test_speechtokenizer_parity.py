@@ -363,7 +363,7 @@ def test_what_does_not_fit_is_listed(small, tmp_path):
   with pytest.raises(interop.PretrainedError, match='missing: transform.bias'):
     interop.load_pretrained(tmp_path)
   interop.files.write(tmp_path, {**config, 'activation': 'ReLU'}, tensors)
-  with pytest.raises(interop.PretrainedError, match="'ReLU' is none of"):
+  with pytest.raises(interop.PretrainedError, match="'ReLU': expected one of"):
     interop.load_pretrained(tmp_path)
 
 
