@@ -8,6 +8,8 @@ a head. Each is a field of its config:
                MIXERS (attention, state spaces, recurrences), and MLPS.
     HEADS      what gives the G codes of a step: `heads/base.py` is the seam.
     CONDITIONERS  what a decoder is told beside the codes.
+    STARTS     what the first step of a row takes in: a learned row, a code
+               before all rows, or a first frame that is given, not scored.
     DECODERS   `tokens`: one stream of frames in one pattern; `segments`: some
                streams, one after the other or in turns; `stages`: the slots
                of one stream, some observed and some predicted; `wavenet`:
@@ -22,11 +24,13 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import starts
 from audiolm_jax.decoders import wavenet
 
 BACKBONES = backbones.BACKBONES
 CONDITIONERS = conditioners.CONDITIONERS
 HEADS = heads.HEADS
+STARTS = starts.STARTS
 DECODERS = {
     'segments': segmented.Segmented,
     'stages': segmented.Staged,
