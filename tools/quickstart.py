@@ -13,8 +13,6 @@ import json
 import os
 import pathlib
 import shlex
-import signal
-import subprocess
 import sys
 import time
 
@@ -23,6 +21,7 @@ from absl import flags
 import rich.console
 import rich.markup
 
+from audiolm_jax.training import launch
 from audiolm_jax.training import writers
 
 _WORKDIR = flags.DEFINE_string(
@@ -242,7 +241,7 @@ def _run(
     return 0
   start = time.monotonic()
   # The interpreter that runs this script, whatever `python` is on the PATH.
-  status, interrupted = _wait([sys.executable, *arguments])
+  status, interrupted = launch.wait([sys.executable, *arguments])
   seconds = time.monotonic() - start
   if status and not interrupted:
     if status == expected:
@@ -260,32 +259,6 @@ def _run(
   finished[name] = {'command': command, 'seconds': seconds, **facts}
   _note(workdir, finished)
   return 0
-
-
-def _wait(arguments) -> tuple[int, bool]:
-  """Runs a stage: its exit status, and whether a signal came meanwhile.
-
-  The stage saves its work on Ctrl-C, which the terminal sends to it too, and on
-  SIGTERM, which is passed on. Dying here at once would leave it alone.
-  """
-  came, stages = [], []
-
-  def on_signal(number, _):
-    came.append(number)
-    if number == signal.SIGTERM:
-      for stage in stages:
-        stage.send_signal(number)
-
-  numbers = (signal.SIGINT, signal.SIGTERM)
-  old = {number: signal.signal(number, on_signal) for number in numbers}
-  try:
-    stages.append(subprocess.Popen(arguments))
-    if signal.SIGTERM in came:  # Before there was a stage.
-      stages[0].terminate()
-    return stages[0].wait(), bool(came)
-  finally:
-    for number in numbers:
-      signal.signal(number, old[number])
 
 
 def _whole(run) -> bool:

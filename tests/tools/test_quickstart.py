@@ -88,7 +88,7 @@ def test_signals_let_the_stage_end_by_itself(quickstart, name):
       'sys.exit(5 + sum(got))\n'
   )
   status = 5 + 4 * (name == 'SIGTERM')
-  assert quickstart._wait([sys.executable, '-c', code]) == (status, True)
+  assert quickstart.launch.wait([sys.executable, '-c', code]) == (status, True)
   assert signal.getsignal(number) is before
 
 
@@ -124,7 +124,7 @@ class _Stages:
       monkeypatch.setattr(
           self.quickstart, name, types.SimpleNamespace(value=str(value))
       )
-    monkeypatch.setattr(self.quickstart, '_wait', self)
+    monkeypatch.setattr(self.quickstart.launch, 'wait', self)
     here = os.getcwd()
     try:
       self.quickstart.main(['quickstart'])
