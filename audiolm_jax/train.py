@@ -103,7 +103,9 @@ def _claim(workdir: pathlib.Path, settings: Config) -> None:
   resolved = config_lib.to_config(settings).to_dict()
   resolved = config_lib.portable(Config, resolved, workdir)
   if _has_trained(workdir):
-    old = assembly_lib.read(workdir)
+    # What it does not say yet was at its default.
+    old = config_lib.build(Config, assembly_lib.read(workdir))
+    old = config_lib.to_config(old)
     new = config_lib.placed(Config, resolved, workdir)
     lines = config_lib.difference(old.to_dict(), new)
     if lines:

@@ -2,10 +2,10 @@
 
 import dataclasses
 import os
+import pathlib
 import shutil
 import typing
 from typing import Annotated, Any
-
 
 import ml_collections
 import numpy as np
@@ -31,11 +31,19 @@ def _lm(tokens='runs/q/tokens'):
   return config.build(train.Config, settings)
 
 
+def _claim(workdir, settings):
+  """As the start of a training that wrote metrics, in a relative directory."""
+  workdir = pathlib.Path(workdir)
+  workdir.mkdir(parents=True, exist_ok=True)
+  train._claim(workdir, settings)
+  (workdir / 'metrics.jsonl').touch()
+
+
 def test_a_runs_paths_move_with_it(tmp_path, monkeypatch):
   here = tmp_path / 'here'
   here.mkdir()
   monkeypatch.chdir(here)
-  train._claim('runs/q/lm', _lm())
+  _claim('runs/q/lm', _lm())
   text = (here / 'runs/q/lm/config.json').read_text()
   assert 'here' not in text and '"../tokens"' in text
   for there in ('here', 'there'):
@@ -56,12 +64,12 @@ def test_a_runs_paths_move_with_it(tmp_path, monkeypatch):
         _lm('q/tokens'), models=config.build(train.Config, found).models
     )
     with pytest.raises(config.ConfigError, match='pieces') as error:
-      train._claim('q/lm', other)
+      _claim('q/lm', other)
     assert 'cache' not in str(error.value)
   monkeypatch.chdir(tmp_path / 'there')
-  train._claim('runs/q/lm', _lm())
+  _claim('runs/q/lm', _lm())
   with pytest.raises(config.ConfigError, match='data.cache.*tokens.*older'):
-    train._claim('runs/q/lm', _lm('runs/q/older'))
+    _claim('runs/q/lm', _lm('runs/q/older'))
 
 
 def test_a_link_to_a_work_directory_is_no_other_place(tmp_path, monkeypatch):
@@ -69,7 +77,7 @@ def test_a_link_to_a_work_directory_is_no_other_place(tmp_path, monkeypatch):
   disk.mkdir(parents=True)
   (tmp_path / 'runs').symlink_to(disk)
   monkeypatch.chdir(tmp_path)
-  train._claim('runs/lm', _lm('runs/tokens'))
+  _claim('runs/lm', _lm('runs/tokens'))
   for where in ('runs/lm', disk / 'lm'):
     assert assembly.read(where).data.cache == str(disk / 'tokens')
 
@@ -86,7 +94,7 @@ def test_corpora_are_names_or_folders(tmp_path, monkeypatch):
     settings = codec_config.get_config('smoke')
     settings.data.corpus = corpus
     workdir = f'runs/{corpus}'
-    train._claim(workdir, config.build(train.Config, settings))
+    _claim(workdir, config.build(train.Config, settings))
     assert assembly.read(workdir).data.corpus == kept
     assert tmp_path.name not in workdir
 
