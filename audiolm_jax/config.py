@@ -316,7 +316,8 @@ def _with_paths(annotation, value, change):
     if isinstance(item, Path) and isinstance(value, str) and value:
       return change(item, value)
     if isinstance(item, Kind) and _is_group(value):
-      base = item.table().get(value.get('kind'))
+      kind = value.get('kind')
+      base = item.table().get(kind) if isinstance(kind, str) else None
     if isinstance(item, Named) and _is_group(value):
       return {k: _with_paths(item.value, v, change) for k, v in value.items()}
   if _is_group(value) and dataclasses.is_dataclass(base):
