@@ -104,7 +104,7 @@ def load_pretrained(
   try:
     model = families[0].build(config, options, files.limits(tensors))
     if isinstance(model, LanguageModel):
-      model = model.told(files.generation(directory))
+      model = model.with_generation_config(files.generation(directory))
     variables = base.load(families[0], model, tensors, dtype)
     if scan and isinstance(model, LanguageModel):
       return model.roll(variables)

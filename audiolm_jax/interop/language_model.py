@@ -11,6 +11,7 @@ from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import stack
 from audiolm_jax.decoders import starts
+from audiolm_jax.interop import fields
 from audiolm_jax.patterns import interleaving
 
 
@@ -140,25 +141,37 @@ class LanguageModel:
   def backbone(self) -> stack.Stack:
     return self.decoder.backbone
 
-  def told(self, generation: Mapping[str, Any]) -> 'LanguageModel':
-    """The same model with what a generation_config.json says of its ids.
+  def with_generation_config(
+      self, values: Mapping[str, Any]
+  ) -> 'LanguageModel':
+    """The same model with the ids that a generation_config.json gives.
 
     It has the last word in transformers. An id that the vocabulary does not
     have is none, as in config.json.
+
+    Args:
+      values: what the file holds.
+
+    Raises:
+      fields.PretrainedError: for what is no id.
     """
     found = {}
     for key, name in (('bos_token_id', 'begin'), ('eos_token_id', 'end')):
-      if key in generation:
-        ids = generation[key]
-        ids = ids if isinstance(ids, list) else [ids]
-        found[name] = tuple(i for i in ids if self._has(i))
+      if key not in values:
+        continue
+      ids = values[key]
+      ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
+      if any(not isinstance(i, int) or isinstance(i, bool) for i in ids):
+        raise fields.PretrainedError(
+            f'generation_config.json: {key} = {fields.shown(values[key])}:'
+            ' expected an id, a list of ids, or null'
+        )
+      found[name] = tuple(
+          i for i in ids if 0 <= i < self.decoder.vocabularies[0]
+      )
     if 'begin' in found:
       found['begin'] = found['begin'][0] if found['begin'] else None
     return dataclasses.replace(self, **found)
-
-  def _has(self, i):
-    number = isinstance(i, int) and not isinstance(i, bool)
-    return number and 0 <= i < self.decoder.vocabularies[0]
 
   def _with(self, backbone, params, variables):
     decoder = self.decoder.clone(backbone=backbone)

@@ -134,9 +134,10 @@ def test_what_generation_begins_and_ends_with_has_the_last_word(tmp_path):
     assert (loaded.begin, loaded.end) == (begin, end)
     first = None if begin is None else (begin,)
     assert loaded.decoder.start == starts.Given(first)
-  path.write_text('[]')
-  with pytest.raises(base.PretrainedError, match='generation_config.json'):
-    interop.load_pretrained(tmp_path)
+  for text in ('[]', '{', '{"eos_token_id": "4"}', '{"eos_token_id": [true]}'):
+    path.write_text(text)
+    with pytest.raises(base.PretrainedError, match='generation_config.json'):
+      interop.load_pretrained(tmp_path)
 
 
 def test_mamba2_must_have_heads_that_fill_its_width():
