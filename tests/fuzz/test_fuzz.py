@@ -28,7 +28,7 @@ MODULES = (
     'token_streams',
     'weights',
 )
-FULL, PART, SEED = 64, 4, 20261128
+FULL, PART, SEED = 64, 16, 20261128
 # A damaged input is small: reading it takes neither long nor much memory.
 SECONDS, BYTES = 60, 1 << 30
 # Until the first input: imports, and making the whole that is then damaged.

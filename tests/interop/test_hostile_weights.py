@@ -144,7 +144,8 @@ def test_what_was_saved_is_read_though_an_index_is_left(llama):
   _shard(llama, 'a.safetensors')
   other = jax.tree.map(lambda w: w + 1, variables)
   table = other['params']['embedding']['table']
-  table[-1] = table[model.begin]
+  # Nothing is written of the row that fills.
+  table[-1] = 0
   interop.save_pretrained(llama, model, other, 'llama')
   found = interop.load_pretrained(llama)[1]
   jax.tree.map(np.testing.assert_array_equal, found, other)
