@@ -38,13 +38,15 @@ def score(
   return sharding.whole(_score(decoder, params, audio, lengths, context))
 
 
-@functools.partial(jax.jit, static_argnames='decoder')
 def _score(decoder, params, audio, lengths, context):
   """`score`, each device having its own rows."""
   samples = waveform_heads.to_grid(audio, decoder.bits)
   return decoder.apply(
       {'params': params}, samples, lengths, context, method='score'
   )
+
+
+_row_scores = jax.jit(_score, static_argnames='decoder')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,7 @@ class WaveformLM(base.Objective):
       self, variables: base.Variables, batch: base.Batch, rng: Array
   ) -> base.Output:
     del rng
-    scores = _score(
+    scores = _row_scores(
         self.decoder,
         variables['lm']['params'],
         batch['audio'],
