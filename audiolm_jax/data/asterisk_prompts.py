@@ -112,7 +112,7 @@ class AsteriskPrompts(building.CorpusBuilder, skip_registration=True):
       )
 
   def load(self, clip: building.Clip):
-    return files.read(clip.source)
+    return files.read(clip.source, strict=True)
 
 
 def transcripts(tree: pathlib.Path, language: str) -> dict[str, str]:

@@ -75,7 +75,8 @@ class Folder(building.CorpusBuilder, skip_registration=True):
   fifth of each is.
 
   Files over 40 s become clips of at most 20 s, all in one split; those have no
-  transcript, as theirs is of the whole.
+  transcript, as theirs is of the whole. Of one that is cut off what is there is
+  taken, unless the build is strict; shorter files that are cut off are left out.
   """
 
   name = 'folder'
@@ -134,11 +135,11 @@ class Folder(building.CorpusBuilder, skip_registration=True):
   def load(self, clip: building.Clip):
     source = clip.source
     if source.stop is None:
-      return files.read(source.path)
+      return files.read(source.path, strict=True)
     # The clips of a file come one after the other: it is decoded once.
     if self._reader is None or not self._reader.has(source):
       self._close()
-      self._reader = _Reader(source.path)
+      self._reader = _Reader(source.path, self.strict)
     try:
       return self._reader.take(source), self._reader.rate
     except files.AudioFileError:
@@ -178,7 +179,7 @@ class Folder(building.CorpusBuilder, skip_registration=True):
     found = {}
     for name, path in paths.items():
       try:
-        recording, fault = _look(path, thorough=len(paths) < _FEW)
+        recording, fault = _look(path, len(paths) < _FEW, self.strict)
       except files.AudioFileError as error:
         fault = str(error)
       if fault:
@@ -191,10 +192,10 @@ class Folder(building.CorpusBuilder, skip_registration=True):
 class _Reader:
   """Reads parts of a file in the order in which they are in it."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, strict: bool):
     self._path = path
     with contextlib.ExitStack() as stack:
-      decoded = stack.enter_context(files.decoding(path))
+      decoded = stack.enter_context(files.decoding(path, strict=strict))
       self._stack = stack.pop_all()
     self.rate = decoded.rate
     self._blocks = decoded.blocks
@@ -227,15 +228,19 @@ class _Reader:
     self._stack.close()
 
 
-def _look(path, thorough: bool) -> tuple[_Recording | None, str | None]:
+def _look(
+    path, thorough: bool, strict: bool
+) -> tuple[_Recording | None, str | None]:
   """A file's length, and what keeps it out of the corpus.
 
   Long files are never held in memory; their faults are those of the clips.
   """
   with files.decoding(path) as decoded:
     rate, seconds = decoded.rate, decoded.seconds
-    if seconds and seconds <= _LONGEST and not thorough:
-      return _Recording(path, rate, math.ceil(seconds * rate)), None
+  long = bool(seconds) and seconds > _LONGEST
+  if seconds and not long and not thorough:
+    return _Recording(path, rate, math.ceil(seconds * rate)), None
+  with files.decoding(path, strict=strict or not long) as decoded:
     kept, samples = [], 0
     for block in decoded.blocks:
       samples += len(block)

@@ -343,3 +343,22 @@ def test_unknown_names_are_told_what_there_is(root):
       corpora.load_corpus(name, 'train')
   with pytest.raises(corpora.CorpusError, match='a file, not a folder'):
     corpora.load_corpus(str(root / 'c0.wav'), 'train')
+
+
+def test_what_is_cut_off_is_left_out_unless_it_is_long(root):
+  files.write(root / 'talk.wav', noise(60.0), RATE)
+  for name in ('c0.wav', 'talk.wav'):
+    data = (root / name).read_bytes()
+    (root / name).write_bytes(data[: len(data) * 5 // 6])
+  found, left_out = _build(root)
+  assert 'ends after 0.42 of 0.50 s' in left_out['c0.wav']
+  files_found = {name.split('@')[0] for name in found}
+  assert files_found == GOOD - {'c0.wav'} | {'talk.wav'}
+  # An hour whose recorder stopped is not thrown away.
+  talk = sum(
+      len(c['audio']) for n, c in _all(root).items() if n.startswith('talk')
+  )
+  assert talk / RATE == pytest.approx(50.0, abs=0.01)
+  (root / 'c0.wav').unlink()
+  with pytest.raises(building.RejectedClipError, match='talk.wav.*ends after'):
+    corpora.prepare(str(root), strict=True)
