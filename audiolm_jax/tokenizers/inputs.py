@@ -38,7 +38,8 @@ def audio(
     raise ValueError(
         f'lengths[{row}] = {lengths[row]}, and the audio has {shape[1]} samples'
     )
-  if found is not None:
+  # Mostly nothing is wrong, wherever it stands.
+  if found is not None and not checks.within(found, checks.LOUDEST):
     valid = np.arange(shape[1]) < lengths[:, None]
     checks.samples(np.where(valid[..., None], found, 0), checks.LOUDEST)
 
