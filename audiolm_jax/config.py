@@ -28,13 +28,16 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-# Fields of these names say how many parts there are, each of which is built or
-# looped over: an absurd number would take all time or memory before any shape
-# that could be refused is known.
-_COUNT = re.compile(
-    r'(layers|blocks|heads|groups|experts|codebooks|acoustic|semantic|kernel)$'
-)
-_MOST_PARTS = 10_000
+# Fields whose absurd values would take all time or memory before any shape that
+# could be refused is known: how many parts there are, each of which is built or
+# looped over, and how wide they are.
+_MOST = {
+    re.compile(
+        r'(layers|blocks|heads|groups|experts|codebooks|acoustic|semantic|'
+        r'kernel)$'
+    ): 10_000,
+    re.compile(r'(width|hidden|dimension|features|filters|inner)$'): 1 << 20,
+}
 
 
 class ConfigError(ValueError):
@@ -445,8 +448,9 @@ def _check(annotation, value, path):
       raise wrong
     if type(value) is float and not math.isfinite(value):
       raise wrong
-    if _COUNT.search(path) and type(value) is int and value > _MOST_PARTS:
-      raise ConfigError(f'{path} = {value}: expected at most {_MOST_PARTS}.')
+    for names, most in _MOST.items():
+      if type(value) is int and value > most and names.search(path):
+        raise ConfigError(f'{path} = {value}: expected at most {most}.')
     numbers = (value,)
   for item in metadata + more:
     if isinstance(item, Range) and not all(map(item.holds, numbers)):

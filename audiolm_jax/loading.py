@@ -1,7 +1,6 @@
 """Trained models back from their work directories."""
 
 import os
-import pathlib
 from typing import Any
 
 from audiolm_jax import assembly as assembly_lib
@@ -40,13 +39,13 @@ def load_codec(directory: str | os.PathLike) -> bound.BoundTokenizer:
 
   Args:
     directory: of a run that has saved a checkpoint, or with a config.json and
-      model.safetensors that `interop.load_pretrained` reads.
+      weights that `interop.load_pretrained` reads.
 
   Raises:
     config.ConfigError: if it is neither, or holds another kind of model.
     checkpoints.CheckpointError: if it has no readable checkpoint.
   """
-  if (pathlib.Path(directory) / 'model.safetensors').exists():
+  if interop.is_pretrained(directory):
     launch.prepare()
     try:
       model, variables = interop.load_pretrained(directory)

@@ -122,6 +122,7 @@ def test_an_optional_field_can_be_set_later_but_not_to_another_type():
             ['config.named.x.rate', '(int)'],
         ),
         ({'steps': 1, 'inner': {'layers': 10**9}}, ['inner.layers', '10000']),
+        ({'steps': 1, 'inner': {'width': 10**9}}, ['inner.width', '1048576']),
         (
             {'steps': 1, 'optimizer': {'kind': ['adam']}},
             ['config.optimizer.kind', "['adam']"],

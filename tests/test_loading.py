@@ -51,7 +51,15 @@ def test_a_model_of_something_else(tmp_path):
     loading.load_tokenizer(workdir)
 
 
-def test_a_codec_of_either_kind_of_directory(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    'weights',
+    [
+        'model.safetensors',
+        'model.safetensors.index.json',
+        'diffusion_pytorch_model.safetensors',
+    ],
+)
+def test_a_codec_of_either_kind_of_directory(tmp_path, monkeypatch, weights):
   codec, variables = tiny.codec('state')
   mine = bound.BoundTokenizer(codec, variables)
   monkeypatch.setattr(loading, 'load', lambda path: mine)
@@ -60,7 +68,7 @@ def test_a_codec_of_either_kind_of_directory(tmp_path, monkeypatch):
   with pytest.raises(config.ConfigError, match='holds a str, not a tokenizer'):
     loading.load_codec(tmp_path)
 
-  (tmp_path / 'model.safetensors').touch()
+  (tmp_path / weights).touch()
   monkeypatch.setattr(
       interop, 'load_pretrained', lambda path: (codec, variables)
   )

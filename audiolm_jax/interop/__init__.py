@@ -29,6 +29,7 @@ from audiolm_jax.interop import xcodec2
 from audiolm_jax.interop.base import Model
 from audiolm_jax.interop.base import Options
 from audiolm_jax.interop.base import PretrainedError
+from audiolm_jax.interop.files import is_pretrained
 from audiolm_jax.interop.language_model import LanguageModel
 
 # Name -> family; the name is transformers' `model_type` where it has one.

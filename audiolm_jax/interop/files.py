@@ -64,6 +64,12 @@ class Stored:
     return array if dtype is None else array.astype(dtype)
 
 
+def is_pretrained(directory: str | os.PathLike) -> bool:
+  """Whether a directory holds weights by one of the names that are read."""
+  names = (WEIGHTS, INDEX, DIFFUSERS)
+  return any((pathlib.Path(directory) / name).exists() for name in names)
+
+
 def scan(
     directory: str | os.PathLike,
 ) -> tuple[dict[str, Any], dict[str, Stored]]:
