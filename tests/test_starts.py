@@ -14,6 +14,7 @@ from audiolm_jax import config
 from audiolm_jax import evaluate
 from audiolm_jax import train
 from audiolm_jax.training import launch
+from tests import toy_run
 
 _HOLDER = """
 import pathlib, sys, time
@@ -22,22 +23,6 @@ with locks.hold(pathlib.Path(sys.argv[1])):
   print('held', flush=True)
   time.sleep(600)
 """
-
-
-def _config(*flags):
-  path = os.path.join(os.path.dirname(__file__), '../configs/toy.py')
-  return launch.override(
-      train.Config,
-      launch.read_config(f'{path}:smoke'),
-      [
-          'config.steps=12',
-          'config.log_every=2',
-          'config.eval_every=4',
-          'config.checkpoint.every=3',
-          'config.log_ids=True',
-          *flags,
-      ],
-  )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +43,9 @@ def test_what_cannot_be_or_would_do_nothing_is_refused(
     tmp_path, flags, message
 ):
   with pytest.raises(config.ConfigError, match=message):
-    train.train(_config(*(f'config.{flag}' for flag in flags)), tmp_path / 'w')
+    train.train(
+        toy_run.config(*(f'config.{flag}' for flag in flags)), tmp_path / 'w'
+    )
   assert not (tmp_path / 'w').exists()
 
 
@@ -96,7 +83,7 @@ def test_sizes_that_do_not_fit_each_other_are_told(flag):
 )
 def test_what_cannot_fit_is_refused_before_it_is_made(tmp_path, flag, message):
   with pytest.raises(config.ConfigError, match=message):
-    train.train(_config(flag), tmp_path)
+    train.train(toy_run.config(flag), tmp_path)
 
 
 @pytest.mark.parametrize('content', [b'', b'{"data": ', b'\xff\xfe\x00', b'[]'])
@@ -108,11 +95,11 @@ def test_a_damaged_config_is_named(tmp_path, content):
   # Nothing was trained there.
   (tmp_path / 'metrics.jsonl').write_text('')
   with pytest.raises(config.ConfigError, match=f'{tmp_path}/config.json'):
-    train.train(_config(), tmp_path)
+    train.train(toy_run.config(), tmp_path)
 
 
 def test_a_wrong_value_in_a_config_names_the_file(tmp_path):
-  values = _config().to_dict()
+  values = toy_run.config().to_dict()
   values['steps'] = 'many'
   (tmp_path / 'config.json').write_text(json.dumps(values))
   with pytest.raises(
@@ -130,7 +117,7 @@ def test_a_second_trainer_is_told_who_is_the_first(tmp_path):
   try:
     other.stdout.readline()
     with pytest.raises(config.ConfigError) as error:
-      train.train(_config(), tmp_path)
+      train.train(toy_run.config(), tmp_path)
     host = socket.gethostname()
     assert f'process {other.pid} on {host} since ' in str(error.value)
     # What it does not get it leaves alone.
@@ -139,19 +126,19 @@ def test_a_second_trainer_is_told_who_is_the_first(tmp_path):
     other.kill()
     other.wait()
   # The lock died with its process.
-  train.train(_config('config.steps=1'), tmp_path)
+  train.train(toy_run.config('config.steps=1'), tmp_path)
 
 
 def test_a_failed_start_is_taken_over_and_a_run_is_not(tmp_path):
   with pytest.raises(config.ConfigError, match='does not fit'):
-    train.train(_config('config.data.features=3'), tmp_path)
-  train.train(_config('config.steps=1'), tmp_path)
+    train.train(toy_run.config('config.data.features=3'), tmp_path)
+  train.train(toy_run.config('config.steps=1'), tmp_path)
   with pytest.raises(config.ConfigError, match='another config'):
-    train.train(_config('config.steps=2'), tmp_path)
+    train.train(toy_run.config('config.steps=2'), tmp_path)
 
 
 def test_evaluation_by_nothing_is_told(tmp_path):
-  values = _config().to_dict()
+  values = toy_run.config().to_dict()
   values['evaluators'] = {}
   (tmp_path / 'config.json').write_text(json.dumps(values))
   with pytest.raises(config.ConfigError, match='config.evaluators are none'):

@@ -21,28 +21,12 @@ from audiolm_jax import train
 from audiolm_jax.data import synthetic
 from audiolm_jax.evaluation import toy as toy_evaluation
 from audiolm_jax.training import checkpoints
-from audiolm_jax.training import launch
 from audiolm_jax.training import writers
+from tests import toy_run
 
 
 class Killed(Exception):
   """Stands for a kill at some batch."""
-
-
-def _config(*flags):
-  path = os.path.join(os.path.dirname(__file__), '../configs/toy.py')
-  return launch.override(
-      train.Config,
-      launch.read_config(f'{path}:smoke'),
-      [
-          'config.steps=12',
-          'config.log_every=2',
-          'config.eval_every=4',
-          'config.checkpoint.every=3',
-          'config.log_ids=True',
-          *flags,
-      ],
-  )
 
 
 def _records(workdir):
@@ -65,7 +49,7 @@ def _assert_same(a, b):
 def whole(tmp_path_factory):
   """An uninterrupted run."""
   workdir = tmp_path_factory.mktemp('whole')
-  results = train.train(_config(), workdir)
+  results = train.train(toy_run.config(), workdir)
   return workdir, results
 
 
@@ -107,8 +91,8 @@ def test_a_run_killed_anywhere_equals_one_that_was_not(
   with monkeypatch.context() as patch:
     _kill_at(patch, position)
     with pytest.raises(Killed):
-      train.train(_config(), tmp_path)
-  results = train.train(_config(), tmp_path)
+      train.train(toy_run.config(), tmp_path)
+  results = train.train(toy_run.config(), tmp_path)
   assert results['loss'] == whole[1]['loss']
   assert _records(tmp_path) == _records(whole[0])
   _assert_same(_state(tmp_path, 12), _state(whole[0], 12))
@@ -116,7 +100,7 @@ def test_a_run_killed_anywhere_equals_one_that_was_not(
 
 def test_starting_again_at_the_end_changes_nothing(whole):
   before = _records(whole[0])
-  train.train(_config(), whole[0])
+  train.train(toy_run.config(), whole[0])
   assert _records(whole[0]) == before
 
 
@@ -131,23 +115,23 @@ def test_a_signal_saves_and_stops(whole, tmp_path, monkeypatch):
   before = signal.getsignal(signal.SIGTERM)
   with monkeypatch.context() as patch:
     patch.setattr(synthetic._Source, 'next', signalling)
-    train.train(_config(), tmp_path)
+    train.train(toy_run.config(), tmp_path)
   assert signal.getsignal(signal.SIGTERM) is before
   assert int(_state(tmp_path).step) == 5
-  train.train(_config(), tmp_path)
+  train.train(toy_run.config(), tmp_path)
   assert _records(tmp_path) == _records(whole[0])
   _assert_same(_state(tmp_path, 12), _state(whole[0], 12))
 
 
 def test_another_config_is_refused(whole):
   with pytest.raises(config.ConfigError) as error:
-    train.train(_config('config.seed=3'), whole[0])
+    train.train(toy_run.config('config.seed=3'), whole[0])
   assert 'config.seed: 0 -> 3' in str(error.value)
 
 
 def test_not_finite_stops_and_names(tmp_path):
   with pytest.raises(train.NotFiniteError) as error:
-    train.train(_config('config.data.nan_at=7'), tmp_path)
+    train.train(toy_run.config('config.data.nan_at=7'), tmp_path)
   text = str(error.value)
   assert 'Step 8 ' in text and 'term/error' in text
   assert 'gradient/mlp/blocks' in text and 'checkpoints/6' in text
@@ -158,7 +142,7 @@ def test_not_finite_stops_and_names(tmp_path):
 
 def test_a_batch_that_does_not_fit_is_told_before_compiling(tmp_path):
   with pytest.raises(config.ConfigError) as error:
-    train.train(_config('config.data.features=3'), tmp_path)
+    train.train(toy_run.config('config.data.features=3'), tmp_path)
   assert 'x is float32[16, 5, 3], expected float32[16, 5, 4]' in str(
       error.value
   )
@@ -167,13 +151,13 @@ def test_a_batch_that_does_not_fit_is_told_before_compiling(tmp_path):
 def test_a_best_that_evaluation_does_not_give_is_refused(whole, tmp_path):
   flag = 'config.checkpoint.best=eval/toy/nope'
   with pytest.raises(config.ConfigError) as error:
-    train.train(_config(flag), tmp_path)
+    train.train(toy_run.config(flag), tmp_path)
   assert "'eval/toy/nope'" in str(error.value)
   assert "gave ['eval/toy/squared_error']" in str(error.value)
   # Nothing is lost, and the run goes on as the message says.
   path = tmp_path / 'config.json'
   path.write_text(path.read_text().replace('toy/nope', 'toy/squared_error'))
-  results = train.train(_config(), tmp_path)
+  results = train.train(toy_run.config(), tmp_path)
   assert results['loss'] == whole[1]['loss']
 
 
@@ -191,7 +175,7 @@ def test_rates_are_of_the_steps_since_the_last_record(
 
   monkeypatch.setattr(train._Run, '_note', noting)
   monkeypatch.setattr(writers.time, 'perf_counter', lambda: len(noted))
-  values = _config('config.steps=101', f'config.log_every={log_every}')
+  values = toy_run.config('config.steps=101', f'config.log_every={log_every}')
   with values.unlocked():
     values.evaluators = {}
     values.eval_every = values.checkpoint.every = 200
@@ -208,7 +192,7 @@ def test_rates_are_of_the_steps_since_the_last_record(
 
 
 def test_models_are_those_of_the_objective():
-  values = _config()
+  values = toy_run.config()
   with values.unlocked():
     values.models.other = values.models.mlp
   with pytest.raises(config.ConfigError, match="'other'.*'mlp'"):
@@ -242,7 +226,7 @@ def test_the_best_checkpoint_is_by_the_metric_of_its_own_step(whole):
       if p.name.isdigit()
   ]
   assert set(steps) == {9, 12}
-  settings = config.build(train.Config, _config()).checkpoint
+  settings = config.build(train.Config, toy_run.config()).checkpoint
   store = checkpoints.Checkpoints(whole[0] / 'checkpoints', settings, True)
   assert store.best() == 12
   scored = [c.step for c in store._checkpointer.checkpoints if c.metrics]
@@ -253,7 +237,7 @@ def test_the_best_checkpoint_is_by_the_metric_of_its_own_step(whole):
 def test_load_without_a_checkpoint(tmp_path):
   with pytest.raises(config.ConfigError, match='no work directory'):
     audiolm_jax.load(tmp_path)
-  (tmp_path / 'config.json').write_text(config.to_json(_config()))
+  (tmp_path / 'config.json').write_text(config.to_json(toy_run.config()))
   with pytest.raises(checkpoints.CheckpointError, match='no checkpoint'):
     audiolm_jax.load(tmp_path)
 
@@ -265,7 +249,7 @@ def test_a_run_starts_from_anothers_parameters(whole, tmp_path):
       'config.models.mlp.schedule.learning_rate=0.0',
       'config.steps=1',
   )
-  train.train(_config(*flags), tmp_path / 'b')
+  train.train(toy_run.config(*flags), tmp_path / 'b')
   new, old = audiolm_jax.load(tmp_path / 'b'), audiolm_jax.load(whole[0])
   leaves = jax.tree.leaves(
       new.variables['mlp']['params'],
@@ -289,7 +273,7 @@ def test_starting_from_other_shapes_names_them(whole, tmp_path):
       'config.objective.width=4',
   )
   with pytest.raises(config.ConfigError) as error:
-    train.train(_config(*flags), tmp_path)
+    train.train(toy_run.config(*flags), tmp_path)
   assert (
       'mis-shaped: params.blocks.kernel is (2, 8, 8), expected (2, 4, 4)'
       in (str(error.value))
@@ -312,7 +296,9 @@ def test_order_is_evaluate_checkpoint_batch_step(tmp_path, monkeypatch):
   spy(train._Run, '_note', 'step')
   spy(toy_evaluation._Evaluator, 'run', 'evaluate')
   spy(checkpoints.Checkpoints, 'save', 'checkpoint')
-  train.train(_config('config.steps=4', 'config.checkpoint.every=2'), tmp_path)
+  train.train(
+      toy_run.config('config.steps=4', 'config.checkpoint.every=2'), tmp_path
+  )
   step = ['batch', 'step']
   assert events == [
       *step, *step, 'checkpoint', *step, *step, 'evaluate', 'checkpoint'
@@ -353,7 +339,7 @@ def test_the_host_waits_for_the_device_at_logs_only(tmp_path, monkeypatch):
   # A function, so that it binds.
   monkeypatch.setattr(train._Run, '_loop', lambda *args: loop(*args))
   monkeypatch.setattr(train._Run, '_save', lambda self, state, step: None)
-  values = _config('config.steps=40', 'config.log_every=10')
+  values = toy_run.config('config.steps=40', 'config.log_every=10')
   with values.unlocked():
     values.evaluators = {}
     values.checkpoint.best = None
@@ -370,7 +356,7 @@ def test_the_host_waits_for_the_device_at_logs_only(tmp_path, monkeypatch):
 @pytest.mark.parametrize('steps', [2, 100])
 def test_profile_is_written(tmp_path, steps):
   flags = ('config.profile.start=2', f'config.profile.steps={steps}')
-  train.train(_config(*flags), tmp_path)
+  train.train(toy_run.config(*flags), tmp_path)
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
 
 

@@ -1,18 +1,11 @@
 """Evaluators of several processes see all scores, which are one device's."""
 
-import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from audiolm_jax.data import token_cache
+from tests.multiprocess import scripts
 
-SCRIPT = pathlib.Path(__file__).with_name('run_evaluators.py')
 CLIPS = {'train': 1, 'validation': 5, 'test': 1}
 
 
@@ -38,34 +31,12 @@ def cache(tmp_path):
   return tmp_path / 'tokens'
 
 
-def _start(*arguments):
-  return subprocess.Popen(
-      [sys.executable, str(SCRIPT), *map(str, arguments)],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-      env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-  )
-
-
-def _result(process):
-  out, err = process.communicate(timeout=400)
-  assert process.returncode == 0, err[-3000:]
-  line = next(x for x in out.splitlines() if x.startswith('RESULT '))
-  return json.loads(line.removeprefix('RESULT '))
-
-
 def test_two_processes_see_the_scores_of_one(cache):
-  one = _result(_start(cache, 1))
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    port = s.getsockname()[1]
-  both = [_start(cache, 2, i, 2, port) for i in range(2)]
-  try:
-    found = [_result(process) for process in both]
-  finally:
-    for process in both:
-      process.kill()
+  one = scripts.result(scripts.start('run_evaluators', cache, 1))
+  port = scripts.free_port()
+  found = scripts.results(
+      [scripts.start('run_evaluators', cache, 2, i, 2, port) for i in range(2)]
+  )
   assert found[0] == found[1]
   for kind, expected in one.items():
     assert expected['share'] == 1 and found[0][kind]['share'] < 0.9

@@ -1,29 +1,14 @@
 """Each device computes its own rows: more devices, the same memory on each."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-SCRIPT = pathlib.Path(__file__).with_name('run_scaling.py')
+from tests.multiprocess import scripts
 
 
 @pytest.fixture(scope='module', params=['lm', 'codec'])
 def found(request):
-  done = subprocess.run(
-      [sys.executable, str(SCRIPT), request.param],
-      capture_output=True,
-      text=True,
-      timeout=600,
-      env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  (line,) = [x for x in done.stdout.splitlines() if x.startswith('RESULT ')]
-  return json.loads(line.removeprefix('RESULT '))
+  return scripts.result(scripts.start('run_scaling', request.param))
 
 
 def test_memory_a_device_stays_where_devices_are_added(found):

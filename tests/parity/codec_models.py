@@ -14,22 +14,13 @@ import torch
 from audiolm_jax import interop
 from audiolm_jax.interop import base
 from audiolm_jax.training import mesh
+from tests.interop import tiny_weights
 
 # A codec beside a language model.
 TINY_MIMI = {
-    'num_filters': 2,
-    'hidden_size': 8,
-    'upsampling_ratios': [3, 2],
-    'codebook_size': 8,
-    'codebook_dim': 4,
-    'vector_quantization_hidden_dimension': 4,
-    'num_quantizers': 4,
-    'num_hidden_layers': 1,
-    'num_attention_heads': 1,
-    'num_key_value_heads': 1,
-    'head_dim': 8,
-    'intermediate_size': 12,
-    'upsample_groups': 8,
+    key: value
+    for key, value in tiny_weights.MIMI.items()
+    if key not in ('model_type', 'sliding_window')
 }
 
 
