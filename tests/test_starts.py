@@ -74,7 +74,7 @@ def test_sizes_that_do_not_fit_each_other_are_told(flag):
 @pytest.mark.parametrize(
     'flag,message',
     [
-        ('config.objective.width=2000000', 'The train state of .* would take'),
+        ('config.objective.width=1000000', 'The train state of .* would take'),
         (
             'config.batch_size=1000000000000',
             'config.batch_size = 1000000000000',
