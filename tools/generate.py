@@ -212,6 +212,29 @@ def _frames(options, lm, tokenizer, prompt):
   return frames, room
 
 
+def _check_memory(options, decoder, frames, room) -> None:
+  """Refuses what stays in sight if no memory could hold it."""
+  import jax  # pylint: disable=g-import-not-at-top
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  from audiolm_jax.training import limits  # pylint: disable=g-import-not-at-top
+
+  steps = room or decoder.pattern.steps(frames, len(decoder.vocabularies))
+  rows = 1 if options.guidance is None else 2
+  state = jax.eval_shape(
+      lambda: decoder.initial_state(rows, steps, options.keep)
+  )
+  sizes = [
+      math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+      for leaf in jax.tree.leaves(state)
+  ]
+  limits.check(
+      sum(sizes),
+      limits.device_memory(),
+      f'Attention to {steps} steps (--seconds, or less with --room_seconds)',
+  )
+
+
 def run(options) -> int:
   """Generates, and says what it took."""
   from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
@@ -222,6 +245,7 @@ def run(options) -> int:
   start = time.monotonic()
   prompt = _read_prompt(tokenizer, options.prompt, len(lm.decoder.vocabularies))
   frames, room = _frames(options, lm, tokenizer, prompt)
+  _check_memory(options, lm.decoder, frames, room)
   told = {
       'room': room,
       'keep': options.keep,

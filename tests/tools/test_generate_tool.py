@@ -265,6 +265,7 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
       ('--seconds=1e-09 gives no frame', out, '--seconds=1e-9'),
       ('gives no frame', out, '--seconds=1e-9', f'--prompt={prompt}'),
       ('--seconds=1e.20 is too long', out, '--seconds=1e20'),
+      ('Attention to [0-9]{8,} steps .* would take', out, '--seconds=2e7'),
       ('temperature = inf', out, '--temperature=inf'),
       ('temperature = nan', out, '--temperature=nan'),
       ('repetition_penalty = 2.0 does nothing', out, '--repetition_penalty=2'),
