@@ -1,12 +1,14 @@
 """Two checkouts timed in turns: does a change make anything slower?
 
-python tools/bench_versions.py BEFORE AFTER [--calls=encode,train] [--rounds=15]
+python tools/bench_versions.py BEFORE AFTER [--calls=encode,train] [--rounds=10]
 
 BEFORE and AFTER are checkouts (`git worktree add BEFORE COMMIT`). A process
 each keeps its compiled programs; the calls go to one and the other in turns, so
-that a busy machine slows both. Prints, for each call, the median of AFTER's
-time over BEFORE's, round by round, with the quartiles. Exit code 1 if a median
-is above 1.03 and its lower quartile above 1.
+that a busy machine slows both. How fast a process is depends on the memory it
+got, too, so both are started three times.
+Prints, for each call, the median of AFTER's time over BEFORE's, round by round,
+with the quartiles, and the median of each start. Exit code 1 if a median is
+above 1.03 and those of all starts above 1.
 
 Calls: encoding and decoding 10 s with the recommended codec (1 row) and with
 EnCodec's (8 rows), generation with the quickstart's language model at 1 and at
@@ -203,28 +205,34 @@ class _Version:
     self._process.wait()
 
 
-def _compare(before: _Version, after: _Version, rounds: int) -> bool:
-  """Prints the ratios; whether nothing became slower."""
-  good = True
-  for call in before.calls:
-    ratios, times = [], []
-    for i in range(-_WARM_UP, rounds):
-      # Each goes first every other time.
-      pair = (before, after) if i % 2 else (after, before)
-      spent = {version: version.seconds(call) for version in pair}
-      if i >= 0:
-        ratios.append(spent[after] / spent[before])
-        times.append(spent[before])
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    slower = middle > _MOST and low > 1
-    good &= not slower
-    print(
-        f'{call:16} {middle:.3f} [{low:.3f}, {high:.3f}] of'
-        f' {1e3 * statistics.median(times):7.1f} ms'
-        f'{"  SLOWER" if slower else ""}; load {os.getloadavg()[0]:.1f}',
-        flush=True,
-    )
-  return good
+def _ratios(before, after, call, rounds) -> tuple[list[float], list[float]]:
+  """AFTER's times over BEFORE's, and BEFORE's in seconds."""
+  ratios, times = [], []
+  for i in range(-_WARM_UP, rounds):
+    # Each goes first every other time.
+    pair = (before, after) if i % 2 else (after, before)
+    spent = {version: version.seconds(call) for version in pair}
+    if i >= 0:
+      ratios.append(spent[after] / spent[before])
+      times.append(spent[before])
+  return ratios, times
+
+
+def _report(call, starts) -> bool:
+  """Prints a call's ratios; whether it did not become slower."""
+  ratios = [ratio for found, _ in starts for ratio in found]
+  times = [seconds for _, found in starts for seconds in found]
+  low, middle, high = statistics.quantiles(ratios, n=4)
+  each = [statistics.median(found) for found, _ in starts]
+  slower = middle > _MOST and min(each) > 1
+  print(
+      f'{call:16} {middle:.3f} [{low:.3f}, {high:.3f}] of'
+      f' {1e3 * statistics.median(times):7.1f} ms; by start'
+      f' {", ".join(f"{ratio:.3f}" for ratio in each)}'
+      f'{"  SLOWER" if slower else ""}; load {os.getloadavg()[0]:.1f}',
+      flush=True,
+  )
+  return not slower
 
 
 def main() -> int:
@@ -237,20 +245,27 @@ def main() -> int:
   parser.add_argument(
       '--calls', default='', help='those whose names hold these'
   )
-  parser.add_argument('--rounds', type=int, default=15)
+  parser.add_argument('--rounds', type=int, default=10)
+  parser.add_argument('--starts', type=int, default=3)
   options = parser.parse_args()
   if options.before == 'serve':
     _serve([name for name in options.calls.split(',') if name])
     return 0
-  versions = [
-      _Version(pathlib.Path(path).absolute(), options.calls)
-      for path in (options.before, options.after)
-  ]
-  try:
-    return 0 if _compare(*versions, options.rounds) else 1
-  finally:
-    for version in versions:
-      version.close()
+  found = {}
+  for _ in range(options.starts):
+    versions = [
+        _Version(pathlib.Path(path).absolute(), options.calls)
+        for path in (options.before, options.after)
+    ]
+    try:
+      for call in versions[0].calls:
+        ratios = _ratios(*versions, call, options.rounds)
+        found.setdefault(call, []).append(ratios)
+    finally:
+      for version in versions:
+        version.close()
+  good = [_report(call, starts) for call, starts in found.items()]
+  return 0 if all(good) else 1
 
 
 if __name__ == '__main__':
