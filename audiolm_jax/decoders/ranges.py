@@ -7,18 +7,10 @@ function nothing is checked, and nothing costs.
 
 from collections.abc import Sequence
 
-import jax
 from jaxtyping import Array, Bool, Int
 import numpy as np
 
-
-def values(x: Array | None) -> np.ndarray | None:
-  """x on the host; None where it is being traced or is not all here."""
-  if x is None or isinstance(x, jax.core.Tracer):
-    return None
-  if isinstance(x, jax.Array) and not x.is_fully_addressable:
-    return None
-  return np.asarray(x)
+from audiolm_jax.ops import concrete
 
 
 def check_codes(
@@ -45,8 +37,8 @@ def check_codes(
     slots = range(len(vocabularies))
   if codes.ndim != 3 or codes.shape[2] != len(slots):
     raise ValueError(f'{name} {codes.shape}: expected [B, F, {len(slots)}]')
-  codes, known = values(codes), valid is None
-  valid = values(valid)
+  codes, known = concrete.on_host(codes), valid is None
+  valid = concrete.on_host(valid)
   if codes is None or not (known or valid is not None):
     return
   if codes.dtype.kind not in 'iu':
@@ -90,7 +82,7 @@ def within(
   Raises:
     ValueError: if they are not one a row, or out of range.
   """
-  lengths = values(lengths)
+  lengths = concrete.on_host(lengths)
   if lengths is None:
     return None
   rows, most = shape[:2]

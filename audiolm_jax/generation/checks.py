@@ -9,6 +9,7 @@ from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import segmented
 from audiolm_jax.generation import sampling
+from audiolm_jax.ops import concrete
 
 
 def check_given(
@@ -33,7 +34,7 @@ def check_given(
   if given.shape != given_mask.shape:
     raise ValueError(f'given {given.shape}, but its mask {given_mask.shape}')
   inside, mask = ranges.within(lengths, given.shape, 'given'), given_mask
-  mask = ranges.values(mask)
+  mask = concrete.on_host(mask)
   if inside is None or mask is None:
     return
   ranges.check_codes(given, decoder.vocabularies, inside & mask, 'given')
@@ -69,7 +70,7 @@ def check_segments(
   for number, segment in enumerate(decoder.sequence.segments):
     label = segment.label
     inside = ranges.within(lengths[label], given[label].shape, label)
-    mask = ranges.values(given_mask[label])
+    mask = concrete.on_host(given_mask[label])
     if inside is None or mask is None:
       continue
     valid = inside & mask

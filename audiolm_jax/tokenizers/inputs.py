@@ -6,14 +6,12 @@ out of range then sounds like another one or like NaN. Who compiles `encode` or
 `decode` and does not know where the arrays are from calls these first.
 """
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from audiolm_jax.audio import checks
+from audiolm_jax.ops import concrete
 from audiolm_jax.tokenizers import base
 
 
@@ -31,7 +29,7 @@ def audio(
   """
   kind(spec, samples)
   shape = np.shape(samples)
-  lengths, found = _lengths(lengths, shape[0]), known(samples)
+  lengths, found = _lengths(lengths, shape[0]), concrete.on_host(samples)
   if lengths is None:
     return
   for row in np.flatnonzero(lengths > shape[1]):
@@ -92,7 +90,7 @@ def tokens(spec: base.Spec, given: base.Tokens) -> None:
     )
   valid = np.arange(frames) < needed[:, None]
   values(spec, found, valid)
-  scales = known(given.scales)
+  scales = concrete.on_host(given.scales)
   if scales is not None and not np.isfinite(scales[valid]).all():
     raise ValueError('scales are not finite')
 
@@ -125,7 +123,7 @@ def values(
     raise ValueError(
         f'tokens have shape {shape}; expected [B, F, {most}{width}]'
     )
-  found, valid = known(given), known(valid)
+  found, valid = concrete.on_host(given), concrete.on_host(valid)
   if found is None or valid is None:
     return
   if not spec.slots:
@@ -146,15 +144,6 @@ def values(
     raise ValueError(f'latent {slot} of frame {frame} of row {row} is {value}')
 
 
-def known(x: Any) -> np.ndarray | None:
-  """An array on the host; None if it is traced, or lies on other hosts too."""
-  if x is None or isinstance(x, jax.core.Tracer):
-    return None
-  if isinstance(x, jax.Array) and not x.is_fully_addressable:
-    return None
-  return np.asarray(x)
-
-
 def _lengths(lengths, rows: int) -> np.ndarray | None:
   """The same if they are one natural number a row; None if not known."""
   if np.shape(lengths) != (rows,):
@@ -162,7 +151,7 @@ def _lengths(lengths, rows: int) -> np.ndarray | None:
         f'lengths have shape {np.shape(lengths)}; expected ({rows},), samples'
         ' of each row'
     )
-  found = known(lengths)
+  found = concrete.on_host(lengths)
   if found is None:
     return None
   if not np.issubdtype(found.dtype, np.integer):
