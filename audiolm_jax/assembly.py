@@ -1,4 +1,4 @@
-"""From a config to the parts that train: schema, learners, sharded state."""
+"""From a config to the parts that train: schema, model_optimizers, sharded state."""
 
 import dataclasses
 import functools
@@ -124,7 +124,7 @@ class Assembly:
     config: the built `Config`.
     objective: what is trained.
     mesh: the devices.
-    learners: {model: Learner}.
+    model_optimizers: {model: ModelOptimizer}.
     abstract: the train state as ShapeDtypeStructs with shardings.
   """
 
@@ -150,8 +150,9 @@ class Assembly:
     self.transforms = {
         model: settings.models[model].param_transform for model in boxed
     }
-    self.learners = {
-        model: self._learner(model, settings.models[model]) for model in boxed
+    self.model_optimizers = {
+        model: self._model_optimizer(model, settings.models[model])
+        for model in boxed
     }
     rng = jax.ShapeDtypeStruct((2,), jnp.uint32)
     with options.building('The state of config.models'):
@@ -184,18 +185,18 @@ class Assembly:
           f' {type(self.objective).__name__} has a term that does not add over'
           ' microbatches.'
       )
-    told = getattr(settings.data, 'conditions', {})
-    for name, meant in self.objective.conditions.items():
-      if told.get(name, meant) != meant:
+    given = getattr(settings.data, 'conditions', {})
+    for name, expected in self.objective.conditions.items():
+      if given.get(name, expected) != expected:
         raise config.ConfigError(
-            f'config.data.conditions.{name} is {told[name]}, but the model'
-            f' reads {meant}: the same arrays would mean something else.'
+            f'config.data.conditions.{name} is {given[name]}, but the model'
+            f' reads {expected}: the same arrays would mean something else.'
         )
 
-  def _learner(self, model, settings):
+  def _model_optimizer(self, model, settings):
     axes = self.transforms[model].axes(self._axes[model])
     schedule = settings.schedule.build(self.config.steps)
-    return step_lib.Learner(
+    return step_lib.ModelOptimizer(
         transform=settings.param_transform,
         optimizer=settings.optimizer.build(schedule, mesh_lib.flat_axes(axes)),
         schedule=schedule,
@@ -208,16 +209,18 @@ class Assembly:
     key = jax.random.wrap_key_data(rng)
     variables = _replaced(nn.meta.unbox(self.objective.init(key)), given)
     trainable, frozen, states, optimizer_state, ema = {}, {}, {}, {}, {}
-    for index, (model, learner) in enumerate(sorted(self.learners.items())):
-      params = learner.transform.init(
+    for index, (model, model_optimizer) in enumerate(
+        sorted(self.model_optimizers.items())
+    ):
+      params = model_optimizer.transform.init(
           jax.random.fold_in(key, index + 1),
           variables[model]['params'],
           self._axes[model],
       )
-      trainable[model], frozen[model] = learner.transform.split(params)
+      trainable[model], frozen[model] = model_optimizer.transform.split(params)
       states[model] = variables[model].get('state', {})
-      optimizer_state[model] = learner.optimizer.init(trainable[model])
-      if learner.ema is not None:
+      optimizer_state[model] = model_optimizer.optimizer.init(trainable[model])
+      if model_optimizer.ema is not None:
         # A copy: two leaves of a donated state must not share a buffer.
         ema[model] = jax.tree.map(jnp.copy, trainable[model])
     return state_lib.TrainState(

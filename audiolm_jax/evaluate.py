@@ -7,7 +7,7 @@ import pathlib
 
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.training import launch
 from audiolm_jax.training import writers
@@ -41,7 +41,9 @@ def evaluate(
   return run(evaluators, variables, int(state.step), workdir)
 
 
-def build(assembly: assembly_lib.Assembly) -> dict[str, base.Evaluator]:
+def build(
+    assembly: assembly_lib.Assembly,
+) -> dict[str, evaluation_base.Evaluator]:
   """The config's evaluators, by name."""
   return {
       name: settings.build(assembly.objective)
@@ -50,7 +52,7 @@ def build(assembly: assembly_lib.Assembly) -> dict[str, base.Evaluator]:
 
 
 def run(
-    evaluators: Mapping[str, base.Evaluator],
+    evaluators: Mapping[str, evaluation_base.Evaluator],
     variables: objectives_base.Variables,
     step: int,
     workdir: str | os.PathLike | None,
@@ -71,6 +73,6 @@ def run(
       path.parent.mkdir(parents=True, exist_ok=True)
       lines = [json.dumps(score._asdict()) + '\n' for score in scores]
       writers.write_atomically(path, ''.join(lines))
-    for metric, value in base.summarize(scores).items():
+    for metric, value in evaluation_base.summarize(scores).items():
       results[f'eval/{name}/{metric}'] = value
   return results

@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from audiolm_jax import assembly as assembly_lib
-from audiolm_jax import config as config_lib
+from audiolm_jax import config
 from audiolm_jax import evaluate
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import costs
@@ -46,12 +46,12 @@ class NotFiniteError(FloatingPointError):
 
 
 def train(
-    config: ml_collections.ConfigDict, workdir: str | os.PathLike
+    values: ml_collections.ConfigDict, workdir: str | os.PathLike
 ) -> dict[str, float]:
-  """Trains until `config.steps`, from the last checkpoint if there is one.
+  """Trains until `values.steps`, from the last checkpoint if there is one.
 
   Args:
-    config: from a config file, or `config.defaults(train.Config, ...)`.
+    values: from a config file, or `config.defaults(train.Config, ...)`.
     workdir: gets config.json, checkpoints/, metrics.jsonl, tensorboard/ and
       evaluations/.
 
@@ -66,7 +66,7 @@ def train(
     NotFiniteError: naming the step, the groups and the last good checkpoint.
   """
   launch.prepare()
-  settings = config_lib.build(Config, config)
+  settings = config.build(Config, values)
   options.check(settings)
   assembly = assembly_lib.Assembly(settings)
   check_facts(settings)
@@ -90,7 +90,7 @@ def check_facts(settings: Config) -> None:
   for key, part in parts.items():
     if hasattr(part, 'facts'):
       found += part.facts(key)
-  config_lib.check_facts(found)
+  config.check_facts(found)
 
 
 def _claim(workdir: pathlib.Path, settings: Config) -> None:
@@ -100,22 +100,22 @@ def _claim(workdir: pathlib.Path, settings: Config) -> None:
   not stand in the way of the corrected command.
   """
   # Paths as they are from the work directory, which may move with them.
-  resolved = config_lib.to_config(settings).to_dict()
-  resolved = config_lib.portable(Config, resolved, workdir)
+  resolved = config.to_config(settings).to_dict()
+  resolved = config.portable(Config, resolved, workdir)
   if _has_trained(workdir):
     # What it does not say yet was at its default.
-    old = config_lib.build(Config, assembly_lib.read(workdir))
-    old = config_lib.to_config(old)
-    new = config_lib.placed(Config, resolved, workdir)
-    lines = config_lib.difference(old.to_dict(), new)
+    old = config.build(Config, assembly_lib.read(workdir))
+    old = config.to_config(old)
+    new = config.placed(Config, resolved, workdir)
+    lines = config.difference(old.to_dict(), new)
     if lines:
-      raise config_lib.ConfigError(
+      raise config.ConfigError(
           f'{workdir} holds a run of another config (there -> here):\n  '
           + '\n  '.join(lines)
           + '\nGive another --workdir, or the same config.'
       )
   elif jax.process_index() == 0:
-    text = config_lib.to_json(ml_collections.ConfigDict(resolved)) + '\n'
+    text = config.to_json(ml_collections.ConfigDict(resolved)) + '\n'
     writers.write_atomically(workdir / assembly_lib.CONFIG_FILE, text)
   # The first must not write metrics before the others have looked for some.
   processes.gather(None)
@@ -236,7 +236,7 @@ class _Run:
     if best is not None and best not in results:
       self._save(state, step)
       self.store.wait()
-      raise config_lib.ConfigError(
+      raise config.ConfigError(
           f'config.checkpoint.best = {best!r}: the evaluation gave'
           f' {sorted(results)}. Step {step} was saved; to go on from it, give'
           f' one of these in {self.workdir}/{assembly_lib.CONFIG_FILE} too.'
@@ -322,7 +322,7 @@ class _Run:
   def _open_source(self):
     processes = jax.process_count()
     if self.settings.batch_size % processes:
-      raise config_lib.ConfigError(
+      raise config.ConfigError(
           f'config.batch_size = {self.settings.batch_size}: expected a multiple'
           f' of the {processes} processes.'
       )
@@ -355,7 +355,7 @@ class _Run:
             f' {want.dtype}{list(want.shape)}'
         )
     if problems:
-      raise config_lib.ConfigError(
+      raise config.ConfigError(
           'config.data does not fit config.objective: '
           + '; '.join(sorted(problems))
       )

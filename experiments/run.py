@@ -31,7 +31,7 @@ from absl import flags
 import jax
 
 from audiolm_jax import assembly as assembly_lib
-from audiolm_jax import config as config_lib
+from audiolm_jax import config
 from audiolm_jax import evaluate
 from audiolm_jax import evaluation
 from audiolm_jax import train
@@ -77,7 +77,7 @@ def main(argv):
   except (
       arms_lib.UnequalBudgets,
       checkpoints.CheckpointError,
-      config_lib.ConfigError,
+      config.ConfigError,
       train.NotFiniteError,
       OSError,
   ) as error:
@@ -131,7 +131,9 @@ def answer(
       arm.name: _budget(question, arm.configure(arm.learning_rates[0]))
       for arm in question.arms
   }
-  meant = arms_lib.check_budgets(budgets, question.meant)
+  allowed_mismatches = arms_lib.check_budgets(
+      budgets, question.allowed_mismatches
+  )
   base = _evaluate_base(question, workdir)
   rows, sweeps = [], {}
   for arm in question.arms:
@@ -166,13 +168,15 @@ def answer(
       )
   table = json.dumps([row.to_dict() for row in rows], indent=2)
   writers.write_atomically(workdir / 'rows.json', table)
-  found = answers.Answer(question, rows, base, sweeps, meant, workdir)
+  found = answers.Answer(
+      question, rows, base, sweeps, allowed_mismatches, workdir
+  )
   answers.report(found).write(workdir / 'report.html')
   print(answers.text(found))
   return rows
 
 
-def _run(evaluators, config, seed, directory, listen=None) -> dict:
+def _run(evaluators, values, seed, directory, listen=None) -> dict:
   """What has not been done of a run: {metrics, seconds}.
 
   Args:
@@ -182,20 +186,20 @@ def _run(evaluators, config, seed, directory, listen=None) -> dict:
     directory: of the run.
     listen: see `arms.Question`.
   """
-  config = config.copy_and_resolve_references()
-  with config.unlocked():
-    config.seed = seed
-    config.evaluators = evaluators
-    config.eval_every = config.checkpoint.every = config.steps
-  asked = json.loads(config_lib.to_json(config))
+  values = values.copy_and_resolve_references()
+  with values.unlocked():
+    values.seed = seed
+    values.evaluators = evaluators
+    values.eval_every = values.checkpoint.every = values.steps
+  asked = json.loads(config.to_json(values))
   path = directory / 'result.json'
   if not path.exists():
-    writers.write_atomically(path, json.dumps(_train(config, directory, asked)))
+    writers.write_atomically(path, json.dumps(_train(values, directory, asked)))
   result = _read(path)
   if result.get('config') != asked:
-    raise config_lib.ConfigError(
+    raise config.ConfigError(
         f'{directory} holds a run of another config:\n  '
-        + '\n  '.join(config_lib.difference(result.get('config', {}), asked))
+        + '\n  '.join(config.difference(result.get('config', {}), asked))
         + '\nGive another --workdir.'
     )
   # After the result: a finished run that is resumed does not evaluate again.
@@ -219,17 +223,17 @@ def _read(path: pathlib.Path) -> dict:
   except ValueError:
     result = None
   if not isinstance(result, dict):
-    raise config_lib.ConfigError(
+    raise config.ConfigError(
         f'{path} is damaged. Remove it to run again what it is of.'
     )
   return result
 
 
-def _train(config, directory, asked) -> dict:
+def _train(values, directory, asked) -> dict:
   """A run's {metrics, seconds, config}."""
   print(f'{directory.parent.name} {directory.name}', flush=True)
   start = time.monotonic()
-  metrics = train.train(config, directory)
+  metrics = train.train(values, directory)
   if not any(name.startswith('eval/') for name in metrics):
     sys.exit('experiments.run: interrupted; run it again to go on')
   seconds = time.monotonic() - start
@@ -244,7 +248,7 @@ def _evaluate_base(question, workdir) -> dict[str, float]:
   if not path.exists():
     assembly, state = assembly_lib.restore(question.base)
     evaluators = {
-        name: config_lib.build_kind(evaluation.EVALUATORS, settings).build(
+        name: config.build_kind(evaluation.EVALUATORS, settings).build(
             assembly.objective
         )
         for name, settings in question.test.items()
@@ -256,12 +260,14 @@ def _evaluate_base(question, workdir) -> dict[str, float]:
   return _read(path)
 
 
-def _budget(question, config) -> arms_lib.Budget:
+def _budget(question, values) -> arms_lib.Budget:
   """What a run of `config` spends, from shapes alone."""
-  settings = config_lib.build(train.Config, config)
+  settings = config.build(train.Config, values)
   assembly = assembly_lib.Assembly(settings)
   objective = assembly.objective
-  step = step_lib.make(objective, assembly.learners, settings.accumulation)
+  step = step_lib.make(
+      objective, assembly.model_optimizers, settings.accumulation
+  )
   trainable = state_lib.size(assembly.abstract.trainable)
   with jax.set_mesh(assembly.mesh):
     step_flops = costs.flops(

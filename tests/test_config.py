@@ -8,18 +8,18 @@ from typing import Annotated, Any, Literal
 import ml_collections
 import pytest
 
-from audiolm_jax import config as config_lib
+from audiolm_jax import config
 
 
 @dataclasses.dataclass(frozen=True)
 class Sgd:
-  rate: Annotated[float, config_lib.Range(min=0)] = 0.1
+  rate: Annotated[float, config.Range(min=0)] = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class Adam:
   rate: float = 0.1
-  beta: Annotated[float, config_lib.Range(min=0, max=1)] = 0.9
+  beta: Annotated[float, config.Range(min=0, max=1)] = 0.9
 
 
 TABLE = {'sgd': Sgd, 'adam': Adam}
@@ -27,7 +27,7 @@ TABLE = {'sgd': Sgd, 'adam': Adam}
 
 @dataclasses.dataclass(frozen=True)
 class Inner:
-  width: Annotated[int, config_lib.Range(min=1)] = 8
+  width: Annotated[int, config.Range(min=1)] = 8
   sizes: tuple[int, ...] = (1, 2)
   layers: int = 1
 
@@ -35,52 +35,52 @@ class Inner:
 @dataclasses.dataclass(frozen=True)
 class Outer:
   steps: int
-  optimizer: Annotated[Any, config_lib.Kind(lambda: TABLE)] = Sgd()
+  optimizer: Annotated[Any, config.Kind(lambda: TABLE)] = Sgd()
   inner: Inner = Inner()
   mode: Literal['fast', 'slow'] = 'fast'
   limit: int | None = None
-  several: tuple[Annotated[Any, config_lib.Kind(lambda: TABLE)], ...] = ()
+  several: tuple[Annotated[Any, config.Kind(lambda: TABLE)], ...] = ()
   named: Annotated[
       dict[str, Any],
-      config_lib.Named(Annotated[Any, config_lib.Kind(lambda: TABLE)]),
+      config.Named(Annotated[Any, config.Kind(lambda: TABLE)]),
   ] = dataclasses.field(default_factory=dict)
 
 
 def test_defaults_round_trip():
-  config = config_lib.defaults(
+  values = config.defaults(
       Outer,
       steps=3,
-      optimizer=config_lib.kind(TABLE, 'adam', beta=0.5),
-      named={'x': config_lib.kind(TABLE, 'sgd')},
+      optimizer=config.kind(TABLE, 'adam', beta=0.5),
+      named={'x': config.kind(TABLE, 'sgd')},
   )
-  assert config.inner.width == 8 and config.optimizer.kind == 'adam'
-  built = config_lib.build(Outer, config)
+  assert values.inner.width == 8 and values.optimizer.kind == 'adam'
+  built = config.build(Outer, values)
   assert built == Outer(3, Adam(beta=0.5), named={'x': Sgd()})
   # Through JSON, where tuples become lists.
-  loaded = ml_collections.ConfigDict(json.loads(config_lib.to_json(config)))
-  assert config_lib.build(Outer, loaded) == built
-  assert config_lib.difference(loaded, config) == []
+  loaded = ml_collections.ConfigDict(json.loads(config.to_json(values)))
+  assert config.build(Outer, loaded) == built
+  assert config.difference(loaded, values) == []
 
 
 def test_a_tuple_may_hold_groups():
-  config = config_lib.defaults(
+  values = config.defaults(
       Outer, steps=3, several=({'kind': 'adam', 'beta': 0.5}, Sgd())
   )
-  assert config.several[1] == {'kind': 'sgd', 'rate': 0.1}
-  loaded = ml_collections.ConfigDict(json.loads(config_lib.to_json(config)))
-  for found in (config, loaded):
-    built = config_lib.build(Outer, found)
+  assert values.several[1] == {'kind': 'sgd', 'rate': 0.1}
+  loaded = ml_collections.ConfigDict(json.loads(config.to_json(values)))
+  for found in (values, loaded):
+    built = config.build(Outer, found)
     assert built.several == (Adam(beta=0.5), Sgd())
-  with pytest.raises(config_lib.ConfigError, match=r'several\[1\]\.kind'):
-    config_lib.build(Outer, {'steps': 3, 'several': [Sgd(), {'kind': 'adan'}]})
+  with pytest.raises(config.ConfigError, match=r'several\[1\]\.kind'):
+    config.build(Outer, {'steps': 3, 'several': [Sgd(), {'kind': 'adan'}]})
 
 
 def test_an_optional_field_can_be_set_later_but_not_to_another_type():
-  config = config_lib.defaults(Outer, steps=1)
-  config.limit = 5
-  assert config_lib.build(Outer, config).limit == 5
+  values = config.defaults(Outer, steps=1)
+  values.limit = 5
+  assert config.build(Outer, values).limit == 5
   with pytest.raises(TypeError):
-    config.limit = 'five'
+    values.limit = 'five'
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_an_optional_field_can_be_set_later_but_not_to_another_type():
     ],
 )
 def test_a_refusal_names_key_value_and_what_is_allowed(values, words):
-  with pytest.raises(config_lib.ConfigError) as error:
-    config_lib.build(Outer, values)
+  with pytest.raises(config.ConfigError) as error:
+    config.build(Outer, values)
   for word in words:
     assert word in str(error.value)
 
@@ -139,7 +139,7 @@ def test_a_refusal_names_key_value_and_what_is_allowed(values, words):
 def test_difference_names_every_leaf():
   old = {'a': 1, 'b': {'c': (1, 2), 'd': 4}}
   new = {'a': 1, 'b': {'c': [1, 3], 'e': 5}}
-  assert config_lib.difference(old, new) == [
+  assert config.difference(old, new) == [
       'config.b.c: (1, 2) -> [1, 3]',
       'config.b.d: 4 -> (absent)',
       'config.b.e: (absent) -> 5',
@@ -148,10 +148,10 @@ def test_difference_names_every_leaf():
 
 def test_difference_looks_into_rows_of_groups():
   old = {'a': ({'b': 1, 'c': 2}, {'b': 1})}
-  assert config_lib.difference(old, {'a': [{'b': 1, 'c': 3}, {'b': 1}]}) == [
+  assert config.difference(old, {'a': [{'b': 1, 'c': 3}, {'b': 1}]}) == [
       'config.a[0].c: 2 -> 3'
   ]
-  assert config_lib.difference(old, {'a': ({'b': 1, 'c': 2},)}) == [
+  assert config.difference(old, {'a': ({'b': 1, 'c': 2},)}) == [
       "config.a: ({'b': 1, 'c': 2}, {'b': 1}) -> ({'b': 1, 'c': 2},)"
   ]
 
@@ -167,6 +167,6 @@ def test_a_check_of_a_class_names_its_group():
         raise ValueError(f'a = {self.a} is above b = {self.b}')
 
   with pytest.raises(
-      config_lib.ConfigError, match='config.pair: a = 3 is above b = 2'
+      config.ConfigError, match='config.pair: a = 3 is above b = 2'
   ):
-    config_lib.build(Pair, {'a': 3}, 'config.pair')
+    config.build(Pair, {'a': 3}, 'config.pair')

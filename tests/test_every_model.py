@@ -17,10 +17,10 @@ from audiolm_jax import ops
 from audiolm_jax import param_transforms
 from audiolm_jax import tokenizers
 from audiolm_jax.objectives import discriminators
-from audiolm_jax.objectives import distillation
+from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 
 
 def _codec():
@@ -55,13 +55,15 @@ def _codec():
           'loss': 'least_squares',
           'discriminators': {'frames': judge},
       },
-      distillation={'teacher': config.kind(distillation.TEACHERS, 'log_mel')},
+      distillation={
+          'teacher': config.kind(distillation_lib.TEACHERS, 'log_mel')
+      },
   )
 
 
 def _lm():
   decoder = config.kind(
-      decoders.DECODERS,
+      decoders.LM_KINDS,
       'tokens',
       vocabularies=(11, 13),
       backbone=config.kind(decoders.BACKBONES, 'stack', width=16, layers=2),
@@ -75,7 +77,7 @@ def _conditioned():
       decoders.BACKBONES, 'stack', width=8, layers=1, scan=False
   )
   decoder = config.kind(
-      decoders.DECODERS,
+      decoders.LM_KINDS,
       'tokens',
       vocabularies=(11, 13),
       backbone=config.kind(
@@ -115,7 +117,7 @@ def _depth():
       decoders.BACKBONES, 'stack', width=8, layers=1, scan=False
   )
   decoder = config.kind(
-      decoders.DECODERS,
+      decoders.LM_KINDS,
       'tokens',
       vocabularies=(11, 13, 13),
       pattern={'kind': 'coarse_first', 'parallel': True},
@@ -142,7 +144,7 @@ def _segments():
       {'label': 'speech', 'slots': (1, 2), 'pattern': {'kind': 'delay'}},
   )
   decoder = config.kind(
-      decoders.DECODERS,
+      decoders.LM_KINDS,
       'segments',
       vocabularies=(11, 13, 7),
       sequence={'segments': segments},
@@ -157,7 +159,7 @@ def _segments():
 
 def _waveform_lm():
   decoder = config.kind(
-      decoders.DECODERS,
+      decoders.LM_KINDS,
       'wavenet',
       inputs='classes',
       stack={
@@ -234,7 +236,7 @@ def test_low_rank_updates_reach_every_weight(name):
   transform = param_transforms.Lora(rank=2, alpha=4.0)
   zero = {}
   for model, params in base.items():
-    axes = mesh.logical_axes(boxed[model]['params'])
+    axes = mesh_lib.logical_axes(boxed[model]['params'])
     zero[model] = transform.init(jax.random.key(1), params, axes)
     wrapped = [w for w in _weights(zero[model]) if _is_low_rank(w)]
     matrices = sum(w.ndim >= 2 for w in jax.tree.leaves(params))

@@ -9,7 +9,7 @@ from audiolm_jax import objectives
 from audiolm_jax import train
 from audiolm_jax.data import token_cache
 from configs.codec import quickstart as codec_config
-from configs.lm import quickstart as lm_config
+from configs.lm import quickstart
 from configs.lm import text_to_speech
 
 
@@ -29,7 +29,7 @@ def _cache(directory, hop=320, vocabulary=1024, tokenizer='same', slots=4):
 
 
 def _lm(tokens, **objective):
-  settings = lm_config.get_config('smoke')
+  settings = quickstart.get_config('smoke')
   settings.data.cache = settings.evaluators.lm.cache = tokens
   settings.objective.codebooks = None
   settings.objective.update(objective)

@@ -90,3 +90,44 @@ def test_no_file_is_over_500_lines_and_train_under_450():
       lines = len(path.read_text('utf-8').splitlines())
       limit = 450 if path == PACKAGE / 'train.py' else 500
       assert lines <= limit, f'{path}: {lines} lines'
+
+
+ROOT = PACKAGE.parent
+FOLDERS = ('audiolm_jax', 'configs', 'experiments', 'tests', 'tools')
+
+
+def aliases(source: str) -> set[tuple[str, str]]:
+  """(module, the name that it goes by) of every import of our own."""
+  return {
+      (f'{node.module}.{alias.name}', alias.asname or alias.name)
+      for node in ast.walk(ast.parse(source))
+      if isinstance(node, ast.ImportFrom)
+      and node.module.partition('.')[0] in FOLDERS
+      for alias in node.names
+  }
+
+
+def ambiguous(found: set[tuple[str, str]]) -> dict[str, list[str]]:
+  """Modules that go by several names."""
+  names = {}
+  for module, name in sorted(found):
+    names.setdefault(module, []).append(name)
+  return {module: each for module, each in names.items() if len(each) > 1}
+
+
+def test_a_module_goes_by_one_name_everywhere():
+  found = set()
+  for folder in FOLDERS:
+    for path in (ROOT / folder).rglob('*.py'):
+      found |= aliases(path.read_text('utf-8'))
+  assert ('audiolm_jax.tokenizers.base', 'tokenizers_base') in found
+  assert not ambiguous(found)
+
+
+def test_a_planted_second_name_is_found():
+  first = 'from audiolm_jax.tokenizers import base as tokenizers_base'
+  second = 'def f():\n  from audiolm_jax.tokenizers import base\n'
+  assert not ambiguous(aliases(first))
+  assert ambiguous(aliases(first) | aliases(second)) == {
+      'audiolm_jax.tokenizers.base': ['base', 'tokenizers_base']
+  }

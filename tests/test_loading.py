@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from audiolm_jax import assembly
+from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import interop
 from audiolm_jax import loading
 from audiolm_jax.data import token_cache
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import bound as bound_lib
 from tests.tokenizers import tiny
 
 
@@ -21,7 +21,7 @@ class _Tokenizer:
 
 def _workdir(path, **data):
   (path / 'config.json').write_text(json.dumps({'data': data}))
-  assert assembly.read(path).data.to_dict() == data
+  assert assembly_lib.read(path).data.to_dict() == data
   return path
 
 
@@ -61,7 +61,7 @@ def test_a_model_of_something_else(tmp_path):
 )
 def test_a_codec_of_either_kind_of_directory(tmp_path, monkeypatch, weights):
   codec, variables = tiny.codec('state')
-  mine = bound.BoundTokenizer(codec, variables)
+  mine = bound_lib.BoundTokenizer(codec, variables)
   monkeypatch.setattr(loading, 'load', lambda path: mine)
   assert loading.load_codec(tmp_path) is mine
   monkeypatch.setattr(loading, 'load', lambda path: 'a decoder')

@@ -11,17 +11,17 @@ import ml_collections
 import numpy as np
 import pytest
 
-from audiolm_jax import assembly
+from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.audio import files
 from audiolm_jax.data import token_cache
 from configs.codec import quickstart as codec_config
-from configs.lm import quickstart as lm_config
+from configs.lm import quickstart
 
 
 def _lm(tokens='runs/q/tokens'):
-  settings = lm_config.get_config('smoke')
+  settings = quickstart.get_config('smoke')
   with settings.unlocked():
     settings.data.cache = settings.objective.codebooks = tokens
     settings.data.conditions.text = {'kind': 'text', 'pieces': 'text.model'}
@@ -51,7 +51,7 @@ def test_a_runs_paths_move_with_it(tmp_path, monkeypatch):
       shutil.move(here, tmp_path / there)
     monkeypatch.chdir('/')
     root = tmp_path / there / 'runs'
-    found = assembly.read(root / 'q/lm')
+    found = assembly_lib.read(root / 'q/lm')
     assert found.data.cache == str(root / 'q/tokens')
     assert found.objective.codebooks == str(root / 'q/tokens')
     assert found.evaluators.lm.cache == str(root / 'q/tokens')
@@ -79,7 +79,7 @@ def test_a_link_to_a_work_directory_is_no_other_place(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   _claim('runs/lm', _lm('runs/tokens'))
   for where in ('runs/lm', disk / 'lm'):
-    assert assembly.read(where).data.cache == str(disk / 'tokens')
+    assert assembly_lib.read(where).data.cache == str(disk / 'tokens')
 
 
 def test_corpora_are_names_or_folders(tmp_path, monkeypatch):
@@ -95,7 +95,7 @@ def test_corpora_are_names_or_folders(tmp_path, monkeypatch):
     settings.data.corpus = corpus
     workdir = f'runs/{corpus}'
     _claim(workdir, config.build(train.Config, settings))
-    assert assembly.read(workdir).data.corpus == kept
+    assert assembly_lib.read(workdir).data.corpus == kept
     assert tmp_path.name not in workdir
 
 

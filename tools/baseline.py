@@ -34,14 +34,14 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 import audiolm_jax  # noqa: E402
-from audiolm_jax import assembly  # noqa: E402
+from audiolm_jax import assembly as assembly_lib  # noqa: E402
 from audiolm_jax import train  # noqa: E402
 from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.data import token_cache  # noqa: E402
-from audiolm_jax.objectives import lm  # noqa: E402
+from audiolm_jax.objectives import lm as lm_lib  # noqa: E402
 from audiolm_jax.objectives import segments  # noqa: E402
 from audiolm_jax.objectives import waveform  # noqa: E402
-from audiolm_jax.tokenizers import bound  # noqa: E402
+from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
 from audiolm_jax.tokenizers import caching  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 from audiolm_jax.training import writers  # noqa: E402
@@ -133,7 +133,7 @@ def run(path: str, work: pathlib.Path) -> dict[str, str]:
       for r in writers.read_metrics(workdir)
   ]
   scores = {k: v for k, v in results.items() if k.startswith('eval/')}
-  _, state = assembly.restore(workdir)
+  _, state = assembly_lib.restore(workdir)
   return {
       'loss': repr(records[-1].get('loss', results.get('loss'))),
       'metrics': digest(records),
@@ -146,7 +146,7 @@ def run(path: str, work: pathlib.Path) -> dict[str, str]:
 
 def output(model, tokens: str):
   """What a trained model makes of fixed inputs."""
-  if isinstance(model, bound.BoundTokenizer):
+  if isinstance(model, bound_lib.BoundTokenizer):
     spec = model.spec
     count = int(0.4 * spec.sample_rate)
     audio = np.random.default_rng(0).standard_normal(
@@ -160,12 +160,12 @@ def output(model, tokens: str):
     return model.generate(
         prompt, seconds=100 / model.sample_rate, temperature=0.0
     )
-  if not isinstance(model, lm.BoundLM | segments.BoundSegments):
+  if not isinstance(model, lm_lib.BoundLM | segments.BoundSegments):
     return model.variables
   cache = token_cache.TokenCache(tokens, 'train')
   slots = len(model.decoder.vocabularies)
   lengths = np.array([9, 5])
-  greedy = lm.generation.Sampler(temperature=0.0)
+  greedy = lm_lib.generation.Sampler(temperature=0.0)
   if isinstance(model, segments.BoundSegments):
     codes = np.stack([cache[i].codes[:12, : slots - 1] for i in range(2)])
     given = {'text': np.full((2, 4, 1), 97), 'speech': codes}
@@ -176,9 +176,9 @@ def output(model, tokens: str):
         sampler=greedy,
     )
   codes = np.stack([cache[i].codes[:24, :slots] for i in range(2)])
-  if isinstance(model, lm.BoundStage):
+  if isinstance(model, lm_lib.BoundStage):
     return model.score(codes[:, :9], lengths).log_prob
-  return model.generate(codes[:, :9], 24, lengths=lengths, sampler=greedy)
+  return model.generate(codes[:, :9], 24, num_frames=lengths, sampler=greedy)
 
 
 def record(only: str, work: pathlib.Path) -> dict:

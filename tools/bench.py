@@ -46,7 +46,7 @@ from audiolm_jax.audio import streams  # noqa: E402
 from audiolm_jax.data import audio_crops  # noqa: E402
 from audiolm_jax.data import synthetic  # noqa: E402
 from audiolm_jax.objectives import toy  # noqa: E402
-from audiolm_jax.tokenizers import bound  # noqa: E402
+from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
 from audiolm_jax.tokenizers import codec as codec_lib  # noqa: E402
 from audiolm_jax.training import checkpoints  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
@@ -101,7 +101,7 @@ def _time_step(steps: int) -> float:
     batch = mesh_lib.put_batch(source.next(None), assembly.mesh)
     state = assembly.create()
     step = jax.jit(
-        step_lib.make(assembly.objective, assembly.learners),
+        step_lib.make(assembly.objective, assembly.model_optimizers),
         donate_argnums=0,
         out_shardings=(assembly.shardings, None),
     )
@@ -149,7 +149,7 @@ def data(options, overrides) -> int:
     for _ in range(options.rounds):
       then = time.perf_counter()
       samples = sum(
-          float(source.next(None)['lengths'].sum())
+          float(source.next(None)['num_samples'].sum())
           for _ in range(options.steps)
       )
       elapsed = time.perf_counter() - then
@@ -194,7 +194,7 @@ def transcode(options, overrides) -> int:
   else:
     codec = config.build(codec_lib.Codec, _recommended())
     variables = jax.jit(codec.init)(jax.random.key(0))
-    tokenizer = bound.BoundTokenizer(codec, variables)
+    tokenizer = bound_lib.BoundTokenizer(codec, variables)
   path = pathlib.Path(options.path)
   tokens, back = path.with_suffix('.tokens'), path.with_name('back.wav')
   seconds = {}

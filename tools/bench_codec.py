@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from audiolm_jax import interop
-from audiolm_jax.tokenizers import base as tokens_base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.training import costs
 import bench_turns
@@ -162,12 +162,12 @@ def _cells(theirs: _Theirs, ours: codec_lib.Codec, variables, audio):
     AssertionError: if they do not.
   """
   batch, size, _ = audio.shape
-  lengths = jnp.full(batch, size)
+  num_samples = jnp.full(batch, size)
   x = torch.from_numpy(audio.transpose(0, 2, 1).copy())
   audio = jax.device_put(audio)
   codes = theirs.encode(x)
   encode = jax.jit(ours.encode)
-  found = encode(variables, audio, lengths)
+  found = encode(variables, audio, num_samples)
   frames = min(codes.shape[2], found.codes.shape[1])
   equal = np.asarray(found.codes)[:, :frames] == (
       codes.numpy().transpose(0, 2, 1)[:, :frames]
@@ -177,13 +177,14 @@ def _cells(theirs: _Theirs, ours: codec_lib.Codec, variables, audio):
   assert used > 10, f'only {used} different codes'
 
   def encode_again():
-    return jax.block_until_ready(encode(variables, audio, lengths))
+    return jax.block_until_ready(encode(variables, audio, num_samples))
 
-  flops = costs.flops(ours.encode, variables, audio, lengths)
+  flops = costs.flops(ours.encode, variables, audio, num_samples)
   yield 'encode', flops, lambda: theirs.encode(x), encode_again
 
-  tokens = tokens_base.Tokens(
-      lengths=lengths, codes=jnp.asarray(codes.numpy().transpose(0, 2, 1))
+  tokens = tokenizers_base.Tokens(
+      num_samples=num_samples,
+      codes=jnp.asarray(codes.numpy().transpose(0, 2, 1)),
   )
   decode = jax.jit(lambda variables, tokens: ours.decode(variables, tokens)[0])
   sound = np.asarray(decode(variables, tokens))[..., 0]

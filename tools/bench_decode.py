@@ -147,8 +147,8 @@ def _generate_ours(ours, variables, ids, total) -> Callable[[], np.ndarray]:
   prompts, mask, most = generation.continue_prompts(
       ids[..., None], np.full(len(ids), ids.shape[1]), total
   )
-  lengths = np.full(len(ids), total, np.int32)
-  arguments = jax.device_put((prompts, mask, lengths, jax.random.key(0)))
+  num_frames = np.full(len(ids), total, np.int32)
+  arguments = jax.device_put((prompts, mask, num_frames, jax.random.key(0)))
 
   def run():
     found = generation.generate(decoder, params, *arguments, _GREEDY, most)
@@ -326,11 +326,11 @@ def _train_ours(ours, variables, ids, scan) -> Callable[[], float]:
       optax.clip_by_global_norm(1.0), optax.adamw(_RATE, **_ADAMW)
   )
   codes = np.asarray(ids, np.int32)[..., None]
-  lengths = np.full(len(ids), ids.shape[1], np.int32)
+  num_frames = np.full(len(ids), ids.shape[1], np.int32)
 
   def loss(params):
     scores = ours.decoder.apply(
-        {'params': params}, codes, lengths, method='score'
+        {'params': params}, codes, num_frames, method='score'
     )
     return -scores.log_prob.mean()
 

@@ -90,7 +90,7 @@ def _training(path):
   for name, value in batch.items():
     if name == 'codes':
       batch[name] = rng.integers(0, 1024, value.shape).astype(value.dtype)
-    elif name == 'lengths':
+    elif name in ('lengths', 'num_frames', 'num_samples'):
       longest = next(
           batch[k].shape[1] for k in ('codes', 'audio') if k in batch
       )
@@ -101,7 +101,7 @@ def _training(path):
   with jax.set_mesh(mesh):
     state = assembly.create()
     step = jax.jit(
-        step_lib.make(assembly.objective, assembly.learners),
+        step_lib.make(assembly.objective, assembly.model_optimizers),
         donate_argnums=0,
         out_shardings=(
             assembly.shardings,

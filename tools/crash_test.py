@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 
 from audiolm_jax import assembly as assembly_lib  # noqa: E402
 from audiolm_jax.training import checkpoints  # noqa: E402
-from audiolm_jax.training import mesh  # noqa: E402
+from audiolm_jax.training import mesh as mesh_lib  # noqa: E402
 from audiolm_jax.training import writers  # noqa: E402
 
 # How long a killed run's helpers may take to notice.
@@ -81,7 +81,7 @@ def fingerprint(workdir: pathlib.Path) -> dict:
   assembly, state = assembly_lib.restore(workdir, step)
   digest = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    digest.update(mesh.key(path).encode())
+    digest.update(mesh_lib.key(path).encode())
     digest.update(np.ascontiguousarray(leaf).tobytes())
   store = checkpoints.Checkpoints(
       workdir.absolute() / 'checkpoints', assembly.config.checkpoint, True

@@ -27,15 +27,15 @@ from absl import flags
 import rich.console
 import rich.table
 
-from audiolm_jax import assembly
+from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import loading
-from audiolm_jax.comparison import codec as codec_table
+from audiolm_jax.comparison import codec as codec_report
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import corpora
-from audiolm_jax.evaluation import codec
-from audiolm_jax.evaluation import judges
+from audiolm_jax.evaluation import codec as codec_evaluation
+from audiolm_jax.evaluation import judges as judges_lib
 from audiolm_jax.evaluation import opus
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import writers
@@ -90,13 +90,13 @@ def main(argv):
   _print(groups)
   if page.exists():
     report = report_lib.Report.read(page)
-    codec_table.add_to(report, groups, _WORKDIR.value)
+    codec_report.add_to(report, groups, _WORKDIR.value)
     report.write(page)
-    print(f'Renewed the section "{codec_table.SECTION}" of {page}.')
+    print(f'Renewed the section "{codec_report.SECTION}" of {page}.')
   if summary.exists():
     values = json.loads(summary.read_text()) | {'codec': groups}
     writers.write_atomically(summary, json.dumps(values, indent=2))
-  for name, command in judges.missing().items():
+  for name, command in judges_lib.missing().items():
     print(f'{name} is missing: {command} adds it.')
 
 
@@ -116,22 +116,22 @@ def _evaluate(run):
   """(results of each language, lines of item scores)."""
   _others()  # Wrong bitrates are told at once.
   bound = loading.load(run)
-  trained = assembly.read(run).data
+  trained = assembly_lib.read(run).data
   corpus = _CORPUS.value or trained.corpus
-  absent = judges.missing()
-  present = [name for name in judges.JUDGES if name not in absent]
+  absent = judges_lib.missing()
+  present = [name for name in judges_lib.JUDGES if name not in absent]
   evaluators = {}
   # All clips first: what is missing is told before an hour's work, not after.
   for language in _languages(corpus):
     english = language.startswith('en')
-    settings = codec.held_out(
+    settings = codec_evaluation.held_out(
         corpus,
         (language,) if corpus in corpora.BUILDERS else (),
         limit=_CLIPS.value,
         codebooks=_codebooks(bound.spec),
         judges=tuple(n for n in present if english or n != 'wer'),
     )
-    evaluators[language] = codec.CodecEvaluator(settings)
+    evaluators[language] = codec_evaluation.CodecEvaluator(settings)
     evaluators[language].clips(bound.spec)
   groups, lines = [], []
   for language, evaluator in evaluators.items():
@@ -142,7 +142,7 @@ def _evaluate(run):
       print(f'  fewer than {_FEWEST} sentences: take WER as a rough guess')
     scores = list(evaluator.score(bound))
     others = list(evaluator.compare(bound.spec, _others()))
-    group = codec_table.results(
+    group = codec_report.results(
         scores,
         bound.spec,
         language,
@@ -204,7 +204,7 @@ def _codebooks(spec) -> tuple[int, ...]:
 
 def _print(groups):
   report = report_lib.Report('')
-  codec_table.add_to(report, groups, _WORKDIR.value)
+  codec_report.add_to(report, groups, _WORKDIR.value)
   console = rich.console.Console()
   # Into a file it would cut the figures to 80 columns.
   console.width = max(console.width, _COLUMNS)

@@ -30,9 +30,9 @@ from audiolm_jax.training import launch
 
 _PIPE = '-'
 # What an endless stream keeps in sight.
-_ROOM_SECONDS = 30.0
+_CACHE_SECONDS = 30.0
 # More than any memory: what is kept in sight is allocated.
-_MOST_ROOM_SECONDS = 1e6
+_MOST_CACHE_SECONDS = 1e6
 
 
 def _say(text: str) -> None:
@@ -179,13 +179,13 @@ def _frames(options, lm, tokenizer, prompt):
   from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
 
   rate, pattern = tokenizer.spec.frame_rate, lm.decoder.pattern
-  slots, seconds = len(lm.decoder.vocabularies), options.room_seconds
+  slots, seconds = len(lm.decoder.vocabularies), options.cache_seconds
   if options.seconds == math.inf:
     if not pattern.streamable:
       raise config.ConfigError(
           f'--seconds=inf: {pattern} must know the end beforehand.'
       )
-    frames, room = None, math.ceil((seconds or _ROOM_SECONDS) * rate)
+    frames, cache_length = None, math.ceil((seconds or _CACHE_SECONDS) * rate)
   else:
     more = round(options.seconds * rate)
     if not more and (options.seconds or not len(prompt)):
@@ -193,14 +193,14 @@ def _frames(options, lm, tokenizer, prompt):
           f'--seconds={options.seconds:g} gives no frame: one is'
           f' {1 / rate:.3g} s.'
       )
-    frames, room = len(prompt) + more, None
+    frames, cache_length = len(prompt) + more, None
     if pattern.steps(frames, slots) >= generation.ENDLESS:
       raise config.ConfigError(
           f'--seconds={options.seconds:g} is too long: inf has no end.'
       )
     if seconds:
       # In steps: a pattern may take several for a frame.
-      room = pattern.steps(math.ceil(seconds * rate), slots)
+      cache_length = pattern.steps(math.ceil(seconds * rate), slots)
   try:
     lm.decoder.check_steps(
         None if frames is None else pattern.steps(frames, slots)
@@ -209,20 +209,22 @@ def _frames(options, lm, tokenizer, prompt):
     raise config.ConfigError(
         f'--seconds={options.seconds:g}: {error}'
     ) from error
-  return frames, room
+  return frames, cache_length
 
 
-def _check_memory(options, decoder, frames, room) -> None:
+def _check_memory(options, decoder, frames, cache_length) -> None:
   """Refuses what stays in sight if no memory could hold it."""
   import jax  # pylint: disable=g-import-not-at-top
   import numpy as np  # pylint: disable=g-import-not-at-top
 
   from audiolm_jax.training import limits  # pylint: disable=g-import-not-at-top
 
-  steps = room or decoder.pattern.steps(frames, len(decoder.vocabularies))
+  steps = cache_length or decoder.pattern.steps(
+      frames, len(decoder.vocabularies)
+  )
   rows = 1 if options.guidance is None else 2
   state = jax.eval_shape(
-      lambda: decoder.initial_state(rows, steps, options.keep)
+      lambda: decoder.initial_state(rows, steps, options.sink_tokens)
   )
   sizes = [
       math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
@@ -231,7 +233,7 @@ def _check_memory(options, decoder, frames, room) -> None:
   limits.check(
       sum(sizes),
       limits.device_memory(),
-      f'Attention to {steps} steps (--seconds, or less with --room_seconds)',
+      f'Attention to {steps} steps (--seconds, or less with --cache_seconds)',
   )
 
 
@@ -244,11 +246,11 @@ def run(options) -> int:
   spec = tokenizer.spec
   start = time.monotonic()
   prompt = _read_prompt(tokenizer, options.prompt, len(lm.decoder.vocabularies))
-  frames, room = _frames(options, lm, tokenizer, prompt)
-  _check_memory(options, lm.decoder, frames, room)
+  frames, cache_length = _frames(options, lm, tokenizer, prompt)
+  _check_memory(options, lm.decoder, frames, cache_length)
   told = {
-      'room': room,
-      'keep': options.keep,
+      'cache_length': cache_length,
+      'sink_tokens': options.sink_tokens,
       'conditions': {k: [v] for k, v in conditions.items()},
   }
   if options.guidance is not None:
@@ -283,11 +285,13 @@ def _whole(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
   """All codes, and then all audio."""
   import numpy as np  # pylint: disable=g-import-not-at-top
 
-  from audiolm_jax.tokenizers import base  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.tokenizers import base as tokenizers_base  # pylint: disable=g-import-not-at-top
 
   codes = lm.generate(prompt[None], frames, seed=seed, sampler=sampler, **told)
   samples = np.array([tokenizer.spec.samples(frames)])
-  audio, _ = tokenizer.decode(base.Tokens(lengths=samples, codes=codes))
+  audio, _ = tokenizer.decode(
+      tokenizers_base.Tokens(num_samples=samples, codes=codes)
+  )
   write(audio[:, : samples[0]])
 
 
@@ -322,11 +326,11 @@ def _seconds(text: str) -> float:
   return value
 
 
-def _room(text: str) -> float:
+def _cache_seconds(text: str) -> float:
   value = float(text)
-  if not 0 < value <= _MOST_ROOM_SECONDS:
+  if not 0 < value <= _MOST_CACHE_SECONDS:
     raise argparse.ArgumentTypeError(
-        f'{text} is not over 0 and up to {_MOST_ROOM_SECONDS:g} seconds'
+        f'{text} is not over 0 and up to {_MOST_CACHE_SECONDS:g} seconds'
     )
   return value
 
@@ -387,16 +391,16 @@ def _parser() -> argparse.ArgumentParser:
   add('--repetition_window', type=int, default=0)
   add('--guidance', type=_finite, help='of models with conditions')
   add(
-      '--room_seconds',
-      type=_room,
+      '--cache_seconds',
+      type=_cache_seconds,
       help='what attention keeps in sight; default: all, and'
-      f' {_ROOM_SECONDS:g} without an end',
+      f' {_CACHE_SECONDS:g} without an end',
   )
   add(
-      '--keep',
+      '--sink_tokens',
       type=_whole_number,
       default=0,
-      help='first steps that stay in sight beside the room',
+      help='first steps that stay in sight beside those seconds',
   )
   add(
       '--weights',
@@ -411,8 +415,14 @@ def main(argv: list[str]) -> int:
   options = parser.parse_args(argv)
   if options.seconds == math.inf and not options.stream:
     parser.error('--seconds=inf needs --stream')
-  if options.keep and not options.room_seconds and options.seconds < math.inf:
-    parser.error('--keep does nothing without --room_seconds: all is kept')
+  if (
+      options.sink_tokens
+      and not options.cache_seconds
+      and options.seconds < math.inf
+  ):
+    parser.error(
+        '--sink_tokens does nothing without --cache_seconds: all is kept'
+    )
   if options.force and not options.tokenizer:
     parser.error('--force does nothing without --tokenizer')
   names = [pair.partition('=')[0] for pair in options.condition]

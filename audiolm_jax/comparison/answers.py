@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 
-from audiolm_jax.comparison import arms
+from audiolm_jax.comparison import arms as arms_lib
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.comparison import statistics
 from audiolm_jax.training import costs
@@ -26,22 +26,22 @@ class Answer:
     rows: one for each arm and seed.
     base: metrics of the base model on the test evaluators; none without one.
     sweeps: arm -> {learning rate: the selected metric on validation}.
-    meant: budget -> {arm: value}, those that differ as declared.
+    allowed_mismatches: budget -> {arm: value}, those that differ as declared.
     workdir: with results/, for curves and item scores.
   """
 
-  question: arms.Question
-  rows: Sequence[arms.Row]
+  question: arms_lib.Question
+  rows: Sequence[arms_lib.Row]
   base: Mapping[str, float]
   sweeps: Mapping[str, Mapping[float, float]]
-  meant: Mapping[str, Mapping[str, float]]
+  allowed_mismatches: Mapping[str, Mapping[str, float]]
   workdir: pathlib.Path
 
   def run(self, arm: str) -> pathlib.Path:
     """The directory of an arm's first seed."""
     return self.workdir / 'results' / arm / f'seed_{self.question.seeds[0]}'
 
-  def values(self, arm: str, outcome: arms.Outcome) -> dict[int, float]:
+  def values(self, arm: str, outcome: arms_lib.Outcome) -> dict[int, float]:
     """seed -> outcome of an arm."""
     return {
         row.seed: outcome.sign
@@ -51,13 +51,13 @@ class Answer:
     }
 
   def contrast(
-      self, a: str, b: str, outcome: arms.Outcome
+      self, a: str, b: str, outcome: arms_lib.Outcome
   ) -> statistics.Interval:
     """a - b, over seed-level paired differences."""
     return statistics.paired(self.values(a, outcome), self.values(b, outcome))
 
   def checkpoints(
-      self, a: str, b: str, outcome: arms.Outcome
+      self, a: str, b: str, outcome: arms_lib.Outcome
   ) -> statistics.Interval:
     """a - b of the first seed's checkpoints, over items."""
     low, high = (_items(self.run(arm), outcome) for arm in (a, b))
@@ -193,10 +193,10 @@ def report(answer: Answer) -> report_lib.Report:
   page.add_facts(
       'Budgets that differ, as declared',
       {
-          name: f'{question.meant[name]} ('
+          name: f'{question.allowed_mismatches[name]} ('
           + ', '.join(f'{a} {costs.readable(v)}' for a, v in values.items())
           + ')'
-          for name, values in answer.meant.items()
+          for name, values in answer.allowed_mismatches.items()
       }
       or {'none': 'all are matched within 2%'},
   )

@@ -109,7 +109,7 @@ class Question:
     contrasts: pairs of arms (a, b); outcomes are compared as a - b.
     row_seconds: audio that a row of a batch stands for, at most.
     bits_per_second: of the tokens that are modelled.
-    meant: budgets in which the arms are meant to differ, and why.
+    allowed_mismatches: budgets in which the arms are meant to differ, and why.
     references: label -> metric of `test` that is the same for all arms, such as
       a count-based model's.
     listen: adds to a report what the run in a work directory is heard of; it is
@@ -129,7 +129,7 @@ class Question:
   contrasts: tuple[tuple[str, str], ...]
   row_seconds: float
   bits_per_second: float
-  meant: dict[str, str]
+  allowed_mismatches: dict[str, str]
   references: dict[str, str] = dataclasses.field(default_factory=dict)
   listen: Callable[[pathlib.Path, report_lib.Report], None] | None = None
 
@@ -180,14 +180,14 @@ class Row:
 
 def check_budgets(
     budgets: Mapping[str, Budget],
-    meant: Mapping[str, str],
+    allowed_mismatches: Mapping[str, str],
     tolerance: float = 0.02,
 ) -> dict[str, dict[str, float]]:
   """Refuses arms whose budgets differ, unless each difference is declared.
 
   Args:
     budgets: arm -> what it spends.
-    meant: budget name -> why the arms are meant to differ in it.
+    allowed_mismatches: budget name -> why the arms are meant to differ in it.
     tolerance: relative difference that still counts as equal.
 
   Returns:
@@ -195,9 +195,9 @@ def check_budgets(
 
   Raises:
     UnequalBudgets: naming each undeclared budget with every arm's value.
-    ValueError: if `meant` names something that is not a budget.
+    ValueError: if `allowed_mismatches` names something that is not a budget.
   """
-  unknown = sorted(set(meant) - set(BUDGETS))
+  unknown = sorted(set(allowed_mismatches) - set(BUDGETS))
   if unknown:
     raise ValueError(f'{unknown} are not budgets; known: {list(BUDGETS)}')
   differing = {}
@@ -206,7 +206,9 @@ def check_budgets(
     low, high = min(values.values()), max(values.values())
     if high - low > tolerance * abs(high):
       differing[name] = values
-  undeclared = {k: v for k, v in differing.items() if k not in meant}
+  undeclared = {
+      k: v for k, v in differing.items() if k not in allowed_mismatches
+  }
   if undeclared:
     lines = [
         f'  {name}: ' + ', '.join(f'{arm} {v:.4g}' for arm, v in values.items())
@@ -215,6 +217,6 @@ def check_budgets(
     raise UnequalBudgets(
         'The arms do not spend the same:\n'
         + '\n'.join(lines)
-        + '\nMatch them, or declare in `meant` why they differ.'
+        + '\nMatch them, or declare in `allowed_mismatches` why they differ.'
     )
   return differing

@@ -9,8 +9,8 @@ from typing import Any
 
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.comparison import statistics
-from audiolm_jax.evaluation import base
-from audiolm_jax.evaluation import judges
+from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.evaluation import judges as judges_lib
 from audiolm_jax.tokenizers import base as tokenizers_base
 
 SECTION = 'Codec: held-out sentences'
@@ -27,12 +27,12 @@ _METRICS = {
 
 
 def results(
-    scores: Iterable[base.Score],
+    scores: Iterable[evaluation_base.Score],
     spec: tokenizers_base.Spec,
     group: str,
     seconds: float,
     *,
-    others: Iterable[base.Score] = (),
+    others: Iterable[evaluation_base.Score] = (),
     unseen: bool = False,
 ) -> dict[str, Any]:
   """Scores of one group of clips, summed up, as plain values.
@@ -52,7 +52,7 @@ def results(
     clips; `others`: name, bits/s and mean scores of each other codec.
   """
   scores = list(scores)
-  means = base.summarize(scores)
+  means = evaluation_base.summarize(scores)
   items: dict[str, dict[str, tuple[float, float]]] = {}
   for score in scores:
     items.setdefault(score.name, {})[score.item] = (score.sum, score.weight)
@@ -82,7 +82,7 @@ def results(
       'seconds': seconds,
       'unseen': unseen,
       'intervals': {n: [i.low, i.high] for n, i in intervals.items()},
-      'others': _others(base.summarize(others)),
+      'others': _others(evaluation_base.summarize(others)),
       'clips': {name: counted[name] for name in _METRICS if name in counted},
       'rows': rows,
       'usage': [means[f'usage_{k}'] for k in range(len(spec.slots))],
@@ -166,11 +166,13 @@ def add_to(
         ],
         f'Codes that occur in {first["seconds"]:.0f} s of "{first["group"]}".',
     )
-  absent = [n for n in judges.JUDGES if n not in names]
+  absent = [n for n in judges_lib.JUDGES if n not in names]
   if absent:
     headings = ', '.join(_METRICS[n][0] for n in absent)
     command = COMMAND.format(workdir=shlex.quote(workdir))
-    report.add_missing(SECTION, {headings: f'{judges.INSTALL} && {command}'})
+    report.add_missing(
+        SECTION, {headings: f'{judges_lib.INSTALL} && {command}'}
+    )
 
 
 def _interval(group, name):

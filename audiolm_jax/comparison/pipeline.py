@@ -11,7 +11,7 @@ import numpy as np
 from audiolm_jax.comparison import codec as codec_report
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import codec as codec_evaluation
 from audiolm_jax.evaluation import lm as lm_evaluation
 from audiolm_jax.tokenizers import base as tokenizers_base
@@ -146,7 +146,9 @@ def _lm_bits(workdir, lm, header) -> dict[str, dict[str, float]]:
       tokenizer_hash=header['tokenizer_hash'],
   )
   evaluator = settings.build(lm)
-  means = base.summarize(evaluator.run({'lm': {'params': lm.params}}))
+  means = evaluation_base.summarize(
+      evaluator.run({'lm': {'params': lm.params}})
+  )
   columns = {'all': ''} | {
       f'codebook {k}': f'_codebook_{k}'
       for k in range(len(lm.decoder.vocabularies))
@@ -252,9 +254,9 @@ def add_continuations(
       temperature=_TEMPERATURE,
       top_p=_TOP_P,
   )
-  lengths = np.full(len(examples), spec.samples(total), np.int32)
+  num_samples = np.full(len(examples), spec.samples(total), np.int32)
   audio, _ = tokenizer.decode(
-      tokenizers_base.Tokens(lengths=lengths, codes=codes)
+      tokenizers_base.Tokens(num_samples=num_samples, codes=codes)
   )
   audio = np.asarray(jax.device_get(audio))
   for row, example in enumerate(examples):

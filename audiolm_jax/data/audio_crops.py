@@ -12,7 +12,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.audio import resample
 from audiolm_jax.data import arrays
-from audiolm_jax.data import base
+from audiolm_jax.data import base as data_base
 from audiolm_jax.data import corpora
 from audiolm_jax.data import pipeline
 
@@ -23,11 +23,11 @@ BUCKET_SECONDS = (2.0, 4.0, 8.0, 16.0, 32.0, 96.0)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AudioCrops:
-  """Random crops of a corpus: batches of `audio`, `lengths` and `id`.
+  """Random crops of a corpus: batches of `audio`, `num_samples` and `id`.
 
   An epoch visits a clip once for every crop that it is long, so that each
   second is as likely as any other. Clips shorter than a crop are padded with
-  zeros; `lengths` says how much of a row is real.
+  zeros; `num_samples` says how much of a row is real.
 
   Attributes:
     corpus: a name that `corpora.load_corpus` knows.
@@ -80,7 +80,7 @@ class AudioCrops:
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
-  ) -> base.BatchSource:
+  ) -> data_base.BatchSource:
     """See `CropSource`; raises CorpusError where the corpus is not built."""
     corpus = corpora.load_corpus(self.corpus, self.split, self.languages)
     seconds = corpus.seconds()
@@ -119,7 +119,7 @@ def crop(
     index: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-  """One row: `audio` [T, C] float32, zero from `lengths` on; `teacher` [N, E]."""
+  """One row: `audio` [T, C] float32, zero from `num_samples` on; `teacher` [N, E]."""
   clip = corpus[index]
   audio, rate = clip['audio'], clip['sample_rate']
   target = round(settings.crop_seconds * settings.sample_rate)
@@ -144,7 +144,7 @@ def crop(
     audio = np.clip(audio * np.float32(gain), -1, 1)
   return {
       'audio': pipeline.pad([audio], 1, target)[0],
-      'lengths': np.int32(len(audio)),
+      'num_samples': np.int32(len(audio)),
       **row,
   }
 
@@ -197,22 +197,22 @@ def whole_clips(
     max_batch: most rows of a batch.
 
   Yields:
-    `audio` [B, T, C], `lengths` [B], `id` [B]; the rows that fill up the last
+    `audio` [B, T, C], `num_samples` [B], `id` [B]; the rows that fill up the last
     batch of a bucket have length 0 and id -1.
   """
   if indices is None:
     indices = np.arange(len(corpus))
   seconds = corpus.seconds()[indices]
   # Resampling rounds; the slack keeps the longest clip of a bucket in it.
-  lengths = np.ceil(seconds * sample_rate).astype(int)
+  num_samples = np.ceil(seconds * sample_rate).astype(int)
   bounds = [round(s * sample_rate) for s in bucket_seconds]
-  if len(lengths) and lengths.max() > bounds[-1]:
-    bounds.append(int(lengths.max()))
+  if len(num_samples) and num_samples.max() > bounds[-1]:
+    bounds.append(int(num_samples.max()))
   sizes = [
       int(np.clip(batch_seconds * sample_rate // bound, 1, max_batch))
       for bound in bounds
   ]
-  for bound, size, members in pipeline.buckets(lengths, bounds, sizes):
+  for bound, size, members in pipeline.buckets(num_samples, bounds, sizes):
     rows = [
         read(corpus, int(indices[i]), sample_rate, channels)[:bound]
         for i in members
@@ -220,6 +220,6 @@ def whole_clips(
     empty = size - len(rows)
     yield {
         'audio': pipeline.pad(rows, size, bound),
-        'lengths': np.int32([*map(len, rows), *[0] * empty]),
+        'num_samples': np.int32([*map(len, rows), *[0] * empty]),
         'id': np.int32([*indices[members], *[-1] * empty]),
     }

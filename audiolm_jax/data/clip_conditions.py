@@ -13,7 +13,7 @@ from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 
 
-class Teller:
+class ConditionSampler:
   """Conditions of clips as a batch holds them: see `factors.flatten`.
 
   - A text or a name is the clip's factor of the condition's name

@@ -17,7 +17,7 @@ import grain
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.data import base
+from audiolm_jax.data import base as data_base
 
 _POLL_SECONDS = 0.5
 _NEVER = 1 << 62
@@ -25,7 +25,7 @@ _NEVER = 1 << 62
 Crop = Callable[[int, np.random.Generator], dict[str, np.ndarray]]
 
 
-class CropSource(base.BatchSource):
+class CropSource(data_base.BatchSource):
   """Endless shuffled batches of random crops.
 
   Args:

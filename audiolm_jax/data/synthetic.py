@@ -7,10 +7,10 @@ from typing import Annotated
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.data import base
+from audiolm_jax.data import base as data_base
 
 
-class _Source(base.BatchSource):
+class _Source(data_base.BatchSource):
   """Row r of batch p is a function of (seed, p, r) only."""
 
   def __init__(self, settings, batch_size, seed, shard):
@@ -64,6 +64,6 @@ class Synthetic:
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int]
-  ) -> base.BatchSource:
+  ) -> data_base.BatchSource:
     """The source; `batch_size` is this shard's share of a batch."""
     return _Source(self, batch_size, seed, shard)

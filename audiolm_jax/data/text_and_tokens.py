@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.data import base
+from audiolm_jax.data import base as data_base
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
 
@@ -19,7 +19,7 @@ class TextAndTokens:
 
   `codes/text` [B, T, 1] are the bytes (UTF-8) of what is said,
   `codes/speech` [B, F, K] the clip's codes; both are padded with zeros, and
-  `lengths/text` and `lengths/speech` say where they end. Clips of more than
+  `num_frames/text` and `num_frames/speech` say where they end. Clips of more than
   `frames` are left out, as their text would not be that of a part of them.
 
   Attributes:
@@ -55,7 +55,7 @@ class TextAndTokens:
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
-  ) -> base.BatchSource:
+  ) -> data_base.BatchSource:
     """See `CropSource`; raises CacheError for a cache that doesn't fit."""
     cache, chosen = self.select()
     visits = np.zeros(len(cache), int)
@@ -126,7 +126,7 @@ def clip(
   for label, (codes, length) in rows.items():
     codes = codes[:length]
     found[f'codes/{label}'] = pipeline.pad([codes], 1, length)[0]
-    found[f'lengths/{label}'] = np.int32(len(codes))
+    found[f'num_frames/{label}'] = np.int32(len(codes))
   return found
 
 

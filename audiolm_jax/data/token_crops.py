@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.data import base
+from audiolm_jax.data import base as data_base
 from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
 from audiolm_jax.data import pipeline
@@ -20,10 +20,10 @@ BUCKET_FRAMES = (128, 512, 2048)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenCrops:
-  """Random crops of cached clips: batches of `codes`, `lengths` and `id`.
+  """Random crops of cached clips: batches of `codes`, `num_frames` and `id`.
 
   An epoch visits a clip once for every crop that it is long. Shorter clips are
-  padded with zeros; `lengths` counts the valid frames.
+  padded with zeros; `num_frames` counts the valid frames.
 
   Attributes:
     cache: directory of the token cache.
@@ -33,7 +33,7 @@ class TokenCrops:
     frames: length of a row.
     conditions: what a row tells of its clip beside the codes, by name: texts and
       names by those of the clip's factors ('text', 'speaker', 'language'), codes
-      of the same speaker, vectors; see `clip_conditions.Teller`. It is of the
+      of the same speaker, vectors; see `clip_conditions.ConditionSampler`. It is of the
       whole clip: the text of a crop says more than is to be heard.
     vectors: folder of the clips' vectors, ID.npy [E], for a condition of them.
     min_frames: shorter clips are left out.
@@ -71,7 +71,7 @@ class TokenCrops:
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
-  ) -> base.BatchSource:
+  ) -> data_base.BatchSource:
     """See `CropSource`.
 
     Raises:
@@ -79,7 +79,9 @@ class TokenCrops:
       ConfigError: for conditions that clips don't have.
     """
     cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
-    teller = clip_conditions.Teller(self.conditions, cache, self.vectors)
+    condition_sampler = clip_conditions.ConditionSampler(
+        self.conditions, cache, self.vectors
+    )
     visits = np.zeros(len(cache), int)
     chosen = cache.select(self.languages, self.limit)
     visits[chosen] = -(-cache.frames[chosen] // self.frames)
@@ -90,7 +92,7 @@ class TokenCrops:
           f' config.data.min_frames = {self.min_frames}.'
       )
     return pipeline.CropSource(
-        functools.partial(crop, self, cache, teller),
+        functools.partial(crop, self, cache, condition_sampler),
         visits,
         batch_size=batch_size,
         seed=seed,
@@ -103,18 +105,18 @@ class TokenCrops:
 def crop(
     settings: TokenCrops,
     cache: token_cache.TokenCache,
-    teller: clip_conditions.Teller,
+    condition_sampler: clip_conditions.ConditionSampler,
     index: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-  """One row: `codes` [F, K] int32, zero from `lengths` on, and conditions."""
+  """One row: `codes` [F, K] int32, zero from `num_frames` on, and conditions."""
   codes = cache[index].codes[:, : settings.codebooks]
   start = int(rng.integers(max(len(codes) - settings.frames, 0) + 1))
   codes = codes[start : start + settings.frames]
-  told = teller([index], rng)
+  told = condition_sampler([index], rng)
   return {
       'codes': pipeline.pad([codes], 1, settings.frames)[0],
-      'lengths': np.int32(len(codes)),
+      'num_frames': np.int32(len(codes)),
       **{key: value[0] for key, value in told.items()},
   }
 
@@ -141,23 +143,25 @@ def whole_clips(
     bucket_frames: lengths to pad to; longer clips get one of their own.
 
   Yields:
-    `codes` [B, F, K], `lengths` [B], `id` [B]; the rows that fill up the last
+    `codes` [B, F, K], `num_frames` [B], `id` [B]; the rows that fill up the last
     batch of a bucket have length 0 and id -1.
   """
   if indices is None:
     indices = np.arange(len(cache))
-  lengths = cache.frames[indices]
+  num_frames = cache.frames[indices]
   if max_frames is not None:
-    lengths = np.minimum(lengths, max_frames)
+    num_frames = np.minimum(num_frames, max_frames)
   bounds = list(bucket_frames)
-  if len(lengths) and lengths.max() > bounds[-1]:
-    bounds.append(int(lengths.max()))
+  if len(num_frames) and num_frames.max() > bounds[-1]:
+    bounds.append(int(num_frames.max()))
   sizes = [int(np.clip(batch_frames // b, 1, max_batch)) for b in bounds]
-  for bound, size, members in pipeline.buckets(lengths, bounds, sizes):
-    rows = [cache[indices[i]].codes[: lengths[i], :codebooks] for i in members]
+  for bound, size, members in pipeline.buckets(num_frames, bounds, sizes):
+    rows = [
+        cache[indices[i]].codes[: num_frames[i], :codebooks] for i in members
+    ]
     empty = size - len(rows)
     yield {
         'codes': pipeline.pad(rows, size, bound),
-        'lengths': np.int32([*map(len, rows), *[0] * empty]),
+        'num_frames': np.int32([*map(len, rows), *[0] * empty]),
         'id': np.int32([*indices[members], *[-1] * empty]),
     }

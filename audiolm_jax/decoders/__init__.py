@@ -10,7 +10,7 @@ a head. Each is a field of its config:
     CONDITIONERS  what a decoder is told beside the codes.
     STARTS     what the first step of a row takes in: a learned row, a code
                before all rows, or a first frame that is given, not scored.
-    DECODERS   `tokens`: one stream of frames in one pattern; `segments`: some
+    LM_KINDS   `tokens`: one stream of frames in one pattern; `segments`: some
                streams, one after the other or in turns; `stages`: the slots
                of one stream, some observed and some predicted; `wavenet`:
                samples of audio, with heads of its own (`waveform_heads`).
@@ -21,7 +21,7 @@ tests/decoders, where every pattern meets every head.
 
 from audiolm_jax.decoders import backbones
 from audiolm_jax.decoders import conditioners
-from audiolm_jax.decoders import decoder
+from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders import starts
@@ -31,9 +31,9 @@ BACKBONES = backbones.BACKBONES
 CONDITIONERS = conditioners.CONDITIONERS
 HEADS = heads.HEADS
 STARTS = starts.STARTS
-DECODERS = {
+LM_KINDS = {
     'segments': segmented.Segmented,
     'stages': segmented.Staged,
-    'tokens': decoder.Decoder,
+    'tokens': decoder_lib.Decoder,
     'wavenet': wavenet.WaveNet,
 }

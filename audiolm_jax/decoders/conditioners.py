@@ -30,7 +30,7 @@ from audiolm_jax import ops
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import backbones
 from audiolm_jax.ops import sharding
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 # By name: {'values': [B, S, ...], 'lengths': [B]}.
 Conditions = Mapping[str, Mapping[str, Array]]
@@ -86,7 +86,7 @@ class Conditioner(nn.Module):
     if self.dropout and self.has_rng('conditions'):
       rng = self.make_rng('conditions')
       kept &= ~jax.random.bernoulli(rng, self.dropout, lengths.shape)
-    mask = streaming.length_mask(lengths, values.shape[1])
+    mask = streaming_base.length_mask(lengths, values.shape[1])
     wide = mask.reshape(*mask.shape, *[1] * (values.ndim - 2))
     x = self.embed(jnp.where(wide, values, 0), mask, width, dtype)
     x = sharding.constrain(x, ('batch',))
@@ -266,7 +266,7 @@ def context(found: list[tuple[str, Vectors]]) -> dict[str, Array]:
         lengths += before
       result |= {'prefix': x, 'prefix_lengths': lengths}
     elif how == 'cross':
-      mask = streaming.length_mask(vectors.lengths, vectors.x.shape[1])
+      mask = streaming_base.length_mask(vectors.lengths, vectors.x.shape[1])
       result['cross'] = _append(result.get('cross'), vectors.x)
       result['cross_mask'] = _append(result.get('cross_mask'), mask)
     elif how == 'film':
@@ -288,7 +288,7 @@ def join(
       second, jnp.clip(at, 0, count - 1)[..., None], axis=1
   )
   return jnp.where(
-      (at < 0)[..., None], streaming.pad_time(first, 0, count), own
+      (at < 0)[..., None], streaming_base.pad_time(first, 0, count), own
   )
 
 
@@ -305,6 +305,6 @@ def _append(before, x):
 
 
 def _mean(vectors):
-  mask = streaming.length_mask(vectors.lengths, vectors.x.shape[1])
-  total = jnp.sum(streaming.zero_masked(vectors.x, mask), axis=1)
+  mask = streaming_base.length_mask(vectors.lengths, vectors.x.shape[1])
+  total = jnp.sum(streaming_base.zero_masked(vectors.x, mask), axis=1)
   return total / vectors.lengths[:, None].astype(total.dtype)

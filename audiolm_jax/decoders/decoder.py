@@ -16,13 +16,13 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import embedding as embedding_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import ranges
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.heads import independent
 from audiolm_jax.patterns import base as patterns_base
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.patterns import sequence as sequence_lib
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 
 class Scores(flax.struct.PyTreeNode):
@@ -44,7 +44,7 @@ class Scores(flax.struct.PyTreeNode):
   tag: str = flax.struct.field(pytree_node=False, default='exact')
 
 
-class Taught(NamedTuple):
+class TeacherForced(NamedTuple):
   """A batch as the head sees it, each code with the given ones as its past.
 
   Attributes:
@@ -58,7 +58,7 @@ class Taught(NamedTuple):
   layout: patterns_base.Layout | sequence_lib.SequenceLayout
   steps: Int[Array, 'B N G']
   exists: Bool[Array, 'B N G']
-  output: stack.Output
+  output: stack_lib.Output
   count: Int[Array, 'B']
 
 
@@ -80,7 +80,7 @@ class Steps(nn.Module):
 
   vocabularies: Annotated[tuple[int, ...], config.Range(min=1)]
   backbone: Annotated[Any, config.Kind(lambda: backbones.BACKBONES)] = (
-      stack.Stack()
+      stack_lib.Stack()
   )
   head: Annotated[Any, config.Kind(lambda: heads.HEADS)] = (
       independent.Independent()
@@ -113,7 +113,7 @@ class Steps(nn.Module):
     )
 
   @property
-  def space(self) -> heads.Space:
+  def step_layout(self) -> heads.StepLayout:
     """What the steps may hold."""
     raise NotImplementedError(type(self).__name__)
 
@@ -125,26 +125,28 @@ class Steps(nn.Module):
   @property
   def predicted(self) -> tuple[int, ...]:
     """The slots that are scored, ascending."""
-    places = self.space.places[: self.head.predicted]
-    return tuple(sorted({slot for place in places for slot in place}))
+    groups = self.step_layout.groups[: self.head.predicted]
+    return tuple(sorted({slot for group in groups for slot in group}))
 
   @property
   def group(self) -> int:
     """G, codes a step."""
-    return len(self.space.places)
+    return len(self.step_layout.groups)
 
   @nn.nowrap
-  def initial_state(self, batch: int, room: int, keep: int = 0) -> Any:
+  def initial_state(
+      self, batch: int, cache_length: int, sink_tokens: int = 0
+  ) -> Any:
     """The backbone's state before the first step.
 
     Args:
       batch: rows.
-      room: steps that attention without a window keeps in sight.
-      keep: first steps that stay in sight beside them.
+      cache_length: steps that attention without a window keeps in sight.
+      sink_tokens: first steps that stay in sight beside them.
     """
     # What conditions put before the first step stays in sight.
-    keep += conditioners.positions(self.conditions)
-    backbone = self.backbone.with_room(room, keep)
+    sink_tokens += conditioners.positions(self.conditions)
+    backbone = self.backbone.with_cache_length(cache_length, sink_tokens)
     return backbone.initial_state(batch, backbone.output_spec(None))
 
   @nn.nowrap
@@ -158,7 +160,7 @@ class Steps(nn.Module):
     Raises:
       ValueError: see `Stack.check_length`.
     """
-    if isinstance(self.backbone, stack.Stack):
+    if isinstance(self.backbone, stack_lib.Stack):
       before = conditioners.positions(self.conditions)
       self.backbone.check_length(None if count is None else count + before)
 
@@ -195,7 +197,7 @@ class Steps(nn.Module):
       found.append((module.how, vectors))
     return conditioners.context(found)
 
-  def begin(self, state: Any, context: streaming.Context) -> Any:
+  def begin(self, state: Any, context: streaming_base.Context) -> Any:
     """The state before the first step, after what conditions put before it.
 
     Args:
@@ -204,8 +206,8 @@ class Steps(nn.Module):
     """
     if context is None or 'prefix' not in context:
       return state
-    x, lengths = context['prefix'], context['prefix_lengths']
-    mask = streaming.length_mask(lengths, x.shape[1])
+    x, num_frames = context['prefix'], context['prefix_lengths']
+    mask = streaming_base.length_mask(num_frames, x.shape[1])
     return self.backbone.transform(x, mask, state, context).state
 
   def sample(
@@ -227,7 +229,7 @@ class Steps(nn.Module):
         given_mask,
         choose,
         rng,
-        self.space,
+        self.step_layout,
         self._table(),
     )
 
@@ -248,7 +250,7 @@ class Steps(nn.Module):
 
   def _transform(
       self, codes, slots, exists, mask, packing=None, add=0, context=None
-  ) -> stack.Output:
+  ) -> stack_lib.Output:
     """The backbone's outputs for the steps of a table.
 
     Args:
@@ -278,12 +280,12 @@ class Steps(nn.Module):
     x = _add(x, context)
     if context is None or 'prefix' not in context:
       return self.backbone.transform(x, mask, context=context)
-    prefix, lengths = context['prefix'], context['prefix_lengths']
-    count = lengths + jnp.sum(mask, axis=1)
-    x = conditioners.join(prefix, lengths, x)
-    whole = streaming.length_mask(count, x.shape[1])
+    prefix, num_frames = context['prefix'], context['prefix_lengths']
+    count = num_frames + jnp.sum(mask, axis=1)
+    x = conditioners.join(prefix, num_frames, x)
+    whole = streaming_base.length_mask(count, x.shape[1])
     output = self.backbone.transform(x, whole, context=context)
-    own = conditioners.part(output.y, lengths, mask.shape[1])
+    own = conditioners.part(output.y, num_frames, mask.shape[1])
     return output.replace(y=own)
 
   def _asked(self, exists, packing):
@@ -330,50 +332,50 @@ class Decoder(Steps):
     return not self.pattern.layout(1, len(self.vocabularies)).step.any()
 
   @property
-  def space(self) -> heads.Space:
-    places = self.pattern.places(len(self.vocabularies))
-    return heads.Space(self.vocabularies, places)
+  def step_layout(self) -> heads.StepLayout:
+    groups = self.pattern.groups(len(self.vocabularies))
+    return heads.StepLayout(self.vocabularies, groups)
 
   def score(
       self,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
-      context: streaming.Context = None,
+      num_frames: Int[Array, 'B'],
+      context: streaming_base.Context = None,
       conditions: conditioners.Conditions | None = None,
   ) -> Scores:
-    """Log-probability of every code of every row's first `lengths` frames.
+    """Log-probability of every code of every row's first `num_frames` frames.
 
     Where rows start with a given frame, that is not scored.
 
     Args:
       codes: anything past a row's length changes nothing.
-      lengths: frames of each row.
+      num_frames: frames of each row.
       context: see the backbone.
       conditions: in its place, where the decoder has some; see `context`.
     """
-    taught = self._teach(codes, lengths, context, conditions)
-    layout = taught.layout
+    forced = self._teacher_forced(codes, num_frames, context, conditions)
+    layout = forced.layout
     log_prob, scored = self.head.log_prob(
-        taught.output.y,
-        taught.steps,
-        taught.exists,
+        forced.output.y,
+        forced.steps,
+        forced.exists,
         layout.slot,
-        self.space,
+        self.step_layout,
         self._table(),
     )
     return Scores(
         layout.to_frames(jnp.where(scored, log_prob, 0)),
         layout.to_frames(scored),
-        taught.output.losses,
-        taught.count,
+        forced.output.losses,
+        forced.count,
         self.head.tag,
     )
 
   def code_logits(
       self,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
-      context: streaming.Context = None,
+      num_frames: Int[Array, 'B'],
+      context: streaming_base.Context = None,
       conditions: conditioners.Conditions | None = None,
   ) -> Float[Array, 'B F K V']:
     """Logits (fp32) of which `score` is the log-probability, code by code.
@@ -384,44 +386,48 @@ class Decoder(Steps):
 
     Args:
       codes: those before a code, in the pattern's order, are what it sees.
-      lengths: frames of each row.
+      num_frames: frames of each row.
       context: see `score`.
       conditions: likewise.
     """
-    taught = self._teach(codes, lengths, context, conditions)
+    forced = self._teacher_forced(codes, num_frames, context, conditions)
     logits = self.head.logits(
-        taught.output.y,
-        taught.steps,
-        taught.exists,
-        taught.layout.slot,
-        self.space,
+        forced.output.y,
+        forced.steps,
+        forced.exists,
+        forced.layout.slot,
+        self.step_layout,
         self._table(),
     )
     if self.start.given:
-      logits = jnp.where(taught.exists[..., None], logits, -jnp.inf)
-    return taught.layout.to_frames(logits)
+      logits = jnp.where(forced.exists[..., None], logits, -jnp.inf)
+    return forced.layout.to_frames(logits)
 
-  def _teach(self, codes, lengths, context, conditions) -> Taught:
+  def _teacher_forced(
+      self, codes, num_frames, context, conditions
+  ) -> TeacherForced:
     """The backbone's outputs where each code's past is the given one."""
-    ranges.check_frames(codes, lengths, self.vocabularies)
+    ranges.check_frames(codes, num_frames, self.vocabularies)
     context = self._context(context, conditions, codes.shape[0])
     frames, slots = codes.shape[1:]
     layout = self.pattern.layout(frames, slots)
-    exists = layout.scored(lengths)
+    exists = layout.scored(num_frames)
     steps = jnp.where(exists, layout.to_steps(codes), 0)
-    packing = None if layout.streamable else layout.packing(lengths)
-    mask = layout.active(lengths)
+    packing = None if layout.streamable else layout.packing(num_frames)
+    mask = layout.active(num_frames)
     output = self._transform(
         steps, layout.slot, exists, mask, packing, context=context
     )
     asked = self._asked(exists, packing)
-    return Taught(layout, steps, asked, output, self._count(mask, context))
+    return TeacherForced(
+        layout, steps, asked, output, self._count(mask, context)
+    )
 
   def logits(
       self,
       ids: Int[Array, 'B N'],
-      lengths: Int[Array, 'B'] | None = None,
-      context: streaming.Context = None,
+      num_frames: Int[Array, 'B'] | None = None,
+      context: streaming_base.Context = None,
       conditions: conditioners.Conditions | None = None,
   ) -> Float[Array, 'B N V']:
     """What each id of a sequence predicts of the next, for K = 1.
@@ -430,7 +436,7 @@ class Decoder(Steps):
 
     Args:
       ids: the first is a row's first frame, and comes after what `start` says.
-      lengths: of each row; None for all of it.
+      num_frames: of each row; None for all of it.
       context: see `score`.
       conditions: likewise.
 
@@ -439,9 +445,9 @@ class Decoder(Steps):
     """
     if len(self.vocabularies) > 1:
       raise ValueError(f'logits of {len(self.vocabularies)} slots: score them')
-    ranges.check_frames(ids[..., None], lengths, self.vocabularies, 'ids')
-    if lengths is None:
-      lengths = jnp.full(ids.shape[0], ids.shape[1])
+    ranges.check_frames(ids[..., None], num_frames, self.vocabularies, 'ids')
+    if num_frames is None:
+      num_frames = jnp.full(ids.shape[0], ids.shape[1])
     codes = jnp.pad(ids, ((0, 0), (0, 1)))[..., None]
     slots = jnp.zeros_like(codes)
     inputs = self.start.inputs(starts.Inputs(codes, slots, slots == 0))
@@ -449,7 +455,7 @@ class Decoder(Steps):
     before = 1 - self.start.given
     count = before + ids.shape[1]
     x = self._embed(*inputs)[:, :count]
-    mask = streaming.length_mask(lengths + before, count)
+    mask = streaming_base.length_mask(num_frames + before, count)
     context = self._context(context, conditions, ids.shape[0])
     return self.next_logits(self._whole(x, mask, context).y[:, before:])
 
@@ -461,7 +467,7 @@ class Decoder(Steps):
         none,
         none == 0,
         np.zeros((y.shape[1], 1), int),
-        self.space,
+        self.step_layout,
         self._table(),
     )
     return logits[:, :, 0]
@@ -473,7 +479,7 @@ class Decoder(Steps):
       slots: Int[Array, 'B n G'],
       exists: Bool[Array, 'B n G'],
       mask: Bool[Array, 'B n'] | None = None,
-      context: streaming.Context = None,
+      context: streaming_base.Context = None,
   ) -> tuple[Float[Array, 'B D'], Any]:
     """Takes in the next n >= 1 steps; what predicts the step after them.
 

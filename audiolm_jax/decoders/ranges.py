@@ -60,37 +60,37 @@ def check_codes(
 
 def check_frames(
     codes: Int[Array, 'B F K'],
-    lengths: Int[Array, 'B'] | None,
+    num_frames: Int[Array, 'B'] | None,
     vocabularies: Sequence[int],
     name: str = 'codes',
     slots: Sequence[int] | None = None,
 ) -> None:
-  """`check_codes` of rows' first `lengths` frames; None for all of them."""
+  """`check_codes` of rows' first `num_frames` frames; None for all of them."""
   valid = None
-  if lengths is not None:
-    valid = within(lengths, codes.shape, name)
+  if num_frames is not None:
+    valid = within(num_frames, codes.shape, name)
     if valid is None:
       return
   check_codes(codes, vocabularies, valid, name, slots)
 
 
 def within(
-    lengths: Int[Array, 'B'], shape: Sequence[int], name: str = 'codes'
+    num_frames: Int[Array, 'B'], shape: Sequence[int], name: str = 'codes'
 ) -> Bool[np.ndarray, 'B F 1'] | None:
   """What lies within rows' lengths; None where they can not be looked at.
 
   Raises:
     ValueError: if they are not one a row, or out of range.
   """
-  lengths = concrete.on_host(lengths)
-  if lengths is None:
+  num_frames = concrete.on_host(num_frames)
+  if num_frames is None:
     return None
   rows, most = shape[:2]
-  if lengths.shape != (rows,):
-    raise ValueError(f'lengths {lengths.shape} for {name} {tuple(shape)}')
-  if rows and not 0 <= lengths.min() <= lengths.max() <= most:
-    row = int(np.argmax((lengths < 0) | (lengths > most)))
+  if num_frames.shape != (rows,):
+    raise ValueError(f'num_frames {num_frames.shape} for {name} {tuple(shape)}')
+  if rows and not 0 <= num_frames.min() <= num_frames.max() <= most:
+    row = int(np.argmax((num_frames < 0) | (num_frames > most)))
     raise ValueError(
-        f'{name}: length {lengths[row]} of row {row} is not in [0, {most}]'
+        f'{name}: length {num_frames[row]} of row {row} is not in [0, {most}]'
     )
-  return (np.arange(most) < lengths[:, None])[..., None]
+  return (np.arange(most) < num_frames[:, None])[..., None]

@@ -9,12 +9,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from audiolm_jax import ops
 from audiolm_jax.decoders import conditioners
-from audiolm_jax.decoders import decoder
+from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.patterns import sequence as sequence_lib
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 
 class SequenceScores(flax.struct.PyTreeNode):
@@ -26,12 +26,12 @@ class SequenceScores(flax.struct.PyTreeNode):
     steps: likewise.
   """
 
-  segments: dict[str, decoder.Scores]
+  segments: dict[str, decoder_lib.Scores]
   losses: dict[str, Float[Array, 'B']]
   steps: Int[Array, 'B']
 
 
-class Segmented(decoder.Steps, kw_only=True):
+class Segmented(decoder_lib.Steps, kw_only=True):
   """An autoregressive model of one segment after the other.
 
   A step's input also tells of which segment the step is: lengths are given, not
@@ -58,58 +58,64 @@ class Segmented(decoder.Steps, kw_only=True):
     return self.sequence.segments[0].role == 'observe'
 
   @property
-  def space(self) -> heads.Space:
-    return heads.Space(self.vocabularies, self.sequence.places)
+  def step_layout(self) -> heads.StepLayout:
+    return heads.StepLayout(self.vocabularies, self.sequence.groups)
 
   def score(
       self,
       codes: dict[str, Int[Array, 'B F K']],
-      lengths: dict[str, Int[Array, 'B']],
-      context: streaming.Context = None,
+      num_frames: dict[str, Int[Array, 'B']],
+      context: streaming_base.Context = None,
       conditions: conditioners.Conditions | None = None,
   ) -> SequenceScores:
     """Log-probability of every code of the segments that are predicted.
 
     Args:
       codes: of each segment; anything past a row's length changes nothing.
-      lengths: frames of each row, of each segment.
+      num_frames: frames of each row, of each segment.
       context: see `decoder.Decoder.score`.
       conditions: likewise.
     """
-    taught = self._teach(codes, lengths, context, conditions)
+    forced = self._teacher_forced(codes, num_frames, context, conditions)
     found = {}
-    for label, own, *seen in self._predicted(taught):
-      log_prob, scored = self.head.log_prob(*seen, self.space, self._table())
-      found[label] = decoder.Scores(
+    for label, own, *seen in self._predicted(forced):
+      log_prob, scored = self.head.log_prob(
+          *seen, self.step_layout, self._table()
+      )
+      found[label] = decoder_lib.Scores(
           own.to_frames(jnp.where(scored, log_prob, 0)),
           own.to_frames(scored),
           tag=self.head.tag,
       )
-    return SequenceScores(found, taught.output.losses, taught.count)
+    return SequenceScores(found, forced.output.losses, forced.count)
 
   def code_logits(
       self,
       codes: dict[str, Int[Array, 'B F K']],
-      lengths: dict[str, Int[Array, 'B']],
-      context: streaming.Context = None,
+      num_frames: dict[str, Int[Array, 'B']],
+      context: streaming_base.Context = None,
       conditions: conditioners.Conditions | None = None,
   ) -> dict[str, Float[Array, 'B F K V']]:
     """Of each predicted segment; see `decoder.Decoder.code_logits`."""
-    taught = self._teach(codes, lengths, context, conditions)
+    forced = self._teacher_forced(codes, num_frames, context, conditions)
     return {
-        label: own.to_frames(self.head.logits(*seen, self.space, self._table()))
-        for label, own, *seen in self._predicted(taught)
+        label: own.to_frames(
+            self.head.logits(*seen, self.step_layout, self._table())
+        )
+        for label, own, *seen in self._predicted(forced)
     }
 
-  def _teach(self, codes, lengths, context, conditions) -> decoder.Taught:
+  def _teacher_forced(
+      self, codes, num_frames, context, conditions
+  ) -> decoder_lib.TeacherForced:
     """As in `decoder.Decoder`."""
-    self.check(codes, lengths)
+    self.check(codes, num_frames)
     batch = next(iter(codes.values())).shape[0]
     context = self._context(context, conditions, batch)
     layout = self.sequence.layout({k: c.shape[1] for k, c in codes.items()})
-    exists = layout.scored(lengths)
+    exists = layout.scored(num_frames)
     steps = jnp.where(exists, layout.to_steps(codes), 0)
-    packing = layout.packing(lengths)
+    packing = layout.packing(num_frames)
     output = self._transform(
         steps,
         layout.slot,
@@ -121,11 +127,11 @@ class Segmented(decoder.Steps, kw_only=True):
     )
     count = self._count(packing.mask, context)
     asked = self._asked(exists, packing)
-    return decoder.Taught(layout, steps, asked, output, count)
+    return decoder_lib.TeacherForced(layout, steps, asked, output, count)
 
-  def _predicted(self, taught):
+  def _predicted(self, forced):
     """(label, layout, what the head sees) of each segment that is predicted."""
-    layout = taught.layout
+    layout = forced.layout
     for segment in layout.segments:
       if segment.role == 'observe':
         continue
@@ -133,9 +139,9 @@ class Segmented(decoder.Steps, kw_only=True):
       yield (
           segment.label,
           layout.layouts[segment.label],
-          taught.output.y[:, rows],
-          taught.steps[:, rows, :group],
-          taught.exists[:, rows, :group],
+          forced.output.y[:, rows],
+          forced.steps[:, rows, :group],
+          forced.exists[:, rows, :group],
           layout.slot[rows, :group],
       )
 
@@ -143,7 +149,7 @@ class Segmented(decoder.Steps, kw_only=True):
   def check(
       self,
       codes: dict[str, Int[Array, 'B F K']],
-      lengths: dict[str, Int[Array, 'B']],
+      num_frames: dict[str, Int[Array, 'B']],
   ) -> None:
     """Refuses segments' codes and lengths out of range; see `ranges`.
 
@@ -153,7 +159,7 @@ class Segmented(decoder.Steps, kw_only=True):
     for segment in self.sequence.segments:
       label, slots = segment.label, segment.slots
       ranges.check_frames(
-          codes[label], lengths[label], self.vocabularies, label, slots
+          codes[label], num_frames[label], self.vocabularies, label, slots
       )
 
   def extend(
@@ -164,7 +170,7 @@ class Segmented(decoder.Steps, kw_only=True):
       exists: Bool[Array, 'B n G'],
       segments: Int[Array, 'B n'],
       mask: Bool[Array, 'B n'] | None = None,
-      context: streaming.Context = None,
+      context: streaming_base.Context = None,
   ) -> tuple[Float[Array, 'B D'], Any]:
     """Takes in the next n >= 1 steps; what predicts the step after them.
 
@@ -206,12 +212,14 @@ class Staged(Segmented, kw_only=True):
   def score(
       self,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
-      context: streaming.Context = None,
+      num_frames: Int[Array, 'B'],
+      context: streaming_base.Context = None,
       conditions: conditioners.Conditions | None = None,
-  ) -> decoder.Scores:
+  ) -> decoder_lib.Scores:
     """See `decoder.Decoder.score`; observed slots are not scored."""
-    found = super().score(*self._segments(codes, lengths), context, conditions)
+    found = super().score(
+        *self._segments(codes, num_frames), context, conditions
+    )
     log_prob = jnp.zeros(codes.shape, jnp.float32)
     mask = jnp.zeros(codes.shape, bool)
     for segment in self.sequence.segments:
@@ -219,20 +227,20 @@ class Staged(Segmented, kw_only=True):
         scores, slots = found.segments[segment.label], list(segment.slots)
         log_prob = log_prob.at[..., slots].set(scores.log_prob)
         mask = mask.at[..., slots].set(scores.mask)
-    return decoder.Scores(
+    return decoder_lib.Scores(
         log_prob, mask, found.losses, found.steps, self.head.tag
     )
 
   def code_logits(
       self,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
-      context: streaming.Context = None,
+      num_frames: Int[Array, 'B'],
+      context: streaming_base.Context = None,
       conditions: conditioners.Conditions | None = None,
   ) -> Float[Array, 'B F K V']:
     """See `decoder.Decoder.code_logits`; observed slots are at -inf."""
     found = super().code_logits(
-        *self._segments(codes, lengths), context, conditions
+        *self._segments(codes, num_frames), context, conditions
     )
     shape = (*codes.shape, max(self.vocabularies))
     logits = jnp.full(shape, -jnp.inf, jnp.float32)
@@ -244,10 +252,10 @@ class Staged(Segmented, kw_only=True):
     return logits
 
   @nn.nowrap
-  def _segments(self, codes, lengths):
+  def _segments(self, codes, num_frames):
     """Codes and lengths by label."""
     segments = self.sequence.segments
     return (
         {s.label: codes[..., list(s.slots)] for s in segments},
-        {s.label: lengths for s in segments},
+        {s.label: num_frames for s in segments},
     )

@@ -18,7 +18,7 @@ from audiolm_jax.decoders import norms
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.ops import rotary
 from audiolm_jax.ops import sharding
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 _POLICIES = {
     'full': None,
@@ -50,7 +50,7 @@ class Block(nn.Module):
     mlp: likewise.
   """
 
-  mixer: base.Steppable
+  mixer: streaming_base.Steppable
   mlp: nn.Module | None
   cross: nn.Module | None
   norm: norms.Norm
@@ -133,7 +133,7 @@ class Period(nn.Module):
     return x, (None if states is None else tuple(after), _total(found))
 
 
-class Stack(base.Steppable):
+class Stack(streaming_base.Steppable):
   """Residual layers: mixer, perhaps attention to a context, perceptron.
 
   Attributes:
@@ -241,14 +241,14 @@ class Stack(base.Steppable):
       x: Float[Array, 'B N D'],
       mask: Bool[Array, 'B N'],
       state: Any = None,
-      context: base.Context = None,
+      context: streaming_base.Context = None,
   ) -> Output:
     """A whole sequence, or with a state the next N positions of one.
 
     Args:
       x: inputs. Where masked they may hold NaN.
       mask: prefixes of the rows.
-      state: of `initial_state`, of this stack or of `with_room`'s.
+      state: of `initial_state`, of this stack or of `with_cache_length`'s.
       context: see `cross` and `adaptive`.
 
     Raises:
@@ -260,7 +260,7 @@ class Stack(base.Steppable):
           f'{self.layers} layers of width {self.width} do not fit a period of'
           f' {len(self.mixers)} and inputs of width {x.shape[-1]}'
       )
-    x = base.zero_masked(x.astype(self.dtype), mask)
+    x = streaming_base.zero_masked(x.astype(self.dtype), mask)
     x = sharding.constrain(x, _RESIDUAL)
     start = 0 if state is None else state['position'][:, None]
     x = self._positioned(x, start)
@@ -375,26 +375,30 @@ class Stack(base.Steppable):
       )
 
   @nn.nowrap
-  def with_room(self, room: int, keep: int = 0) -> 'Stack':
-    """The same stack, whose attention without a window keeps `room` positions.
+  def with_cache_length(
+      self, cache_length: int, sink_tokens: int = 0
+  ) -> 'Stack':
+    """The same stack, whose attention without a window keeps `cache_length` positions.
 
     Args:
-      room: positions that steps keep.
-      keep: of the first ones beside. See `attention.Attention`.
+      cache_length: positions that steps keep.
+      sink_tokens: the first positions, kept in sight beside them. See `attention.Attention`.
     """
 
-    def roomy(mixer):
+    def resized(mixer):
       mixer = mixer.clone(parent=None, name=None)
       if isinstance(mixer, attention.Attention) and mixer.window is None:
-        return mixer.clone(room=room, keep=keep)
+        return mixer.clone(cache_length=cache_length, sink_tokens=sink_tokens)
       return mixer
 
     return self.clone(
-        parent=None, name=None, mixers=tuple(map(roomy, self.mixers))
+        parent=None, name=None, mixers=tuple(map(resized, self.mixers))
     )
 
   @nn.nowrap
-  def with_keys(self, params: Any, context: base.Context) -> base.Context:
+  def with_keys(
+      self, params: Any, context: streaming_base.Context
+  ) -> streaming_base.Context:
     """A context with each layer's keys and values of context['cross'].
 
     Steps that are given it do not compute them again. Of a scanned stack, or

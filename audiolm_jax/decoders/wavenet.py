@@ -17,7 +17,7 @@ from audiolm_jax import streaming
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.ops import sharding
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.streaming import ring
 
 _Positive = Annotated[int, config.Range(min=1)]
@@ -26,7 +26,7 @@ _Count = Annotated[int, config.Range(min=0)]
 _CLASSES = 256
 
 
-class GatedStack(base.Steppable):
+class GatedStack(streaming_base.Steppable):
   """[B N width] -> [B N skip], by layers of dilated causal convolutions.
 
   Layer k, with * the convolution and the V terms where there is a context:
@@ -110,7 +110,7 @@ class GatedStack(base.Steppable):
     return y, mask, {'layers': layers, 'position': position}
 
   def __call__(self, x, mask, context=None):
-    x = base.zero_masked(x, mask)
+    x = streaming_base.zero_masked(x, mask)
     states = (None,) * len(self.dilations) * self.cycles
     return self._run(x, mask, states, context, 0)[0], mask
 
@@ -217,17 +217,17 @@ class WaveNet(nn.Module):
   def score(
       self,
       samples: Int[Array, 'B T C'],
-      lengths: Int[Array, 'B'],
-      context: base.Context = None,
+      num_samples: Int[Array, 'B'],
+      context: streaming_base.Context = None,
   ) -> decoder_lib.Scores:
-    """Log-probability of each row's first `lengths` samples.
+    """Log-probability of each row's first `num_samples` samples.
 
     Args:
       samples: levels of the grid; past a row's length they change nothing.
-      lengths: samples of each row.
+      num_samples: samples of each row.
       context: what `stack` is conditioned on.
     """
-    mask = streaming.length_mask(lengths, samples.shape[1])
+    mask = streaming.length_mask(num_samples, samples.shape[1])
     samples = jnp.where(mask[..., None], samples, 0)
     x = streaming.pad_time(self.embedding(samples[:, :-1]), 1, 0)
     y, _ = self.stack(x[:, : samples.shape[1]], mask, context)
@@ -235,18 +235,18 @@ class WaveNet(nn.Module):
     scored = jnp.broadcast_to(mask[..., None], samples.shape)
     return decoder_lib.Scores(jnp.where(scored, log_prob, 0), scored)
 
-  def initial_state(self, batch: int) -> base.State:
+  def initial_state(self, batch: int) -> streaming_base.State:
     """The state before the first sample."""
     spec = jax.ShapeDtypeStruct((self.stack.width,), jnp.dtype(self.dtype))
     return self.stack.initial_state(batch, spec)
 
   def extend(
       self,
-      state: base.State,
+      state: streaming_base.State,
       samples: Int[Array, 'B n C'],
       exists: Bool[Array, 'B n'],
-      context: base.Context = None,
-  ) -> tuple[Float[Array, 'B n D'], base.State]:
+      context: streaming_base.Context = None,
+  ) -> tuple[Float[Array, 'B n D'], streaming_base.State]:
     """Takes in the next n inputs; what predicts the sample after each.
 
     Args:

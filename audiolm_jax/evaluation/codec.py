@@ -11,7 +11,7 @@ from audiolm_jax import data
 from audiolm_jax.audio import resample
 from audiolm_jax.data import corpora
 from audiolm_jax.data import pipeline
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import judges as judges_lib
 from audiolm_jax.evaluation import metrics
 from audiolm_jax.evaluation import opus
@@ -120,7 +120,7 @@ class Reconstruction:
   sample_rate: int
 
 
-class CodecEvaluator(base.Evaluator):
+class CodecEvaluator(evaluation_base.Evaluator):
   """See `Codec`; `score` takes a bound tokenizer, as `audiolm_jax.load` gives."""
 
   def __init__(self, settings: Codec, objective: Any = None):
@@ -138,7 +138,9 @@ class CodecEvaluator(base.Evaluator):
     self._bound.variables = bound.variables
     yield from self.score(self._bound)
 
-  def score(self, bound: bound_lib.BoundTokenizer) -> Iterator[base.Score]:
+  def score(
+      self, bound: bound_lib.BoundTokenizer
+  ) -> Iterator[evaluation_base.Score]:
     """Scores of every clip, then of the corpus."""
     vocabularies = bound.spec.vocabularies
     counts = [np.zeros(v, np.int64) for v in vocabularies]
@@ -156,14 +158,14 @@ class CodecEvaluator(base.Evaluator):
         )
         counts = [a + b for a, b in zip(counts, found, strict=True)]
     for slot, of in enumerate(metrics.code_statistics(counts)):
-      yield base.Score(f'usage_{slot}', 'corpus', of.usage, 1.0)
-      yield base.Score(f'entropy_{slot}', 'corpus', of.entropy, 1.0)
+      yield evaluation_base.Score(f'usage_{slot}', 'corpus', of.usage, 1.0)
+      yield evaluation_base.Score(f'entropy_{slot}', 'corpus', of.entropy, 1.0)
 
   def compare(
       self,
       spec: tokenizers_base.Spec,
       codecs: Mapping[str, Callable[[np.ndarray, int], opus.Coded]],
-  ) -> Iterator[base.Score]:
+  ) -> Iterator[evaluation_base.Score]:
     """Scores of other codecs on the same clips, mono.
 
     Args:
@@ -180,7 +182,9 @@ class CodecEvaluator(base.Evaluator):
       found = {f'@{n}': code(original, rate) for n, code in codecs.items()}
       for suffix, coded in found.items():
         seconds = len(original) / rate
-        yield base.Score(f'bits{suffix}', clip['id'], coded.bits, seconds)
+        yield evaluation_base.Score(
+            f'bits{suffix}', clip['id'], coded.bits, seconds
+        )
       estimates = {suffix: coded.audio for suffix, coded in found.items()}
       yield from self._scores(clip, original, rate, estimates)
 
@@ -191,8 +195,8 @@ class CodecEvaluator(base.Evaluator):
     spec = bound.spec
     clips = self.clips(spec)
     numbers = self._codebooks(spec)
-    lengths = [len(clip['audio']) for clip in clips]
-    frames = spec.frames(np.asarray(lengths, np.int64))
+    num_samples = [len(clip['audio']) for clip in clips]
+    frames = spec.frames(np.asarray(num_samples, np.int64))
     bounds, sizes = map(list, zip(*_BUCKETS, strict=True))
     while bounds[-1] < max(frames):
       bounds.append(2 * bounds[-1])
@@ -202,8 +206,8 @@ class CodecEvaluator(base.Evaluator):
       audio = np.zeros((size, limit * spec.hop, spec.channels), np.float32)
       valid = np.zeros(size, np.int32)
       for row, i in enumerate(indices):
-        audio[row, : lengths[i]] = clips[i]['audio']
-        valid[row] = lengths[i]
+        audio[row, : num_samples[i]] = clips[i]['audio']
+        valid[row] = num_samples[i]
       tokens = bound.encode(audio, valid)
       decoded = {n: bound.decode(_first(tokens, n))[0] for n in numbers}
       for row, i in enumerate(indices):
@@ -211,7 +215,7 @@ class CodecEvaluator(base.Evaluator):
             clip={k: v for k, v in clips[i].items() if k != 'audio'},
             original=clips[i]['audio'].T.ravel(),
             estimates={
-                n: whole[row, : lengths[i]].T.ravel()
+                n: whole[row, : num_samples[i]].T.ravel()
                 for n, whole in decoded.items()
             },
             codes=None
@@ -262,7 +266,9 @@ class CodecEvaluator(base.Evaluator):
         said or not self.settings.transcribed
     )
 
-  def _scores(self, clip, original, rate, estimates) -> Iterator[base.Score]:
+  def _scores(
+      self, clip, original, rate, estimates
+  ) -> Iterator[evaluation_base.Score]:
     """Of each of the clip's estimates {suffix of the names: [T]}."""
     text = clip.get('text', '')
     for suffix, estimate in estimates.items():
@@ -277,7 +283,9 @@ class CodecEvaluator(base.Evaluator):
       for judge in self._judges:
         values |= judge(judged)
       for metric, (total, weight) in values.items():
-        yield base.Score(metric + suffix, clip['id'], float(total), weight)
+        yield evaluation_base.Score(
+            metric + suffix, clip['id'], float(total), weight
+        )
 
 
 def _first(tokens, n):

@@ -14,9 +14,9 @@ from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import baselines
-from audiolm_jax.objectives import lm
+from audiolm_jax.objectives import lm as lm_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class LMBits:
     """What data and objective may also say; see `config.Fact`."""
     return token_cache.facts(self.cache, f'{key}.cache')
 
-  def build(self, objective: lm.LM) -> base.Evaluator:
+  def build(self, objective: lm_lib.LM) -> evaluation_base.Evaluator:
     """The evaluator.
 
     Raises:
@@ -65,14 +65,14 @@ class LMBits:
     return _Evaluator(self, objective.decoder)
 
 
-class _Evaluator(base.Evaluator):
+class _Evaluator(evaluation_base.Evaluator):
 
   def __init__(self, settings: LMBits, decoder):
     self._settings = settings
     self._decoder = decoder
     self._cache = self._open(settings.split)
     self._told = {k: m.source for k, m in decoder.conditions.items()}
-    self._teller = clip_conditions.Teller(
+    self._condition_sampler = clip_conditions.ConditionSampler(
         self._told, self._cache, settings.vectors
     )
     self._indices = self._cache.select(settings.languages, settings.limit)
@@ -102,7 +102,7 @@ class _Evaluator(base.Evaluator):
         clips['train'], clips['validation'], self._decoder.vocabularies
     )
 
-  def run(self, variables) -> Iterator[base.Score]:
+  def run(self, variables) -> Iterator[evaluation_base.Score]:
     batches = token_crops.whole_clips(
         self._cache,
         indices=self._indices,
@@ -110,17 +110,17 @@ class _Evaluator(base.Evaluator):
         max_frames=self._settings.max_frames,
     )
     for batch in batches:
-      told = self._teller(batch['id'])
-      scores = lm.score(
+      told = self._condition_sampler(batch['id'])
+      scores = lm_lib.score(
           self._decoder,
           variables['lm']['params'],
           batch['codes'],
-          batch['lengths'],
+          batch['num_frames'],
           factors.unflatten(told, sorted(self._told)),
       )
       bits = -np.asarray(jax.device_get(scores.log_prob)) / math.log(2)
       rows = zip(
-          batch['codes'], batch['lengths'], batch['id'], bits, strict=True
+          batch['codes'], batch['num_frames'], batch['id'], bits, strict=True
       )
       for codes, length, index, row in rows:
         if not length:
@@ -139,9 +139,9 @@ def _scores(prefix, item, bits, slots):
   frames = len(bits)
   name = f'{prefix}bits_per_frame'
   total = bits[:, list(slots)].sum()
-  yield base.Score(name, item, float(total), float(frames))
+  yield evaluation_base.Score(name, item, float(total), float(frames))
   for slot in slots:
-    yield base.Score(
+    yield evaluation_base.Score(
         f'{name}_codebook_{slot}',
         item,
         float(bits[:, slot].sum()),

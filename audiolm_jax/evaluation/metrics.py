@@ -111,20 +111,20 @@ def si_sdr(
 
 def code_counts(
     codes: Int[np.ndarray, 'B F K'],
-    lengths: Int[np.ndarray, 'B'],
+    num_frames: Int[np.ndarray, 'B'],
     vocabularies: tuple[int, ...],
 ) -> list[Int[np.ndarray, 'V']]:
   """How often each code of each slot occurs in valid frames; counts add.
 
   Args:
     codes: a padded batch.
-    lengths: valid *frames* of each row.
+    num_frames: valid *frames* of each row.
     vocabularies: of the K slots.
 
   Raises:
     ValueError: if a valid code lies outside its vocabulary.
   """
-  valid = np.arange(codes.shape[1]) < np.asarray(lengths)[:, None]
+  valid = np.arange(codes.shape[1]) < np.asarray(num_frames)[:, None]
   counts = []
   for slot, vocabulary in enumerate(vocabularies):
     found = codes[..., slot][valid]

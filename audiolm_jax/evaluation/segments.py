@@ -11,7 +11,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.data import text_and_tokens
 from audiolm_jax.data import token_cache
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.objectives import segments
 
 
@@ -35,31 +35,31 @@ class SegmentBits:
     """What data and objective may also say; see `config.Fact`."""
     return token_cache.facts(self.source.cache, f'{key}.source.cache')
 
-  def build(self, objective: segments.Segments) -> base.Evaluator:
+  def build(self, objective: segments.Segments) -> evaluation_base.Evaluator:
     """The evaluator; raises CacheError for a cache that doesn't fit."""
     self.source.select()
     return _Evaluator(self, objective)
 
 
-class _Evaluator(base.Evaluator):
+class _Evaluator(evaluation_base.Evaluator):
 
   def __init__(self, settings, objective):
     self._settings = settings
     self._objective = objective
 
-  def run(self, variables) -> Iterator[base.Score]:
+  def run(self, variables) -> Iterator[evaluation_base.Score]:
     source = self._settings.source
     cache, _ = source.select()
     batches = text_and_tokens.whole_clips(source, self._settings.batch_size)
     for batch in batches:
-      codes, lengths = self._objective.split(batch)
+      codes, num_frames = self._objective.split(batch)
       scores = segments.score(
-          self._objective.decoder, variables['lm']['params'], codes, lengths
+          self._objective.decoder, variables['lm']['params'], codes, num_frames
       )
       for label, found in jax.device_get(scores.segments).items():
         bits = -found.log_prob / math.log(2)
         for row, index in enumerate(batch['id']):
-          frames = int(lengths[label][row])
+          frames = int(num_frames[label][row])
           if index >= 0 and frames:
             item = cache[index].factors['id']
             yield from _scores(label, item, bits[row], frames)
@@ -67,8 +67,8 @@ class _Evaluator(base.Evaluator):
 
 def _scores(label, item, bits, frames):
   name = f'{label}/bits_per_frame'
-  yield base.Score(name, item, float(np.sum(bits)), float(frames))
+  yield evaluation_base.Score(name, item, float(np.sum(bits)), float(frames))
   for slot, value in enumerate(np.sum(bits, axis=0)):
-    yield base.Score(
+    yield evaluation_base.Score(
         f'{name}_codebook_{slot}', item, float(value), float(frames)
     )

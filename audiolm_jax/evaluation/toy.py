@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from audiolm_jax.data import synthetic
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.ops import sharding
 
 
@@ -16,11 +16,11 @@ class ToyError:
 
   items: int = 16
 
-  def build(self, objective) -> base.Evaluator:
+  def build(self, objective) -> evaluation_base.Evaluator:
     return _Evaluator(objective, self.items)
 
 
-class _Evaluator(base.Evaluator):
+class _Evaluator(evaluation_base.Evaluator):
 
   def __init__(self, objective, items):
     source = synthetic.Synthetic(objective.features, objective.positions)
@@ -34,4 +34,6 @@ class _Evaluator(base.Evaluator):
     for i, length in enumerate(self._batch['lengths']):
       error = estimate[i, :length] - self._batch['y'][i, :length]
       total = float(np.sum(error**2))
-      yield base.Score('squared_error', f'item{i}', total, float(length))
+      yield evaluation_base.Score(
+          'squared_error', f'item{i}', total, float(length)
+      )

@@ -15,7 +15,7 @@ from audiolm_jax.data import audio_crops
 from audiolm_jax.data import corpora
 from audiolm_jax.data import pipeline
 from audiolm_jax.decoders import waveform_heads
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import waveform_baselines
 from audiolm_jax.objectives import waveform
 
@@ -51,7 +51,7 @@ class WaveformBits:
   max_seconds: Annotated[float, config.Range(min=0.1)] = 8.0
   baselines: bool = False
 
-  def build(self, objective: waveform.WaveformLM) -> base.Evaluator:
+  def build(self, objective: waveform.WaveformLM) -> evaluation_base.Evaluator:
     """The evaluator.
 
     Raises:
@@ -67,7 +67,7 @@ class WaveformBits:
     return _Evaluator(self, objective)
 
 
-class _Evaluator(base.Evaluator):
+class _Evaluator(evaluation_base.Evaluator):
 
   def __init__(self, settings: WaveformBits, objective: waveform.WaveformLM):
     self._settings = settings
@@ -121,7 +121,7 @@ class _Evaluator(base.Evaluator):
       }
     return found
 
-  def run(self, variables) -> Iterator[base.Score]:
+  def run(self, variables) -> Iterator[evaluation_base.Score]:
     objective = self._objective
     rate, params = objective.sample_rate, variables['lm']['params']
     seconds = self._corpus.seconds()[self._clips]
@@ -131,8 +131,8 @@ class _Evaluator(base.Evaluator):
       bounds.append(2 * bounds[-1])
       sizes.append(1)
     bounds = [round(rate * bound) for bound in bounds]
-    lengths = np.ceil(seconds * rate).astype(int)
-    for bound, size, members in pipeline.buckets(lengths, bounds, sizes):
+    num_samples = np.ceil(seconds * rate).astype(int)
+    for bound, size, members in pipeline.buckets(num_samples, bounds, sizes):
       indices = self._clips[members]
       rows = [self._read(self._corpus, i)[:bound] for i in indices]
       counts = np.zeros(size, np.int32)
@@ -148,6 +148,6 @@ class _Evaluator(base.Evaluator):
         if self._settings.baselines:
           models |= self._baselines[index]
         for prefix, value in models.items():
-          yield base.Score(
+          yield evaluation_base.Score(
               f'{prefix}bits_per_sample', item, value, float(row.size)
           )

@@ -16,7 +16,7 @@ def check_given(
     decoder: decoder_lib.Decoder,
     given: Int[Array, 'B F K'],
     given_mask: Bool[Array, 'B F K'],
-    lengths: Int[Array, 'B'],
+    num_frames: Int[Array, 'B'],
 ) -> None:
   """Refuses given codes and lengths out of range, as far as they are known.
 
@@ -24,7 +24,7 @@ def check_given(
     decoder: what generates.
     given: codes that are known, where
     given_mask: is True.
-    lengths: frames of each row.
+    num_frames: frames of each row.
 
   Raises:
     ValueError: naming the first that is wrong; for a row that lacks the first
@@ -33,7 +33,7 @@ def check_given(
   """
   if given.shape != given_mask.shape:
     raise ValueError(f'given {given.shape}, but its mask {given_mask.shape}')
-  inside, mask = ranges.within(lengths, given.shape, 'given'), given_mask
+  inside, mask = ranges.within(num_frames, given.shape, 'given'), given_mask
   mask = concrete.on_host(mask)
   if inside is None or mask is None:
     return
@@ -47,7 +47,7 @@ def check_segments(
     decoder: segmented.Segmented,
     given: dict[str, Int[Array, 'B F K']],
     given_mask: dict[str, Bool[Array, 'B F K']],
-    lengths: dict[str, Int[Array, 'B']],
+    num_frames: dict[str, Int[Array, 'B']],
     sampler: sampling.Sampler,
 ) -> None:
   """`check_given` of segments, by their labels; and of how codes are drawn.
@@ -56,7 +56,7 @@ def check_segments(
     decoder: what generates.
     given: see `segments.generate`, as the others.
     given_mask: likewise.
-    lengths: likewise.
+    num_frames: likewise.
     sampler: likewise.
 
   Raises:
@@ -69,7 +69,7 @@ def check_segments(
     )
   for number, segment in enumerate(decoder.sequence.segments):
     label = segment.label
-    inside = ranges.within(lengths[label], given[label].shape, label)
+    inside = ranges.within(num_frames[label], given[label].shape, label)
     mask = concrete.on_host(given_mask[label])
     if inside is None or mask is None:
       continue
@@ -87,8 +87,8 @@ def check_options(
     null_context: Any,
     guidance: Any,
     stop: Any,
-    room: int | None,
-    keep: int,
+    cache_length: int | None,
+    sink_tokens: int,
 ) -> None:
   """Refuses options that are out of range, or would do nothing.
 
@@ -97,8 +97,8 @@ def check_options(
     null_context: see `generate`, as the others.
     guidance: 1 where nothing is asked for.
     stop: likewise.
-    room: likewise.
-    keep: likewise.
+    cache_length: likewise.
+    sink_tokens: likewise.
 
   Raises:
     ValueError: naming the option.
@@ -106,12 +106,16 @@ def check_options(
   plain = isinstance(guidance, (int, float)) and guidance == 1
   if null_context is None and not plain:
     raise ValueError('guidance does nothing without a null_context')
-  if room is not None and room < 1:
-    raise ValueError(f'room = {room}: expected at least 1 step, or None')
-  if keep < 0:
-    raise ValueError(f'keep = {keep}: expected at least 0 steps')
-  if keep and room is None:
-    raise ValueError(f'keep = {keep} does nothing without a room: all is kept')
+  if cache_length is not None and cache_length < 1:
+    raise ValueError(
+        f'cache_length = {cache_length}: expected at least 1 step, or None'
+    )
+  if sink_tokens < 0:
+    raise ValueError(f'sink_tokens = {sink_tokens}: expected at least 0 steps')
+  if sink_tokens and cache_length is None:
+    raise ValueError(
+        f'sink_tokens = {sink_tokens} does nothing without a cache_length: all is kept'
+    )
   if stop is not None:
     vocabularies = decoder.vocabularies
     if stop.slot >= len(vocabularies):

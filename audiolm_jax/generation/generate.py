@@ -23,7 +23,7 @@ from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import steps
 from audiolm_jax.generation import weights
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 
 class Generated(NamedTuple):
@@ -34,12 +34,12 @@ class Generated(NamedTuple):
     log_prob: of the codes under the model itself (with its conditions, at
       temperature 1, unfiltered); 0 past a row's length and for codes of a
       prompt that was taken in at once.
-    lengths: frames of each row.
+    num_frames: frames of each row.
   """
 
   codes: Int[Array, 'B F K']
   log_prob: Float[Array, 'B F K']
-  lengths: Int[Array, 'B']
+  num_frames: Int[Array, 'B']
 
 
 def generate(
@@ -47,17 +47,17 @@ def generate(
     params: Any,
     given: Int[Array, 'B F K'],
     given_mask: Bool[Array, 'B F K'],
-    lengths: Int[Array, 'B'],
+    num_frames: Int[Array, 'B'],
     rng: Array,
     sampler: sampling.Sampler,
     prompt_frames: int = 0,
     *,
-    context: streaming.Context = None,
-    null_context: streaming.Context = None,
+    context: streaming_base.Context = None,
+    null_context: streaming_base.Context = None,
     guidance: Float[Array, ''] | float = 1.0,
     stop: steps.Stop | None = None,
-    room: int | None = None,
-    keep: int = 0,
+    cache_length: int | None = None,
+    sink_tokens: int = 0,
 ) -> Generated:
   """Fills what is not given of whole sequences, in one compiled loop.
 
@@ -69,7 +69,7 @@ def generate(
     params: its parameters.
     given: codes that are known, where
     given_mask: is True.
-    lengths: frames of each row, at most.
+    num_frames: frames of each row, at most.
     rng: a key.
     sampler: how codes are drawn.
     prompt_frames: of the leading frames that are given in full in a row, at
@@ -80,8 +80,8 @@ def generate(
       predictions are guided.
     guidance: see `guidance.combine`.
     stop: what ends a row before its length.
-    room: steps that attention without a window keeps in sight; None for all.
-    keep: first steps that stay in sight beside them.
+    cache_length: steps that attention without a window keeps in sight; None for all.
+    sink_tokens: first steps that stay in sight beside them.
 
   Raises:
     ValueError: for a `stop` in a pattern that must know lengths beforehand, or
@@ -90,21 +90,21 @@ def generate(
       and lengths out of range, and for a row without the given frame that it
       must start with.
   """
-  checks.check_given(decoder, given, given_mask, lengths)
+  checks.check_given(decoder, given, given_mask, num_frames)
   checks.check_options(
       decoder,
       null_context=null_context,
       guidance=guidance,
       stop=stop,
-      room=room,
-      keep=keep,
+      cache_length=cache_length,
+      sink_tokens=sink_tokens,
   )
   return _generate(
       decoder,
       params,
       given,
       given_mask,
-      lengths,
+      num_frames,
       rng,
       sampler,
       prompt_frames,
@@ -112,8 +112,8 @@ def generate(
       null_context,
       guidance,
       stop,
-      room,
-      keep,
+      cache_length,
+      sink_tokens,
   )
 
 
@@ -124,8 +124,8 @@ def generate(
         'sampler',
         'prompt_frames',
         'stop',
-        'room',
-        'keep',
+        'cache_length',
+        'sink_tokens',
     ),
 )
 def _generate(
@@ -133,7 +133,7 @@ def _generate(
     params,
     given,
     given_mask,
-    lengths,
+    num_frames,
     rng,
     sampler,
     prompt_frames,
@@ -141,8 +141,8 @@ def _generate(
     null_context,
     guidance,
     stop,
-    room,
-    keep,
+    cache_length,
+    sink_tokens,
 ):
   """`generate`, compiled."""
   decoder, params = weights.unroll(decoder, params)
@@ -153,7 +153,7 @@ def _generate(
   codes = jnp.zeros(given.shape, jnp.int32)
   log_prob = jnp.zeros(given.shape, jnp.float32)
   if not count:
-    return Generated(codes, log_prob, jnp.asarray(lengths, jnp.int32))
+    return Generated(codes, log_prob, jnp.asarray(num_frames, jnp.int32))
   given, given_mask = decoder.start.fill(given, given_mask)
   # Nothing comes before frames that are given to every row: they are no steps.
   prompt_frames = max(prompt_frames, decoder.start.given)
@@ -163,10 +163,10 @@ def _generate(
   context = weights.with_keys(decoder, params, context)
   state = steps.start(
       decoder,
-      lengths,
-      room or count,
+      num_frames,
+      cache_length or count,
       rng,
-      keep=keep,
+      sink_tokens=sink_tokens,
       guided=guided,
       window=sampler.repetition_window,
       params=params,
@@ -174,7 +174,7 @@ def _generate(
       first=given[:, 0],
   )
   if prompt_frames:
-    prompts = _given_frames(given_mask, lengths, prompt_frames)
+    prompts = _given_frames(given_mask, num_frames, prompt_frames)
     state, codes = steps.take_prompts(
         decoder, params, state, given, prompts, prompt_frames, context, guided
     )
@@ -212,36 +212,36 @@ def _generate(
       running, body, (state, codes, log_prob)
   )
   # A row may have been stopped by a code of a frame that others had begun.
-  valid = streaming.length_mask(state.frames, frames)[..., None]
+  valid = streaming_base.length_mask(state.frames, frames)[..., None]
   return Generated(
       jnp.where(valid, codes, 0), jnp.where(valid, log_prob, 0), state.frames
   )
 
 
-def _given_frames(given_mask, lengths, most):
+def _given_frames(given_mask, num_frames, most):
   """How many leading frames of each row are given, up to `most`."""
   whole = jnp.all(given_mask, axis=2)
   leading = jnp.sum(jnp.cumprod(whole, axis=1, dtype=jnp.int32), axis=1)
-  return jnp.minimum(jnp.minimum(leading, most), lengths)
+  return jnp.minimum(jnp.minimum(leading, most), num_frames)
 
 
 def continue_prompts(
     prompts: Int[np.ndarray, 'B P K'],
-    lengths: Int[np.ndarray, 'B'],
+    num_frames: Int[np.ndarray, 'B'],
     frames: int,
 ) -> tuple[Int[np.ndarray, 'B F K'], Bool[np.ndarray, 'B F K'], int]:
   """Prompts as `generate` takes them: (given, given_mask, prompt_frames).
 
   Args:
     prompts: padded to P frames.
-    lengths: frames of each.
+    num_frames: frames of each.
     frames: F >= P.
   """
   extra = frames - prompts.shape[1]
   given = np.pad(prompts, ((0, 0), (0, extra), (0, 0)))
-  mask = np.arange(frames)[None, :, None] < lengths[:, None, None]
+  mask = np.arange(frames)[None, :, None] < num_frames[:, None, None]
   # Few lengths, and so few compilations.
-  most, longest = 1, int(lengths.max(initial=0))
+  most, longest = 1, int(num_frames.max(initial=0))
   while most < longest:
     most *= 2
   return (

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 
-def pair(context: Any, null_context: Any) -> streaming.Context:
+def pair(context: Any, null_context: Any) -> streaming_base.Context:
   """The context of 2B rows.
 
   Args:

@@ -12,7 +12,7 @@ from audiolm_jax.decoders import segmented
 from audiolm_jax.generation import checks
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import weights
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 
 def generate(
@@ -20,10 +20,10 @@ def generate(
     params: Any,
     given: dict[str, Int[Array, 'B F K']],
     given_mask: dict[str, Bool[Array, 'B F K']],
-    lengths: dict[str, Int[Array, 'B']],
+    num_frames: dict[str, Int[Array, 'B']],
     rng: Array,
     sampler: sampling.Sampler,
-    context: streaming.Context = None,
+    context: streaming_base.Context = None,
 ) -> tuple[dict[str, Int[Array, 'B F K']], dict[str, Float[Array, 'B F K']]]:
   """Fills what is not given of each row's segments, in their order.
 
@@ -35,7 +35,7 @@ def generate(
     params: its parameters.
     given: codes of each segment that are known, where
     given_mask: is True.
-    lengths: frames of each row, of each segment.
+    num_frames: frames of each row, of each segment.
     rng: a key.
     sampler: how codes are drawn, without a penalty of repetition.
     context: see `Decoder.context`.
@@ -50,26 +50,26 @@ def generate(
       out of range, and for a row without the given frame that it must start
       with.
   """
-  checks.check_segments(decoder, given, given_mask, lengths, sampler)
+  checks.check_segments(decoder, given, given_mask, num_frames, sampler)
   return _generate(
-      decoder, params, given, given_mask, lengths, rng, sampler, context
+      decoder, params, given, given_mask, num_frames, rng, sampler, context
   )
 
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'sampler'))
 def _generate(
-    decoder, params, given, given_mask, lengths, rng, sampler, context
+    decoder, params, given, given_mask, num_frames, rng, sampler, context
 ):
   """`generate`, compiled."""
   decoder, params = weights.unroll(decoder, params)
   context = weights.with_keys(decoder, params, context)
   frames = {label: codes.shape[1] for label, codes in given.items()}
   layout = decoder.sequence.layout(frames)
-  packing = layout.packing(lengths)
+  packing = layout.packing(num_frames)
   rows, count = packing.mask.shape
   decoder.check_steps(count)
   cells = layout.cells(
-      jnp.broadcast_to(jnp.arange(count), (rows, count)), lengths
+      jnp.broadcast_to(jnp.arange(count), (rows, count)), num_frames
   )
   known = packing.pack(layout.to_steps(given_mask)) | ~cells.exists
   codes = packing.pack(layout.to_steps(given))
@@ -166,7 +166,7 @@ def _generate(
     own = layout.layouts[label]
     group = own.frame.shape[1]
     table = packing.unpack(x)[:, layout.rows[label], :group]
-    inside = own.scored(lengths[label])
+    inside = own.scored(num_frames[label])
     return own.to_frames(jnp.where(inside, table, 0))
 
   return tuple(
@@ -186,10 +186,10 @@ def generate_stage(
     params: Any,
     given: Int[Array, 'B F K'],
     given_mask: Bool[Array, 'B F K'],
-    lengths: Int[Array, 'B'],
+    num_frames: Int[Array, 'B'],
     rng: Array,
     sampler: sampling.Sampler,
-    context: streaming.Context = None,
+    context: streaming_base.Context = None,
 ) -> tuple[Int[Array, 'B F K'], Float[Array, 'B F K']]:
   """`generate` for a stage of frames, as AudioLM has them.
 
@@ -198,7 +198,7 @@ def generate_stage(
     params: its parameters.
     given: codes that are known (of all slots that it observes), where
     given_mask: is True.
-    lengths: frames of each row.
+    num_frames: frames of each row.
     rng: a key.
     sampler: how codes are drawn.
     context: see `generate`.
@@ -214,7 +214,7 @@ def generate_stage(
           {s.label: x[..., list(s.slots)] for s in segments}
           for x in (given, given_mask)
       ),
-      {s.label: lengths for s in segments},
+      {s.label: num_frames for s in segments},
       rng,
       sampler,
       context,

@@ -13,7 +13,7 @@ from audiolm_jax import config
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import sampling
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 # More frames than any stream has.
 ENDLESS = np.iinfo(np.int32).max
@@ -74,14 +74,14 @@ class State(flax.struct.PyTreeNode):
 def start(
     decoder: decoder_lib.Decoder,
     frames: Int[Array, 'B'],
-    room: int,
+    cache_length: int,
     rng: Array,
     *,
-    keep: int = 0,
+    sink_tokens: int = 0,
     guided: bool = False,
     window: int = 0,
     params: Any = None,
-    context: streaming.Context = None,
+    context: streaming_base.Context = None,
     first: Int[Array, 'B K'] | None = None,
 ) -> State:
   """The state before the first step that is not given to every row.
@@ -89,11 +89,11 @@ def start(
   Args:
     decoder: what generates.
     frames: length of each row's sequence; `ENDLESS` for a stream.
-    room: steps that attention without a window keeps in sight. What lies
-      further back falls out of sight, as if there were a window of `room`: a
+    cache_length: steps that attention without a window keeps in sight. What lies
+      further back falls out of sight, as if there were a window of `cache_length`: a
       stream has no end.
     rng: a key.
-    keep: first steps that stay in sight beside them.
+    sink_tokens: first steps that stay in sight beside them.
     guided: whether there are rows without conditions, too.
     window: the sampler's `repetition_window`.
     params: the decoder's parameters, where it has conditions.
@@ -109,7 +109,7 @@ def start(
   recent = jnp.full((batch, slots, window), -1)
   if decoder.start.given:
     recent = _remember(recent, codes, slot, exists)
-  cache = decoder.initial_state((1 + guided) * batch, room, keep)
+  cache = decoder.initial_state((1 + guided) * batch, cache_length, sink_tokens)
   if context is not None and 'prefix' in context:
     cache = decoder.apply({'params': params}, cache, context, method='begin')
   return State(
@@ -142,7 +142,7 @@ def step(
     given: Int[Array, 'B G'],
     given_mask: Bool[Array, 'B G'],
     *,
-    context: streaming.Context = None,
+    context: streaming_base.Context = None,
     guidance: Float[Array, ''] | float | None = None,
     stop: Stop | None = None,
 ) -> tuple[State, Int[Array, 'B G'], Float[Array, 'B G']]:
@@ -238,7 +238,7 @@ def take_prompts(
     given: Int[Array, 'B F K'],
     prompts: Int[Array, 'B'],
     most: int,
-    context: streaming.Context = None,
+    context: streaming_base.Context = None,
     guided: bool = False,
 ) -> tuple[State, Int[Array, 'B F K']]:
   """Takes in at once the steps that hold prompts only.

@@ -14,7 +14,7 @@ from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import steps
 from audiolm_jax.generation import weights
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 _step = jax.jit(
     steps.step,
@@ -36,12 +36,12 @@ def stream(
     rng: Array,
     sampler: sampling.Sampler,
     *,
-    context: streaming.Context = None,
-    null_context: streaming.Context = None,
+    context: streaming_base.Context = None,
+    null_context: streaming_base.Context = None,
     guidance: float = 1.0,
     stop: steps.Stop | None = None,
-    room: int | None = None,
-    keep: int = 0,
+    cache_length: int | None = None,
+    sink_tokens: int = 0,
 ) -> Iterator[Int[np.ndarray, 'K']]:
   """The frames of one row, the prompt's first.
 
@@ -58,11 +58,11 @@ def stream(
     null_context: likewise.
     guidance: likewise.
     stop: likewise.
-    room: likewise; needed where there is no end.
-    keep: likewise.
+    cache_length: likewise; needed where there is no end.
+    sink_tokens: likewise.
 
   Raises:
-    ValueError: without an end, if there is no room, or the pattern must know
+    ValueError: without an end, if there is no cache_length, or the pattern must know
       the end beforehand; for a `stop` in such a pattern; for more steps than
       there are learned positions; for options that are out of range or would
       do nothing; for codes out of range, a prompt longer than the row, or none
@@ -70,8 +70,10 @@ def stream(
   """
   decoder, params = weights.unroll(decoder, params)
   slots, pattern = len(decoder.vocabularies), decoder.pattern
-  if frames is None and (room is None or not pattern.streamable):
-    raise ValueError('a stream without an end needs a room and such a pattern')
+  if frames is None and (cache_length is None or not pattern.streamable):
+    raise ValueError(
+        'a stream without an end needs a cache_length and such a pattern'
+    )
   decoder.check_steps(None if frames is None else pattern.steps(frames, slots))
   total = steps.ENDLESS if frames is None else frames
   prompt = _prompt(decoder, np.asarray(prompt), total)
@@ -80,8 +82,8 @@ def stream(
       null_context=null_context,
       guidance=guidance,
       stop=stop,
-      room=room,
-      keep=keep,
+      cache_length=cache_length,
+      sink_tokens=sink_tokens,
   )
   if not total:
     return
@@ -92,9 +94,9 @@ def stream(
   state = steps.start(
       decoder,
       np.array([total], np.int32),
-      room or pattern.steps(total, slots),
+      cache_length or pattern.steps(total, slots),
       rng,
-      keep=keep,
+      sink_tokens=sink_tokens,
       guided=guided,
       window=sampler.repetition_window,
       params=params,

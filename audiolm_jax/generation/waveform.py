@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from audiolm_jax.decoders import wavenet
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 
 class State(flax.struct.PyTreeNode):
@@ -38,7 +38,7 @@ def start(
     params: Any,
     prompt: Int[Array, 'B P C'],
     rng: Array,
-    context: base.Context = None,
+    context: streaming_base.Context = None,
 ) -> State:
   """The state after a prompt of P >= 0 samples, taken in at once."""
   batch, length, _ = prompt.shape
@@ -47,7 +47,7 @@ def start(
     none = jnp.zeros((batch, decoder.channels), jnp.int32)
     return State(past, none, jnp.zeros(batch, bool), rng)
   # The last sample is the input of the step to come.
-  inputs = base.pad_time(prompt[:, :-1], 1, 0)
+  inputs = streaming_base.pad_time(prompt[:, :-1], 1, 0)
   exists = jnp.broadcast_to(jnp.arange(length) > 0, (batch, length))
   _, past = decoder.apply(
       {'params': params}, past, inputs, exists, context, method='extend'
@@ -63,7 +63,7 @@ def run(
     given: Int[Array, 'B n C'],
     given_mask: Bool[Array, 'B n'],
     temperature: Float[Array, ''] | float = 1.0,
-    context: base.Context = None,
+    context: streaming_base.Context = None,
 ) -> tuple[State, Int[Array, 'B n C'], Float[Array, 'B n C']]:
   """The next n samples.
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from audiolm_jax import ops
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 
 def unroll(
@@ -25,8 +25,8 @@ def unroll(
 
 
 def with_keys(
-    decoder: decoder_lib.Decoder, params: Any, context: streaming.Context
-) -> streaming.Context:
+    decoder: decoder_lib.Decoder, params: Any, context: streaming_base.Context
+) -> streaming_base.Context:
   """A context with what would else be computed of it in every step.
 
   Args:

@@ -8,9 +8,9 @@ file or in shards. A codec has `encode` and `decode`, a language model `logits`.
 import os
 from typing import Any, Literal
 
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import csm
-from audiolm_jax.interop import dac
+from audiolm_jax.interop import dac as dac_names
 from audiolm_jax.interop import encodec
 from audiolm_jax.interop import fields
 from audiolm_jax.interop import files
@@ -33,13 +33,13 @@ from audiolm_jax.interop.files import is_pretrained
 from audiolm_jax.interop.language_model import LanguageModel
 
 # Name -> family; the name is transformers' `model_type` where it has one.
-FAMILIES: dict[str, base.Family] = {
+FAMILIES: dict[str, interop_base.Family] = {
     'encodec': encodec.Encodec(),
     'mimi': mimi.Mimi(),
     'speechtokenizer': speechtokenizer.SpeechTokenizer(),
     'wavtokenizer': wavtokenizer.WavTokenizer(),
     'xcodec2': xcodec2.Xcodec2(),
-    'dac': dac.Dac(),
+    'dac': dac_names.Dac(),
     'oobleck': oobleck.Oobleck(),
     'snac': snac.Snac(),
     'gpt2': gpt2.Gpt2(),
@@ -72,9 +72,9 @@ def load_pretrained(
 ) -> tuple[Any, dict[str, Any]]:
   """A model and its variables from config.json and model.safetensors.
 
-  Of a codec, `model.encode(variables, audio [B T C], lengths)`, `model.decode(
+  Of a codec, `model.encode(variables, audio [B T C], num_samples)`, `model.decode(
   variables, tokens)`; `tokenizers.bound.BoundTokenizer(model, variables)` for
-  people. Of a language model, `model.logits(variables, ids [B N], lengths)`; of
+  people. Of a language model, `model.logits(variables, ids [B N], num_frames)`; of
   one of a codec's frames, `logits` and `score` as its class has them. `generation`
   takes `model.decoder` and `variables['params']`.
 
@@ -106,7 +106,7 @@ def load_pretrained(
     model = families[0].build(config, options, files.limits(tensors))
     if isinstance(model, LanguageModel):
       model = model.with_generation_config(files.generation(directory))
-    variables = base.load(families[0], model, tensors, dtype)
+    variables = interop_base.load(families[0], model, tensors, dtype)
     if scan and isinstance(model, LanguageModel):
       return model.roll(variables)
     return model, variables
@@ -116,7 +116,7 @@ def load_pretrained(
 
 def save_pretrained(
     directory: str | os.PathLike,
-    model: base.Model,
+    model: interop_base.Model,
     variables: dict[str, Any],
     family: str,
 ) -> None:
@@ -142,5 +142,5 @@ def save_pretrained(
     raise PretrainedError(f'this is no {family}: {error}') from error
   except AttributeError as error:  # Made of other parts.
     raise PretrainedError(f'{family} has no such model: {model}') from error
-  tensors = base.save(chosen, model, variables)
+  tensors = interop_base.save(chosen, model, variables)
   files.write(directory, config, tensors)

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiolm_jax import config as config_lib
+from audiolm_jax import config
 from audiolm_jax.interop import fields
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 
 Arrays = tuple[np.ndarray, ...]
 PretrainedError = fields.PretrainedError
@@ -93,33 +93,33 @@ class Family(abc.ABC):
   aliases: Mapping[str, str] = {}
 
   @abc.abstractmethod
-  def recognises(self, config: Mapping[str, Any]) -> bool:
+  def recognises(self, values: Mapping[str, Any]) -> bool:
     """Whether a config.json is of this family."""
 
   def build(
       self,
-      config: Mapping[str, Any],
+      values: Mapping[str, Any],
       options: Options,
       limits: fields.Limits | None = None,
   ) -> Model:
     """The model of a config.json.
 
     Args:
-      config: its object.
+      values: its object.
       options: how weights are loaded.
       limits: of sizes, by the weights that are there.
 
     Raises:
       PretrainedError: naming key and value of what is wrong.
     """
-    given = fields.Fields(config, self.defaults, self.aliases, limits)
+    given = fields.Fields(values, self.defaults, self.aliases, limits)
     try:
       return self.make(given, options)
-    except (config_lib.ConfigError, ArithmeticError) as error:
+    except (config.ConfigError, ArithmeticError) as error:
       raise PretrainedError(f'{fields.CONFIG}: {error}') from error
 
   @abc.abstractmethod
-  def make(self, config: fields.Fields, options: Options) -> Model:
+  def make(self, values: fields.Fields, options: Options) -> Model:
     """`build`, of checked values."""
 
   @abc.abstractmethod
@@ -199,7 +199,7 @@ def load(
     if not entry.layouts:
       found |= {path: np.zeros(*_spec(expected[path])) for path in entry.ours}
   return jax.tree_util.tree_map_with_path(
-      lambda path, _: found[mesh.key(path)], tree
+      lambda path, _: found[mesh_lib.key(path)], tree
   )
 
 
@@ -330,7 +330,7 @@ def tie(tensors: dict[str, Any], name: str, again: str) -> None:
 
 def _flat(tree):
   return {
-      mesh.key(path): leaf
+      mesh_lib.key(path): leaf
       for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import fields
 from audiolm_jax.tokenizers import codec as codec_lib
 
@@ -30,7 +30,7 @@ def sample_rate(config: fields.Fields, key: str = 'sampling_rate') -> int:
 
 
 def checked(
-    family: base.Family,
+    family: interop_base.Family,
     codec: codec_lib.Codec,
     config: dict[str, Any],
     weight_norm: bool,
@@ -47,13 +47,15 @@ def checked(
     PretrainedError: if the family has no such codec.
   """
   drop_samples = getattr(codec.decoder, 'drop_samples', False)
-  options = base.Options(weight_norm=weight_norm, drop_samples=drop_samples)
+  options = interop_base.Options(
+      weight_norm=weight_norm, drop_samples=drop_samples
+  )
   again = family.build(config, options)
   for name in ('encoder', 'bottleneck', 'decoder', *_OWN):
     have, want = getattr(codec, name), getattr(again, name)
     same = _inference(have) == _inference(want)
     if not same or type(have) is not type(want):
-      raise base.PretrainedError(
+      raise interop_base.PretrainedError(
           f'{type(family).__name__} has no such {name}: {have}; it would be'
           f' {want}'
       )

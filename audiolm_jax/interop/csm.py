@@ -11,16 +11,16 @@ import numpy as np
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import segmented
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.heads import depth
 from audiolm_jax.decoders.mixers import attention
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import fields
 from audiolm_jax.interop import llama
 from audiolm_jax.interop import mimi
 from audiolm_jax.interop import stacks
-from audiolm_jax.patterns import sequence
+from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.tokenizers import codec as codec_lib
 
 _CODEC = mimi.Mimi()
@@ -73,8 +73,8 @@ class Csm:
         'text': jnp.zeros((1, 1, 1), jnp.int32),
         'audio': jnp.zeros((1, 1, slots), jnp.int32),
     }
-    lengths = dict.fromkeys(codes, jnp.ones(1, jnp.int32))
-    found = self.decoder.init(keys[0], codes, lengths, method='score')
+    num_frames = dict.fromkeys(codes, jnp.ones(1, jnp.int32))
+    found = self.decoder.init(keys[0], codes, num_frames, method='score')
     return {'params': found['params'], 'codec': self.codec.init(keys[1])}
 
   def score(
@@ -83,10 +83,10 @@ class Csm:
       text: Int[Array, 'B S'],
       text_lengths: Int[Array, 'B'],
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
+      num_frames: Int[Array, 'B'],
   ) -> decoder_lib.Scores:
     """Log-probabilities of the frames of each row, given its text."""
-    inputs = text, text_lengths, codes, lengths
+    inputs = text, text_lengths, codes, num_frames
     return self._apply('score', variables, *inputs).segments['audio']
 
   def logits(
@@ -95,23 +95,23 @@ class Csm:
       text: Int[Array, 'B S'],
       text_lengths: Int[Array, 'B'],
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
+      num_frames: Int[Array, 'B'],
   ) -> Float[Array, 'B F K V']:
     """Of each code, given those before it: `decoders.Decoder.code_logits`."""
-    inputs = text, text_lengths, codes, lengths
+    inputs = text, text_lengths, codes, num_frames
     return self._apply('code_logits', variables, *inputs)['audio']
 
-  def _apply(self, method, variables, text, text_lengths, codes, lengths):
+  def _apply(self, method, variables, text, text_lengths, codes, num_frames):
     """A method of the decoder, on a text and the frames after it."""
     return self.decoder.apply(
         {'params': variables['params']},
         {'text': text[..., None], 'audio': codes},
-        {'text': text_lengths, 'audio': lengths},
+        {'text': text_lengths, 'audio': num_frames},
         method=method,
     )
 
 
-class CsmFamily(base.Family):
+class CsmFamily(interop_base.Family):
   """`CsmForConditionalGeneration`, its Mimi with it.
 
   Its codes have one table of embeddings, for the backbone and, projected, for
@@ -146,10 +146,10 @@ class CsmFamily(base.Family):
     size, text = config.size('vocab_size'), config.size('text_vocab_size')
     decoder = segmented.Segmented(
         vocabularies=(text,) + (size,) * codebooks,
-        sequence=sequence.Sequence(
+        sequence=sequence_lib.Sequence(
             (
-                sequence.Segment('text', (0,), role='observe'),
-                sequence.Segment('audio', tuple(range(1, codebooks + 1))),
+                sequence_lib.Segment('text', (0,), role='observe'),
+                sequence_lib.Segment('audio', tuple(range(1, codebooks + 1))),
             )
         ),
         backbone=_stack(config, options.dtype),
@@ -193,10 +193,10 @@ class CsmFamily(base.Family):
         },
         'codec_config': _CODEC.config_of(model.codec),
     }
-    options = base.Options(dtype=decoder.backbone.dtype)
+    options = interop_base.Options(dtype=decoder.backbone.dtype)
     again = self.build(config, options)
     if dataclasses.replace(again, codec=model.codec) != model:
-      raise base.PretrainedError(f'csm has no such model: {decoder}')
+      raise interop_base.PretrainedError(f'csm has no such model: {decoder}')
     return config
 
   def canonical(self, model, tensors):
@@ -205,24 +205,28 @@ class CsmFamily(base.Family):
         for name, value in tensors.items()
         if not name.endswith('audio_tokens_offsets')
     }
-    base.tie(found, _CODES, f'{_DEPTH}.embed_tokens.weight')
+    interop_base.tie(found, _CODES, f'{_DEPTH}.embed_tokens.weight')
     return found
 
   def entries(self, model):
     decoder = model.decoder
     heads = (
-        base.plain('params.head.first_1', 'lm_head.weight', (1, 0)),
-        base.plain('params.head.kernel', 'depth_decoder.codebooks_head.weight'),
+        interop_base.plain('params.head.first_1', 'lm_head.weight', (1, 0)),
+        interop_base.plain(
+            'params.head.kernel', 'depth_decoder.codebooks_head.weight'
+        ),
     )
     return [
         _tables(model),
         *heads,
         # Nothing predicts text, and nothing tells segments apart.
-        base.Entry(('params.head.first_0',)),
-        base.Entry(('params.segment',)),
+        interop_base.Entry(('params.head.first_0',)),
+        interop_base.Entry(('params.segment',)),
         *_layers(decoder.backbone, stacks.BACKBONE, 'backbone_model'),
         *_layers(decoder.head.backbone, 'params.head.backbone', _DEPTH),
-        *base.prefixed(_CODEC.entries(model.codec), 'codec', 'codec_model'),
+        *interop_base.prefixed(
+            _CODEC.entries(model.codec), 'codec', 'codec_model'
+        ),
     ]
 
   def constants(self, model):
@@ -232,12 +236,12 @@ class CsmFamily(base.Family):
     }
 
 
-def _stack(config: fields.Fields, dtype: str) -> stack.Stack:
+def _stack(config: fields.Fields, dtype: str) -> stack_lib.Stack:
   width = config.size('hidden_size')
   mixer = attention.Attention(
       **stacks.heads(config, width), positions=stacks.rope(config, 500_000.0)
   )
-  return stack.Stack(
+  return stack_lib.Stack(
       width=width,
       layers=config.count('num_hidden_layers'),
       mixers=(mixer,),
@@ -267,7 +271,7 @@ def _layers(backbone, ours, theirs):
   found = stacks.norm(f'{ours}.norm', f'{theirs}.norm')
   for i in range(backbone.layers):
     here, there = f'{ours}.layer_{i}', f'{theirs}.layers.{i}'
-    found += stacks.attention(
+    found += stacks.attention_names(
         backbone.mixers[0], f'{here}.mixer', f'{there}.self_attn'
     )
     for name in ('gate', 'up', 'down'):
@@ -298,11 +302,11 @@ def _tables(model):
     words, codes = outer[:text], outer[text:-fill]
     found = inner[text:-fill]
     if not np.allclose(found, codes @ projector, rtol=1e-3, atol=1e-5):
-      raise base.PretrainedError(
+      raise interop_base.PretrainedError(
           'the depth head has embeddings of its own, which csm has not'
       )
     return words, codes, projector.T
 
-  layout = base.Layout((_TEXT, _CODES, _PROJECTOR), load, save)
+  layout = interop_base.Layout((_TEXT, _CODES, _PROJECTOR), load, save)
   paths = (stacks.TABLE, 'params.head.embedding.table', 'params.head.project')
-  return base.Entry(paths, (layout,))
+  return interop_base.Entry(paths, (layout,))

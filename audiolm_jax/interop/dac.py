@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from audiolm_jax import streaming
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -18,7 +18,7 @@ Names = Callable[[Sequence[streaming.Layer]], list[str]]
 _LEVELS = 'quantizer.quantizers'
 
 
-class Dac(base.Family):
+class Dac(interop_base.Family):
   """`DacModel`."""
 
   defaults = {
@@ -120,7 +120,7 @@ def walk(
     theirs: str,
     names: Names,
     stored_normed: bool = False,
-) -> list[base.Entry]:
+) -> list[interop_base.Entry]:
   """Entries of a layer made of `parts.dac` units.
 
   Args:
@@ -147,7 +147,7 @@ def walk(
         for name in ('alpha', 'beta')[: 1 + layer.separate]
     ]
   if isinstance(layer, streaming.Conv | streaming.ConvTranspose):
-    return base.conv(
+    return interop_base.conv(
         ours,
         theirs,
         bias=layer.use_bias,
@@ -184,12 +184,12 @@ _KINDS = (
 
 def quantisers(
     bottleneck: Any, count: int, stored_normed: bool = False
-) -> list[base.Entry]:
+) -> list[interop_base.Entry]:
   """Entries of DAC's quantisers, each level of which ours holds stacked."""
   found = []
   for side in ('in', 'out'):
     levels = [
-        base.conv(
+        interop_base.conv(
             f'params.bottleneck.{side}',
             f'{_LEVELS}.{k}.{side}_proj',
             normed=bottleneck.weight_norm,
@@ -199,23 +199,23 @@ def quantisers(
     ]
     found += [_stacked(level) for level in zip(*levels, strict=True)]
   books = [f'{_LEVELS}.{k}.codebook.weight' for k in range(count)]
-  return [*found, base.stacked('params.bottleneck.codebooks', books)]
+  return [*found, interop_base.stacked('params.bottleneck.codebooks', books)]
 
 
 def _factors(ours, theirs):
   """[C] of ours is [1, C, 1] there."""
-  layout = base.Layout(
+  layout = interop_base.Layout(
       (theirs,), lambda x: (x.reshape(-1),), lambda x: (x.reshape(1, -1, 1),)
   )
-  return base.Entry((ours,), (layout,))
+  return interop_base.Entry((ours,), (layout,))
 
 
-def _stacked(levels: Sequence[base.Entry]) -> base.Entry:
+def _stacked(levels: Sequence[interop_base.Entry]) -> interop_base.Entry:
   """The entries of 1x1 convolutions, or of their biases, as those of one leaf.
 
   Kernels [1, D, E] become [K, D, E].
   """
-  return base.Entry(
+  return interop_base.Entry(
       levels[0].ours,
       tuple(
           _stacked_layout(layouts)
@@ -242,4 +242,4 @@ def _stacked_layout(layouts):
     )
 
   names = tuple(name for x in layouts for name in x.theirs)
-  return base.Layout(names, load, save)
+  return interop_base.Layout(names, load, save)

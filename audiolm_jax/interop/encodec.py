@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
 from audiolm_jax.interop import seanet as seanet_names
 from audiolm_jax.tokenizers import bottlenecks
@@ -17,7 +17,7 @@ _PADDINGS = {'reflect': 'reflect', 'constant': 'zeros'}
 _DOUBLINGS = tuple(2**i for i in range(10))
 
 
-class Encodec(base.Family):
+class Encodec(interop_base.Family):
   """`EncodecModel`."""
 
   defaults = {
@@ -146,8 +146,8 @@ class Encodec(base.Family):
         ('sums', 'embed_avg'),
     ):
       names = [f'{book}.{theirs}' for book in books]
-      found.append(base.stacked(f'state.{ours}', names))
-    return [*found, base.Entry(('state.updates',))]
+      found.append(interop_base.stacked(f'state.{ours}', names))
+    return [*found, interop_base.Entry(('state.updates',))]
 
   def constants(self, codec):
     return {
@@ -161,7 +161,7 @@ def _segment(config, rate):
   seconds = config.number('chunk_length_s', above=0.0, null=True)
   normalize = config.flag('normalize')
   if seconds is None and normalize:
-    raise base.PretrainedError(
+    raise interop_base.PretrainedError(
         'normalize = True without chunk_length_s: a gain for a whole file is'
         ' not supported'
     )

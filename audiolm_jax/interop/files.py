@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import fields
 from audiolm_jax.training import writers
 
@@ -49,14 +49,14 @@ class Stored:
   def __array__(self, dtype=None, copy=None):
     del copy  # It is always read anew.
     if self._kind not in _NUMBERS + _OTHERS:
-      raise base.PretrainedError(
+      raise interop_base.PretrainedError(
           f'{self._path}: {self._name} is of type {self._kind}, which is not'
           f' supported: only {", ".join(_NUMBERS)}'
       )
     try:
       array = self._file.get_tensor(self._name)
     except safetensors.SafetensorError as error:
-      raise base.PretrainedError(f'{self._path}: {error}') from error
+      raise interop_base.PretrainedError(f'{self._path}: {error}') from error
     if self._kind in _NUMBERS:
       # What is too large becomes infinite, which loading refuses.
       with np.errstate(over='ignore'):
@@ -133,22 +133,22 @@ def _there(path):
   try:
     return path.exists()
   except OSError as error:
-    raise base.PretrainedError(f'{path}: {error.strerror}') from error
+    raise interop_base.PretrainedError(f'{path}: {error.strerror}') from error
 
 
 def _header(path):
   if not _there(path):
-    raise base.PretrainedError(
+    raise interop_base.PretrainedError(
         f'{path} is missing. Weights must be in safetensors; convert a torch'
         ' file where torch is installed with safetensors.torch.save_file.'
     )
   if not path.is_file():  # A folder, or what would never end.
-    raise base.PretrainedError(f'{path} is no file.')
+    raise interop_base.PretrainedError(f'{path} is no file.')
   try:
     file = safetensors.safe_open(path, 'numpy')
     return {name: Stored(path, file, name) for name in file.keys()}
   except (OSError, safetensors.SafetensorError) as error:
-    raise base.PretrainedError(f'{path}: {error}') from error
+    raise interop_base.PretrainedError(f'{path}: {error}') from error
 
 
 def _shards(directory):
@@ -156,13 +156,13 @@ def _shards(directory):
   path = directory / INDEX
   index = fields.read(path).get('weight_map')
   if not isinstance(index, dict) or not index:
-    raise base.PretrainedError(
+    raise interop_base.PretrainedError(
         f'{path}: weight_map = {fields.shown(index)}: expected an object of'
         " tensors' names and files"
     )
   for name, shard in index.items():
     if not isinstance(shard, str) or not _plain(shard):
-      raise base.PretrainedError(
+      raise interop_base.PretrainedError(
           f'{path}: weight_map.{name} = {fields.shown(shard)}: expected the'
           ' name of a file in this directory'
       )
@@ -170,14 +170,14 @@ def _shards(directory):
   for shard in sorted(set(index.values())):
     for name, tensor in _header(directory / shard).items():
       if name in tensors:
-        raise base.PretrainedError(
+        raise interop_base.PretrainedError(
             f'{path}: {name} is in {places[name]} and in {shard}'
         )
       tensors[name], places[name] = tensor, shard
   wrong = [n for n, shard in index.items() if places.get(n) != shard]
   if wrong:
     listed = '\n  '.join(f'{name}: {index[name]}' for name in sorted(wrong))
-    raise base.PretrainedError(
+    raise interop_base.PretrainedError(
         f'{path} has tensors where they are not:\n  {listed}'
     )
   return tensors

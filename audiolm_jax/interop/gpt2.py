@@ -3,9 +3,9 @@
 import numpy as np
 
 from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.mixers import attention
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import stacks
 
 _TABLE = 'transformer.wte.weight'
@@ -23,7 +23,7 @@ _ACTIVATIONS = {
 }
 
 
-class Gpt2(base.Family):
+class Gpt2(interop_base.Family):
   """`GPT2LMHeadModel`.
 
   Its dropout of embeddings and of attention weights is not here.
@@ -67,7 +67,7 @@ class Gpt2(base.Family):
         out_bias=True,
         softmax_scale=None if config.flag('scale_attn_weights') else 1.0,
     )
-    backbone = stack.Stack(
+    backbone = stack_lib.Stack(
         width=width,
         layers=config.count('n_layer'),
         mixers=(mixer,),
@@ -115,7 +115,9 @@ class Gpt2(base.Family):
     backbone = model.backbone
     found = stacks.ends(model, _TABLE)
     found.append(
-        base.plain(f'{stacks.BACKBONE}.position', 'transformer.wpe.weight')
+        interop_base.plain(
+            f'{stacks.BACKBONE}.position', 'transformer.wpe.weight'
+        )
     )
     for i in range(backbone.layers):
       ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'transformer.h.{i}'
@@ -142,9 +144,9 @@ class Gpt2(base.Family):
 def _fused(ours, theirs, suffix):
   """Queries, keys and values side by side."""
   paths = tuple(f'{ours}.{n}{suffix}' for n in ('query', 'key', 'value'))
-  layout = base.Layout(
+  layout = interop_base.Layout(
       (theirs,),
       lambda w: tuple(np.split(w, 3, axis=-1)),
       lambda *w: (np.concatenate(w, axis=-1),),
   )
-  return base.Entry(paths, (layout,))
+  return interop_base.Entry(paths, (layout,))

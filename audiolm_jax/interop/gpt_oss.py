@@ -4,9 +4,9 @@ from jaxtyping import Float, UInt8
 import numpy as np
 
 from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.mixers import attention
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import llama
 from audiolm_jax.interop import stacks
 
@@ -19,7 +19,7 @@ _FP4 = np.concatenate([_FP4, -_FP4])
 _BIAS = 127
 
 
-class GptOss(base.Family):
+class GptOss(interop_base.Family):
   """`GptOssForCausalLM`.
 
   Experts are held dense: files with MXFP4 weights are dequantised, and dense
@@ -83,7 +83,7 @@ class GptOss(base.Family):
     ]
     experts = config.size('num_local_experts')
     chosen = config.whole('num_experts_per_tok', most=experts)
-    backbone = stack.Stack(
+    backbone = stack_lib.Stack(
         width=width,
         layers=layers,
         mixers=stacks.period(mixers),
@@ -129,7 +129,9 @@ class GptOss(base.Family):
     for i in range(backbone.layers):
       ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'model.layers.{i}'
       mixer = backbone.mixers[i % len(backbone.mixers)]
-      found += stacks.attention(mixer, f'{ours}.mixer', f'{theirs}.self_attn')
+      found += stacks.attention_names(
+          mixer, f'{ours}.mixer', f'{theirs}.self_attn'
+      )
       found += stacks.projection(
           f'{ours}.mlp.router', f'{theirs}.mlp.router', bias=True
       )
@@ -163,24 +165,24 @@ def _experts(ours, theirs):
     return (np.stack([gate, up], axis=-1).reshape(*gate.shape[:-1], -1),)
 
   def entry(paths, name, load, save):
-    dense = base.Layout((f'{theirs}.{name}',), load, save)
-    packed = base.Layout(
+    dense = interop_base.Layout((f'{theirs}.{name}',), load, save)
+    packed = interop_base.Layout(
         (f'{theirs}.{name}_blocks', f'{theirs}.{name}_scales'),
         lambda blocks, scales: load(dequantise(blocks, scales)),
         save,
         packed=True,
     )
-    return base.Entry(paths, (dense, packed))
+    return interop_base.Entry(paths, (dense, packed))
 
   def same(w):
     return (w,)
 
   gate_up = (f'{ours}.gate', f'{ours}.up')
   biases = tuple(f'{path}_bias' for path in gate_up)
-  bias = base.Layout((f'{theirs}.gate_up_proj_bias',), split, join)
+  bias = interop_base.Layout((f'{theirs}.gate_up_proj_bias',), split, join)
   return [
       entry(gate_up, 'gate_up_proj', split, join),
-      base.Entry(biases, (bias,)),
+      interop_base.Entry(biases, (bias,)),
       entry((f'{ours}.down',), 'down_proj', same, same),
-      base.plain(f'{ours}.down_bias', f'{theirs}.down_proj_bias'),
+      interop_base.plain(f'{ours}.down_bias', f'{theirs}.down_proj_bias'),
   ]

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.interop import fields
 from audiolm_jax.patterns import interleaving
@@ -51,52 +51,52 @@ class LanguageModel:
       self,
       variables: Any,
       ids: Int[Array, 'B N'],
-      lengths: Int[Array, 'B'] | None = None,
+      num_frames: Int[Array, 'B'] | None = None,
   ) -> Float[Array, 'B N V']:
     """What each id predicts of the next one (fp32).
 
     Args:
       variables: as `init` gives them.
       ids: the first of each row is at position 0.
-      lengths: of each row, past which logits are unspecified; None for all.
+      num_frames: of each row, past which logits are unspecified; None for all.
     """
     return self.decoder.apply(
-        {'params': variables['params']}, ids, lengths, method='logits'
+        {'params': variables['params']}, ids, num_frames, method='logits'
     )
 
   def score(
       self,
       variables: Any,
       ids: Int[Array, 'B N'],
-      lengths: Int[Array, 'B'] | None = None,
+      num_frames: Int[Array, 'B'] | None = None,
   ) -> decoder_lib.Scores:
     """Log-probability of every id after a row's first, which is not scored.
 
     Args:
       variables: as `init` gives them.
       ids: as `logits` takes them.
-      lengths: of each row; None for all.
+      num_frames: of each row; None for all.
 
     Returns:
       Scores of frames of one slot, [B, N, 1].
     """
-    if lengths is None:
-      lengths = jnp.full(ids.shape[0], ids.shape[1])
+    if num_frames is None:
+      num_frames = jnp.full(ids.shape[0], ids.shape[1])
     return self.decoder.apply(
         {'params': variables['params']},
         ids[..., None],
-        lengths,
+        num_frames,
         method='score',
     )
 
-  def initial_state(self, batch: int, room: int) -> Any:
+  def initial_state(self, batch: int, cache_length: int) -> Any:
     """What `step` starts from.
 
     Args:
       batch: rows.
-      room: ids that attention without a window keeps in sight.
+      cache_length: ids that attention without a window keeps in sight.
     """
-    return self.decoder.initial_state(batch, room)
+    return self.decoder.initial_state(batch, cache_length)
 
   def step(
       self,
@@ -138,7 +138,7 @@ class LanguageModel:
     )
 
   @property
-  def backbone(self) -> stack.Stack:
+  def backbone(self) -> stack_lib.Stack:
     return self.decoder.backbone
 
   def with_generation_config(
@@ -182,7 +182,7 @@ class LanguageModel:
 
 def decoder(
     vocabulary: int,
-    backbone: stack.Stack,
+    backbone: stack_lib.Stack,
     tie: bool,
 ) -> decoder_lib.Decoder:
   """A decoder of one id a step.

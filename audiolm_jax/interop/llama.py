@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.mixers import attention
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import fields
 from audiolm_jax.interop import language_model
 from audiolm_jax.interop import stacks
@@ -64,7 +64,7 @@ _DEFAULTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Llama(base.Family):
+class Llama(interop_base.Family):
   """Pre-normed layers of rotary attention and a SwiGLU perceptron.
 
   Attributes:
@@ -110,7 +110,7 @@ class Llama(base.Family):
         out_bias=out_bias,
     )
     mixers = [mixer.clone(window=w) for w in self._windows(config, layers)]
-    backbone = stack.Stack(
+    backbone = stack_lib.Stack(
         width=width,
         layers=layers,
         mixers=stacks.period(mixers),
@@ -168,7 +168,9 @@ class Llama(base.Family):
     for i in range(backbone.layers):
       ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'model.layers.{i}'
       mixer = backbone.mixers[i % len(backbone.mixers)]
-      found += stacks.attention(mixer, f'{ours}.mixer', f'{theirs}.self_attn')
+      found += stacks.attention_names(
+          mixer, f'{ours}.mixer', f'{theirs}.self_attn'
+      )
       for name in ('gate', 'up', 'down'):
         found += stacks.projection(
             f'{ours}.mlp.{name}',
@@ -217,7 +219,7 @@ def shared_config(
   }
 
 
-def window_config(backbone: stack.Stack) -> dict[str, Any]:
+def window_config(backbone: stack_lib.Stack) -> dict[str, Any]:
   """Which layers see a window only, and its size."""
   windows = [m.window for m in backbone.mixers]
   windows *= backbone.layers // len(windows)
@@ -227,7 +229,7 @@ def window_config(backbone: stack.Stack) -> dict[str, Any]:
   }
 
 
-def norms(ours: str, theirs: str) -> list[base.Entry]:
+def norms(ours: str, theirs: str) -> list[interop_base.Entry]:
   """Of a layer's two branches."""
   return [
       *stacks.norm(f'{ours}.mixer_norm', f'{theirs}.input_layernorm'),

@@ -2,15 +2,15 @@
 
 import math
 
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.mixers import mamba2
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import stacks
 
 _TABLE = 'backbone.embeddings.weight'
 
 
-class Mamba2(base.Family):
+class Mamba2(interop_base.Family):
   """Layers that are mixers only, each after a norm.
 
   Where its rows are padded on the left and projections have biases,
@@ -48,7 +48,7 @@ class Mamba2(base.Family):
     width, expand = config.size('hidden_size'), config.size('expand')
     heads, head_width = config.size('num_heads'), config.size('head_dim')
     if heads * head_width != width * expand:
-      raise base.PretrainedError(
+      raise interop_base.PretrainedError(
           f'{heads} heads of {head_width} are not {expand} times the width'
           f' {width}'
       )
@@ -77,7 +77,7 @@ class Mamba2(base.Family):
         conv_bias=config.flag('use_conv_bias'),
         norm_epsilon=epsilon,
     )
-    backbone = stack.Stack(
+    backbone = stack_lib.Stack(
         width=width,
         layers=config.count('num_hidden_layers'),
         mixers=(mixer,),
@@ -130,12 +130,12 @@ class Mamba2(base.Family):
             f'{ours}.{name}', f'{theirs}.{short}_proj', mixer.use_bias
         )
       # One filter a channel: [channels, 1, taps].
-      kernel = base.Layout(
+      kernel = interop_base.Layout(
           (f'{theirs}.conv1d.weight',),
           lambda w: (w[:, 0].T,),
           lambda w: (w.T[:, None],),
       )
-      found.append(base.Entry((f'{ours}.conv.kernel',), (kernel,)))
+      found.append(interop_base.Entry((f'{ours}.conv.kernel',), (kernel,)))
       vectors = {
           'dt_bias': 'dt_bias',
           'log_rate': 'A_log',
@@ -145,7 +145,7 @@ class Mamba2(base.Family):
       if mixer.conv_bias:
         vectors['conv.bias'] = 'conv1d.bias'
       found += [
-          base.plain(f'{ours}.{here}', f'{theirs}.{there}')
+          interop_base.plain(f'{ours}.{here}', f'{theirs}.{there}')
           for here, there in vectors.items()
       ]
     return found + stacks.norm(f'{stacks.BACKBONE}.norm', 'backbone.norm_f')

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
 from audiolm_jax.interop import seanet as seanet_names
 from audiolm_jax.interop import stacks
@@ -22,7 +22,7 @@ _GIVEN = {
 }
 
 
-class Mimi(base.Family):
+class Mimi(interop_base.Family):
   """`MimiModel`."""
 
   defaults = {
@@ -152,8 +152,10 @@ class Mimi(base.Family):
           f'params.{part}.layers_1',
           f'{part}_transformer',
       )
-    found += base.conv('params.encoder.layers_2', 'downsample.conv', bias=False)
-    found += base.conv(
+    found += interop_base.conv(
+        'params.encoder.layers_2', 'downsample.conv', bias=False
+    )
+    found += interop_base.conv(
         # One filter a channel: torch's [C, 1, width] is ours [width, 1, C].
         'params.decoder.layers_0',
         'upsample.conv',
@@ -166,7 +168,7 @@ class Mimi(base.Family):
             _projection(f'params.bottleneck.{name}.{ours}', theirs, side)
         )
       found.append(_codebooks(f'state.{name}', theirs, rvq.codebooks))
-      found.append(base.Entry((f'state.{name}.updates',)))
+      found.append(interop_base.Entry((f'state.{name}.updates',)))
     return found
 
   def constants(self, codec):
@@ -192,18 +194,20 @@ def _transformer(transformer, ours, theirs):
         ('attention_scale', 'self_attn_layer_scale'),
         ('mlp_scale', 'mlp_layer_scale'),
     ):
-      found.append(base.plain(f'{here}.{name}.scale', f'{there}.{place}.scale'))
+      found.append(
+          interop_base.plain(f'{here}.{name}.scale', f'{there}.{place}.scale')
+      )
   return found
 
 
 def _projection(ours, theirs, side):
   """A 1x1 convolution [out, in, 1] that ours has as a matrix [in, out]."""
-  layout = base.Layout(
+  layout = interop_base.Layout(
       (f'{theirs}.{side}.weight',),
       lambda w: (w[:, :, 0].T,),
       lambda kernel: (kernel.T[:, :, None],),
   )
-  return base.Entry((f'{ours}.kernel',), (layout,))
+  return interop_base.Entry((f'{ours}.kernel',), (layout,))
 
 
 def _codebooks(ours, theirs, count):
@@ -221,4 +225,6 @@ def _codebooks(ours, theirs, count):
   names = [f'{book}.embed_sum' for book in books]
   names += [f'{book}.cluster_usage' for book in books]
   paths = tuple(f'{ours}.{n}' for n in ('codebooks', 'counts', 'sums'))
-  return base.Entry(paths, (base.Layout(tuple(names), load, save),))
+  return interop_base.Entry(
+      paths, (interop_base.Layout(tuple(names), load, save),)
+  )

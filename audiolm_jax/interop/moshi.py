@@ -10,10 +10,10 @@ import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.heads import depth
 from audiolm_jax.decoders.mixers import attention
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import llama
 from audiolm_jax.interop import mimi
 from audiolm_jax.interop import stacks
@@ -62,26 +62,26 @@ class Moshi:
       self,
       variables: Any,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
+      num_frames: Int[Array, 'B'],
   ) -> decoder_lib.Scores:
     """Log-probabilities of all but the user's slots."""
     return self.decoder.apply(
-        {'params': variables['params']}, codes, lengths, method='score'
+        {'params': variables['params']}, codes, num_frames, method='score'
     )
 
   def logits(
       self,
       variables: Any,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
+      num_frames: Int[Array, 'B'],
   ) -> Float[Array, 'B F K V']:
     """Of each code, given those before it: `decoders.Decoder.code_logits`."""
     return self.decoder.apply(
-        {'params': variables['params']}, codes, lengths, method='code_logits'
+        {'params': variables['params']}, codes, num_frames, method='code_logits'
     )
 
 
-class MoshiFamily(base.Family):
+class MoshiFamily(interop_base.Family):
   """`MoshiForConditionalGeneration`, its Mimi with it.
 
   Norms of the depth decoder are one for all places there and each place's own
@@ -170,10 +170,10 @@ class MoshiFamily(base.Family):
         },
         'audio_encoder_config': _CODEC.config_of(model.codec),
     }
-    options = base.Options(dtype=outer.dtype)
+    options = interop_base.Options(dtype=outer.dtype)
     again = self.build(config, options)
     if dataclasses.replace(again, codec=model.codec) != model:
-      raise base.PretrainedError(f'moshi has no such model: {decoder}')
+      raise interop_base.PretrainedError(f'moshi has no such model: {decoder}')
     return config
 
   def canonical(self, model, tensors):
@@ -186,22 +186,22 @@ class MoshiFamily(base.Family):
     found = [
         _table(decoder.vocabularies),
         _depth_table(decoder.vocabularies, codebooks),
-        base.Entry(
+        interop_base.Entry(
             ('params.head.first',),
             (
-                base.Layout(
+                interop_base.Layout(
                     ('decoder.lm_head.weight',),
                     lambda w: (w.T[None],),
                     lambda w: (w[0].T,),
                 ),
             ),
         ),
-        base.plain(
+        interop_base.plain(
             'params.head.project',
             f'{_DEPTH}.input_projections.weight',
             (0, 2, 1),
         ),
-        base.plain(
+        interop_base.plain(
             'params.head.kernel', f'{_DEPTH}.lm_heads.weight', (0, 2, 1)
         ),
         *stacks.norm(f'{stacks.BACKBONE}.norm', f'{_DECODER}.norm'),
@@ -217,7 +217,7 @@ class MoshiFamily(base.Family):
       found += _matrices(ours, theirs, tuple, np.stack)
       for entry in zip(*(llama.norms(o, theirs) for o in ours), strict=True):
         found.append(_shared(entry))
-    return found + base.prefixed(
+    return found + interop_base.prefixed(
         _CODEC.entries(model.codec), 'codec', 'audio_encoder'
     )
 
@@ -232,7 +232,7 @@ def _stack(config, attend, dtype, final_norm):
   width = config.size('hidden_size')
   if config.size('ffn_dim', least=2) % 2:
     raise config.error('ffn_dim', 'an even number')
-  return stack.Stack(
+  return stack_lib.Stack(
       width=width,
       layers=config.count('num_hidden_layers'),
       mixers=(attention.Attention(**stacks.heads(config, width), **attend),),
@@ -282,13 +282,13 @@ def _matrices(ours, theirs, split, join):
 
   found = []
   for name in ('query', 'key', 'value', 'out'):
-    layout = base.Layout(
+    layout = interop_base.Layout(
         (f'{theirs}.self_attn.{name[0]}_proj.linear.weight',),
         lambda w: split(turned(w)),
         lambda *w: (turned(join(w)),),
     )
     paths = tuple(f'{o}.mixer.{name}' for o in ours)
-    found.append(base.Entry(paths, (layout,)))
+    found.append(interop_base.Entry(paths, (layout,)))
 
   def gates_and_values(w):
     gates, values = np.split(turned(w), 2, axis=-1)
@@ -298,17 +298,19 @@ def _matrices(ours, theirs, split, join):
     gates, values = join(w[: len(ours)]), join(w[len(ours) :])
     return (turned(np.concatenate([gates, values], axis=-1)),)
 
-  layout = base.Layout(
+  layout = interop_base.Layout(
       (f'{theirs}.mlp.fc1.weight',), gates_and_values, side_by_side
   )
   paths = tuple(f'{o}.mlp.{n}' for n in ('gate', 'up') for o in ours)
-  found.append(base.Entry(paths, (layout,)))
-  layout = base.Layout(
+  found.append(interop_base.Entry(paths, (layout,)))
+  layout = interop_base.Layout(
       (f'{theirs}.mlp.fc2.weight',),
       lambda w: split(turned(w)),
       lambda *w: (turned(join(w)),),
   )
-  found.append(base.Entry(tuple(f'{o}.mlp.down' for o in ours), (layout,)))
+  found.append(
+      interop_base.Entry(tuple(f'{o}.mlp.down' for o in ours), (layout,))
+  )
   return found
 
 
@@ -318,7 +320,7 @@ def _shared(entries):
 
   def save(first, *others):
     if not all(np.array_equal(first, other) for other in others):
-      raise base.PretrainedError(
+      raise interop_base.PretrainedError(
           f'{theirs[0]} is one for all places, but theirs differ'
       )
     return (first,)
@@ -326,8 +328,8 @@ def _shared(entries):
   def load(w):
     return tuple(w.copy() for _ in entries)
 
-  layout = base.Layout(theirs, load, save)
-  return base.Entry(tuple(e.ours[0] for e in entries), (layout,))
+  layout = interop_base.Layout(theirs, load, save)
+  return interop_base.Entry(tuple(e.ours[0] for e in entries), (layout,))
 
 
 def _table(vocabularies):
@@ -346,7 +348,9 @@ def _table(vocabularies):
     fill = codes.pop()[:, None]
     return tuple(np.concatenate(w) for w in zip(codes, fill, strict=True))
 
-  return base.Entry((stacks.TABLE,), (base.Layout(names, join, split),))
+  return interop_base.Entry(
+      (stacks.TABLE,), (interop_base.Layout(names, join, split),)
+  )
 
 
 def _depth_table(vocabularies, codebooks):
@@ -371,5 +375,5 @@ def _depth_table(vocabularies, codebooks):
     fill = parts.pop()[:, None]
     return tuple(np.concatenate([parts[k], fill[k]]) for k in range(codebooks))
 
-  layout = base.Layout(names, join, split)
-  return base.Entry(('params.head.embedding.table',), (layout,))
+  layout = interop_base.Layout(names, join, split)
+  return interop_base.Entry(('params.head.embedding.table',), (layout,))

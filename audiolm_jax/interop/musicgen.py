@@ -12,15 +12,15 @@ from audiolm_jax import ops
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import ranges
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders import text_encoder
 from audiolm_jax.decoders.mixers import attention
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import encodec
 from audiolm_jax.interop import fields
 from audiolm_jax.interop import stacks
 from audiolm_jax.patterns import interleaving
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.tokenizers import codec as codec_lib
 
 _CODEC = encodec.Encodec()
@@ -107,27 +107,27 @@ class MusicGen:
     }
 
   def encode_text(
-      self, variables: Any, ids: Int[Array, 'B S'], lengths: Int[Array, 'B']
+      self, variables: Any, ids: Int[Array, 'B S'], num_frames: Int[Array, 'B']
   ) -> Float[Array, 'B S E']:
     """States of texts, unspecified past their lengths."""
     ranges.check_frames(
-        ids[..., None], lengths, (self.text.vocabulary,), 'text'
+        ids[..., None], num_frames, (self.text.vocabulary,), 'text'
     )
-    mask = streaming.length_mask(lengths, ids.shape[1])
+    mask = streaming_base.length_mask(num_frames, ids.shape[1])
     return self.text.apply({'params': variables['text']}, ids, mask)
 
   def context(
       self,
       variables: Any,
       states: Float[Array, 'B S E'],
-      lengths: Int[Array, 'B'],
+      num_frames: Int[Array, 'B'],
   ) -> dict[str, Array]:
     """What the decoder attends to, from states of texts."""
     if variables['projection']:
       kernel, bias = (variables['projection'][n] for n in ('kernel', 'bias'))
       states = ops.einsum('bse,ed->bsd', states, kernel)
       states += ops.materialize(bias, states.dtype)
-    mask = streaming.length_mask(lengths, states.shape[1])
+    mask = streaming_base.length_mask(num_frames, states.shape[1])
     return {'cross': states, 'cross_mask': mask}
 
   def null_context(self, context: dict[str, Array]) -> dict[str, Array]:
@@ -138,32 +138,36 @@ class MusicGen:
       self,
       variables: Any,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
+      num_frames: Int[Array, 'B'],
       context: dict[str, Array],
   ) -> decoder_lib.Scores:
     """Log-probabilities of frames; see `decoders.Decoder.score`."""
     return self.decoder.apply(
-        {'params': variables['params']}, codes, lengths, context, method='score'
+        {'params': variables['params']},
+        codes,
+        num_frames,
+        context,
+        method='score',
     )
 
   def logits(
       self,
       variables: Any,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'],
+      num_frames: Int[Array, 'B'],
       context: dict[str, Array],
   ) -> Float[Array, 'B F K V']:
     """Of each code, given those before it: `decoders.Decoder.code_logits`."""
     return self.decoder.apply(
         {'params': variables['params']},
         codes,
-        lengths,
+        num_frames,
         context,
         method='code_logits',
     )
 
 
-class Musicgen(base.Family):
+class Musicgen(interop_base.Family):
   """`MusicgenForConditionalGeneration`, its T5 and its EnCodec with it.
 
   The config's `scale_embedding` does nothing there, so it does nothing here.
@@ -239,9 +243,9 @@ class Musicgen(base.Family):
             'bos_token_id': vocabularies[0],
         },
     }
-    again = self.build(config, base.Options(dtype=backbone.dtype))
+    again = self.build(config, interop_base.Options(dtype=backbone.dtype))
     if dataclasses.replace(again, codec=model.codec) != model:
-      raise base.PretrainedError(f'musicgen has no such model: {model}')
+      raise interop_base.PretrainedError(f'musicgen has no such model: {model}')
     return config
 
   def canonical(self, model, tensors):
@@ -251,15 +255,15 @@ class Musicgen(base.Family):
         if not name.endswith('embed_positions.weights')
     }
     embedded = f'{_TEXT}.encoder.embed_tokens.weight'
-    base.tie(found, f'{_TEXT}.shared.weight', embedded)
+    interop_base.tie(found, f'{_TEXT}.shared.weight', embedded)
     return found
 
   def entries(self, model):
     found = _decoder_entries(model.decoder) + _text_entries(model.text)
     if model.text.width != model.width:
-      found += base.linear('projection', 'enc_to_dec_proj')
+      found += interop_base.linear('projection', 'enc_to_dec_proj')
     codec = _CODEC.entries(model.codec)
-    return found + base.prefixed(codec, 'codec', 'audio_encoder')
+    return found + interop_base.prefixed(codec, 'codec', 'audio_encoder')
 
   def constants(self, model):
     return {
@@ -278,7 +282,7 @@ def _decoder(config: fields.Fields, dtype: str) -> decoder_lib.Decoder:
   channels = config.whole('audio_channels', most=2)
   if slots % channels:
     raise config.error('num_codebooks', f'as many for each of {channels}')
-  backbone = stack.Stack(
+  backbone = stack_lib.Stack(
       width=width,
       layers=config.count('num_hidden_layers'),
       mixers=(attention.Attention(heads=heads, positions=None),),
@@ -316,11 +320,13 @@ def _decoder_entries(decoder):
   names = tuple(f'{_DECODER}.embed_tokens.{k}.weight' for k in slots)
   heads = tuple(f'decoder.lm_heads.{k}.weight' for k in slots)
   found = [
-      base.Entry((stacks.TABLE,), (base.Layout(names, join, split),)),
-      base.Entry(
+      interop_base.Entry(
+          (stacks.TABLE,), (interop_base.Layout(names, join, split),)
+      ),
+      interop_base.Entry(
           ('params.head.kernel',),
           (
-              base.Layout(
+              interop_base.Layout(
                   heads,
                   lambda *w: (np.stack(w).swapaxes(1, 2),),
                   lambda w: tuple(w.swapaxes(1, 2)),
@@ -361,8 +367,8 @@ def _text_entries(text):
   theirs = f'{_TEXT}.encoder'
   attend, dense = 'layer.0.SelfAttention', 'layer.1.DenseReluDense'
   found = [
-      base.plain('text.table', f'{_TEXT}.shared.weight'),
-      base.plain(
+      interop_base.plain('text.table', f'{_TEXT}.shared.weight'),
+      interop_base.plain(
           'text.offsets',
           f'{theirs}.block.0.{attend}.relative_attention_bias.weight',
       ),

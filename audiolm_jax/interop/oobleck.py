@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
 from audiolm_jax.interop import dac as dac_names
 from audiolm_jax.tokenizers import bottlenecks
@@ -10,7 +10,7 @@ from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.tokenizers.parts import dac
 
 
-class Oobleck(base.Family):
+class Oobleck(interop_base.Family):
   """`AutoencoderOobleck`: the `vae` folder of a stable-audio pipeline.
 
   Its latents are the mean; diffusers samples, stable-audio scales them later.

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from audiolm_jax import streaming
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import fields
 from audiolm_jax.tokenizers.parts import seanet
 
@@ -33,7 +33,7 @@ ORIGINAL = Names('model', 'conv.conv', 'convtr.convtr', 'conv.norm', True)
 
 def entries(
     layer: streaming.Serial, ours: str, theirs: str, names: Names
-) -> list[base.Entry]:
+) -> list[interop_base.Entry]:
   """Those of the list of layers of a `parts.seanet` encoder or decoder."""
   found = []
   for i, inner in enumerate(layer.layers):
@@ -43,7 +43,7 @@ def entries(
   return found
 
 
-def _layer(layer, ours, theirs, names) -> list[base.Entry]:
+def _layer(layer, ours, theirs, names) -> list[interop_base.Entry]:
   if isinstance(layer, streaming.Conv):
     return _conv(layer, ours, f'{theirs}.{names.conv}', names)
   if isinstance(layer, streaming.ConvTranspose):
@@ -71,17 +71,17 @@ def _layer(layer, ours, theirs, names) -> list[base.Entry]:
         *norm(f'{ours}.layers_1', f'{theirs}.{names.norm}'),
     ]
   if isinstance(layer, streaming.Snake):
-    layout = base.Layout(
+    layout = interop_base.Layout(
         (f'{theirs}.alpha',),
         lambda x: (x.reshape(-1),),
         lambda x: (x.reshape(1, -1, 1),),
     )
-    return [base.Entry((f'{ours}.alpha',), (layout,))]
+    return [interop_base.Entry((f'{ours}.alpha',), (layout,))]
   return []  # An activation without parameters.
 
 
 def _conv(layer, ours, theirs, names):
-  return base.conv(
+  return interop_base.conv(
       ours,
       theirs,
       bias=layer.use_bias,
@@ -91,15 +91,15 @@ def _conv(layer, ours, theirs, names):
   )
 
 
-def norm(ours: str, theirs: str) -> list[base.Entry]:
+def norm(ours: str, theirs: str) -> list[interop_base.Entry]:
   """A scale and a bias."""
   return [
-      base.plain(f'{ours}.scale', f'{theirs}.weight'),
-      base.plain(f'{ours}.bias', f'{theirs}.bias'),
+      interop_base.plain(f'{ours}.scale', f'{theirs}.weight'),
+      interop_base.plain(f'{ours}.bias', f'{theirs}.bias'),
   ]
 
 
-def lstm(layer: Any, ours: str, theirs: str) -> list[base.Entry]:
+def lstm(layer: Any, ours: str, theirs: str) -> list[interop_base.Entry]:
   """torch.nn.LSTM."""
   found = []
   for i in range(layer.layers):
@@ -107,12 +107,12 @@ def lstm(layer: Any, ours: str, theirs: str) -> list[base.Entry]:
       here = f'{ours}.layer_{i}{suffix}'
       for name, place in (('input', 'ih'), ('recurrent', 'hh')):
         found += [
-            base.plain(
+            interop_base.plain(
                 f'{here}.{name}',
                 f'{theirs}.weight_{place}_l{i}{suffix}',
                 (1, 0),
             ),
-            base.plain(
+            interop_base.plain(
                 f'{here}.{name}_bias', f'{theirs}.bias_{place}_l{i}{suffix}'
             ),
         ]
@@ -139,10 +139,10 @@ def sizes(config: fields.Fields) -> dict[str, Any]:
   return found
 
 
-def transformer_matrices(ours: str, theirs: str) -> list[base.Entry]:
+def transformer_matrices(ours: str, theirs: str) -> list[interop_base.Entry]:
   """Those of a block of `streaming.Transformer`, named as in transformers."""
   return [
-      base.plain(f'{ours}.{name}', f'{theirs}.{place}.weight', (1, 0))
+      interop_base.plain(f'{ours}.{name}', f'{theirs}.{place}.weight', (1, 0))
       for name, place in (
           ('attention.query', 'self_attn.q_proj'),
           ('attention.key', 'self_attn.k_proj'),

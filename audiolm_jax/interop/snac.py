@@ -7,7 +7,7 @@ beside its config.json makes what is read here.
 import numpy as np
 
 from audiolm_jax import streaming
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
 from audiolm_jax.interop import dac as dac_names
 from audiolm_jax.tokenizers import bottlenecks
@@ -15,7 +15,7 @@ from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.tokenizers.parts import snac
 
 
-class Snac(base.Family):
+class Snac(interop_base.Family):
   """`snac.SNAC`; its config.json has no name, but alone has `vq_strides`."""
 
   defaults = {
@@ -127,12 +127,12 @@ def _walk(layer, ours, theirs):
     return _walk(layer.gain, f'{ours}.gain', f'{theirs}.linear')
   if isinstance(layer, snac.WindowAttention):
     return [
-        base.plain(f'{ours}.norm.scale', f'{theirs}.norm.weight'),
-        base.plain(f'{ours}.norm.bias', f'{theirs}.norm.bias'),
-        base.plain(
+        interop_base.plain(f'{ours}.norm.scale', f'{theirs}.norm.weight'),
+        interop_base.plain(f'{ours}.norm.bias', f'{theirs}.norm.bias'),
+        interop_base.plain(
             f'{ours}.query_key_value', f'{theirs}.to_qkv.weight', (1, 0)
         ),
-        base.plain(f'{ours}.out', f'{theirs}.to_out.weight', (1, 0)),
+        interop_base.plain(f'{ours}.out', f'{theirs}.to_out.weight', (1, 0)),
     ]
   return dac_names.walk(layer, ours, theirs, _by_position, stored_normed=True)
 

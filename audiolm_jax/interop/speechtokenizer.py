@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
 from audiolm_jax.interop import seanet as seanet_names
 from audiolm_jax.tokenizers import bottlenecks
@@ -19,7 +19,7 @@ _ACTIVATIONS = {'ELU': 'elu', 'Snake': 'snake'}
 _OWN = ('n_filters', 'strides', 'semantic_dimension', 'n_q')
 
 
-class SpeechTokenizer(base.Family):
+class SpeechTokenizer(interop_base.Family):
   """`speechtokenizer.SpeechTokenizer`."""
 
   def recognises(self, config):
@@ -94,15 +94,15 @@ class SpeechTokenizer(base.Family):
       )
     found = [_older_first(entry) for entry in found]
     if isinstance(codec.bottleneck, bottlenecks.BOTTLENECKS['distilled_rvq']):
-      found += base.linear('params.bottleneck.semantic', 'transform')
+      found += interop_base.linear('params.bottleneck.semantic', 'transform')
     for ours, theirs in (
         ('codebooks', 'embed'),
         ('counts', 'cluster_size'),
         ('sums', 'embed_avg'),
     ):
       names = [f'{book}.{theirs}' for book in _books(codec)]
-      found.append(base.stacked(f'state.{ours}', names))
-    return [*found, base.Entry(('state.updates',))]
+      found.append(interop_base.stacked(f'state.{ours}', names))
+    return [*found, interop_base.Entry(('state.updates',))]
 
   def constants(self, codec):
     one = np.ones(1, np.float32)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from audiolm_jax.decoders import stack
-from audiolm_jax.decoders.mixers import attention as attention_lib
-from audiolm_jax.interop import base
+from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import fields
 from audiolm_jax.interop import language_model
 from audiolm_jax.ops import rotary
@@ -197,7 +197,7 @@ def special_ids(config: fields.Fields) -> dict[str, Any]:
 
 
 def built(
-    config: fields.Fields, backbone: stack.Stack, **options: int
+    config: fields.Fields, backbone: stack_lib.Stack, **options: int
 ) -> language_model.LanguageModel:
   """A model of ids, by what every config.json says of them.
 
@@ -234,7 +234,7 @@ def common_config(
 
 
 def checked(
-    family: base.Family,
+    family: interop_base.Family,
     model: language_model.LanguageModel,
     config: dict[str, Any],
 ) -> dict[str, Any]:
@@ -243,9 +243,9 @@ def checked(
   Raises:
     PretrainedError: if the family has no such model.
   """
-  options = base.Options(dtype=model.backbone.dtype)
+  options = interop_base.Options(dtype=model.backbone.dtype)
   if family.build(config, options) != model:
-    raise base.PretrainedError(
+    raise interop_base.PretrainedError(
         f'{config["model_type"]} has no such model: {model.decoder}'
     )
   return config
@@ -280,11 +280,13 @@ def canonical(
     }
   found = {k: v for k, v in tensors.items() if not k.endswith(ignored)}
   if model.decoder.tie:
-    base.tie(found, table, 'lm_head.weight')
+    interop_base.tie(found, table, 'lm_head.weight')
   return found
 
 
-def ends(model: language_model.LanguageModel, table: str) -> list[base.Entry]:
+def ends(
+    model: language_model.LanguageModel, table: str
+) -> list[interop_base.Entry]:
   """Embeddings and classifier.
 
   The table's last row, which stands for no id, is 0 and not saved: nothing
@@ -298,19 +300,19 @@ def ends(model: language_model.LanguageModel, table: str) -> list[base.Entry]:
   def load(w):
     return (np.concatenate([w, np.zeros_like(w[:1])]),)
 
-  layout = base.Layout((table,), load, lambda w: (w[:-1],))
-  found = [base.Entry((TABLE,), (layout,))]
+  layout = interop_base.Layout((table,), load, lambda w: (w[:-1],))
+  found = [interop_base.Entry((TABLE,), (layout,))]
   if not model.decoder.tie:
-    layout = base.Layout(
+    layout = interop_base.Layout(
         ('lm_head.weight',), lambda w: (w.T[None],), lambda w: (w[0].T,)
     )
-    found.append(base.Entry(('params.head.kernel',), (layout,)))
+    found.append(interop_base.Entry(('params.head.kernel',), (layout,)))
   return found
 
 
 def projection(
     ours: str, theirs: str, bias: bool, transposed: bool = True
-) -> list[base.Entry]:
+) -> list[interop_base.Entry]:
   """A matrix at `theirs`.weight and a bias, which ours has beside each other.
 
   Args:
@@ -320,15 +322,15 @@ def projection(
     transposed: whether theirs is [out, in], as in torch.nn.Linear.
   """
   axes = (1, 0) if transposed else None
-  found = [base.plain(ours, f'{theirs}.weight', axes)]
+  found = [interop_base.plain(ours, f'{theirs}.weight', axes)]
   if bias:
-    found.append(base.plain(f'{ours}_bias', f'{theirs}.bias'))
+    found.append(interop_base.plain(f'{ours}_bias', f'{theirs}.bias'))
   return found
 
 
-def attention(
-    mixer: attention_lib.Attention, ours: str, theirs: str
-) -> list[base.Entry]:
+def attention_names(
+    mixer: attention.Attention, ours: str, theirs: str
+) -> list[interop_base.Entry]:
   """Attention as Llama and most after it name it."""
   found = []
   for name, short in (('query', 'q'), ('key', 'k'), ('value', 'v')):
@@ -337,16 +339,20 @@ def attention(
     )
     if mixer.qk_norm == 'rms' and name != 'value':
       found.append(
-          base.plain(f'{ours}.{name}_norm', f'{theirs}.{short}_norm.weight')
+          interop_base.plain(
+              f'{ours}.{name}_norm', f'{theirs}.{short}_norm.weight'
+          )
       )
   if mixer.sinks:
-    found.append(base.plain(f'{ours}.sinks', f'{theirs}.sinks'))
+    found.append(interop_base.plain(f'{ours}.sinks', f'{theirs}.sinks'))
   return found + projection(f'{ours}.out', f'{theirs}.o_proj', mixer.out_bias)
 
 
-def norm(ours: str, theirs: str, bias: bool = False) -> list[base.Entry]:
+def norm(
+    ours: str, theirs: str, bias: bool = False
+) -> list[interop_base.Entry]:
   """A factor and, if it has one, an offset."""
-  found = [base.plain(f'{ours}.scale', f'{theirs}.weight')]
+  found = [interop_base.plain(f'{ours}.scale', f'{theirs}.weight')]
   if bias:
-    found.append(base.plain(f'{ours}.bias', f'{theirs}.bias'))
+    found.append(interop_base.plain(f'{ours}.bias', f'{theirs}.bias'))
   return found

@@ -1,17 +1,17 @@
 """Names of the layers of decoders in the style of Vocos."""
 
 from audiolm_jax import streaming
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import seanet as seanet_names
 
 
-def residual_convs(ours: str, theirs: str) -> list[base.Entry]:
+def residual_convs(ours: str, theirs: str) -> list[interop_base.Entry]:
   """Of `parts.vocos.residual_convs`."""
   found = []
   for i in (0, 1):
     here = f'{ours}.body.layers_{3 * i}'
     found += seanet_names.norm(here, f'{theirs}.norm{i + 1}')
-    found += base.conv(
+    found += interop_base.conv(
         f'{ours}.body.layers_{3 * i + 2}', f'{theirs}.conv{i + 1}'
     )
   return found
@@ -19,43 +19,43 @@ def residual_convs(ours: str, theirs: str) -> list[base.Entry]:
 
 def attention(
     ours: str, theirs: str, names: tuple[str, ...]
-) -> list[base.Entry]:
+) -> list[interop_base.Entry]:
   """Query, key, value and output as 1x1 convolutions with biases."""
   found = []
   for name, place in zip(('query', 'key', 'value', 'out'), names, strict=True):
     found += [
         matrix(f'{ours}.{name}', f'{theirs}.{place}.weight'),
-        base.plain(f'{ours}.{name}_bias', f'{theirs}.{place}.bias'),
+        interop_base.plain(f'{ours}.{name}_bias', f'{theirs}.{place}.bias'),
     ]
   return found
 
 
-def matrix(ours: str, theirs: str) -> base.Entry:
+def matrix(ours: str, theirs: str) -> interop_base.Entry:
   """A 1x1 convolution [out, in, 1] that ours has as a matrix [in, out]."""
-  layout = base.Layout(
+  layout = interop_base.Layout(
       (theirs,), lambda w: (w[:, :, 0].T,), lambda w: (w.T[:, :, None],)
   )
-  return base.Entry((ours,), (layout,))
+  return interop_base.Entry((ours,), (layout,))
 
 
 def convnext(
     layer: streaming.Serial, ours: str, theirs: str
-) -> list[base.Entry]:
+) -> list[interop_base.Entry]:
   """A stack of ConvNeXt blocks whose norms have tables."""
   found = []
   for i in range(len(layer.layers)):
     here, there = f'{ours}.layers_{i}.body', f'{theirs}.{i}'
-    found += base.conv(f'{here}.layers_0', f'{there}.dwconv')
+    found += interop_base.conv(f'{here}.layers_0', f'{there}.dwconv')
     found += conditional_norm(f'{here}.layers_1', f'{there}.norm')
-    found += base.linear(f'{here}.layers_2', f'{there}.pwconv1')
-    found += base.linear(f'{here}.layers_4', f'{there}.pwconv2')
-    found.append(base.plain(f'{here}.layers_5.scale', f'{there}.gamma'))
+    found += interop_base.linear(f'{here}.layers_2', f'{there}.pwconv1')
+    found += interop_base.linear(f'{here}.layers_4', f'{there}.pwconv2')
+    found.append(interop_base.plain(f'{here}.layers_5.scale', f'{there}.gamma'))
   return found
 
 
-def conditional_norm(ours: str, theirs: str) -> list[base.Entry]:
+def conditional_norm(ours: str, theirs: str) -> list[interop_base.Entry]:
   """Tables of scales and offsets."""
   return [
-      base.plain(f'{ours}.scale', f'{theirs}.scale.weight'),
-      base.plain(f'{ours}.bias', f'{theirs}.shift.weight'),
+      interop_base.plain(f'{ours}.scale', f'{theirs}.scale.weight'),
+      interop_base.plain(f'{ours}.bias', f'{theirs}.shift.weight'),
   ]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
 from audiolm_jax.interop import seanet as seanet_names
 from audiolm_jax.interop import vocos as vocos_names
@@ -17,7 +17,7 @@ _BOOK = 'encoder_model.quantizer.codebook'
 _CONVS, _ATTENTION, _NORM = (0, 1, 3, 4), 2, 5
 
 
-class WavTokenizer(base.Family):
+class WavTokenizer(interop_base.Family):
   """`WavTokenizerModel`."""
 
   defaults = {
@@ -130,7 +130,7 @@ class WavTokenizer(base.Family):
         seanet_names.Names(stored_normed=True),
     )
     ours, net = 'params.decoder', 'backbone.pos_net'
-    found += base.conv(f'{ours}.layers_0', 'backbone.embed')
+    found += interop_base.conv(f'{ours}.layers_0', 'backbone.embed')
     for i in _CONVS:
       found += vocos_names.residual_convs(
           f'{ours}.layers_1.layers_{i}', f'{net}.{i}'
@@ -148,14 +148,14 @@ class WavTokenizer(base.Family):
         codec.decoder.layer.layers[3], f'{ours}.layers_3', 'backbone.convnext'
     )
     found += seanet_names.norm(f'{ours}.layers_4', 'backbone.final_layer_norm')
-    found += base.linear(f'{ours}.layers_5', 'head.linear')
+    found += interop_base.linear(f'{ours}.layers_5', 'head.linear')
     for mine, theirs in (
         ('codebooks', 'embed'),
         ('counts', 'cluster_size'),
         ('sums', 'embed_avg'),
     ):
-      found.append(base.stacked(f'state.{mine}', [f'{_BOOK}.{theirs}']))
-    return [*found, base.Entry(('state.updates',))]
+      found.append(interop_base.stacked(f'state.{mine}', [f'{_BOOK}.{theirs}']))
+    return [*found, interop_base.Entry(('state.updates',))]
 
   def constants(self, codec):
     return {f'{_BOOK}.inited': np.ones(1, np.float32)}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
 from audiolm_jax.interop import dac as dac_names
 from audiolm_jax.interop import seanet as seanet_names
@@ -36,7 +36,7 @@ _SEMANTIC = 'params.encoder.layers_0.branches_0'
 _ACOUSTIC = 'params.encoder.layers_0.branches_1'
 
 
-class Xcodec2(base.Family):
+class Xcodec2(interop_base.Family):
   """`Xcodec2Model`.
 
   For whole hops transformers' feature extractor adds a frame of silence, which
@@ -72,7 +72,7 @@ class Xcodec2(base.Family):
     shape = stacks.heads(config, width)
     heads = shape['heads']
     if shape['kv_heads'] != heads:
-      raise base.PretrainedError('grouped queries are not supported')
+      raise interop_base.PretrainedError('grouped queries are not supported')
     grid = config.wholes('quantization_levels', least=2)
     semantic_width = semantic.size('hidden_size')
     semantic_heads = semantic.size('num_attention_heads')
@@ -160,8 +160,8 @@ class Xcodec2(base.Family):
     return [
         *_semantic(codec.encoder),
         *_acoustic(codec.encoder),
-        *base.linear('params.encoder.layers_1', 'fc_encoder'),
-        *base.linear('params.encoder.layers_2', 'quantizer.project_in'),
+        *interop_base.linear('params.encoder.layers_1', 'fc_encoder'),
+        *interop_base.linear('params.encoder.layers_2', 'quantizer.project_in'),
         *_decoder(codec.decoder),
     ]
 
@@ -177,7 +177,7 @@ class Xcodec2(base.Family):
 def _semantic(encoder):
   theirs = 'semantic_encoder.feature_projection'
   found = seanet_names.norm(f'{_SEMANTIC}.layers_1', f'{theirs}.layer_norm')
-  found += base.linear(f'{_SEMANTIC}.layers_2', f'{theirs}.projection')
+  found += interop_base.linear(f'{_SEMANTIC}.layers_2', f'{theirs}.projection')
   for i in range(encoder.layers):
     found += _conformer_block(
         f'{_SEMANTIC}.layers_3.layers_{i}',
@@ -189,7 +189,7 @@ def _semantic(encoder):
       ('layers_2.body.layers_2', 'conv3', True),
       ('layers_3', 'conv4', False),
   ):
-    found += base.conv(
+    found += interop_base.conv(
         f'{_SEMANTIC}.layers_4.{place}', f'semantic_adapter.{name}', bias=bias
     )
   return found
@@ -202,10 +202,12 @@ def _conformer_block(ours, theirs):
     found += seanet_names.norm(
         f'{here}.layers_0', f'{theirs}.{name}_layer_norm'
     )
-    found += base.linear(
+    found += interop_base.linear(
         f'{here}.layers_1', f'{theirs}.{name}.intermediate_dense'
     )
-    found += base.linear(f'{here}.layers_3', f'{theirs}.{name}.output_dense')
+    found += interop_base.linear(
+        f'{here}.layers_3', f'{theirs}.{name}.output_dense'
+    )
   here, there = f'{ours}.layers_1.body', f'{theirs}.self_attn'
   found += seanet_names.norm(f'{here}.layers_0', f'{there}_layer_norm')
   for name, place in (
@@ -214,15 +216,17 @@ def _conformer_block(ours, theirs):
       ('value', 'linear_v'),
       ('out', 'linear_out'),
   ):
-    found += base.linear(f'{here}.layers_1.{name}', f'{there}.{place}')
+    found += interop_base.linear(f'{here}.layers_1.{name}', f'{there}.{place}')
   found.append(
-      base.plain(
+      interop_base.plain(
           f'{here}.layers_1.distances', f'{there}.distance_embedding.weight'
       )
   )
   here, there = f'{ours}.layers_2.body', f'{theirs}.conv_module'
   found += seanet_names.norm(f'{here}.layers_0', f'{there}.layer_norm')
-  found += base.conv(f'{here}.layers_3', f'{there}.depthwise_conv', bias=False)
+  found += interop_base.conv(
+      f'{here}.layers_3', f'{there}.depthwise_conv', bias=False
+  )
   found += seanet_names.norm(
       f'{here}.layers_4', f'{there}.depthwise_layer_norm'
   )
@@ -251,14 +255,14 @@ _FACTORS = ('.alpha', '.beta')
 def _factor(entry):
   """Of an activation, which theirs holds in another module."""
   stem, _, name = entry.layouts[0].theirs[0].rpartition('.')
-  return base.plain(entry.ours[0], f'{stem}.act.{name}')
+  return interop_base.plain(entry.ours[0], f'{stem}.act.{name}')
 
 
 def _decoder(decoder):
   ours, theirs = 'params.decoder', 'acoustic_decoder'
-  found = base.linear(f'{ours}.layers_0', 'quantizer.project_out')
-  found += base.linear(f'{ours}.layers_1', f'{theirs}.fc')
-  found += base.conv(f'{ours}.layers_2', f'{theirs}.embed')
+  found = interop_base.linear(f'{ours}.layers_0', 'quantizer.project_out')
+  found += interop_base.linear(f'{ours}.layers_1', f'{theirs}.fc')
+  found += interop_base.conv(f'{ours}.layers_2', f'{theirs}.embed')
   for place, name in (
       (3, 'prior_net.0'),
       (4, 'prior_net.1'),
@@ -276,8 +280,8 @@ def _decoder(decoder):
         ('mlp_norm', 'post_attention_layernorm'),
     ):
       found.append(
-          base.plain(f'{here}.{name}.scale', f'{there}.{place}.weight')
+          interop_base.plain(f'{here}.{name}.scale', f'{there}.{place}.weight')
       )
   found += seanet_names.norm(f'{ours}.layers_8', f'{theirs}.norm')
-  found += base.linear(f'{ours}.layers_9', f'{theirs}.head.linear')
+  found += interop_base.linear(f'{ours}.layers_9', f'{theirs}.head.linear')
   return found

@@ -60,7 +60,7 @@ def discriminator_term(
     loss: Loss,
     real: Verdicts,
     fake: Verdicts,
-    lengths: Int[Array, 'B'],
+    num_samples: Int[Array, 'B'],
     reduction: Reduction = 'mean',
 ) -> Term:
   """What the discriminators minimise.
@@ -69,7 +69,7 @@ def discriminator_term(
     loss: of `LOSSES`.
     real: verdicts of real audio.
     fake: of decoded audio, through which no gradient must reach the codec.
-    lengths: valid samples of each row.
+    num_samples: valid samples of each row.
     reduction: over sub-discriminators.
   """
   rows = [
@@ -77,24 +77,24 @@ def discriminator_term(
       + f.logits.apply(loss.fake).row_means()
       for r, f in zip(real, fake, strict=True)
   ]
-  return _term(rows, [r.logits.counts for r in real], lengths, reduction)
+  return _term(rows, [r.logits.counts for r in real], num_samples, reduction)
 
 
 def codec_term(
     loss: Loss,
     fake: Verdicts,
-    lengths: Int[Array, 'B'],
+    num_samples: Int[Array, 'B'],
     reduction: Reduction = 'mean',
 ) -> Term:
   """What the codec minimises: its audio is to be judged real."""
   rows = [f.logits.apply(loss.codec).row_means() for f in fake]
-  return _term(rows, [f.logits.counts for f in fake], lengths, reduction)
+  return _term(rows, [f.logits.counts for f in fake], num_samples, reduction)
 
 
 def feature_term(
     real: Verdicts,
     fake: Verdicts,
-    lengths: Int[Array, 'B'],
+    num_samples: Int[Array, 'B'],
     normalise: bool = False,
     reduction: Reduction = 'mean',
 ) -> Term:
@@ -106,7 +106,7 @@ def feature_term(
   Args:
     real: verdicts of real audio.
     fake: of decoded audio.
-    lengths: valid samples of each row.
+    num_samples: valid samples of each row.
     normalise: divide each layer's L1 by the mean magnitude of its real features
       over the whole batch (EnCodec, eq. 5). The term no longer adds over
       microbatches then.
@@ -124,7 +124,9 @@ def feature_term(
       layers.append(factor * error.row_means())
     total = sum(layers)
     rows.append(total / len(layers) if reduction == 'mean' else total)
-  return _term(rows, [r.features[-1].counts for r in real], lengths, reduction)
+  return _term(
+      rows, [r.features[-1].counts for r in real], num_samples, reduction
+  )
 
 
 def _mean_magnitude(features: discriminators.Map) -> Float[Array, '']:
@@ -134,12 +136,14 @@ def _mean_magnitude(features: discriminators.Map) -> Float[Array, '']:
   return jnp.sum(jnp.abs(values)) / jnp.maximum(count, 1)
 
 
-def _term(rows, counts, lengths, reduction) -> Term:
+def _term(rows, counts, num_samples, reduction) -> Term:
   """Rows [B] of each part -> a term; parts without a position do not count."""
   rows = jnp.stack(rows)
   has = jnp.stack(counts) > 0
   total = jnp.sum(jnp.where(has, rows, 0.0), axis=0)
   if reduction == 'mean':
     total = total / jnp.maximum(jnp.sum(has, axis=0), 1)
-  lengths = jnp.where(jnp.any(has, axis=0), lengths, 0).astype(jnp.float32)
-  return jnp.sum(lengths * total), jnp.sum(lengths)
+  num_samples = jnp.where(jnp.any(has, axis=0), num_samples, 0).astype(
+      jnp.float32
+  )
+  return jnp.sum(num_samples * total), jnp.sum(num_samples)

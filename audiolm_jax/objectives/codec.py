@@ -12,12 +12,12 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax import streaming
 from audiolm_jax import tokenizers
-from audiolm_jax.objectives import base
+from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.objectives import distances as distances_lib
 from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.objectives import gan as gan_lib
 from audiolm_jax.objectives import spectral
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import bound as bound_lib
 
 _Positive = Annotated[int, config.Range(min=1)]
 _Share = Annotated[float, config.Range(min=0, max=1)]
@@ -25,12 +25,12 @@ _Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Codec(base.Objective):
+class Codec(objectives_base.Objective):
   """Reconstruction of the waveform through a bottleneck.
 
   Models: 'codec'; with `gan` 'discriminator'; with `distillation`
   'distillation' (its linear map) and, if the teacher has variables, 'teacher',
-  to be frozen. Batches hold `audio` [B, T, C] and `lengths` [B] in samples, and
+  to be frozen. Batches hold `audio` [B, T, C] and `num_samples` [B] in samples, and
   what the teacher asks for. Terms are per valid sample (of decoded audio) or
   latent frame (of the bottleneck, whose factors its config has, and
   distillation).
@@ -150,7 +150,7 @@ class Codec(base.Objective):
       weights['distillation'] = self.distillation.weight
     return weights
 
-  def init(self, rng: Array) -> base.Variables:
+  def init(self, rng: Array) -> objectives_base.Variables:
     models = {'codec': self.tokenizer.init(rng)}
     channels = self.tokenizer.spec.channels
     if self.gan is not None:
@@ -164,13 +164,13 @@ class Codec(base.Objective):
       models |= self.distillation.init(jax.random.fold_in(rng, 2), width)
     return models
 
-  def example_batch(self, batch_size: int) -> base.Batch:
+  def example_batch(self, batch_size: int) -> objectives_base.Batch:
     spec = self.tokenizer.spec
     batch = {
         'audio': np.zeros(
             (batch_size, self.samples, spec.channels), np.float32
         ),
-        'lengths': np.zeros(batch_size, np.int32),
+        'num_samples': np.zeros(batch_size, np.int32),
         'id': np.zeros(batch_size, np.int32),
     }
     if self.distillation is not None:
@@ -180,17 +180,20 @@ class Codec(base.Objective):
     return batch
 
   def __call__(
-      self, variables: base.Variables, batch: base.Batch, rng: Array
-  ) -> base.Output:
-    codec, lengths = self.tokenizer, batch['lengths']
+      self,
+      variables: objectives_base.Variables,
+      batch: objectives_base.Batch,
+      rng: Array,
+  ) -> objectives_base.Output:
+    codec, num_samples = self.tokenizer, batch['num_samples']
     size = batch['audio'].shape[1]
-    valid = streaming.length_mask(lengths, size)[..., None]
+    valid = streaming.length_mask(num_samples, size)[..., None]
     audio = jnp.where(valid, batch['audio'], 0.0)
     dropout_rng, sample_rng, statistics_rng, bypass_rng = jax.random.split(
         rng, 4
     )
     params = variables['codec']['params']
-    latents, frames = codec.encode_latents(params, audio, lengths)
+    latents, frames = codec.encode_latents(params, audio, num_samples)
     quantised = codec.bottleneck.quantise(
         {
             'params': params['bottleneck'],
@@ -202,13 +205,13 @@ class Codec(base.Objective):
         rng=sample_rng,
     )
     decoded = self._bypassed(quantised.latents, latents, frames, bypass_rng)
-    estimate = codec.decode_latents(params, decoded, lengths)
+    estimate = codec.decode_latents(params, decoded, num_samples)
     # Decoders that drop samples give fewer than there were.
     missing = max(size - estimate.shape[1], 0)
     estimate = streaming.pad_time(estimate, 0, missing)[:, :size]
 
     terms, norms, metrics = self._audio_terms(
-        variables, audio, estimate, lengths
+        variables, audio, estimate, num_samples
     )
     frame_count = jnp.sum(frames).astype(jnp.float32)
     for name, value in quantised.losses.items():
@@ -235,7 +238,7 @@ class Codec(base.Objective):
         variables['codec']['state']
     ).items():
       metrics[name] = (value, one)
-    return base.Output(
+    return objectives_base.Output(
         terms=terms,
         statistics={'codec': statistics, 'norms': norms},
         metrics=metrics,
@@ -249,22 +252,24 @@ class Codec(base.Objective):
     latents = streaming.zero_masked(latents.astype(quantised.dtype), frames)
     return jnp.where(rows[:, None, None], latents, quantised)
 
-  def _audio_terms(self, variables, audio, estimate, lengths):
+  def _audio_terms(self, variables, audio, estimate, num_samples):
     """Terms of the decoded audio: (terms, gradient norms, metrics)."""
     gan = self.gan
     terms, of_codec, factor = {}, None, 1.0
     if gan is not None:
       discriminator = variables['discriminator']
       terms['discriminator'], of_codec = gan.terms(
-          discriminator, audio, estimate, lengths
+          discriminator, audio, estimate, num_samples
       )
       factor = gan.factor(discriminator['state'])
-    samples = jnp.sum(lengths).astype(jnp.float32)
+    samples = jnp.sum(num_samples).astype(jnp.float32)
 
     def audio_terms(estimate):
       found = {
           name: (value, samples)
-          for name, value in self._distances(estimate, audio, lengths).items()
+          for name, value in self._distances(
+              estimate, audio, num_samples
+          ).items()
       }
       return found if of_codec is None else found | of_codec(estimate)
 
@@ -274,7 +279,7 @@ class Codec(base.Objective):
         terms[name] = (factor * value if name in late else value, weight)
       return terms, {}, {}
 
-    mask = streaming.length_mask(lengths, audio.shape[1])[..., None]
+    mask = streaming.length_mask(num_samples, audio.shape[1])[..., None]
 
     def losses(estimate):
       # What stands past the lengths is no part of the gradient's norm.
@@ -292,7 +297,7 @@ class Codec(base.Objective):
             name: factor * weight if name in late else weight
             for name, weight in self._audio_weights.items()
         },
-        jnp.sum(lengths > 0).astype(jnp.float32),
+        jnp.sum(num_samples > 0).astype(jnp.float32),
     )
     terms['balanced'] = balanced.term
     one = jnp.ones(())
@@ -305,7 +310,7 @@ class Codec(base.Objective):
       self,
       estimate: Float[Array, 'B T C'],
       audio: Float[Array, 'B T C'],
-      lengths: Int[Array, 'B'],
+      num_samples: Int[Array, 'B'],
   ) -> dict[str, Float[Array, '']]:
     """Sums over valid samples, averaged over channels."""
     rate = self.tokenizer.sample_rate
@@ -321,7 +326,7 @@ class Codec(base.Objective):
       found = spectral.distances(
           x,
           y,
-          jnp.repeat(lengths, channels),
+          jnp.repeat(num_samples, channels),
           sample_rate=rate,
           sizes=self.sizes,
           mels=self.mels,
@@ -331,7 +336,7 @@ class Codec(base.Objective):
       )
       sums |= {name: value / channels for name, value in found.items()}
     for name, distance in self.distances.items():
-      sums[name] = distance(estimate, audio, lengths, rate)
+      sums[name] = distance(estimate, audio, num_samples, rate)
     return sums
 
   def finish(
@@ -348,8 +353,10 @@ class Codec(base.Objective):
       )
     return new
 
-  def bind(self, variables: base.Variables) -> bound.BoundTokenizer:
-    return bound.BoundTokenizer(self.tokenizer, variables['codec'])
+  def bind(
+      self, variables: objectives_base.Variables
+  ) -> bound_lib.BoundTokenizer:
+    return bound_lib.BoundTokenizer(self.tokenizer, variables['codec'])
 
-  def audio_seconds(self, batch: base.Batch) -> float:
-    return float(np.sum(batch['lengths'])) / self.tokenizer.spec.sample_rate
+  def audio_seconds(self, batch: objectives_base.Batch) -> float:
+    return float(np.sum(batch['num_samples'])) / self.tokenizer.spec.sample_rate

@@ -40,7 +40,7 @@ class Distance(abc.ABC):
       self,
       estimate: Audio,
       target: Audio,
-      lengths: Int[Array, 'B'],
+      num_samples: Int[Array, 'B'],
       sample_rate: int,
   ) -> Float[Array, '']:
     """The sum over valid samples."""
@@ -56,11 +56,11 @@ class Waveform(Distance):
 
   weight: _Weight = 0.1
 
-  def __call__(self, estimate, target, lengths, sample_rate):
+  def __call__(self, estimate, target, num_samples, sample_rate):
     del sample_rate
     error = jnp.mean(jnp.abs(estimate - target), axis=-1)
     # JAX's derivative of |0| is not zero, so padding is masked here too.
-    mask = streaming.length_mask(lengths, error.shape[1])
+    mask = streaming.length_mask(num_samples, error.shape[1])
     return jnp.sum(jnp.where(mask, error, 0.0))
 
 
@@ -92,7 +92,7 @@ class EncodecMel(Distance):
   alphas: Literal['one', 'root'] = 'one'
   floor: Annotated[float, config.Range(min=0)] = 1e-5
 
-  def __call__(self, estimate, target, lengths, sample_rate):
+  def __call__(self, estimate, target, num_samples, sample_rate):
     total, norm = jnp.zeros(()), 0.0
     for size in self.sizes:
       frames = []
@@ -106,8 +106,10 @@ class EncodecMel(Distance):
       logs = [jnp.log10(self.floor + f) for f in frames]
       x, y = frames if self.l1_of == 'linear' else logs
       alpha = 1.0 if self.alphas == 'one' else (size - 1) ** 0.5
-      total += _frame_sum(jnp.abs(x - y), size, lengths)
-      total += alpha * _frame_sum(jnp.square(logs[0] - logs[1]), size, lengths)
+      total += _frame_sum(jnp.abs(x - y), size, num_samples)
+      total += alpha * _frame_sum(
+          jnp.square(logs[0] - logs[1]), size, num_samples
+      )
       norm += 1 + alpha
     return total / norm
 
@@ -152,7 +154,7 @@ class LogMel(Distance):
           f'{len(self.sizes)} sizes, but mels for {len(self.mels)} of them'
       )
 
-  def __call__(self, estimate, target, lengths, sample_rate):
+  def __call__(self, estimate, target, num_samples, sample_rate):
     total = jnp.zeros(())
     for size, bands in zip(self.sizes, self.mels, strict=True):
       x, y = (
@@ -165,7 +167,7 @@ class LogMel(Distance):
           for audio in (estimate, target)
       )
       x, y = (jnp.log(jnp.maximum(m, self.floor)) for m in (x, y))
-      total += _frame_sum(jnp.abs(x - y), size, lengths)
+      total += _frame_sum(jnp.abs(x - y), size, num_samples)
     return (
         total * self.power / (jnp.log(10.0) if self.logarithm == 'ten' else 1)
     )
@@ -194,13 +196,13 @@ class MultiResolutionStft(Distance):
   linear: _Weight = 0.0
   side: _Weight = 0.5
 
-  def __call__(self, estimate, target, lengths, sample_rate):
+  def __call__(self, estimate, target, num_samples, sample_rate):
     del sample_rate
     pairs = zip(self._views(estimate), self._views(target), strict=True)
     total = jnp.zeros(())
     for (factor, x), (_, y) in pairs:
       for size in self.sizes:
-        total += factor * self._scale(x, y, lengths, size)
+        total += factor * self._scale(x, y, num_samples, size)
     return total / len(self.sizes)
 
   def _views(self, audio: Audio) -> Iterator[tuple[float, Audio]]:
@@ -213,22 +215,22 @@ class MultiResolutionStft(Distance):
     yield self.side, left
     yield self.side, right
 
-  def _scale(self, x, y, lengths, size):
+  def _scale(self, x, y, num_samples, size):
     x, y = (_root(_energies(audio, size), 1e-8) for audio in (x, y))
     total = jnp.zeros(())
     if self.log:
       logs = jnp.abs(jnp.log(x) - jnp.log(y))
-      total += self.log * _frame_sum(logs, size, lengths)
+      total += self.log * _frame_sum(logs, size, num_samples)
     if self.linear:
-      total += self.linear * _frame_sum(jnp.abs(x - y), size, lengths)
+      total += self.linear * _frame_sum(jnp.abs(x - y), size, num_samples)
     if self.convergence:
-      mask = _valid(x.shape[1], size, lengths)[..., None, None]
+      mask = _valid(x.shape[1], size, num_samples)[..., None, None]
       above, below = (
           jnp.sum(jnp.where(mask, jnp.square(z), 0.0), axis=(1, 2, 3))
           for z in (x - y, y)
       )
       ratio = _root(above, 1e-12) / _root(below, 1e-12)
-      total += self.convergence * jnp.sum(lengths * ratio)
+      total += self.convergence * jnp.sum(num_samples * ratio)
     return total
 
 
@@ -258,11 +260,11 @@ class BandEnvelopes(Distance):
   bands: _Positive = 15
   floor: Annotated[float, config.Range(min=1e-6, max=1)] = 1e-3
 
-  def __call__(self, estimate, target, lengths, sample_rate):
+  def __call__(self, estimate, target, num_samples, sample_rate):
     hop = self.size // 4
     span = max(round(self.segment_seconds * sample_rate / hop), 2)
     weights = self._filters(sample_rate)
-    mask = _valid(-(-estimate.shape[1] // hop), self.size, lengths)
+    mask = _valid(-(-estimate.shape[1] // hop), self.size, num_samples)
     pieces = []
     for audio in (estimate, target):
       energies = _energies(audio, self.size)[:, : mask.shape[1]] @ weights
@@ -279,7 +281,7 @@ class BandEnvelopes(Distance):
     match = (jnp.sum(x * y, axis=2) + quiet) / product
     lost = jnp.where(inside, jnp.mean(1 - match, axis=(2, 3), keepdims=True), 0)
     count = jnp.maximum(jnp.sum(inside, axis=(1, 2, 3)), 1)
-    return jnp.sum(jnp.sum(lost, axis=(1, 2, 3)) * lengths / count)
+    return jnp.sum(jnp.sum(lost, axis=(1, 2, 3)) * num_samples / count)
 
   def _filters(self, sample_rate):
     """[bins, bands]: which bins are in which band."""
@@ -318,23 +320,23 @@ def _root(x, floor=1e-12):
   return jnp.sqrt(jnp.maximum(x, floor))
 
 
-def _valid(count, size, lengths):
+def _valid(count, size, num_samples):
   """[B, N]: frames whose centre is one of the row's samples."""
-  return jnp.arange(count) * (size // 4) < lengths[:, None]
+  return jnp.arange(count) * (size // 4) < num_samples[:, None]
 
 
-def _frame_sum(values, size, lengths):
+def _frame_sum(values, size, num_samples):
   """Of each row, the mean over its frames times its samples; all added.
 
   Args:
     values: [B, N, C, bins].
     size: of the frames; hops are a quarter.
-    lengths: samples.
+    num_samples: samples.
   """
-  mask = _valid(values.shape[1], size, lengths)
+  mask = _valid(values.shape[1], size, num_samples)
   means = jnp.where(mask, jnp.mean(values, axis=(2, 3)), 0.0)
   count = jnp.maximum(jnp.sum(mask, axis=1), 1)
-  return jnp.sum(jnp.sum(means, axis=1) * lengths / count)
+  return jnp.sum(jnp.sum(means, axis=1) * num_samples / count)
 
 
 DISTANCES = {

@@ -41,7 +41,7 @@ class Teacher(abc.ABC):
   def __call__(
       self, variables: Any, batch: dict[str, Array], sample_rate: int
   ) -> Float[Array, 'B N E']:
-    """Features of `audio` [B, T, C], zero past `lengths`, one frame a hop."""
+    """Features of `audio` [B, T, C], zero past `num_samples`, one frame a hop."""
 
   def init(self, rng: Array) -> dict[str, Any] | None:
     """Variables of a teacher that has any; they are never trained."""
@@ -123,7 +123,7 @@ class LogMel(Teacher):
     spectra = stft.stft(audio, self.size, self.step)[:, :count]
     bands = mel.mel_spectrogram(jnp.abs(spectra), sample_rate, self.mels)
     logs = jnp.log(bands + 1e-2)
-    frames = -(-batch['lengths'] // self.step)
+    frames = -(-batch['num_samples'] // self.step)
     mask = streaming.length_mask(frames, count)[..., None]
     mean = jnp.sum(jnp.where(mask, logs, 0.0), axis=1, keepdims=True)
     return logs - mean / jnp.maximum(frames, 1)[:, None, None]
@@ -159,7 +159,7 @@ class Codec(Teacher):
 
   def __call__(self, variables, batch, sample_rate):
     latents, _ = self.tokenizer.encode_latents(
-        variables['params'], batch['audio'], batch['lengths']
+        variables['params'], batch['audio'], batch['num_samples']
     )
     return latents
 
@@ -256,7 +256,7 @@ class Distillation:
       )
     target, found = align(
         target,
-        batch['lengths'],
+        batch['num_samples'],
         teacher.hop(sample_rate),
         student.shape[1],
         float(hop),
@@ -270,7 +270,7 @@ class Distillation:
 
 def align(
     features: Float[Array, 'B N E'],
-    lengths: Int[Array, 'B'],
+    num_samples: Int[Array, 'B'],
     teacher_hop: float,
     frames: int,
     hop: float,
@@ -283,13 +283,13 @@ def align(
 
   Args:
     features: frame n is of samples [n, n + 1) teacher_hop.
-    lengths: samples.
+    num_samples: samples.
     teacher_hop: samples a feature frame.
     frames: F.
     hop: samples a student frame.
   """
   weights = _alignment(features.shape[1], teacher_hop, frames, hop)
-  count = jnp.ceil(lengths / teacher_hop).astype(jnp.int32)
+  count = jnp.ceil(num_samples / teacher_hop).astype(jnp.int32)
   mask = streaming.length_mask(count, features.shape[1])
   features = jnp.where(mask[..., None], features, 0.0)
   total = jnp.einsum('fn,bne->bfe', weights, features)

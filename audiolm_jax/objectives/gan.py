@@ -85,9 +85,11 @@ class Gan:
       losses: names of what the balancer weighs.
     """
     audio = jnp.zeros((1, 1024, channels))
-    lengths = jnp.full(1, 1024)
+    num_samples = jnp.full(1, 1024)
     params = {
-        name: module.init(jax.random.fold_in(rng, i), audio, lengths)['params']
+        name: module.init(jax.random.fold_in(rng, i), audio, num_samples)[
+            'params'
+        ]
         for i, (name, module) in enumerate(sorted(self.discriminators.items()))
     }
     state = {'steps': jnp.int32(0)}
@@ -99,14 +101,14 @@ class Gan:
       self,
       params: Any,
       audio: Float[Array, 'B T C'],
-      lengths: Int[Array, 'B'],
+      num_samples: Int[Array, 'B'],
   ) -> Verdicts:
     """What all sub-discriminators say."""
     if self.level:
-      audio = discriminators.level(audio, lengths)
+      audio = discriminators.level(audio, num_samples)
     verdicts = []
     for name, module in sorted(self.discriminators.items()):
-      verdicts += module.apply({'params': params[name]}, audio, lengths)
+      verdicts += module.apply({'params': params[name]}, audio, num_samples)
     return tuple(verdicts)
 
   def terms(
@@ -114,7 +116,7 @@ class Gan:
       variables: Variables,
       audio: Float[Array, 'B T C'],
       estimate: Float[Array, 'B T C'],
-      lengths: Int[Array, 'B'],
+      num_samples: Int[Array, 'B'],
   ) -> tuple[
       adversarial.Term,
       Callable[[Float[Array, 'B T C']], dict[str, adversarial.Term]],
@@ -126,23 +128,23 @@ class Gan:
     """
     loss = adversarial.LOSSES[self.loss]
     params = variables['params']
-    real = self.judge(params, audio, lengths)
+    real = self.judge(params, audio, num_samples)
     # The compiler shares this pass with that of the codec's terms.
-    fake = self.judge(params, jax.lax.stop_gradient(estimate), lengths)
+    fake = self.judge(params, jax.lax.stop_gradient(estimate), num_samples)
     own = adversarial.discriminator_term(
-        loss, real, fake, lengths, self.reduction
+        loss, real, fake, num_samples, self.reduction
     )
 
     def of_codec(estimate):
-      fake = self.judge(jax.lax.stop_gradient(params), estimate, lengths)
+      fake = self.judge(jax.lax.stop_gradient(params), estimate, num_samples)
       return {
           'adversarial': adversarial.codec_term(
-              loss, fake, lengths, self.reduction
+              loss, fake, num_samples, self.reduction
           ),
           'feature': adversarial.feature_term(
               jax.lax.stop_gradient(real),
               fake,
-              lengths,
+              num_samples,
               self.normalise_features,
               self.reduction,
           ),

@@ -23,10 +23,10 @@ from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders.heads import independent
 from audiolm_jax.generation import segments
-from audiolm_jax.objectives import base
+from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.objectives import likelihood
 from audiolm_jax.ops import sharding
-from audiolm_jax.streaming import base as streaming
+from audiolm_jax.streaming import base as streaming_base
 
 _DECODERS = (decoder_lib.Decoder, segmented.Staged)
 # Of conditions: by name, one for each row; None for none.
@@ -38,12 +38,12 @@ def score(
     decoder: decoder_lib.Decoder,
     params: Any,
     codes: Int[Array, 'B F K'],
-    lengths: Int[Array, 'B'],
+    num_frames: Int[Array, 'B'],
     conditions: conditioners.Conditions | None = None,
 ) -> decoder_lib.Scores:
   """`decoder.score` compiled, without dropout."""
   scores = decoder.apply(
-      {'params': params}, codes, lengths, None, conditions, method='score'
+      {'params': params}, codes, num_frames, None, conditions, method='score'
   )
   return sharding.whole(scores)
 
@@ -54,16 +54,16 @@ def context(
     params: Any,
     conditions: conditioners.Conditions | None,
     batch: int,
-) -> streaming.Context:
+) -> streaming_base.Context:
   """`decoder.context` compiled, without dropout."""
   return decoder.apply({'params': params}, conditions, batch, method='context')
 
 
 @dataclasses.dataclass(frozen=True)
-class LM(base.Objective):
+class LM(objectives_base.Objective):
   """Negative log-likelihood of every code of every valid frame.
 
-  One model, 'lm'. Batches hold `codes` [B, F, K], `lengths` [B] in frames, and
+  One model, 'lm'. Batches hold `codes` [B, F, K], `num_frames` [B] in frames, and
   what `factors.flatten` makes of the decoder's conditions.
   Dropout, that of conditions, and a head that trains on a part of the steps are
   at work in training only; the last one's metrics are unbiased estimates.
@@ -81,7 +81,7 @@ class LM(base.Objective):
       (2202.08906, eq. 5).
   """
 
-  decoder: Annotated[Any, config.Kind(lambda: decoders.DECODERS)]
+  decoder: Annotated[Any, config.Kind(lambda: decoders.LM_KINDS)]
   frames: Annotated[int, config.Range(min=1)] = 256
   frame_rate: Annotated[float, config.Range(min=0)] = 50.0
   codebooks: Annotated[str, config.Path()] | None = None
@@ -120,12 +120,12 @@ class LM(base.Objective):
     names = likelihood.loss_names(self.decoder.backbone)
     return {'nll': 1.0, **{name: getattr(self, name) for name in names}}
 
-  def init(self, rng: Array) -> base.Variables:
+  def init(self, rng: Array) -> objectives_base.Variables:
     batch = self.example_batch(1)
     variables = self.decoder.init(
         rng,
         batch['codes'],
-        batch['lengths'],
+        batch['num_frames'],
         conditions=self._conditions(batch),
         method='score',
     )
@@ -155,7 +155,7 @@ class LM(base.Objective):
       del values['head']
     return {'lm': {'params': values}}
 
-  def example_batch(self, batch_size: int) -> base.Batch:
+  def example_batch(self, batch_size: int) -> objectives_base.Batch:
     slots = len(self.decoder.vocabularies)
     nothing = {
         name: source.prepare([None] * batch_size)
@@ -163,7 +163,7 @@ class LM(base.Objective):
     }
     return {
         'codes': np.zeros((batch_size, self.frames, slots), np.int32),
-        'lengths': np.zeros(batch_size, np.int32),
+        'num_frames': np.zeros(batch_size, np.int32),
         'id': np.zeros(batch_size, np.int32),
         **factors.flatten(nothing),
     }
@@ -172,34 +172,37 @@ class LM(base.Objective):
     return factors.unflatten(batch, sorted(self.decoder.conditions))
 
   def __call__(
-      self, variables: base.Variables, batch: base.Batch, rng: Array
-  ) -> base.Output:
+      self,
+      variables: objectives_base.Variables,
+      batch: objectives_base.Batch,
+      rng: Array,
+  ) -> objectives_base.Output:
     scores = self.decoder.apply(
         {'params': variables['lm']['params']},
         batch['codes'],
-        batch['lengths'],
+        batch['num_frames'],
         conditions=self._conditions(batch),
         rngs=likelihood.rngs(rng),
         method='score',
     )
-    frames = jnp.sum(batch['lengths']).astype(jnp.float32)
+    frames = jnp.sum(batch['num_frames']).astype(jnp.float32)
     nats = likelihood.nats_by_slot(scores, frames)
     nats = {slot: nats[slot] for slot in self.decoder.predicted}
     count = frames * len(nats)
     losses = likelihood.loss_terms(scores.losses, scores.steps)
-    return base.Output(
+    return objectives_base.Output(
         terms={'nll': (sum(nats.values()), count), **losses},
         metrics=likelihood.bits_metrics('bits_per_frame', nats, frames),
     )
 
-  def bind(self, variables: base.Variables) -> 'BoundLM':
+  def bind(self, variables: objectives_base.Variables) -> 'BoundLM':
     params = nn.meta.unbox(variables['lm']['params'])
     stage = isinstance(self.decoder, segmented.Staged)
     bound = BoundStage if stage else BoundLM
     return bound(self.decoder, params, self.frame_rate)
 
-  def audio_seconds(self, batch: base.Batch) -> float:
-    return float(np.sum(batch['lengths'])) / self.frame_rate
+  def audio_seconds(self, batch: objectives_base.Batch) -> float:
+    return float(np.sum(batch['num_frames'])) / self.frame_rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,14 +222,14 @@ class BoundLM:
   def score(
       self,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'] | None = None,
+      num_frames: Int[Array, 'B'] | None = None,
       conditions: Values | None = None,
   ) -> decoder_lib.Scores:
     """Log-probabilities of frames; compiles once for each shape.
 
     Args:
       codes: of B rows.
-      lengths: frames of each, F for all if not given.
+      num_frames: frames of each, F for all if not given.
       conditions: by name, B values (None for none), as a condition's source
         takes them; what is not given is the null condition.
 
@@ -234,18 +237,18 @@ class BoundLM:
       ValueError: if codes or lengths are out of range, or conditions do not
         fit.
     """
-    codes, lengths = self._check(codes, lengths)
+    codes, num_frames = self._check(codes, num_frames)
     prepared = self._prepare(conditions, len(codes))
-    return score(self.decoder, self.params, codes, lengths, prepared)
+    return score(self.decoder, self.params, codes, num_frames, prepared)
 
   def bits_per_frame(
       self,
       codes: Int[Array, 'B F K'],
-      lengths: Int[Array, 'B'] | None = None,
+      num_frames: Int[Array, 'B'] | None = None,
       conditions: Values | None = None,
   ) -> Float[np.ndarray, 'B']:
     """Bits a frame of each row (NaN for an empty one); see `score`."""
-    scores = self.score(codes, lengths, conditions)
+    scores = self.score(codes, num_frames, conditions)
     scored = np.asarray(scores.mask)[:, :, self.decoder.predicted[0]]
     return likelihood.row_bits(scores.log_prob, scored.sum(axis=1))
 
@@ -291,7 +294,7 @@ class BoundLM:
       prompt: Int[Array, 'B P K'],
       frames: int,
       *,
-      lengths: Int[Array, 'B'] | None = None,
+      num_frames: Int[Array, 'B'] | None = None,
       seed: int = 0,
       sampler: generation.Sampler | None = None,
       temperature: float = 1.0,
@@ -306,7 +309,7 @@ class BoundLM:
     Args:
       prompt: the frames to continue; P = 0 for none.
       frames: F, length of the result, prompt included; at least P.
-      lengths: frames of each row's prompt, P for all if not given.
+      num_frames: frames of each row's prompt, P for all if not given.
       seed: the same seed gives the same codes.
       sampler: how codes are drawn; None for the four that follow.
       temperature: see `generation.Sampler`.
@@ -315,7 +318,7 @@ class BoundLM:
       min_p: likewise.
       conditions: see `score`.
       **options: `guidance` (of a model with conditions, or with the next two),
-        `context`, `null_context`, `stop`, `room` and `keep` of
+        `context`, `null_context`, `stop`, `cache_length` and `sink_tokens` of
         `generation.generate`.
 
     Returns:
@@ -325,14 +328,14 @@ class BoundLM:
       ValueError: if frames < P, codes or lengths are out of range, or conditions
         do not fit.
     """
-    prompt, lengths = self._check(prompt, lengths)
+    prompt, num_frames = self._check(prompt, num_frames)
     rows, given_frames, _ = prompt.shape
     if frames < given_frames:
       raise ValueError(f'frames = {frames} < the prompt has: {given_frames}')
     if sampler is None:
       sampler = generation.Sampler(temperature, top_k, top_p, min_p)
     given, given_mask, most = generation.continue_prompts(
-        prompt, lengths, frames
+        prompt, num_frames, frames
     )
     found = generation.generate(
         *self._unrolled,
@@ -360,7 +363,7 @@ class BoundLM:
 
     Args:
       prompt: the frames to continue, which come first.
-      frames: how many in all; None for no end, which needs a `room`.
+      frames: how many in all; None for no end, which needs a `cache_length`.
       seed: see `generate`.
       sampler: likewise.
       conditions: likewise, of one row.
@@ -383,14 +386,14 @@ class BoundLM:
         **self._contexts(conditions, 1, options),
     )
 
-  def _check(self, codes, lengths):
+  def _check(self, codes, num_frames):
     """Host arrays, checked: JAX would clip what is out of range silently."""
     codes = np.asarray(codes)
     vocabularies = self.decoder.vocabularies
     if codes.ndim == 3:
-      lengths = likelihood.row_lengths(lengths, codes.shape, 'codes')
-    ranges.check_frames(codes, lengths, vocabularies)
-    return codes.astype(np.int32), lengths
+      num_frames = likelihood.row_lengths(num_frames, codes.shape, 'codes')
+    ranges.check_frames(codes, num_frames, vocabularies)
+    return codes.astype(np.int32), num_frames
 
 
 class BoundStage(BoundLM):
@@ -400,7 +403,7 @@ class BoundStage(BoundLM):
       self,
       codes: Int[Array, 'B F K'],
       *,
-      lengths: Int[Array, 'B'] | None = None,
+      num_frames: Int[Array, 'B'] | None = None,
       shown: Int[Array, 'B'] | None = None,
       seed: int = 0,
       sampler: generation.Sampler | None = None,
@@ -410,7 +413,7 @@ class BoundStage(BoundLM):
 
     Args:
       codes: of all frames; what is to be predicted counts for nothing.
-      lengths: frames of each row, F for all if not given.
+      num_frames: frames of each row, F for all if not given.
       shown: of how many leading frames (a prompt) all slots are given; 0 for
         all rows if not given.
       seed: the same seed gives the same codes.
@@ -420,12 +423,12 @@ class BoundStage(BoundLM):
     Raises:
       ValueError: if codes, lengths or shown are out of range.
     """
-    codes, lengths = self._check(codes, lengths)
+    codes, num_frames = self._check(codes, num_frames)
     if shown is None:
-      shown = np.zeros_like(lengths)
+      shown = np.zeros_like(num_frames)
     shown = np.asarray(shown)
-    if (shown < 0).any() or (shown > lengths).any():
-      raise ValueError(f'{shown} frames are given of {lengths}')
+    if (shown < 0).any() or (shown > num_frames).any():
+      raise ValueError(f'{shown} frames are given of {num_frames}')
     mask = np.arange(codes.shape[1])[:, None] < shown[:, None, None]
     mask = np.broadcast_to(mask, codes.shape).copy()
     predicted = list(self.decoder.predicted)
@@ -435,7 +438,7 @@ class BoundStage(BoundLM):
         *self._unrolled,
         codes,
         mask,
-        lengths,
+        num_frames,
         jax.random.key(seed),
         sampler or generation.Sampler(),
         **self._contexts(conditions, len(codes), {}),

@@ -15,7 +15,7 @@ from audiolm_jax import decoders
 from audiolm_jax.decoders import segmented
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import segments
-from audiolm_jax.objectives import base
+from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.objectives import likelihood
 from audiolm_jax.ops import sharding
 
@@ -25,19 +25,19 @@ def score(
     decoder: segmented.Segmented,
     params: Any,
     codes: dict[str, Int[Array, 'B F K']],
-    lengths: dict[str, Int[Array, 'B']],
+    num_frames: dict[str, Int[Array, 'B']],
 ) -> segmented.SequenceScores:
   """`decoder.score` compiled, without dropout."""
-  scores = decoder.apply({'params': params}, codes, lengths, method='score')
+  scores = decoder.apply({'params': params}, codes, num_frames, method='score')
   return sharding.whole(scores)
 
 
 @dataclasses.dataclass(frozen=True)
-class Segments(base.Objective):
+class Segments(objectives_base.Objective):
   """Negative log-likelihoods of the predicted segments of each row.
 
   One model, 'lm'. For each segment, batches hold `codes/LABEL` [B, F, K], the
-  codes of its slots, and `lengths/LABEL` [B].
+  codes of its slots, and `num_frames/LABEL` [B].
 
   Attributes:
     decoder: the model, of kind 'segments'.
@@ -49,7 +49,7 @@ class Segments(base.Objective):
     router_z: likewise.
   """
 
-  decoder: Annotated[Any, config.Kind(lambda: decoders.DECODERS)]
+  decoder: Annotated[Any, config.Kind(lambda: decoders.LM_KINDS)]
   frames: Annotated[Any, config.Named(Annotated[int, config.Range(min=1)])]
   weights: Annotated[Any, config.Named(float)] = dataclasses.field(
       default_factory=dict
@@ -111,57 +111,60 @@ class Segments(base.Objective):
         **{name: getattr(self, name) for name in names},
     }
 
-  def init(self, rng: Array) -> base.Variables:
-    codes, lengths = self.split(self.example_batch(1))
-    variables = self.decoder.init(rng, codes, lengths, method='score')
+  def init(self, rng: Array) -> objectives_base.Variables:
+    codes, num_frames = self.split(self.example_batch(1))
+    variables = self.decoder.init(rng, codes, num_frames, method='score')
     return {'lm': {'params': variables['params'], 'state': {}}}
 
-  def example_batch(self, batch_size: int) -> base.Batch:
+  def example_batch(self, batch_size: int) -> objectives_base.Batch:
     batch = {'id': np.zeros(batch_size, np.int32)}
     for segment in self._segments:
       shape = (batch_size, self.frames[segment.label], len(segment.slots))
       batch[f'codes/{segment.label}'] = np.zeros(shape, np.int32)
-      batch[f'lengths/{segment.label}'] = np.zeros(batch_size, np.int32)
+      batch[f'num_frames/{segment.label}'] = np.zeros(batch_size, np.int32)
     return batch
 
   def split(
-      self, batch: base.Batch
+      self, batch: objectives_base.Batch
   ) -> tuple[dict[str, Int[Array, 'B F K']], dict[str, Int[Array, 'B']]]:
-    """A batch's (codes, lengths), by label."""
+    """A batch's (codes, num_frames), by label."""
     labels = [segment.label for segment in self._segments]
     return tuple(
         {k: batch[f'{name}/{k}'] for k in labels}
-        for name in ('codes', 'lengths')
+        for name in ('codes', 'num_frames')
     )
 
   def __call__(
-      self, variables: base.Variables, batch: base.Batch, rng: Array
-  ) -> base.Output:
-    codes, lengths = self.split(batch)
+      self,
+      variables: objectives_base.Variables,
+      batch: objectives_base.Batch,
+      rng: Array,
+  ) -> objectives_base.Output:
+    codes, num_frames = self.split(batch)
     scores = self.decoder.apply(
         {'params': variables['lm']['params']},
         codes,
-        lengths,
+        num_frames,
         rngs=likelihood.rngs(rng),
         method='score',
     )
     terms = likelihood.loss_terms(scores.losses, scores.steps)
     metrics = {}
     for label in self._predicted:
-      frames = jnp.sum(lengths[label]).astype(jnp.float32)
+      frames = jnp.sum(num_frames[label]).astype(jnp.float32)
       nats = likelihood.nats_by_slot(scores.segments[label], frames)
       terms[f'nll_{label}'] = jnp.sum(nats), frames * len(nats)
       metrics |= likelihood.bits_metrics(
           f'{label}/bits_per_frame', dict(enumerate(nats)), frames
       )
-    return base.Output(terms=terms, metrics=metrics)
+    return objectives_base.Output(terms=terms, metrics=metrics)
 
-  def bind(self, variables: base.Variables) -> 'BoundSegments':
+  def bind(self, variables: objectives_base.Variables) -> 'BoundSegments':
     params = nn.meta.unbox(variables['lm']['params'])
     return BoundSegments(self.decoder, params)
 
-  def audio_seconds(self, batch: base.Batch) -> float:
-    frames = np.sum(batch[f'lengths/{self.audio}'])
+  def audio_seconds(self, batch: objectives_base.Batch) -> float:
+    frames = np.sum(batch[f'num_frames/{self.audio}'])
     return float(frames) / self.frame_rate
 
 
@@ -180,32 +183,34 @@ class BoundSegments:
   def score(
       self,
       codes: dict[str, Int[Array, 'B F K']],
-      lengths: dict[str, Int[Array, 'B']],
+      num_frames: dict[str, Int[Array, 'B']],
   ) -> segmented.SequenceScores:
     """Log-probabilities of segments; compiles once for each shape.
 
     Raises:
       ValueError: if codes or lengths are out of range.
     """
-    self.decoder.check(codes, lengths)
-    return score(self.decoder, self.params, codes, lengths)
+    self.decoder.check(codes, num_frames)
+    return score(self.decoder, self.params, codes, num_frames)
 
   def bits_per_frame(
       self,
       codes: dict[str, Int[Array, 'B F K']],
-      lengths: dict[str, Int[Array, 'B']],
+      num_frames: dict[str, Int[Array, 'B']],
   ) -> dict[str, Float[np.ndarray, 'B']]:
     """Bits a frame of each row's predicted segments (NaN for empty ones)."""
-    found = self.score(codes, lengths).segments
+    found = self.score(codes, num_frames).segments
     return {
-        label: likelihood.row_bits(scores.log_prob, np.asarray(lengths[label]))
+        label: likelihood.row_bits(
+            scores.log_prob, np.asarray(num_frames[label])
+        )
         for label, scores in found.items()
     }
 
   def generate(
       self,
       given: dict[str, Int[Array, 'B F K']],
-      lengths: dict[str, Int[Array, 'B']],
+      num_frames: dict[str, Int[Array, 'B']],
       shown: dict[str, Int[Array, 'B']],
       *,
       seed: int = 0,
@@ -215,7 +220,7 @@ class BoundSegments:
 
     Args:
       given: codes of each segment, padded to the length of the result.
-      lengths: frames of each row's segments, what is given included.
+      num_frames: frames of each row's segments, what is given included.
       shown: how many of them are given; what follows counts for nothing.
       seed: the same seed gives the same codes.
       sampler: how codes are drawn; None for the model's own distribution.
@@ -226,7 +231,7 @@ class BoundSegments:
     """
     masks = {}
     for label, codes in given.items():
-      first, last = np.asarray(shown[label]), np.asarray(lengths[label])
+      first, last = np.asarray(shown[label]), np.asarray(num_frames[label])
       wrong = (first < 0) | (first > last) | (last > codes.shape[1])
       if wrong.any():
         raise ValueError(
@@ -239,7 +244,7 @@ class BoundSegments:
         self.params,
         given,
         masks,
-        lengths,
+        num_frames,
         jax.random.key(seed),
         sampler or sampling.Sampler(),
     )

@@ -22,7 +22,7 @@ NAMES = ('mel', 'stft', 'complex')
 def distances(
     estimate: Float[Array, 'B T'],
     target: Float[Array, 'B T'],
-    lengths: Int[Array, 'B'],
+    num_samples: Int[Array, 'B'],
     *,
     sample_rate: int,
     sizes: Sequence[int],
@@ -43,7 +43,7 @@ def distances(
   Args:
     estimate: waveform, zero past the lengths.
     target: waveform, zero past the lengths.
-    lengths: valid samples.
+    num_samples: valid samples.
     sample_rate: in Hz.
     sizes: windows, in samples; hops are a quarter.
     mels: bands at each size.
@@ -60,7 +60,7 @@ def distances(
         for signal in (estimate, target)
     )
     centres = jnp.arange(x.shape[1]) * hop
-    weight = (centres < lengths[:, None]) * (hop / len(sizes))
+    weight = (centres < num_samples[:, None]) * (hop / len(sizes))
 
     def add(name, difference, weight=weight):
       mean = jnp.mean(jnp.abs(difference), axis=-1)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.objectives import base
+from audiolm_jax.objectives import base as objectives_base
 
 _Positive = Annotated[int, config.Range(min=1)]
 
@@ -54,7 +54,7 @@ class _Mlp(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Toy(base.Objective):
+class Toy(objectives_base.Objective):
   """Squared error of y [B, N] given x [B, N, D], at n < lengths [B].
 
   The state holds a running mean of y, which the model's output is added to, so
@@ -99,7 +99,7 @@ class Toy(base.Objective):
     }
 
   def predict(
-      self, variables: base.Variables, x: Float[Array, 'B N D']
+      self, variables: objectives_base.Variables, x: Float[Array, 'B N D']
   ) -> Float[Array, 'B N']:
     """The model's estimate of y."""
     mlp = variables['mlp']
@@ -119,7 +119,7 @@ class Toy(base.Objective):
     weight = jnp.sum(mask).astype(jnp.float32)
     square = jnp.sum(error**2)
     size = jnp.sum(jnp.where(mask, estimate, 0.0) ** 2)
-    return base.Output(
+    return objectives_base.Output(
         terms={
             'error': (square, weight),
             'size': (size, jnp.float32(len(y))),
@@ -147,7 +147,7 @@ class Predictor:
   """The trained toy."""
 
   objective: Toy
-  variables: base.Variables
+  variables: objectives_base.Variables
 
   def __call__(self, x: Float[Array, 'B N D']) -> Float[Array, 'B N']:
     return jax.jit(self.objective.predict)(self.variables, x)

@@ -17,7 +17,7 @@ from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
 from audiolm_jax.generation import waveform
-from audiolm_jax.objectives import base
+from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.objectives import likelihood
 from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming_base
@@ -31,18 +31,18 @@ def score(
     decoder: wavenet.WaveNet,
     params: Any,
     audio: Float[Array, 'B T C'],
-    lengths: Int[Array, 'B'],
+    num_samples: Int[Array, 'B'],
     context: streaming_base.Context = None,
 ) -> decoder_lib.Scores:
   """Log-probabilities of amplitudes, rounded to the decoder's grid."""
-  return sharding.whole(_score(decoder, params, audio, lengths, context))
+  return sharding.whole(_score(decoder, params, audio, num_samples, context))
 
 
-def _score(decoder, params, audio, lengths, context):
+def _score(decoder, params, audio, num_samples, context):
   """`score`, each device having its own rows."""
   samples = waveform_heads.to_grid(audio, decoder.bits)
   return decoder.apply(
-      {'params': params}, samples, lengths, context, method='score'
+      {'params': params}, samples, num_samples, context, method='score'
   )
 
 
@@ -50,10 +50,10 @@ _row_scores = jax.jit(_score, static_argnames='decoder')
 
 
 @dataclasses.dataclass(frozen=True)
-class WaveformLM(base.Objective):
+class WaveformLM(objectives_base.Objective):
   """Negative log-likelihood of every valid sample.
 
-  One model, 'lm'. Batches hold `audio` [B, T, C] and `lengths` [B] in samples.
+  One model, 'lm'. Batches hold `audio` [B, T, C] and `num_samples` [B] in samples.
   A decoder whose stack has a local condition finds it in `teacher` [B, S, E]
   (as `data.AudioCrops` gives features), one with a global condition in `film`
   [B, E].
@@ -64,7 +64,7 @@ class WaveformLM(base.Objective):
     sample_rate: samples a second.
   """
 
-  decoder: Annotated[Any, config.Kind(lambda: decoders.DECODERS)]
+  decoder: Annotated[Any, config.Kind(lambda: decoders.LM_KINDS)]
   samples: Annotated[int, config.Range(min=1)] = 8000
   sample_rate: Annotated[int, config.Range(min=1)] = 16000
 
@@ -92,21 +92,21 @@ class WaveformLM(base.Objective):
       found.append(config.Fact('feature rate', where, value))
     return found
 
-  def init(self, rng: Array) -> base.Variables:
+  def init(self, rng: Array) -> objectives_base.Variables:
     # Parameters do not depend on the length.
     batch = dataclasses.replace(self, samples=1).example_batch(1)
     samples = np.zeros(batch['audio'].shape, np.int32)
     variables = self.decoder.init(
-        rng, samples, batch['lengths'], self._context(batch), method='score'
+        rng, samples, batch['num_samples'], self._context(batch), method='score'
     )
     return {'lm': {'params': variables['params'], 'state': {}}}
 
-  def example_batch(self, batch_size: int) -> base.Batch:
+  def example_batch(self, batch_size: int) -> objectives_base.Batch:
     decoder, stack = self.decoder, self.decoder.stack
     shape = (batch_size, self.samples, decoder.channels)
     batch = {
         'audio': np.zeros(shape, np.float32),
-        'lengths': np.zeros(batch_size, np.int32),
+        'num_samples': np.zeros(batch_size, np.int32),
         'id': np.zeros(batch_size, np.int32),
     }
     if stack.local:
@@ -122,29 +122,32 @@ class WaveformLM(base.Objective):
     return {new: batch[old] for old, new in names.items() if old in batch}
 
   def __call__(
-      self, variables: base.Variables, batch: base.Batch, rng: Array
-  ) -> base.Output:
+      self,
+      variables: objectives_base.Variables,
+      batch: objectives_base.Batch,
+      rng: Array,
+  ) -> objectives_base.Output:
     del rng
     scores = _row_scores(
         self.decoder,
         variables['lm']['params'],
         batch['audio'],
-        batch['lengths'],
+        batch['num_samples'],
         self._context(batch),
     )
     total = jnp.sum(scores.log_prob)
     count = jnp.sum(scores.mask).astype(jnp.float32)
-    return base.Output(
+    return objectives_base.Output(
         terms={'nll': (-total, count)},
         metrics={'bits_per_sample': (-total / math.log(2), count)},
     )
 
-  def bind(self, variables: base.Variables) -> 'BoundWaveform':
+  def bind(self, variables: objectives_base.Variables) -> 'BoundWaveform':
     params = nn.meta.unbox(variables['lm']['params'])
     return BoundWaveform(self.decoder, params, self.sample_rate)
 
-  def audio_seconds(self, batch: base.Batch) -> float:
-    return float(np.sum(batch['lengths'])) / self.sample_rate
+  def audio_seconds(self, batch: objectives_base.Batch) -> float:
+    return float(np.sum(batch['num_samples'])) / self.sample_rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,31 +167,31 @@ class BoundWaveform:
   def score(
       self,
       audio: Float[Array, 'B T C'],
-      lengths: Int[Array, 'B'] | None = None,
+      num_samples: Int[Array, 'B'] | None = None,
       context: streaming_base.Context = None,
   ) -> decoder_lib.Scores:
     """Log-probabilities of samples; compiles once for each shape.
 
     Args:
       audio: amplitudes in [-1, 1), rounded to the grid.
-      lengths: samples of each row; T for all if not given.
+      num_samples: samples of each row; T for all if not given.
       context: what the decoder's stack is conditioned on, for all of a row.
 
     Raises:
       ValueError: for a wrong shape, for integers, for samples that are not
         finite, or lengths that are out of range.
     """
-    audio, lengths = self._check(audio, lengths)
-    return score(self.decoder, self.params, audio, lengths, context)
+    audio, num_samples = self._check(audio, num_samples)
+    return score(self.decoder, self.params, audio, num_samples, context)
 
   def bits_per_sample(
       self,
       audio: Float[Array, 'B T C'],
-      lengths: Int[Array, 'B'] | None = None,
+      num_samples: Int[Array, 'B'] | None = None,
       context: streaming_base.Context = None,
   ) -> Float[np.ndarray, 'B']:
     """Bits a sample (of one channel) of each row; NaN for an empty one."""
-    scores = self.score(audio, lengths, context)
+    scores = self.score(audio, num_samples, context)
     # Sums over many samples.
     log_prob = np.asarray(scores.log_prob, np.float64)
     counts = np.asarray(scores.mask).sum(axis=(1, 2))
@@ -199,7 +202,7 @@ class BoundWaveform:
       prompt: Float[Array, 'B P C'],
       seconds: float,
       *,
-      lengths: Int[Array, 'B'] | None = None,
+      num_samples: Int[Array, 'B'] | None = None,
       seed: int = 0,
       temperature: float = 1.0,
       context: streaming_base.Context = None,
@@ -209,7 +212,7 @@ class BoundWaveform:
     Args:
       prompt: the audio to continue; P = 0 for none.
       seconds: of the result, prompt included.
-      lengths: samples of each row's prompt, P for all if not given.
+      num_samples: samples of each row's prompt, P for all if not given.
       seed: the same seed gives the same audio.
       temperature: see `decoders.waveform_heads`; 0 takes the likeliest.
       context: what the decoder's stack is conditioned on, for all of a row.
@@ -221,7 +224,7 @@ class BoundWaveform:
       ValueError: if the result is shorter than the prompt or has no end, for a
         temperature below 0 or not finite, or see `score`.
     """
-    prompt, lengths = self._check(prompt, lengths)
+    prompt, num_samples = self._check(prompt, num_samples)
     for name, value in (('seconds', seconds), ('temperature', temperature)):
       if not 0 <= value < math.inf:
         raise ValueError(f'{name} = {value}: expected a finite number >= 0')
@@ -230,7 +233,7 @@ class BoundWaveform:
     if total < longest:
       raise ValueError(f'{total} samples < the prompt has: {longest}')
     given = np.asarray(waveform_heads.to_grid(prompt, bits))
-    first = int(lengths.min()) if rows else 0
+    first = int(num_samples.min()) if rows else 0
     state = waveform.start(
         self.decoder,
         self.params,
@@ -252,7 +255,7 @@ class BoundWaveform:
           self.params,
           state,
           known,
-          steps < lengths[:, None],
+          steps < num_samples[:, None],
           temperature,
           context,
       )
@@ -260,7 +263,7 @@ class BoundWaveform:
     samples = np.concatenate(pieces, axis=1)[:, :total]
     return np.asarray(waveform_heads.from_grid(jnp.asarray(samples), bits))
 
-  def _check(self, audio, lengths):
+  def _check(self, audio, num_samples):
     """Host arrays, checked."""
     audio = np.asarray(audio)
     if audio.size and audio.dtype.kind != 'f':
@@ -269,8 +272,8 @@ class BoundWaveform:
     channels = self.decoder.channels
     if audio.ndim != 3 or audio.shape[2] != channels:
       raise ValueError(f'audio {audio.shape}: expected [B, T, {channels}]')
-    lengths = likelihood.row_lengths(lengths, audio.shape, 'audio')
-    valid = np.arange(audio.shape[1]) < lengths[:, None]
+    num_samples = likelihood.row_lengths(num_samples, audio.shape, 'audio')
+    valid = np.arange(audio.shape[1]) < num_samples[:, None]
     if not np.isfinite(audio[valid]).all():
       raise ValueError('audio has samples that are not finite')
-    return audio, lengths
+    return audio, num_samples

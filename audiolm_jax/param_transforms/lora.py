@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax.ops import weights
-from audiolm_jax.param_transforms import base
+from audiolm_jax.param_transforms import base as param_transforms_base
 
 
 @dataclasses.dataclass(frozen=True)
-class Lora(base.ParamTransform):
+class Lora(param_transforms_base.ParamTransform):
   """Trains w + (alpha / rank) a b in a and b only; b starts at zero.
 
   The base weight stays as it is (and may be packed), the update is multiplied
@@ -39,8 +39,8 @@ class Lora(base.ParamTransform):
     Raises:
       ValueError: if a pattern matches nothing, or nothing that is a matrix.
     """
-    targets = base.matching(params, self.targets)
-    full = base.matching(params, self.train)
+    targets = param_transforms_base.matching(params, self.targets)
+    full = param_transforms_base.matching(params, self.train)
     flat, treedef = jax.tree_util.tree_flatten_with_path(
         params, is_leaf=weights.is_weight
     )
@@ -49,7 +49,7 @@ class Lora(base.ParamTransform):
     for index, ((keys, leaf), leaf_axes) in enumerate(
         zip(flat, names, strict=True)
     ):
-      path = base.path_of(keys)
+      path = param_transforms_base.path_of(keys)
       if path in targets and path not in full and _is_matrix(leaf_axes):
         leaf = self._wrap(jax.random.fold_in(rng, index), leaf, leaf_axes)
       leaves.append(leaf)
@@ -59,11 +59,11 @@ class Lora(base.ParamTransform):
 
   def axes(self, axes):
     # The same choice as in `init`, made on the names alone.
-    targets = base.matching(_as_leaves(axes), self.targets)
-    full = base.matching(_as_leaves(axes), self.train)
+    targets = param_transforms_base.matching(_as_leaves(axes), self.targets)
+    full = param_transforms_base.matching(_as_leaves(axes), self.train)
 
     def wrap(keys, leaf):
-      path = base.path_of(keys)
+      path = param_transforms_base.path_of(keys)
       if path not in targets or path in full or not _is_matrix(leaf):
         return leaf
       batch = leaf[: _batch_dims(leaf)]
@@ -77,17 +77,25 @@ class Lora(base.ParamTransform):
     return jax.tree_util.tree_map_with_path(wrap, axes, is_leaf=_is_names)
 
   def split(self, params):
-    full = base.matching(params, self.train)
+    full = param_transforms_base.matching(params, self.train)
 
     def trainable(keys, leaf):
       if isinstance(leaf, weights.LoraTensor):
-        return leaf.replace(w=base.holes(leaf.w))
-      return leaf if base.path_of(keys) in full else base.holes(leaf)
+        return leaf.replace(w=param_transforms_base.holes(leaf.w))
+      return (
+          leaf
+          if param_transforms_base.path_of(keys) in full
+          else param_transforms_base.holes(leaf)
+      )
 
     def frozen(keys, leaf):
       if isinstance(leaf, weights.LoraTensor):
         return leaf.replace(a=None, b=None)
-      return base.holes(leaf) if base.path_of(keys) in full else leaf
+      return (
+          param_transforms_base.holes(leaf)
+          if param_transforms_base.path_of(keys) in full
+          else leaf
+      )
 
     return tuple(
         jax.tree_util.tree_map_with_path(f, params, is_leaf=weights.is_weight)

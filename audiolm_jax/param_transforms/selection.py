@@ -2,19 +2,19 @@
 
 import dataclasses
 
-from audiolm_jax.param_transforms import base
+from audiolm_jax.param_transforms import base as param_transforms_base
 
 
 @dataclasses.dataclass(frozen=True)
-class Full(base.ParamTransform):
+class Full(param_transforms_base.ParamTransform):
   """Everything trains."""
 
   def split(self, params):
-    return base.split_by(params, lambda path: True)
+    return param_transforms_base.split_by(params, lambda path: True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Frozen(base.ParamTransform):
+class Frozen(param_transforms_base.ParamTransform):
   """What matches a pattern keeps its value; the rest trains.
 
   Attributes:
@@ -25,5 +25,7 @@ class Frozen(base.ParamTransform):
   patterns: tuple[str, ...] = ('',)
 
   def split(self, params):
-    frozen = base.matching(params, self.patterns)
-    return base.split_by(params, lambda path: path not in frozen)
+    frozen = param_transforms_base.matching(params, self.patterns)
+    return param_transforms_base.split_by(
+        params, lambda path: path not in frozen
+    )

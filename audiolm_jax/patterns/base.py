@@ -34,7 +34,7 @@ class Pattern(abc.ABC):
       ValueError: if the pattern does not fit that many slots.
     """
 
-  def places(self, slots: int) -> tuple[tuple[int, ...], ...]:
+  def groups(self, slots: int) -> tuple[tuple[int, ...], ...]:
     """For each of the G places of a step, the slots that it may hold.
 
     A slot has the same place in every frame.
@@ -60,7 +60,7 @@ class Pattern(abc.ABC):
 
     Frames below 0, or at or past the end of a sequence, do not exist: the place
     is filled in the decoder's input and not scored. Its slot is still one of
-    those that `places` says it may hold.
+    those that `groups` says it may hold.
 
     Args:
       step: from 0.
@@ -104,20 +104,20 @@ class Layout:
   place: Int[np.ndarray, 'F K']
   streamable: bool = True
 
-  def scored(self, lengths: Int[Array, 'B']) -> Bool[Array, 'B N G']:
+  def scored(self, num_frames: Int[Array, 'B']) -> Bool[Array, 'B N G']:
     """True for places that hold a frame before the row's length."""
-    return (self.frame >= 0) & (self.frame < lengths[:, None, None])
+    return (self.frame >= 0) & (self.frame < num_frames[:, None, None])
 
-  def active(self, lengths: Int[Array, 'B']) -> Bool[Array, 'B N']:
+  def active(self, num_frames: Int[Array, 'B']) -> Bool[Array, 'B N']:
     """True for the steps that a row of its own length would have."""
-    scored = jnp.any(self.scored(lengths), axis=-1)
+    scored = jnp.any(self.scored(num_frames), axis=-1)
     if not self.streamable:
       return scored
     return jnp.flip(jnp.cumsum(jnp.flip(scored, 1), axis=1), 1) > 0
 
-  def packing(self, lengths: Int[Array, 'B']) -> 'Packing':
+  def packing(self, num_frames: Int[Array, 'B']) -> 'Packing':
     """Where each row's own steps stand in the table."""
-    return Packing.of(self.active(lengths))
+    return Packing.of(self.active(num_frames))
 
   def to_steps(self, x: Shaped[Array, 'B F K']) -> Shaped[Array, 'B N G']:
     """Moves values from frames to steps; places without a frame hold 0."""

@@ -6,11 +6,11 @@ from typing import Annotated
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.patterns import base
+from audiolm_jax.patterns import base as patterns_base
 
 
 @dataclasses.dataclass(frozen=True)
-class CoarseFirst(base.Pattern):
+class CoarseFirst(patterns_base.Pattern):
   """The first slots of a block of frames, then the other slots of that block.
 
   MusicGen's "coarse first" and, over whole sequences, the order in which the

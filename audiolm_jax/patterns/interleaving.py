@@ -9,13 +9,13 @@ from typing import Annotated
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.patterns import base
+from audiolm_jax.patterns import base as patterns_base
 
 Delays = Annotated[tuple[int, ...], config.Range(min=0)] | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Parallel(base.Pattern):
+class Parallel(patterns_base.Pattern):
   """All slots of a frame in one step, independent given the past."""
 
   def group(self, slots):
@@ -30,7 +30,7 @@ class Parallel(base.Pattern):
 
 
 @dataclasses.dataclass(frozen=True)
-class Delay(base.Pattern):
+class Delay(patterns_base.Pattern):
   """All slots in one step, slot k of frame f in step f + delays[k].
 
   Moshi's streams (2410.00037, section 3.4.4) are the delays 0 for the text, and
@@ -114,7 +114,7 @@ def _checked(delays, count, slots):
 
 
 @dataclasses.dataclass(frozen=True)
-class Flatten(base.Pattern):
+class Flatten(patterns_base.Pattern):
   """One slot a step, all slots of a frame one after the other."""
 
   def group(self, slots):

@@ -13,7 +13,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import patterns
-from audiolm_jax.patterns import base
+from audiolm_jax.patterns import base as patterns_base
 from audiolm_jax.patterns import interleaving
 
 
@@ -77,11 +77,11 @@ class Sequence:
     return max(segment.group for segment in self.segments)
 
   @property
-  def places(self) -> tuple[tuple[int, ...], ...]:
+  def groups(self) -> tuple[tuple[int, ...], ...]:
     """For each place of a step, the slots that it may hold."""
     found = [set() for _ in range(self.group)]
     for segment in self.segments:
-      own = segment.pattern.places(len(segment.slots))
+      own = segment.pattern.groups(len(segment.slots))
       for place, slots in enumerate(own):
         found[place] |= {segment.slots[slot] for slot in slots}
     return tuple(tuple(sorted(slots)) for slots in found)
@@ -94,7 +94,7 @@ class Sequence:
     """
     names = [segment.label for segment in self.segments]
     if sorted(names) != sorted(frames):
-      raise ValueError(f'segments {names}, but lengths of {sorted(frames)}')
+      raise ValueError(f'segments {names}, but num_frames of {sorted(frames)}')
     layouts = [
         segment.pattern.layout(frames[segment.label], len(segment.slots))
         for segment in self.segments
@@ -113,7 +113,7 @@ class Sequence:
       shape = (len(steps), self.group)
       frame.append(np.full(shape, -1))
       frame[-1][own] = layout.frame
-      slot.append(np.tile([place[0] for place in self.places], (len(steps), 1)))
+      slot.append(np.tile([place[0] for place in self.groups], (len(steps), 1)))
       slot[-1][own] = np.array(segment.slots)[layout.slot]
     keys = np.concatenate(keys, axis=1)
     order = np.lexsort(keys)
@@ -145,24 +145,31 @@ class SequenceLayout:
   """
 
   segments: tuple[Segment, ...]
-  layouts: dict[str, base.Layout]
+  layouts: dict[str, patterns_base.Layout]
   rows: dict[str, Int[np.ndarray, 'n']]
   segment: Int[np.ndarray, 'N']
   frame: Int[np.ndarray, 'N G']
   slot: Int[np.ndarray, 'N G']
 
-  def scored(self, lengths: dict[str, Int[Array, 'B']]) -> Bool[Array, 'B N G']:
+  def scored(
+      self, num_frames: dict[str, Int[Array, 'B']]
+  ) -> Bool[Array, 'B N G']:
     """True for places that hold a frame before its segment's length."""
-    ends = jnp.stack([lengths[s.label] for s in self.segments], axis=1)
+    ends = jnp.stack([num_frames[s.label] for s in self.segments], axis=1)
     return (self.frame >= 0) & (self.frame < ends[:, self.segment, None])
 
-  def packing(self, lengths: dict[str, Int[Array, 'B']]) -> base.Packing:
+  def packing(
+      self, num_frames: dict[str, Int[Array, 'B']]
+  ) -> patterns_base.Packing:
     """Where each row's own steps stand in the table."""
     active = jnp.concatenate(
-        [self.layouts[s.label].active(lengths[s.label]) for s in self.segments],
+        [
+            self.layouts[s.label].active(num_frames[s.label])
+            for s in self.segments
+        ],
         axis=1,
     )
-    return base.Packing.of(active[:, self._inverse()])
+    return patterns_base.Packing.of(active[:, self._inverse()])
 
   def to_steps(
       self, codes: dict[str, Int[Array, 'B F K']]
@@ -179,14 +186,14 @@ class SequenceLayout:
     return jnp.concatenate(steps, axis=1)[:, self._inverse()]
 
   def cells(
-      self, step: Int[Array, 'B n'], lengths: dict[str, Int[Array, 'B']]
+      self, step: Int[Array, 'B n'], num_frames: dict[str, Int[Array, 'B']]
   ) -> Cells:
     """What stands at positions `step` of packed rows."""
-    packing = self.packing(lengths)
+    packing = self.packing(num_frames)
     most = len(self.segment) - 1
     index = jnp.take_along_axis(packing.order, jnp.clip(step, 0, most), axis=1)
     frame, segment = jnp.asarray(self.frame)[index], self.segment
-    ends = jnp.stack([lengths[s.label] for s in self.segments], axis=1)
+    ends = jnp.stack([num_frames[s.label] for s in self.segments], axis=1)
     segment = jnp.asarray(segment)[index]
     end = jnp.take_along_axis(ends, segment, axis=1)[..., None]
     inside = (step <= most) & jnp.take_along_axis(

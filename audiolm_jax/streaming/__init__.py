@@ -29,4 +29,4 @@ from audiolm_jax.streaming.resample import Resample
 from audiolm_jax.streaming.resample import Upsample
 from audiolm_jax.streaming.spectral import CausalIstft
 from audiolm_jax.streaming.spectral import CausalStft
-from audiolm_jax.streaming.spectral import Stack
+from audiolm_jax.streaming.spectral import FrameStack

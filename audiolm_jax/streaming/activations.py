@@ -7,10 +7,10 @@ from jaxtyping import Array, Float
 import numpy as np
 
 from audiolm_jax import ops
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 
-class Snake(base.Steppable):
+class Snake(streaming_base.Steppable):
   """x + sin^2(alpha x) / (beta + 1e-9), alpha and beta for each channel.
 
   Liu et al. (2006.08195) and, with one factor in both places, DAC.

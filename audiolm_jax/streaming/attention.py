@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from audiolm_jax import ops
-from audiolm_jax.ops import attention
+from audiolm_jax.ops import attention as attention_ops
 from audiolm_jax.ops import rotary
 from audiolm_jax.ops import sharding
-from audiolm_jax.streaming import base
-from audiolm_jax.streaming import layers
+from audiolm_jax.streaming import base as streaming_base
+from audiolm_jax.streaming import layers as streaming_layers
 from audiolm_jax.streaming import norms
 
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
@@ -21,7 +21,7 @@ Rotary = Literal['time', 'heads', 'none']
 Activation = Literal['gelu', 'silu', 'relu', 'swiglu']
 
 
-class LocalAttention(base.Steppable):
+class LocalAttention(streaming_base.Steppable):
   """Multi-head attention; steps keep the last `window` keys in a ring.
 
   Attributes:
@@ -89,7 +89,10 @@ class LocalAttention(base.Steppable):
     del context
     if self.window is not None and not self.causal:
       raise ValueError('attention with a window is causal')
-    return self._attend(base.zero_masked(x, mask), mask, None)[0], mask
+    return (
+        self._attend(streaming_base.zero_masked(x, mask), mask, None)[0],
+        mask,
+    )
 
   @nn.compact
   def _attend(self, x, mask, state):
@@ -112,13 +115,13 @@ class LocalAttention(base.Steppable):
       q = self._rotate(q, rotation)
       k = self._rotate(k, rotation)
     if state is None:
-      keys, values = attention.heads_first(k), attention.heads_first(v)
-      sets = [attention.Keys(keys, values, positions, mask)]
+      keys, values = attention_ops.heads_first(k), attention_ops.heads_first(v)
+      sets = [attention_ops.Keys(keys, values, positions, mask)]
     else:
-      state, sets = attention.extend_ring(state, k, v, positions, mask)
+      state, sets = attention_ops.extend_ring(state, k, v, positions, mask)
     kind = 'causal' if self.causal else 'bidirectional'
-    kind = attention.Mask(kind, self.window)
-    y = attention.attend_keys(q, positions, sets, kind)
+    kind = attention_ops.Mask(kind, self.window)
+    y = attention_ops.attend_keys(q, positions, sets, kind)
     y = y.reshape(batch, length, self.heads * size)
     return _project(self, y, 'out', width, ('heads', 'embed')), state
 
@@ -131,7 +134,7 @@ class LocalAttention(base.Steppable):
     return rotary.rotate(x, rotation)
 
 
-class FeedForward(base.Steppable):
+class FeedForward(streaming_base.Steppable):
   """A perceptron of two layers at each position, gated for 'swiglu'.
 
   Attributes:
@@ -159,7 +162,7 @@ class FeedForward(base.Steppable):
     return y, mask, state
 
 
-class TransformerBlock(base.Steppable):
+class TransformerBlock(streaming_base.Steppable):
   """x + scale(attention(norm(x))), then the same with the perceptron.
 
   Attributes:
@@ -200,11 +203,13 @@ class TransformerBlock(base.Steppable):
     def attend(y):
       return *self.attention(y, mask, context), None
 
-    return self._run(base.zero_masked(x, mask), mask, attend)[0], mask
+    return self._run(streaming_base.zero_masked(x, mask), mask, attend)[0], mask
 
   @nn.compact
   def _run(self, x, mask, attend):
-    norm = {'layer': layers.FrameNorm, 'rms': norms.RmsNorm}[self.norm]
+    norm = {'layer': streaming_layers.FrameNorm, 'rms': norms.RmsNorm}[
+        self.norm
+    ]
 
     def normed(name):
       layer = norm(self.norm_epsilon, name=f'{name}_norm')
@@ -223,7 +228,7 @@ class TransformerBlock(base.Steppable):
     return x, state
 
 
-class Transformer(base.Steppable):
+class Transformer(streaming_base.Steppable):
   """A stack of transformer blocks, without a norm at its end.
 
   The layers are not scanned: a step, bound by reading the weights, then took

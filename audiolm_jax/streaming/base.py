@@ -49,7 +49,7 @@ class Layer(nn.Module):
     return False
 
   @property
-  def least_step(self) -> int | None:
+  def min_step(self) -> int | None:
     """Input positions that each step must have at least; None: it has no steps.
 
     More than a block where a causal layer mirrors the start of a sequence: it
@@ -169,9 +169,9 @@ class Steppable(Layer):
 
     Raises:
       ValueError: if T is not a multiple of `block_size`, or the layer has no
-        `least_step`.
+        `min_step`.
     """
-    if self.least_step is None:
+    if self.min_step is None:
       raise ValueError(
           f'{type(self).__name__} cannot step with these options: it needs more'
           ' of the sequence than its past. Call it on whole sequences.'

@@ -10,10 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 
-class Parallel(base.Steppable):
+class Parallel(streaming_base.Steppable):
   """Layers that read the same input; their outputs are added or joined.
 
   Attributes:
@@ -24,7 +24,7 @@ class Parallel(base.Steppable):
     ValueError: on use, for branches whose rates or latencies differ.
   """
 
-  branches: tuple[base.Layer, ...]
+  branches: tuple[streaming_base.Layer, ...]
   combine: Literal['sum', 'concat'] = 'sum'
 
   @property
@@ -110,7 +110,7 @@ class Parallel(base.Steppable):
     return jnp.concatenate(outputs, axis=-1), mask
 
 
-class Repeat(base.Steppable):
+class Repeat(streaming_base.Steppable):
   """The same layer `count` times in a row, each with parameters of its own.
 
   Compiled once: parameters and states of the layers are stacked, parameters on
@@ -127,7 +127,7 @@ class Repeat(base.Steppable):
       lag is not a whole number of its blocks.
   """
 
-  body: base.Layer
+  body: streaming_base.Layer
   count: int
   remat: Literal['none', 'full', 'dots'] = 'none'
 
@@ -200,7 +200,7 @@ class Repeat(base.Steppable):
     return y, y_mask, state
 
   def __call__(self, x, mask, context=None):
-    self.output_spec(base.position_spec(x))
+    self.output_spec(streaming_base.position_spec(x))
 
     def whole(module, carry, _):
       return module.body(*carry, context), None

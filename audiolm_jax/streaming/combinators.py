@@ -7,10 +7,10 @@ import math
 import flax.linen as nn
 import jax
 
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 
-class Serial(base.Steppable):
+class Serial(streaming_base.Steppable):
   """One layer after the other.
 
   Raises:
@@ -18,17 +18,17 @@ class Serial(base.Steppable):
       number of its blocks.
   """
 
-  layers: tuple[base.Layer, ...]
+  layers: tuple[streaming_base.Layer, ...]
 
   @property
   def steppable(self) -> bool:
     return all(layer.steppable for layer in self.layers)
 
   @property
-  def least_step(self) -> int | None:
+  def min_step(self) -> int | None:
     size, ratio, lags = 1, Fraction(1), False
     for layer in self.layers:
-      first = layer.least_step
+      first = layer.min_step
       # Nothing mirrors a start that comes later.
       if first is None or (lags and first > layer.block_size):
         return None
@@ -113,7 +113,7 @@ class Serial(base.Steppable):
     return x, mask
 
 
-class Residual(base.Steppable):
+class Residual(streaming_base.Steppable):
   """shortcut(x) + body(x), for parts that keep the rate and the time.
 
   Attributes:
@@ -125,11 +125,11 @@ class Residual(base.Steppable):
     ValueError: on use, for parts that change the rate or lag.
   """
 
-  body: base.Layer
-  shortcut: base.Layer | None = None
+  body: streaming_base.Layer
+  shortcut: streaming_base.Layer | None = None
 
   @property
-  def _parts(self) -> list[base.Layer]:
+  def _parts(self) -> list[streaming_base.Layer]:
     return [p for p in (self.body, self.shortcut) if p is not None]
 
   @property
@@ -137,8 +137,8 @@ class Residual(base.Steppable):
     return all(part.steppable for part in self._parts)
 
   @property
-  def least_step(self) -> int | None:
-    found = [part.least_step for part in self._parts]
+  def min_step(self) -> int | None:
+    found = [part.min_step for part in self._parts]
     return None if None in found else max(found)
 
   @property
@@ -193,7 +193,7 @@ class Residual(base.Steppable):
     return x + y, y_mask
 
 
-class Map(base.Steppable):
+class Map(streaming_base.Steppable):
   """A function of each position by itself, without parameters.
 
   Attributes:

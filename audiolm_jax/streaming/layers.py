@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from audiolm_jax import ops
 from audiolm_jax.ops import sharding
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 
-class Conv(base.Steppable):
+class Conv(streaming_base.Steppable):
   """Convolution: output n stands for the block of inputs [n, n + 1) stride.
 
   Outputs are ceil(T / stride): what is missing to a whole block is padded. With
@@ -58,9 +58,9 @@ class Conv(base.Steppable):
     return not self.lookahead and self.padding != 'reflect'
 
   @property
-  def least_step(self) -> int | None:
+  def min_step(self) -> int | None:
     if self.padding != 'reflect':
-      return super().least_step
+      return super().min_step
     # A mirrored end lies in what is kept of the past.
     if self.lookahead or self._before < self.stride - 1:
       return None
@@ -117,21 +117,21 @@ class Conv(base.Steppable):
   def __call__(self, x, mask, context=None):
     if not x.shape[1]:
       # What has no edges cannot be extended: a masked block instead.
-      x, mask = (base.pad_time(a, 0, self.stride) for a in (x, mask))
+      x, mask = (streaming_base.pad_time(a, 0, self.stride) for a in (x, mask))
       y, mask = self(x, mask, context)
       return y[:, :0], mask[:, :0]
     if self.steppable:
       return super().__call__(x, mask, context)
-    x = base.zero_masked(x, mask)
+    x = streaming_base.zero_masked(x, mask)
     missing = -x.shape[1] % self.stride
     before, after = self._before, missing + self.lookahead
     if self.padding == 'zeros':
-      x = base.pad_time(x, before, after)
+      x = streaming_base.pad_time(x, before, after)
     elif self.padding == 'replicate':
       x = _replicate_edges(x, mask, before, after)
     else:
       x = _reflect_edges(x, mask, before, after, self.stride, self.lookahead)
-    mask = block_mask(base.pad_time(mask, 0, missing), self.stride)
+    mask = block_mask(streaming_base.pad_time(mask, 0, missing), self.stride)
     return self._convolve(x), mask
 
   @nn.compact
@@ -164,7 +164,7 @@ class Conv(base.Steppable):
     return y + bias(self, self.features, y.dtype) if self.use_bias else y
 
 
-class ConvTranspose(base.Steppable):
+class ConvTranspose(streaming_base.Steppable):
   """Upsampling by `stride`; what overlaps the next block is carried over.
 
   Outputs are T stride: of the (T - 1) stride + width that the sum has, `trim`
@@ -223,8 +223,10 @@ class ConvTranspose(base.Steppable):
     del context
     y, shift = self._spread(x)
     size = x.shape[1] * self.stride
-    y = base.pad_time(y, 0, max(size + state.shape[1] - y.shape[1], 0))
-    y = y + base.pad_time(state, 0, y.shape[1] - state.shape[1])
+    y = streaming_base.pad_time(
+        y, 0, max(size + state.shape[1] - y.shape[1], 0)
+    )
+    y = y + streaming_base.pad_time(state, 0, y.shape[1] - state.shape[1])
     mask = jnp.repeat(mask, self.stride, axis=1)
     return y[:, :size] + shift, mask, y[:, size:]
 
@@ -232,12 +234,12 @@ class ConvTranspose(base.Steppable):
     if self.steppable:
       return super().__call__(x, mask, context)
     size = x.shape[1] * self.stride
-    y, shift = self._spread(base.zero_masked(x, mask))
-    y = base.pad_time(y, 0, max(size + self.trim - y.shape[1], 0))
+    y, shift = self._spread(streaming_base.zero_masked(x, mask))
+    y = streaming_base.pad_time(y, 0, max(size + self.trim - y.shape[1], 0))
     y = y[:, self.trim : self.trim + size] + shift
     mask = jnp.repeat(mask, self.stride, axis=1)
     # A row loses its last ones: those whose `drop`th follower is masked.
-    kept = base.pad_time(mask[:, self.drop :], 0, self.drop)
+    kept = streaming_base.pad_time(mask[:, self.drop :], 0, self.drop)
     return y, kept
 
   @nn.compact
@@ -267,7 +269,7 @@ class ConvTranspose(base.Steppable):
     return ops.conv_transpose(x, kernel, self.stride), shift
 
 
-class Dense(base.Steppable):
+class Dense(streaming_base.Steppable):
   """A linear map of every position.
 
   Attributes:
@@ -301,7 +303,7 @@ class Dense(base.Steppable):
     return y, mask, state
 
 
-class FrameNorm(base.Steppable):
+class FrameNorm(streaming_base.Steppable):
   """Layer normalisation of each position by itself (Ba et al. 2016)."""
 
   epsilon: float = 1e-5
@@ -329,7 +331,7 @@ def bias(module: nn.Module, features: int, dtype) -> jax.Array:
   return value.astype(dtype)
 
 
-def block_mask(mask: base.Mask, size: int) -> base.Mask:
+def block_mask(mask: streaming_base.Mask, size: int) -> streaming_base.Mask:
   """True for blocks of `size` positions of which any is valid."""
   return mask.reshape(mask.shape[0], -1, size).any(axis=-1)
 
@@ -397,8 +399,12 @@ def _reflect_edges(x, mask, before, after, stride, lookahead):
   """
   count = mask.sum(axis=1)
   size = x.shape[1]
-  mirror = base.pad_time(x, 0, max(before + 1 - size, 0))[:, 1 : before + 1]
-  x = jnp.concatenate([mirror[:, ::-1], base.pad_time(x, 0, after)], axis=1)
+  mirror = streaming_base.pad_time(x, 0, max(before + 1 - size, 0))[
+      :, 1 : before + 1
+  ]
+  x = jnp.concatenate(
+      [mirror[:, ::-1], streaming_base.pad_time(x, 0, after)], axis=1
+  )
   most = stride - 1 + lookahead
   own = -count % stride + lookahead
   end = jnp.maximum(count, jnp.maximum(before, own) + 1)

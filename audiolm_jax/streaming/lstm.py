@@ -6,10 +6,10 @@ import jax.numpy as jnp
 
 from audiolm_jax import ops
 from audiolm_jax.ops import recurrence
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 
-class Lstm(base.Steppable):
+class Lstm(streaming_base.Steppable):
   """A stack of LSTM layers as wide as its input, with a skip around the stack.
 
   Parameters are torch.nn.LSTM's, transposed: layer_n/input [in, 4 D],
@@ -54,8 +54,8 @@ class Lstm(base.Steppable):
 
   def __call__(self, x, mask, context=None):
     del context
-    x = base.zero_masked(x, mask)
-    state = self.initial_state(x.shape[0], base.position_spec(x))
+    x = streaming_base.zero_masked(x, mask)
+    state = self.initial_state(x.shape[0], streaming_base.position_spec(x))
     y, _ = self._run(x, mask, state)
     return y, mask
 

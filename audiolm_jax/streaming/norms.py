@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax import ops
-from audiolm_jax.streaming import base
-from audiolm_jax.streaming import layers
+from audiolm_jax.streaming import base as streaming_base
+from audiolm_jax.streaming import layers as streaming_layers
 
 
-class RmsNorm(base.Steppable):
+class RmsNorm(streaming_base.Steppable):
   """x / rms(x) * scale at each position by itself (1910.07467, eq. 4), fp32."""
 
   epsilon: float = 1e-5
@@ -24,7 +24,7 @@ class RmsNorm(base.Steppable):
     return y.astype(x.dtype), mask, state
 
 
-class Scale(base.Steppable):
+class Scale(streaming_base.Steppable):
   """A learned factor for each channel (LayerScale, 2103.17239, eq. 4).
 
   Attributes:
@@ -40,7 +40,7 @@ class Scale(base.Steppable):
     return x * scale.astype(x.dtype), mask, state
 
 
-class Affine(base.Steppable):
+class Affine(streaming_base.Steppable):
   """A learned factor and offset for each channel."""
 
   @nn.compact
@@ -48,10 +48,14 @@ class Affine(base.Steppable):
     del context
     channels = x.shape[-1]
     scale = _factor(self, 'scale', channels, 1.0).astype(x.dtype)
-    return x * scale + layers.bias(self, channels, x.dtype), mask, state
+    return (
+        x * scale + streaming_layers.bias(self, channels, x.dtype),
+        mask,
+        state,
+    )
 
 
-class TimeGroupNorm(base.Layer):
+class TimeGroupNorm(streaming_base.Layer):
   """Group normalisation over time and the channels of a group (1803.08494).
 
   Mean and variance are those of a row's valid positions, so padding changes
@@ -75,7 +79,7 @@ class TimeGroupNorm(base.Layer):
     del context
     channels = x.shape[-1]
     scale = _factor(self, 'scale', channels, 1.0)
-    y = base.zero_masked(x, mask).astype(jnp.float32)
+    y = streaming_base.zero_masked(x, mask).astype(jnp.float32)
     y = y.reshape(*x.shape[:2], self.groups, channels // self.groups)
     valid = mask[:, :, None, None]
     # Of an empty row, anything finite.
@@ -85,7 +89,9 @@ class TimeGroupNorm(base.Layer):
     y = jnp.where(valid, y - mean, 0)
     variance = jnp.sum(jnp.square(y), axis=(1, 3), keepdims=True) / count
     y = (y * jax.lax.rsqrt(variance + self.epsilon)).reshape(x.shape)
-    y = (y * scale).astype(x.dtype) + layers.bias(self, channels, x.dtype)
+    y = (y * scale).astype(x.dtype) + streaming_layers.bias(
+        self, channels, x.dtype
+    )
     return y, mask
 
 

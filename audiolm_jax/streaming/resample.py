@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
-from audiolm_jax.streaming import base
-from audiolm_jax.streaming import layers
+from audiolm_jax.streaming import base as streaming_base
+from audiolm_jax.streaming import layers as streaming_layers
 
 
-class Upsample(base.Steppable):
+class Upsample(streaming_base.Steppable):
   """`factor` outputs for each input.
 
   Attributes:
@@ -78,7 +78,7 @@ class Upsample(base.Steppable):
     return y, mask, {'last': last, 'started': started, 'mask': rest}
 
 
-class AveragePool(base.Steppable):
+class AveragePool(streaming_base.Steppable):
   """The mean of every `factor` inputs; of those that exist at the end of a row.
 
   Attributes:
@@ -105,10 +105,10 @@ class AveragePool(base.Steppable):
     count = mask.reshape(mask.shape[0], -1, self.factor).sum(axis=2)
     count = jnp.maximum(count, 1).reshape(*count.shape, *[1] * (x.ndim - 2))
     y = blocks.sum(axis=2) / count.astype(x.dtype)
-    return y, layers.block_mask(mask, self.factor), state
+    return y, streaming_layers.block_mask(mask, self.factor), state
 
 
-class Resample(base.Steppable):
+class Resample(streaming_base.Steppable):
   """Band-limited resampling by up / down with a windowed sinc, without phase.
 
   Output n is the input at time n down / up; a row of L inputs has

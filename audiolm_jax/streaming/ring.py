@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax import ops
-from audiolm_jax.streaming import base
-from audiolm_jax.streaming import layers
+from audiolm_jax.streaming import base as streaming_base
+from audiolm_jax.streaming import layers as streaming_layers
 
 
-class RingConv(base.Steppable):
+class RingConv(streaming_base.Steppable):
   """`layers.Conv(features, width, dilation=dilation)` with another state.
 
   Parameters and outputs are the same. `Conv` moves all of its past at every
@@ -75,8 +75,8 @@ class RingConv(base.Steppable):
 
   def __call__(self, x, mask, context=None):
     del context
-    x = base.zero_masked(x, mask)
-    x = base.pad_time(x, self.receptive_field - 1, 0)
+    x = streaming_base.zero_masked(x, mask)
+    x = streaming_base.pad_time(x, self.receptive_field - 1, 0)
     return self._convolve(x, spread=True), mask
 
   @nn.compact
@@ -96,5 +96,5 @@ class RingConv(base.Steppable):
       # Letters in this order: else the kernel is transposed at every step.
       y = ops.einsum('bij,ijo->bo', x, kernel)[:, None]
     if self.use_bias:
-      y = y + layers.bias(self, self.features, y.dtype)
+      y = y + streaming_layers.bias(self, self.features, y.dtype)
     return y

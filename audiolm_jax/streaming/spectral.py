@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax.ops import stft
-from audiolm_jax.streaming import base
-from audiolm_jax.streaming import layers
+from audiolm_jax.streaming import base as streaming_base
+from audiolm_jax.streaming import layers as streaming_layers
 
 
-class CausalStft(base.Steppable):
+class CausalStft(streaming_base.Steppable):
   """Spectra [B, T / hop, bins] of mono x [B, T, 1]; frame n ends at (n+1) hop.
 
   Attributes:
@@ -51,11 +51,11 @@ class CausalStft(base.Steppable):
       y = jnp.zeros((x.shape[0], 0, self.size // 2 + 1), jnp.complex64)
     else:
       y = stft.stft(x[..., 0], self.size, self.hop, window)
-    mask = layers.block_mask(mask, self.hop)
+    mask = streaming_layers.block_mask(mask, self.hop)
     return y, mask, x[:, x.shape[1] - state.shape[1] :]
 
 
-class CausalIstft(base.Steppable):
+class CausalIstft(streaming_base.Steppable):
   """Audio [B, N hop, 1] of spectra [B, N, bins], by overlap-add.
 
   Frame n sounds from n hop - latency on. The sum is divided by that of the
@@ -127,11 +127,11 @@ class CausalIstft(base.Steppable):
     if not frames.shape[1]:
       return jnp.zeros((frames.shape[0], 0), frames.dtype), overlap
     total = stft.overlap_add(frames, self.hop)
-    total = total + base.pad_time(overlap, 0, size)
+    total = total + streaming_base.pad_time(overlap, 0, size)
     return total[:, :size], total[:, size:]
 
 
-class Stack(base.Steppable):
+class FrameStack(streaming_base.Steppable):
   """`count` neighbouring positions [B, T, D] as one [B, T / count, count D]."""
 
   count: int
@@ -158,4 +158,4 @@ class Stack(base.Steppable):
     del context
     time = x.shape[1] // self.count
     y = x.reshape(x.shape[0], time, self.count * x.shape[2], *x.shape[3:])
-    return y, layers.block_mask(mask, self.count), state
+    return y, streaming_layers.block_mask(mask, self.count), state

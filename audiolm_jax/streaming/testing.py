@@ -15,15 +15,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 import numpy as np
 
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 
 def assert_layer_contract(
-    layer: base.Layer,
-    spec: base.PositionSpec,
+    layer: streaming_base.Layer,
+    spec: streaming_base.PositionSpec,
     *,
     variables: Any = None,
-    context: base.Context = None,
+    context: streaming_base.Context = None,
     blocks: int = 6,
     tolerance: float = 1e-5,
     seed: int = 0,
@@ -55,11 +55,11 @@ def assert_layer_contract(
 
 
 def assert_streaming_contract(
-    layer: base.Steppable,
-    spec: base.PositionSpec,
+    layer: streaming_base.Steppable,
+    spec: streaming_base.PositionSpec,
     *,
     variables: Any = None,
-    context: base.Context = None,
+    context: streaming_base.Context = None,
     blocks: int = 6,
     step_blocks: Sequence[int] = (1, 2),
     exact_latency: bool = True,
@@ -158,7 +158,7 @@ class _Run:
 
     def loss(variables, x, mask):
       y, y_mask = run(variables, x, mask)
-      y = base.zero_masked(y, y_mask)
+      y = streaming_base.zero_masked(y, y_mask)
       return jnp.sum(jnp.real(y * self.weight)), (y, y_mask)
 
     compiled = _jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
@@ -248,7 +248,9 @@ class _Steps(_Run):
     """x and mask with the flush, up to a multiple of `size`."""
     total = self.size + self.layer.input_latency
     extra = total - self.size + (-total % size)
-    return (base.pad_time(jnp.asarray(a), 0, extra) for a in (x, mask))
+    return (
+        streaming_base.pad_time(jnp.asarray(a), 0, extra) for a in (x, mask)
+    )
 
   def _in_time(self, y):
     """Outputs of steps with the declared latency cut off."""
@@ -346,7 +348,7 @@ class _Steps(_Run):
       y, y_mask, state = self.step(
           self.variables, x[:, now], mask[:, now], state, self.context
       )
-      outputs.append(base.zero_masked(y, y_mask))
+      outputs.append(streaming_base.zero_masked(y, y_mask))
     (expected, _), _ = self.whole(self.x, self.mask)
     actual = self._in_time(jnp.concatenate(outputs, axis=1))
     _close(actual, expected, tolerance, 'donated: differs from the whole')

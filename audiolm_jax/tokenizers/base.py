@@ -27,8 +27,8 @@ class Tokens(flax.struct.PyTreeNode):
   """A batch of tokenised audio; exactly one of `codes` and `latents` is set.
 
   Attributes:
-    lengths: [B] valid *audio samples* of each row before tokenisation, so that
-      decode returns the lengths that encode was given. `spec.frames(lengths)`
+    num_samples: [B] valid *audio samples* of each row before tokenisation, so that
+      decode returns the lengths that encode was given. `spec.frames(num_samples)`
       gives the valid frames.
     codes: [B, F, K] int32, for discrete tokens.
     latents: [B, F, D] float32, for continuous ones.
@@ -37,7 +37,7 @@ class Tokens(flax.struct.PyTreeNode):
       are normalised (EnCodec at 48 kHz).
   """
 
-  lengths: Int[Array, 'B']
+  num_samples: Int[Array, 'B']
   codes: Int[Array, 'B F K'] | None = None
   latents: Float[Array, 'B F D'] | None = None
   durations: Int[Array, 'B F'] | None = None
@@ -133,17 +133,17 @@ class Spec:
   def vocabularies(self) -> tuple[int, ...]:
     return tuple(slot.vocabulary for slot in self.slots)
 
-  def frames(self, lengths):
-    """Frames that hold `lengths` samples: ceil(lengths / hop).
+  def frames(self, num_samples):
+    """Frames that hold `num_samples` samples: ceil(num_samples / hop).
 
     Where audio is cut into segments: all of those before the last, and what the
     last one needs.
     """
     if self.segment is None:
-      return -(-lengths // self.hop)
+      return -(-num_samples // self.hop)
     size, stride = self.segment
-    before = (lengths > 0) * (-(-lengths // stride) - 1)
-    rest = lengths - before * stride
+    before = (num_samples > 0) * (-(-num_samples // stride) - 1)
+    rest = num_samples - before * stride
     return before * -(-size // self.hop) + -(-rest // self.hop)
 
   def samples(self, frames):
@@ -190,10 +190,10 @@ class Tokenizer(abc.ABC):
       self,
       variables: Variables,
       audio: Float[Array, 'B T C'],
-      lengths: Int[Array, 'B'],
+      num_samples: Int[Array, 'B'],
       rng: Array | None = None,
   ) -> Tokens:
-    """Tokenises; frames past `spec.frames(lengths)` hold code 0 (latent 0).
+    """Tokenises; frames past `spec.frames(num_samples)` hold code 0 (latent 0).
 
     Raises:
       ValueError: for what `inputs.audio` refuses. Under `jax.jit` values are

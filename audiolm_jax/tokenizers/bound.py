@@ -13,7 +13,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.audio import streams
 from audiolm_jax.ops import sharding
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import transcoding
@@ -30,7 +30,11 @@ class BoundTokenizer:
     variables: its variables, unboxed.
   """
 
-  def __init__(self, tokenizer: base.Tokenizer, variables: base.Variables):
+  def __init__(
+      self,
+      tokenizer: tokenizers_base.Tokenizer,
+      variables: tokenizers_base.Variables,
+  ):
     self.tokenizer = tokenizer
     self.variables = flax.core.meta.unbox(variables)
     self._encode = jax.jit(lambda *x: sharding.whole(tokenizer.encode(*x)))
@@ -38,7 +42,7 @@ class BoundTokenizer:
     self._coders: dict[long.Settings, long.Coder] = {}
 
   @property
-  def spec(self) -> base.Spec:
+  def spec(self) -> tokenizers_base.Spec:
     return self.tokenizer.spec
 
   def code_vectors(self) -> Float[np.ndarray, 'K V D'] | None:
@@ -49,13 +53,13 @@ class BoundTokenizer:
   def encode(
       self,
       audio: Float[np.ndarray, 'B T C'] | Float[np.ndarray, 'T'],
-      lengths: Int[np.ndarray, 'B'] | None = None,
-  ) -> base.Tokens:
+      num_samples: Int[np.ndarray, 'B'] | None = None,
+  ) -> tokenizers_base.Tokens:
     """Tokens of audio at `spec.sample_rate`, as numpy arrays.
 
     Args:
       audio: [B, T, C], or one mono clip [T]; floats in [-1, 1].
-      lengths: samples of each row; default all of T.
+      num_samples: samples of each row; default all of T.
 
     Raises:
       ValueError: for what `inputs.audio` refuses: another shape or type, NaN,
@@ -64,19 +68,21 @@ class BoundTokenizer:
     audio = np.asarray(audio)
     if audio.ndim == 1:
       audio = audio[None, :, None]
-    if lengths is None:
-      lengths = np.full(audio.shape[:1], audio.shape[1])
-    inputs.audio(self.spec, audio, lengths)
+    if num_samples is None:
+      num_samples = np.full(audio.shape[:1], audio.shape[1])
+    inputs.audio(self.spec, audio, num_samples)
     audio = audio.astype(np.float32, copy=False)
     frames = int(self.spec.frames(audio.shape[1]))
     missing = padded_frames(frames) * self.spec.hop - audio.shape[1]
     audio = np.pad(audio, ((0, 0), (0, missing), (0, 0)))
-    tokens = self._encode(self.variables, audio, np.asarray(lengths, np.int32))
-    tokens = base.numpy_tokens(tokens)
+    tokens = self._encode(
+        self.variables, audio, np.asarray(num_samples, np.int32)
+    )
+    tokens = tokenizers_base.numpy_tokens(tokens)
     return jax.tree.map(lambda x: x if x.ndim == 1 else x[:, :frames], tokens)
 
   def decode(
-      self, tokens: base.Tokens
+      self, tokens: tokenizers_base.Tokens
   ) -> tuple[Float[np.ndarray, 'B T C'], Int[np.ndarray, 'B']]:
     """Audio [B, F hop, C], zero past each row's length, and the lengths.
 
@@ -85,7 +91,7 @@ class BoundTokenizer:
         vocabularies, latents that are not finite, another shape or type,
         lengths that take more frames than there are.
     """
-    tokens = base.numpy_tokens(tokens)
+    tokens = tokenizers_base.numpy_tokens(tokens)
     inputs.tokens(self.spec, tokens)
     given = tokens.latents if tokens.codes is None else tokens.codes
     frames = given.shape[1]
@@ -96,9 +102,9 @@ class BoundTokenizer:
         else np.pad(x, ((0, 0), (0, missing), *[(0, 0)] * (x.ndim - 2))),
         tokens,
     )
-    audio, lengths = self._decode(self.variables, padded)
+    audio, num_samples = self._decode(self.variables, padded)
     audio = np.asarray(audio)[:, : frames * self.spec.hop]
-    return audio, np.asarray(lengths)
+    return audio, np.asarray(num_samples)
 
   def encode_long(
       self,
@@ -187,7 +193,9 @@ class BoundTokenizer:
     return fingerprint(self.tokenizer, self.variables)
 
 
-def fingerprint(tokenizer: base.Tokenizer, variables: base.Variables) -> str:
+def fingerprint(
+    tokenizer: tokenizers_base.Tokenizer, variables: tokenizers_base.Variables
+) -> str:
   """sha256 over spec, config and all variables: which tokens these are."""
   digest = hashlib.sha256()
   described = {

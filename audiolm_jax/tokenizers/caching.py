@@ -13,11 +13,11 @@ from audiolm_jax.data import audio_crops
 from audiolm_jax.data import corpora
 from audiolm_jax.data import splits
 from audiolm_jax.data import token_cache
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import bound as bound_lib
 
 
 def fill(
-    tokenizer: bound.BoundTokenizer,
+    tokenizer: bound_lib.BoundTokenizer,
     out: str | os.PathLike,
     *,
     corpus: str,
@@ -115,10 +115,10 @@ def _encode(
     upcoming = reader.submit(next, batches, None)
     while (batch := upcoming.result()) is not None:
       upcoming = reader.submit(next, batches, None)
-      tokens = tokenizer.encode(batch['audio'], batch['lengths'])
+      tokens = tokenizer.encode(batch['audio'], batch['num_samples'])
       codes = jax.device_get(tokens.codes)
       for row, (i, samples) in enumerate(
-          zip(batch['id'], batch['lengths'], strict=True)
+          zip(batch['id'], batch['num_samples'], strict=True)
       ):
         if i >= 0:
           yield int(i), token_cache.Example(

@@ -11,8 +11,8 @@ import jax
 from jaxtyping import Float
 import numpy as np
 
-from audiolm_jax.tokenizers import base
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.tokenizers import transcoding
 from audiolm_jax.training import costs
 
@@ -20,7 +20,7 @@ Card = dict[str, Any]
 
 
 def make(
-    tokenizer: bound.BoundTokenizer,
+    tokenizer: bound_lib.BoundTokenizer,
     name: str = '',
     audio: Iterable[Float[np.ndarray, 'T C']] = (),
     *,
@@ -67,7 +67,7 @@ def make(
   return {**card, 'entropy': entropy} if entropy else card
 
 
-def parameters(variables: base.Variables) -> dict[str, int]:
+def parameters(variables: tokenizers_base.Variables) -> dict[str, int]:
   """Numbers in the parts of the params, and in the codebooks of the state."""
   found = {
       part: sum(x.size for x in jax.tree.leaves(tree))
@@ -81,38 +81,39 @@ def parameters(variables: base.Variables) -> dict[str, int]:
 
 
 def macs(
-    tokenizer: bound.BoundTokenizer, seconds: float = 10.0
+    tokenizer: bound_lib.BoundTokenizer, seconds: float = 10.0
 ) -> dict[str, float]:
   """Multiply-accumulates a second of audio: half the FLOPs of its jaxpr."""
-  audio, lengths = _silence(tokenizer.spec, seconds)
+  audio, num_samples = _silence(tokenizer.spec, seconds)
   pure, variables = tokenizer.tokenizer, tokenizer.variables
-  tokens = jax.eval_shape(pure.encode, variables, audio, lengths)
+  tokens = jax.eval_shape(pure.encode, variables, audio, num_samples)
   duration = audio.shape[1] / tokenizer.spec.sample_rate
   return {
-      'encode': costs.flops(pure.encode, variables, audio, lengths)
+      'encode': costs.flops(pure.encode, variables, audio, num_samples)
       / (2 * duration),
       'decode': costs.flops(pure.decode, variables, tokens) / (2 * duration),
   }
 
 
 def speed(
-    tokenizer: bound.BoundTokenizer, seconds: float = 10.0, repeats: int = 5
+    tokenizer: bound_lib.BoundTokenizer, seconds: float = 10.0, repeats: int = 5
 ) -> dict[str, float]:
   """Seconds of audio a second, at batch 1, compilation left out."""
-  audio, lengths = _silence(tokenizer.spec, seconds)
+  audio, num_samples = _silence(tokenizer.spec, seconds)
   duration = audio.shape[1] / tokenizer.spec.sample_rate
   variables = tokenizer.variables
   encode = jax.jit(tokenizer.tokenizer.encode)
   decode = jax.jit(tokenizer.tokenizer.decode)
-  tokens = encode(variables, audio, lengths)
+  tokens = encode(variables, audio, num_samples)
   return {
-      'encode': duration / _median(encode, repeats, variables, audio, lengths),
+      'encode': duration
+      / _median(encode, repeats, variables, audio, num_samples),
       'decode': duration / _median(decode, repeats, variables, tokens),
   }
 
 
 def measured_entropy(
-    tokenizer: bound.BoundTokenizer,
+    tokenizer: bound_lib.BoundTokenizer,
     audio: Iterable[Float[np.ndarray, 'T C']],
 ) -> Card:
   """Bits a second of codes drawn independently from their own frequencies.

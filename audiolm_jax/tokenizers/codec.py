@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from audiolm_jax import config
 from audiolm_jax import streaming
 from audiolm_jax.ops import sharding
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import parts
@@ -22,7 +22,7 @@ _Words = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Codec(base.Tokenizer):
+class Codec(tokenizers_base.Tokenizer):
   """Waveform <-> tokens.
 
   Variables are {'params': {'encoder', 'bottleneck', 'decoder'}, 'state': what
@@ -44,7 +44,7 @@ class Codec(base.Tokenizer):
   encoder: Annotated[Any, config.Kind(lambda: parts.ENCODERS)]
   bottleneck: Annotated[Any, config.Kind(lambda: bottlenecks.BOTTLENECKS)]
   decoder: Annotated[Any, config.Kind(lambda: parts.DECODERS)]
-  sample_rate: base.Rate = 16000
+  sample_rate: tokenizers_base.Rate = 16000
   whole_frames: bool = False
   segment: segments.Segments | None = None
   objective: _Words = ('Rec', 'VQ')
@@ -91,7 +91,7 @@ class Codec(base.Tokenizer):
     return self.segment is None and all(layer.steppable for layer in layers)
 
   @property
-  def least_step(self) -> int | None:
+  def min_step(self) -> int | None:
     """Frames that each step must have at least; None if there are no steps.
 
     More than one where it mirrors the start of the audio (EnCodec at 24 kHz): it
@@ -100,20 +100,20 @@ class Codec(base.Tokenizer):
     """
     encoder, decoder = self.encoder.layer, self.decoder.layer
     if self.segment is not None or None in (
-        encoder.least_step,
-        decoder.least_step,
+        encoder.min_step,
+        decoder.min_step,
     ):
       return None
     latents = self.bottleneck.frames
     return max(
-        -(-encoder.least_step // self.hop), -(-decoder.least_step // latents)
+        -(-encoder.min_step // self.hop), -(-decoder.min_step // latents)
     )
 
   @functools.cached_property
-  def spec(self) -> base.Spec:
+  def spec(self) -> tokenizers_base.Spec:
     kinds = (self.encoder.architecture, self.decoder.architecture)
     represented = (self.encoder.representation, self.decoder.representation)
-    dates = base.Dates(
+    dates = tokenizers_base.Dates(
         architecture=' / '.join(dict.fromkeys(kinds)),
         representation=' / '.join(dict.fromkeys(represented)),
         quantiser=self.bottleneck.quantiser,
@@ -124,7 +124,7 @@ class Codec(base.Tokenizer):
         streamable=self.steppable,
     )
     latency = self.decoder.layer.output_latency if self.steppable else 0
-    return base.Spec(
+    return tokenizers_base.Spec(
         sample_rate=self.sample_rate,
         hop=self.hop,
         slots=self.bottleneck.slots(),
@@ -136,7 +136,7 @@ class Codec(base.Tokenizer):
         segment=None if self.segment is None else self.segment.samples,
     )
 
-  def init(self, rng: Array) -> base.Variables:
+  def init(self, rng: Array) -> tokenizers_base.Variables:
     encoder_rng, bottleneck_rng, decoder_rng = jax.random.split(rng, 3)
     audio = jnp.zeros((1, self.hop, self.encoder.channels))
     width = self.bottleneck.output_dimension(self.encoder.dimension)
@@ -159,23 +159,25 @@ class Codec(base.Tokenizer):
 
   def encode(
       self,
-      variables: base.Variables,
+      variables: tokenizers_base.Variables,
       audio: Float[Array, 'B T C'],
-      lengths: Int[Array, 'B'],
+      num_samples: Int[Array, 'B'],
       rng: Array | None = None,
-  ) -> base.Tokens:
+  ) -> tokenizers_base.Tokens:
     """As the seam has it; without `rng` nothing is random."""
-    inputs.audio(self.spec, audio, lengths)
+    inputs.audio(self.spec, audio, num_samples)
     if self.segment is not None:
-      return self.segment.encode(self, variables, audio, lengths, rng)
-    found = self.quantise(variables, audio, lengths, rng=rng)
-    return base.Tokens(lengths=lengths, codes=found.codes, latents=found.tokens)
+      return self.segment.encode(self, variables, audio, num_samples, rng)
+    found = self.quantise(variables, audio, num_samples, rng=rng)
+    return tokenizers_base.Tokens(
+        num_samples=num_samples, codes=found.codes, latents=found.tokens
+    )
 
   def quantise(
       self,
-      variables: base.Variables,
+      variables: tokenizers_base.Variables,
       audio: Float[Array, 'B T C'],
-      lengths: Int[Array, 'B'],
+      num_samples: Int[Array, 'B'],
       *,
       levels: Int[Array, 'B'] | None = None,
       rng: Array | None = None,
@@ -185,21 +187,24 @@ class Codec(base.Tokenizer):
     Args:
       variables: params and state.
       audio: what stands past a row's length changes nothing.
-      lengths: samples.
+      num_samples: samples.
       levels: codebooks each row uses (quantizer dropout); default all.
       rng: for bottlenecks that sample.
     """
-    latents, mask = self.encode_latents(variables['params'], audio, lengths)
+    latents, mask = self.encode_latents(variables['params'], audio, num_samples)
     return self.bottleneck.quantise(
         self._bottleneck(variables), latents, mask, levels=levels, rng=rng
     )
 
   def encode_latents(
-      self, params: Any, audio: Float[Array, 'B T C'], lengths: Int[Array, 'B']
+      self,
+      params: Any,
+      audio: Float[Array, 'B T C'],
+      num_samples: Int[Array, 'B'],
   ) -> tuple[Float[Array, 'B F D'], Bool[Array, 'B F']]:
     """The encoder's output, before the bottleneck, and which frames are valid."""
     audio = streaming.pad_time(audio, 0, -audio.shape[1] % self.hop)
-    mask = streaming.length_mask(lengths, audio.shape[1])
+    mask = streaming.length_mask(num_samples, audio.shape[1])
     audio, mask = self._framed(audio, mask)
     latents, mask = self.encoder.layer.apply(
         {'params': params['encoder']}, audio, mask
@@ -207,7 +212,7 @@ class Codec(base.Tokenizer):
     return sharding.constrain(latents, ('batch',)), mask
 
   def decode(
-      self, variables: base.Variables, tokens: base.Tokens
+      self, variables: tokenizers_base.Variables, tokens: tokenizers_base.Tokens
   ) -> tuple[Float[Array, 'B T C'], Int[Array, 'B']]:
     """As the seam has it; codes may be those of the first slots only.
 
@@ -217,10 +222,12 @@ class Codec(base.Tokenizer):
     if self.segment is not None:
       return self.segment.decode(self, variables, tokens)
     latents = self.dequantise(variables, tokens)
-    return self._sound(variables['params'], latents, tokens.lengths)
+    return self._decode_latents(
+        variables['params'], latents, tokens.num_samples
+    )
 
   def dequantise(
-      self, variables: base.Variables, tokens: base.Tokens
+      self, variables: tokenizers_base.Variables, tokens: tokenizers_base.Tokens
   ) -> Float[Array, 'B F D']:
     """What the decoder sees of tokens, whose values are not checked here."""
     given = tokens.latents if tokens.codes is None else tokens.codes
@@ -230,25 +237,25 @@ class Codec(base.Tokenizer):
       self,
       params: Any,
       latents: Float[Array, 'B F D'],
-      lengths: Int[Array, 'B'],
+      num_samples: Int[Array, 'B'],
   ) -> Float[Array, 'B T C']:
-    """Audio [B, F hop, C], zero past `lengths` samples."""
-    return self._sound(params, latents, lengths)[0]
+    """Audio [B, F hop, C], zero past `num_samples` samples."""
+    return self._decode_latents(params, latents, num_samples)[0]
 
-  def _sound(self, params, latents, lengths):
-    frames = -(-lengths // self.hop) * self.bottleneck.frames
+  def _decode_latents(self, params, latents, num_samples):
+    frames = -(-num_samples // self.hop) * self.bottleneck.frames
     audio, mask = self.decoder.layer.apply(
         {'params': params['decoder']},
         sharding.constrain(latents, ('batch',)),
         streaming.length_mask(frames, latents.shape[1]),
     )
     # A decoder that drops samples has fewer valid ones than were asked for.
-    lengths = jnp.minimum(lengths, mask.sum(axis=1))
-    mask = streaming.length_mask(lengths, audio.shape[1])
-    return streaming.zero_masked(audio, mask), lengths
+    num_samples = jnp.minimum(num_samples, mask.sum(axis=1))
+    mask = streaming.length_mask(num_samples, audio.shape[1])
+    return streaming.zero_masked(audio, mask), num_samples
 
   def code_vectors(
-      self, variables: base.Variables
+      self, variables: tokenizers_base.Variables
   ) -> Float[Array, 'K V E'] | None:
     return self.bottleneck.code_vectors(self._bottleneck(variables))
 
@@ -262,7 +269,7 @@ class Codec(base.Tokenizer):
     Raises:
       ValueError: if the codec has no steps.
     """
-    if self.least_step is None:
+    if self.min_step is None:
       raise ValueError(
           'this codec has no steps: its layers look ahead, or see the whole of'
           ' a segment'
@@ -281,7 +288,7 @@ class Codec(base.Tokenizer):
 
   def encode_step(
       self,
-      variables: base.Variables,
+      variables: tokenizers_base.Variables,
       audio: Float[Array, 'B T C'],
       mask: Bool[Array, 'B T'],
       state: Any,
@@ -315,7 +322,7 @@ class Codec(base.Tokenizer):
 
   def decode_step(
       self,
-      variables: base.Variables,
+      variables: tokenizers_base.Variables,
       tokens: Array,
       mask: Bool[Array, 'B F'],
       state: Any,

@@ -12,13 +12,13 @@ import numpy as np
 
 from audiolm_jax.audio import checks
 from audiolm_jax.ops import concrete
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 
 
 def audio(
-    spec: base.Spec,
+    spec: tokenizers_base.Spec,
     samples: Float[Array, 'B T C'],
-    lengths: Int[Array, 'B'],
+    num_samples: Int[Array, 'B'],
 ) -> None:
   """Refuses audio that is no audio; past the rows' lengths anything may stand.
 
@@ -29,20 +29,22 @@ def audio(
   """
   kind(spec, samples)
   shape = np.shape(samples)
-  lengths, found = _lengths(lengths, shape[0]), concrete.on_host(samples)
-  if lengths is None:
+  num_samples, found = _lengths(num_samples, shape[0]), concrete.on_host(
+      samples
+  )
+  if num_samples is None:
     return
-  for row in np.flatnonzero(lengths > shape[1]):
+  for row in np.flatnonzero(num_samples > shape[1]):
     raise ValueError(
-        f'lengths[{row}] = {lengths[row]}, and the audio has {shape[1]} samples'
+        f'num_samples[{row}] = {num_samples[row]}, and the audio has {shape[1]} samples'
     )
   # Mostly nothing is wrong, wherever it stands.
   if found is not None and not checks.within(found, checks.LOUDEST):
-    valid = np.arange(shape[1]) < lengths[:, None]
+    valid = np.arange(shape[1]) < num_samples[:, None]
     checks.samples(np.where(valid[..., None], found, 0), checks.LOUDEST)
 
 
-def kind(spec: base.Spec, samples: Float[Array, 'B T C']) -> None:
+def kind(spec: tokenizers_base.Spec, samples: Float[Array, 'B T C']) -> None:
   """The part of `audio` that is known of traced arrays too: shape and type."""
   shape = np.shape(samples)
   if len(shape) != 3 or shape[2] != spec.channels:
@@ -52,7 +54,7 @@ def kind(spec: base.Spec, samples: Float[Array, 'B T C']) -> None:
   checks.samples(np.zeros(0, samples.dtype))
 
 
-def tokens(spec: base.Spec, given: base.Tokens) -> None:
+def tokens(spec: tokenizers_base.Spec, given: tokenizers_base.Tokens) -> None:
   """Refuses tokens that `spec` does not describe.
 
   Past the frames that a row's length takes, anything may stand.
@@ -78,14 +80,14 @@ def tokens(spec: base.Spec, given: base.Tokens) -> None:
         f'scales have shape {np.shape(given.scales)}; expected'
         f' {(rows, frames)}, one for each frame'
     )
-  lengths = _lengths(given.lengths, rows)
-  if lengths is None:
+  num_samples = _lengths(given.num_samples, rows)
+  if num_samples is None:
     values(spec, found, None)
     return
-  needed = spec.frames(lengths)
+  needed = spec.frames(num_samples)
   for row in np.flatnonzero(needed > frames):
     raise ValueError(
-        f'lengths[{row}] = {lengths[row]} samples take {needed[row]} frames,'
+        f'num_samples[{row}] = {num_samples[row]} samples take {needed[row]} frames,'
         f' and there are {frames}'
     )
   valid = np.arange(frames) < needed[:, None]
@@ -96,7 +98,7 @@ def tokens(spec: base.Spec, given: base.Tokens) -> None:
 
 
 def values(
-    spec: base.Spec, given: Array, valid: Bool[Array, 'B F'] | None
+    spec: tokenizers_base.Spec, given: Array, valid: Bool[Array, 'B F'] | None
 ) -> None:
   """Refuses codes [B, F, k] or latents [B, F, D] that mean nothing.
 
@@ -144,18 +146,18 @@ def values(
     raise ValueError(f'latent {slot} of frame {frame} of row {row} is {value}')
 
 
-def _lengths(lengths, rows: int) -> np.ndarray | None:
+def _lengths(num_samples, rows: int) -> np.ndarray | None:
   """The same if they are one natural number a row; None if not known."""
-  if np.shape(lengths) != (rows,):
+  if np.shape(num_samples) != (rows,):
     raise ValueError(
-        f'lengths have shape {np.shape(lengths)}; expected ({rows},), samples'
+        f'num_samples have shape {np.shape(num_samples)}; expected ({rows},), samples'
         ' of each row'
     )
-  found = concrete.on_host(lengths)
+  found = concrete.on_host(num_samples)
   if found is None:
     return None
   if not np.issubdtype(found.dtype, np.integer):
-    raise ValueError(f'lengths of type {found.dtype}: expected integers')
+    raise ValueError(f'num_samples of type {found.dtype}: expected integers')
   for row in np.flatnonzero(found < 0):
-    raise ValueError(f'lengths[{row}] = {found[row]}: expected >= 0')
+    raise ValueError(f'num_samples[{row}] = {found[row]}: expected >= 0')
   return found

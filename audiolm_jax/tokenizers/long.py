@@ -26,8 +26,8 @@ from jaxtyping import Float
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.streaming import base as streaming
-from audiolm_jax.tokenizers import base
+from audiolm_jax.streaming import base as streaming_base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import token_files
 from audiolm_jax.tokenizers import windows
@@ -150,8 +150,8 @@ class Coder:
 
   def __init__(
       self,
-      tokenizer: base.Tokenizer,
-      variables: base.Variables,
+      tokenizer: tokenizers_base.Tokenizer,
+      variables: tokenizers_base.Variables,
       settings: Settings = DEFAULT,
   ):
     self.tokenizer = tokenizer
@@ -189,7 +189,7 @@ class Coder:
   def _exact(self) -> bool:
     """Whether there is an exact way to encode and to decode."""
     tokenizer = self.tokenizer
-    if tokenizer.least_step is not None or tokenizer.spec.segment is not None:
+    if tokenizer.min_step is not None or tokenizer.spec.segment is not None:
       return True
     reaches = map(self._far_reach, ('encoder', 'decoder'))
     return None not in reaches
@@ -198,7 +198,7 @@ class Coder:
   def block(self) -> int:
     """Frames of new audio in a block."""
     spec, size = self.tokenizer.spec, 1
-    least = self.tokenizer.least_step or 1
+    least = self.tokenizer.min_step or 1
     frames = self.settings.block_seconds * spec.sample_rate / spec.hop
     # Steps must be whole blocks of both networks.
     for name, given in (('encoder', spec.hop), ('decoder', self._latents)):
@@ -222,7 +222,7 @@ class Coder:
       ValueError: for blocks that are no audio (see `inputs.audio`).
     """
     pieces = ({'audio': x} for x in self._checked(audio))
-    if self.tokenizer.least_step is not None:
+    if self.tokenizer.min_step is not None:
       return self._encode_steps(pieces, write)
     return self._encode_windows(pieces, write, self._plan('encoder'))
 
@@ -244,7 +244,7 @@ class Coder:
         and if the samples take more than the frames that came.
     """
     counter = _Counter(blocks, self.tokenizer.spec, self.settings.codebooks)
-    if self.tokenizer.least_step is not None:
+    if self.tokenizer.min_step is not None:
       return self._decode_steps(counter, write)
     return self._decode_windows(counter, write, self._plan('decoder'))
 
@@ -252,8 +252,8 @@ class Coder:
     done = 0
     for block in audio:
       try:
-        lengths = np.full(len(block), np.shape(block)[1])
-        inputs.audio(self.tokenizer.spec, block, lengths)
+        num_samples = np.full(len(block), np.shape(block)[1])
+        inputs.audio(self.tokenizer.spec, block, num_samples)
       except ValueError as error:
         raise ValueError(f'after {done} samples: {error}') from error
       done += block.shape[1]
@@ -265,7 +265,7 @@ class Coder:
     hop = self.tokenizer.spec.hop
     return int(hop * self._layer('encoder').output_ratio)
 
-  def _layer(self, name: str) -> streaming.Layer:
+  def _layer(self, name: str) -> streaming_base.Layer:
     return getattr(self.tokenizer, name).layer
 
   def _encode_steps(self, pieces, write) -> Report:
@@ -375,8 +375,8 @@ class Coder:
     )
     for window in steps:
       audio = windows.padded(window.piece, plan.window_samples)['audio']
-      lengths = np.full(len(audio), window.size, np.int32)
-      tokens = self._encode(self.variables, audio, lengths)
+      num_samples = np.full(len(audio), window.size, np.int32)
+      tokens = self._encode(self.variables, audio, num_samples)
       piece = _token_piece(tokens.codes, tokens.latents, tokens.scales)
       piece = windows.cut(piece, 0, spec.frames(window.size))
       if not plan.exact:
@@ -410,7 +410,7 @@ class Coder:
       if window.last:
         past = window.start // plan.frames * plan.samples
         samples = counter.samples - past
-      audio, samples = self._sound(window.piece, samples, plan)
+      audio, samples = self._decode_piece(window.piece, samples, plan)
       if plan.exact:
         start = 0 if window.first else plan.left * plan.samples
         stop = (plan.size - plan.right) * plan.samples
@@ -431,14 +431,14 @@ class Coder:
         overlaps.disagreement(),
     )
 
-  def _sound(self, piece, samples, plan) -> tuple[Audio, int]:
+  def _decode_piece(self, piece, samples, plan) -> tuple[Audio, int]:
     """Audio of a window, and how many samples of it there are."""
     piece = windows.padded(piece, plan.size * plan.frames)
-    lengths = np.full(windows.rows(piece), samples, np.int32)
-    audio, lengths = self._decode(
-        self.variables, base.Tokens(lengths=lengths, **piece)
+    num_samples = np.full(windows.rows(piece), samples, np.int32)
+    audio, num_samples = self._decode(
+        self.variables, tokenizers_base.Tokens(num_samples=num_samples, **piece)
     )
-    samples = int(lengths[0])
+    samples = int(num_samples[0])
     return np.asarray(audio)[:, :samples], samples
 
 

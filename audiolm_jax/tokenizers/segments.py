@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from audiolm_jax import config
 from audiolm_jax import streaming
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Segments:
   def encode(
       self,
       codec: Any,
-      variables: base.Variables,
+      variables: tokenizers_base.Variables,
       audio: Float[Array, 'B T C'],
-      lengths: Int[Array, 'B'],
+      num_samples: Int[Array, 'B'],
       rng: Array | None = None,
-  ) -> base.Tokens:
+  ) -> tokenizers_base.Tokens:
     """Tokens of all segments in a row, with their gains as `scales`.
 
     A segment just before the last one may be a frame short of a full one; that
@@ -54,7 +54,7 @@ class Segments:
     """
     rows, size = audio.shape[:2]
     count = -(-size // self.stride)
-    mask = streaming.length_mask(lengths, size)
+    mask = streaming.length_mask(num_samples, size)
     audio = streaming.zero_masked(audio, mask)
     needed = (count - 1) * self.stride + self.size
     audio = streaming.pad_time(audio, 0, max(needed - size, 0))
@@ -62,9 +62,9 @@ class Segments:
         audio[:, i * self.stride : i * self.stride + self.size]
         for i in range(count)
     ]
-    own = self._own(lengths, count)
+    own = self._own(num_samples, count)
     if not count:
-      return _empty(codec, rows, lengths)
+      return _empty(codec, rows, num_samples)
     pieces = jnp.stack(pieces, axis=1).reshape(-1, self.size, audio.shape[2])
     scales = jnp.ones(pieces.shape[0])
     if self.normalize:
@@ -82,22 +82,25 @@ class Segments:
       return x.reshape(rows, -1, *x.shape[2:])[:, :total]
 
     scales = jnp.repeat(scales.reshape(rows, count), frames, axis=1)[:, :total]
-    return base.Tokens(
-        lengths=lengths,
+    return tokenizers_base.Tokens(
+        num_samples=num_samples,
         codes=joined(found.codes),
         latents=joined(found.tokens),
         scales=scales if self.normalize else None,
     )
 
   def decode(
-      self, codec: Any, variables: base.Variables, tokens: base.Tokens
+      self,
+      codec: Any,
+      variables: tokenizers_base.Variables,
+      tokens: tokenizers_base.Tokens,
   ) -> tuple[Float[Array, 'B T C'], Int[Array, 'B']]:
     """Audio [B, F hop, C], zero past each row's length, and the lengths."""
     frames = -(-self.size // codec.hop)
     given = tokens.latents if tokens.codes is None else tokens.codes
     rows, total = given.shape[:2]
     if not total:
-      return jnp.zeros((rows, 0, codec.spec.channels)), tokens.lengths
+      return jnp.zeros((rows, 0, codec.spec.channels)), tokens.num_samples
     count = -(-total // frames)
 
     def cut(x):
@@ -108,7 +111,7 @@ class Segments:
         lambda x: x if x.ndim == 1 else cut(x), tokens.replace(scales=None)
     )
     latents = codec.dequantise(variables, pieces)
-    own = self._own(tokens.lengths, count).reshape(-1)
+    own = self._own(tokens.num_samples, count).reshape(-1)
     # Whole frames sound, as the overlap uses all of a segment.
     own = -(-own // codec.hop) * codec.hop
     audio = codec.decode_latents(variables['params'], latents, own)
@@ -118,14 +121,14 @@ class Segments:
     audio = self._add(audio.reshape(rows, count, *audio.shape[1:]), own)
     missing = max(total * codec.hop - audio.shape[1], 0)
     audio = streaming.pad_time(audio, 0, missing)[:, : total * codec.hop]
-    mask = streaming.length_mask(tokens.lengths, audio.shape[1])
-    return streaming.zero_masked(audio, mask), tokens.lengths
+    mask = streaming.length_mask(tokens.num_samples, audio.shape[1])
+    return streaming.zero_masked(audio, mask), tokens.num_samples
 
-  def _own(self, lengths, count):
+  def _own(self, num_samples, count):
     """[B, count] samples of each row in each segment."""
     starts = jnp.arange(count) * self.stride
-    return jnp.clip(lengths[:, None] - starts, 0, self.size) * (
-        starts < lengths[:, None]
+    return jnp.clip(num_samples[:, None] - starts, 0, self.size) * (
+        starts < num_samples[:, None]
     )
 
   def _add(self, pieces, own):
@@ -146,11 +149,11 @@ class Segments:
     return audio / jnp.where(sums > 0, sums, 1.0)[..., None]
 
 
-def _empty(codec, rows, lengths):
+def _empty(codec, rows, num_samples):
   """Tokens of no audio."""
   slots, width = len(codec.spec.slots), codec.spec.dimension
-  return base.Tokens(
-      lengths=lengths,
+  return tokenizers_base.Tokens(
+      num_samples=num_samples,
       codes=jnp.zeros((rows, 0, slots), jnp.int32) if slots else None,
       latents=None if slots else jnp.zeros((rows, 0, width)),
       scales=jnp.zeros((rows, 0)),

@@ -28,7 +28,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.audio import checks
 from audiolm_jax.audio import outputs
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import packing
 
 VERSION = 1
@@ -46,7 +46,7 @@ _LARGEST_HEADER = 1 << 22
 _LARGEST_BLOCK = 1 << 30  # bytes; damaged counts must not exhaust the memory
 _LONGEST_REASON = 300
 _READ = 1 << 20  # bytes at once, so that only what is there takes memory
-_MOST_SAMPLES = (1 << 31) - 1  # that `Tokens.lengths` can say
+_MOST_SAMPLES = (1 << 31) - 1  # that `Tokens.num_samples` can say
 _LATENTS = {'float16': '<f2', 'float32': '<f4'}
 
 
@@ -70,7 +70,7 @@ class Header:
     samples: of each row, where known before the first block.
   """
 
-  spec: base.Spec
+  spec: tokenizers_base.Spec
   fingerprint: str
   tokenizer: str = ''
   codebooks: Annotated[int, config.Range(min=1)] | None = None
@@ -349,7 +349,7 @@ def opened(path: str | os.PathLike) -> Iterator[Reader]:
     yield Reader(file, os.fspath(path))
 
 
-def read(path: str | os.PathLike) -> tuple[Header, base.Tokens]:
+def read(path: str | os.PathLike) -> tuple[Header, tokenizers_base.Tokens]:
   """A whole file: its header, and the tokens of its rows.
 
   Raises:
@@ -363,8 +363,8 @@ def read(path: str | os.PathLike) -> tuple[Header, base.Tokens]:
         f'{path}: {block.samples} samples are too many for one array; read it'
         ' block by block.'
     )
-  return header, base.Tokens(
-      lengths=np.full(header.rows, block.samples, np.int32),
+  return header, tokenizers_base.Tokens(
+      num_samples=np.full(header.rows, block.samples, np.int32),
       codes=block.codes,
       latents=block.latents,
       **({} if block.scales is None else {'scales': block.scales}),
@@ -411,7 +411,7 @@ def empty(header: Header) -> Block:
 
 
 def check_frames(
-    spec: base.Spec, frames: int, samples: int, whole: bool = False
+    spec: tokenizers_base.Spec, frames: int, samples: int, whole: bool = False
 ) -> None:
   """Raises ValueError if `samples` samples take more than `frames` frames.
 

@@ -15,7 +15,7 @@ from audiolm_jax import config
 from audiolm_jax.audio import checks
 from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import token_files
 
@@ -183,7 +183,7 @@ def decode_file(
     return coder.decode(reader, write)
 
 
-def bitrates(tokenizer: base.Tokenizer) -> dict[int, float]:
+def bitrates(tokenizer: tokenizers_base.Tokenizer) -> dict[int, float]:
   """Codebooks that may be kept -> bits a second; empty for continuous tokens."""
   spec = tokenizer.spec
   if not spec.slots:
@@ -196,7 +196,7 @@ def bitrates(tokenizer: base.Tokenizer) -> dict[int, float]:
 
 
 def choose_codebooks(
-    tokenizer: base.Tokenizer,
+    tokenizer: tokenizers_base.Tokenizer,
     *,
     kbps: float | None = None,
     codebooks: int | None = None,

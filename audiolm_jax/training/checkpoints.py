@@ -22,7 +22,7 @@ from orbax.checkpoint import v1 as ocp
 
 from audiolm_jax import config
 from audiolm_jax.training import checksums
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import processes
 
 # Where the checksum of a checkpoint's own metadata stands in it.
@@ -242,7 +242,8 @@ class Checkpoints:
     if problems:
       raise self._damaged(step, _some(problems))
     names = [
-        mesh.key(p) for p, _ in jax.tree_util.tree_leaves_with_path(abstract)
+        mesh_lib.key(p)
+        for p, _ in jax.tree_util.tree_leaves_with_path(abstract)
     ]
     state = jax.tree.unflatten(
         jax.tree.structure(abstract), [loaded[name] for name in names]
@@ -329,7 +330,7 @@ class _Always:
 
 def _flat(tree):
   return {
-      mesh.key(path): leaf
+      mesh_lib.key(path): leaf
       for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
 

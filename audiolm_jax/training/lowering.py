@@ -19,7 +19,7 @@ def trace_step(assembly: Any, batch: Mapping[str, Any]) -> jax.stages.Traced:
   """
   settings, mesh = assembly.config, assembly.mesh
   step = step_lib.make(
-      assembly.objective, assembly.learners, settings.accumulation
+      assembly.objective, assembly.model_optimizers, settings.accumulation
   )
   rows = jax.sharding.NamedSharding(mesh, sharding.BATCH)
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

@@ -10,25 +10,25 @@ import optax.contrib
 
 from audiolm_jax import config
 from audiolm_jax.ops import weights
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 
 Fraction = Annotated[float, config.Range(min=0, max=1)]
 Positive = Annotated[float, config.Range(min=0)]
 
 
-def _matrix_axes(names: mesh.Axes) -> tuple[int, ...]:
+def _matrix_axes(names: mesh_lib.Axes) -> tuple[int, ...]:
   """Positions of the axes over which a weight is one matrix, not a batch."""
   return tuple(
       i for i, name in enumerate(names) if name not in weights.BATCH_AXES
   )
 
 
-def _decay_mask(axes: Mapping[str, mesh.Axes]):
+def _decay_mask(axes: Mapping[str, mesh_lib.Axes]):
   """True for matrices: biases, scales and gains are not decayed."""
 
   def mask(params):
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: len(_matrix_axes(axes[mesh.key(path)])) > 1, params
+        lambda path, _: len(_matrix_axes(axes[mesh_lib.key(path)])) > 1, params
     )
 
   return mask
@@ -44,7 +44,7 @@ class AdamW:
   weight_decay: Positive = 0.0
 
   def build(
-      self, schedule: optax.Schedule, axes: Mapping[str, mesh.Axes]
+      self, schedule: optax.Schedule, axes: Mapping[str, mesh_lib.Axes]
   ) -> optax.GradientTransformation:
     """The transformation; `axes` maps leaf names to logical axes."""
     return optax.adamw(
@@ -75,12 +75,12 @@ class Muon:
   iterations: Annotated[int, config.Range(min=1)] = 5
 
   def build(
-      self, schedule: optax.Schedule, axes: Mapping[str, mesh.Axes]
+      self, schedule: optax.Schedule, axes: Mapping[str, mesh_lib.Axes]
   ) -> optax.GradientTransformation:
     """The transformation; `axes` maps leaf names to logical axes."""
 
     def dimensions(path, _):
-      names = axes[mesh.key(path)]
+      names = axes[mesh_lib.key(path)]
       matrix = _matrix_axes(names)
       if len(matrix) < 2 or 'vocab' in names:
         return None

@@ -14,7 +14,7 @@ from audiolm_jax.training import state as state_lib
 
 
 @dataclasses.dataclass(frozen=True)
-class Learner:
+class ModelOptimizer:
   """How one model trains.
 
   Attributes:
@@ -47,7 +47,9 @@ def split_batch(batch: Mapping[str, Array], parts: int) -> dict[str, Array]:
 
 
 def make(
-    objective: Any, learners: Mapping[str, Learner], accumulation: int = 1
+    objective: Any,
+    model_optimizers: Mapping[str, ModelOptimizer],
+    accumulation: int = 1,
 ):
   """Builds `step(state, batch) -> (state, metrics)`.
 
@@ -61,7 +63,7 @@ def make(
 
   Args:
     objective: an `objectives.base.Objective`.
-    learners: {model: Learner} for every model of the objective.
+    model_optimizers: {model: ModelOptimizer} for every model of the objective.
     accumulation: microbatches a step; divides the batch.
 
   Returns:
@@ -81,10 +83,12 @@ def make(
 
   def output(trainable, state, batch, rng):
     variables = {}
-    for index, (model, learner) in enumerate(sorted(learners.items())):
+    for index, (model, model_optimizer) in enumerate(
+        sorted(model_optimizers.items())
+    ):
       merge_rng = jax.random.fold_in(rng, index + 1)
       variables[model] = {
-          'params': learner.transform.merge(
+          'params': model_optimizer.transform.merge(
               trainable[model], state.frozen[model], merge_rng
           ),
           'state': state.model_state[model],
@@ -134,18 +138,20 @@ def make(
     gradients, out = compute(state, batch, rng)
     scalars, finite = _measures(objective, out)
     trainable, optimizer_state, ema = {}, {}, dict(state.ema)
-    for model, learner in sorted(learners.items()):
+    for model, model_optimizer in sorted(model_optimizers.items()):
       old, grads = state.trainable[model], gradients[model]
       norm = optax.global_norm(grads)
       scalars[f'gradient_norm/{model}'] = norm
       scalars[f'learning_rate/{model}'] = jnp.asarray(
-          learner.schedule(state.step), jnp.float32
+          model_optimizer.schedule(state.step), jnp.float32
       )
       finite |= _finite_groups(f'gradient/{model}', grads)
-      if learner.clip is not None:
-        factor = jnp.minimum(1.0, learner.clip / jnp.maximum(norm, 1e-12))
+      if model_optimizer.clip is not None:
+        factor = jnp.minimum(
+            1.0, model_optimizer.clip / jnp.maximum(norm, 1e-12)
+        )
         grads = jax.tree.map(lambda g, f=factor: (g * f).astype(g.dtype), grads)
-      updates, optimizer_state[model] = learner.optimizer.update(
+      updates, optimizer_state[model] = model_optimizer.optimizer.update(
           grads, state.optimizer_state[model], old
       )
       trainable[model] = optax.apply_updates(old, updates)
@@ -153,9 +159,9 @@ def make(
       finite[f'parameters/{model}'] = _all_finite(
           (trainable[model], optimizer_state[model])
       )
-      if learner.ema is not None:
+      if model_optimizer.ema is not None:
         ema[model] = _average(
-            state.ema[model], trainable[model], learner.ema, state.step
+            state.ema[model], trainable[model], model_optimizer.ema, state.step
         )
     model_state = objective.finish(
         state.model_state, out.statistics, finish_rng

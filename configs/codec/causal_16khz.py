@@ -39,7 +39,7 @@ from audiolm_jax import data
 from audiolm_jax import objectives
 from audiolm_jax import tokenizers
 from audiolm_jax import train
-from audiolm_jax.objectives import distances
+from audiolm_jax.objectives import distances as distances_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
 from audiolm_jax.training import optimizers
@@ -114,7 +114,7 @@ def _tuning(values, steps: int = 2500):
   """The same from trained parameters, with a distance of envelopes."""
   values.objective.distances = {
       'envelopes': config.kind(
-          distances.DISTANCES, 'band_envelopes', weight=60.0, floor=0.01
+          distances_lib.DISTANCES, 'band_envelopes', weight=60.0, floor=0.01
       )
   }
   model = values.models.codec

@@ -27,7 +27,7 @@ half a minute; its 4 steps are seconds.
 from typing import Literal
 
 from audiolm_jax import config
-from audiolm_jax.objectives import distillation
+from audiolm_jax.objectives import distillation as distillation_lib
 from configs.codec import recipe
 
 
@@ -69,10 +69,10 @@ def get_config(arg: Literal['full', 'cpu', 'smoke'] = 'full'):
       domain=('speech',),
   )
   if arg == 'full':
-    teacher = config.kind(distillation.TEACHERS, 'features', width=1024)
+    teacher = config.kind(distillation_lib.TEACHERS, 'features', width=1024)
     mel = {}
   else:
-    teacher = config.kind(distillation.TEACHERS, 'log_mel', step=480)
+    teacher = config.kind(distillation_lib.TEACHERS, 'log_mel', step=480)
     mel = {'spectral': recipe.multi_mel(arg)}
   training = recipe.model(
       8e-4 if arg == 'full' else 3e-4, b1=0.5, b2=0.9, decay=0.05

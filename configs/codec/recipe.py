@@ -13,7 +13,7 @@ from audiolm_jax import objectives
 from audiolm_jax import tokenizers
 from audiolm_jax import train
 from audiolm_jax.objectives import discriminators
-from audiolm_jax.objectives import distances
+from audiolm_jax.objectives import distances as distances_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
 from audiolm_jax.training import optimizers
@@ -40,7 +40,7 @@ def tokenizer(encoder, bottleneck, decoder, **options):
 
 def distance(kind, **options):
   """One of the distances of decoded audio."""
-  return config.kind(distances.DISTANCES, kind, **options)
+  return config.kind(distances_lib.DISTANCES, kind, **options)
 
 
 def multi_mel(arg, **options):

@@ -24,7 +24,7 @@ claimed. `:smoke` compiles for half a minute; its 4 steps are seconds.
 from typing import Literal
 
 from audiolm_jax import config
-from audiolm_jax.objectives import distillation
+from audiolm_jax.objectives import distillation as distillation_lib
 from configs.codec import recipe
 
 
@@ -49,9 +49,9 @@ def get_config(arg: Literal['full', 'cpu', 'smoke'] = 'full'):
       'norm': 'weight',
   }
   if arg == 'full':
-    teacher = config.kind(distillation.TEACHERS, 'features', width=768)
+    teacher = config.kind(distillation_lib.TEACHERS, 'features', width=768)
   else:
-    teacher = config.kind(distillation.TEACHERS, 'log_mel', mels=80)
+    teacher = config.kind(distillation_lib.TEACHERS, 'log_mel', mels=80)
   codec = recipe.tokenizer(
       ('seanet', {**parts, 'bidirectional': True}),
       (

@@ -10,11 +10,11 @@ import shlex
 
 import ml_collections
 
-from audiolm_jax import assembly
+from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import param_transforms
 from audiolm_jax import train
-from audiolm_jax.comparison import arms
+from audiolm_jax.comparison import arms as arms_lib
 from audiolm_jax.data import token_cache
 from experiments import token_lms
 
@@ -30,7 +30,7 @@ _RATES = {
     'smoke': {'full': (1e-3,), 'lora': (3e-3,)},
     'cpu': {'full': (3e-4, 1e-3, 3e-3), 'lora': (1e-3, 3e-3, 1e-2)},
 }
-_MEANT = {
+_ALLOWED_MISMATCHES = {
     'trainable_params': 'how few may train is the question',
     'params': 'adapters come on top of the base',
     'training_flops': (
@@ -63,7 +63,7 @@ def prepare(base: pathlib.Path, workdir: pathlib.Path) -> Iterator[str]:
 
 def question(
     base: pathlib.Path, workdir: pathlib.Path, budget: str
-) -> arms.Question:
+) -> arms_lib.Question:
   """The experiment at a budget: 'smoke' or 'cpu'.
 
   Args:
@@ -101,14 +101,14 @@ def question(
 
   transforms = param_transforms.TRANSFORMS
   tried = (
-      arms.Arm(
+      arms_lib.Arm(
           'full',
           configure(config.kind(transforms, 'full')),
           rates['full'],
           'every weight trains',
       ),
       *[
-          arms.Arm(
+          arms_lib.Arm(
               f'lora_{rank}',
               configure(
                   config.kind(transforms, 'lora', rank=rank, alpha=2.0 * rank)
@@ -121,7 +121,7 @@ def question(
   )
   settings = _base_config(base)
   spec = token_lms.modelled(header, settings.data.codebooks)
-  return arms.Question(
+  return arms_lib.Question(
       title='Full fine-tuning or LoRA?',
       text=(
           'A language model over audio tokens knows English, French and'
@@ -146,14 +146,14 @@ def question(
           'old': token_lms.evaluator(old, 'test', sizes['clips']),
       },
       outcomes=(
-          arms.Outcome(
+          arms_lib.Outcome(
               'gain',
               f'eval/{NEW}/bits_per_frame',
               -1,
               'bits/frame',
               'fewer bits a frame of held-out Italian than the base needs',
           ),
-          arms.Outcome(
+          arms_lib.Outcome(
               'forgetting',
               'eval/old/bits_per_frame',
               1,
@@ -168,7 +168,7 @@ def question(
       ),
       row_seconds=settings.data.frames / spec.frame_rate,
       bits_per_second=spec.bits_per_second,
-      meant=_MEANT,
+      allowed_mismatches=_ALLOWED_MISMATCHES,
   )
 
 
@@ -178,7 +178,7 @@ def _tokens(workdir: pathlib.Path) -> str:
 
 def _base_config(base: pathlib.Path) -> ml_collections.ConfigDict:
   """The base LM's own config, starting from its parameters."""
-  settings = config.build(train.Config, assembly.read(base / 'lm'))
+  settings = config.build(train.Config, assembly_lib.read(base / 'lm'))
   result = config.to_config(settings)
   with result.unlocked():
     result.models.lm.init_from = str((base / 'lm').absolute())

@@ -10,7 +10,7 @@ import pathlib
 import ml_collections
 
 import audiolm_jax
-from audiolm_jax.comparison import arms
+from audiolm_jax.comparison import arms as arms_lib
 from audiolm_jax.comparison import pipeline
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
@@ -41,7 +41,7 @@ _BACKBONES = {
     'hybrid': (hybrid, 'two gated linear recurrences, one local attention'),
 }
 _COSTS = 'parameters are matched, and a parameter of each mixer costs another'
-_MEANT = {
+_ALLOWED_MISMATCHES = {
     'params': 'matched to within 4%: widths come in steps',
     'trainable_params': 'likewise',
     'training_flops': _COSTS,
@@ -57,7 +57,7 @@ def prepare(base: pathlib.Path, workdir: pathlib.Path) -> Iterator[str]:
 
 def question(
     base: pathlib.Path, workdir: pathlib.Path, budget: str
-) -> arms.Question:
+) -> arms_lib.Question:
   """The experiment at a budget: 'smoke' or 'cpu'.
 
   Args:
@@ -93,7 +93,7 @@ def question(
     )
 
   frames = quickstart.get_config(budget).data.frames
-  return arms.Question(
+  return arms_lib.Question(
       title='State spaces or attention?',
       text=(
           'A language model over audio tokens, trained from nothing. What'
@@ -108,7 +108,7 @@ def question(
       ),
       base=None,
       arms=tuple(
-          arms.Arm(name, configure(module), sizes['rates'], text)
+          arms_lib.Arm(name, configure(module), sizes['rates'], text)
           for name, (module, text) in _BACKBONES.items()
       ),
       seeds=tuple(range(1, 1 + sizes['seeds'])),
@@ -121,14 +121,14 @@ def question(
           )
       },
       outcomes=(
-          arms.Outcome(
+          arms_lib.Outcome(
               'bits',
               'eval/test/bits_per_frame',
               1,
               'bits/frame',
               'what a frame of held-out clips costs; lower is better',
           ),
-          arms.Outcome(
+          arms_lib.Outcome(
               'first codebook',
               'eval/test/bits_per_frame_codebook_0',
               1,
@@ -144,7 +144,7 @@ def question(
       ),
       row_seconds=frames / spec.frame_rate,
       bits_per_second=spec.bits_per_second,
-      meant=_MEANT,
+      allowed_mismatches=_ALLOWED_MISMATCHES,
       references={
           'unigram': 'eval/test/unigram/bits_per_frame',
           'interpolated bigram': 'eval/test/bigram/bits_per_frame',

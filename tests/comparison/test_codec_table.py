@@ -2,9 +2,9 @@
 
 import pytest
 
-from audiolm_jax.comparison import codec
-from audiolm_jax.comparison import report
-from audiolm_jax.evaluation import base
+from audiolm_jax.comparison import codec as codec_report
+from audiolm_jax.comparison import report as report_lib
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.tokenizers import base as tokenizers_base
 
 SPEC = tokenizers_base.Spec(
@@ -20,17 +20,17 @@ SPEC = tokenizers_base.Spec(
 def _scores(judged):
   for suffix, worse in (('', 0.0), ('@1', 0.5)):
     for item in ('a', 'b'):
-      yield base.Score('mel' + suffix, item, 0.2 + worse, 1.0)
+      yield evaluation_base.Score('mel' + suffix, item, 0.2 + worse, 1.0)
       if judged:
-        yield base.Score('wer' + suffix, item, 1 + 2 * worse, 10.0)
-        yield base.Score('wer_original' + suffix, item, 0.5, 10.0)
+        yield evaluation_base.Score('wer' + suffix, item, 1 + 2 * worse, 10.0)
+        yield evaluation_base.Score('wer_original' + suffix, item, 0.5, 10.0)
   for k in range(2):
-    yield base.Score(f'usage_{k}', 'corpus', 0.5, 1.0)
-    yield base.Score(f'entropy_{k}', 'corpus', 9.0, 1.0)
+    yield evaluation_base.Score(f'usage_{k}', 'corpus', 0.5, 1.0)
+    yield evaluation_base.Score(f'entropy_{k}', 'corpus', 9.0, 1.0)
 
 
 def test_results_by_number_of_codebooks():
-  found = codec.results(_scores(True), SPEC, 'en', 12.0)
+  found = codec_report.results(_scores(True), SPEC, 'en', 12.0)
   assert found['clips'] == {'wer': 2, 'mel': 2}
   full, one = found['rows']
   assert (full['codebooks'], one['codebooks']) == (2, 1)
@@ -42,11 +42,11 @@ def test_results_by_number_of_codebooks():
 
 
 def test_the_original_stands_beside_and_a_second_call_replaces():
-  page = report.Report('x')
-  page.add_text(codec.SECTION, 'old')
+  page = report_lib.Report('x')
+  page.add_text(codec_report.SECTION, 'old')
   for judged in (False, True):
-    groups = [codec.results(_scores(judged), SPEC, 'en', 12.0)]
-    codec.add_to(page, groups, 'runs/x')
+    groups = [codec_report.results(_scores(judged), SPEC, 'en', 12.0)]
+    codec_report.add_to(page, groups, 'runs/x')
     (section,) = page.data['sections']
     kinds = [block['kind'] for block in section['blocks']]
     assert kinds == ['table', 'table', 'table', 'missing']
@@ -63,13 +63,15 @@ def test_the_original_stands_beside_and_a_second_call_replaces():
 
 
 def test_other_codecs_and_unseen_clips_are_named():
-  page = report.Report('x')
-  others = [base.Score('bits@Opus 6', 'a', 3e4, 5.0)]
-  others += [base.Score('mel@Opus 6', item, 0.3, 1.0) for item in 'ab']
-  group = codec.results(
+  page = report_lib.Report('x')
+  others = [evaluation_base.Score('bits@Opus 6', 'a', 3e4, 5.0)]
+  others += [
+      evaluation_base.Score('mel@Opus 6', item, 0.3, 1.0) for item in 'ab'
+  ]
+  group = codec_report.results(
       _scores(False), SPEC, 'ru', 12.0, others=others, unseen=True
   )
-  codec.add_to(page, [group], 'runs/x')
+  codec_report.add_to(page, [group], 'runs/x')
   table, intervals = page.data['sections'][0]['blocks'][:2]
   rows = [[cell['text'] for cell in row] for row in table['rows']]
   assert [row[0] for row in rows] == [

@@ -11,11 +11,11 @@ from audiolm_jax import train
 from audiolm_jax.comparison import pipeline
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import lm as lm_evaluation
 from audiolm_jax.tokenizers import caching
 from configs.codec import quickstart as codec_config
-from configs.lm import quickstart as lm_config
+from configs.lm import quickstart
 
 
 @pytest.fixture(scope='module', name='workdir')
@@ -34,7 +34,7 @@ def _workdir(cache, tmp_path_factory):
       workdir=workdir / 'tokenizer',
       languages=('en',),
   )
-  lm = lm_config.get_config('smoke')
+  lm = quickstart.get_config('smoke')
   tokens = str(workdir / 'tokens')
   lm.data.cache = lm.evaluators.lm.cache = lm.objective.codebooks = tokens
   lm.steps = lm.checkpoint.every = lm.eval_every = 2
@@ -60,7 +60,7 @@ def test_the_report_and_the_summary_say_what_was_measured(workdir):
   scores = settings.build(lm).run({'lm': {'params': lm.params}})
   bits = summary['lm_bits_per_frame']
   assert bits['language model']['all'] == pytest.approx(
-      base.summarize(scores)['bits_per_frame']
+      evaluation_base.summarize(scores)['bits_per_frame']
   )
   for values in bits.values():
     parts = [v for k, v in values.items() if k != 'all']

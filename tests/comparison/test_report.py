@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from audiolm_jax.comparison import drawing
-from audiolm_jax.comparison import report
+from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.comparison import statistics
 
 NASTY = '<script>alert("x")</script> & \'quotes\''
@@ -51,8 +51,8 @@ class _Page(html.parser.HTMLParser):
 @pytest.fixture(scope='module')
 def written(tmp_path_factory):
   tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
-  page = report.Report('Title ' + NASTY, 'Summary ' + NASTY)
-  page.add_facts('Run', {**report.provenance(['c.py']), 'odd': NASTY})
+  page = report_lib.Report('Title ' + NASTY, 'Summary ' + NASTY)
+  page.add_facts('Run', {**report_lib.provenance(['c.py']), 'odd': NASTY})
   page.add_code('Run', NASTY, title='config')
   page.add_text('Run', NASTY)
   page.add_curves(
@@ -124,14 +124,14 @@ def test_chart_data_is_readable_by_the_script(written):
 
 def test_rendered_again_from_its_data_it_is_the_same(written, tmp_path):
   page, path = written
-  again = report.Report.read(path)
+  again = report_lib.Report.read(path)
   assert again.data == json.loads(json.dumps(page.data))
   again.write(tmp_path / 'copy.html')
   assert (tmp_path / 'copy.html').read_text() == path.read_text()
 
 
 def test_a_section_is_replaced_in_its_place(written, tmp_path):
-  again = report.Report.read(written[1])
+  again = report_lib.Report.read(written[1])
   again.clear('Scores')
   again.add_text('Scores', 'judged anew')
   titles = [section['title'] for section in again.data['sections']]
@@ -143,7 +143,7 @@ def test_a_section_is_replaced_in_its_place(written, tmp_path):
 
 def test_rows_must_fit_their_columns():
   with pytest.raises(ValueError, match='2 cells for 1 columns'):
-    report.Report('x').add_table('s', ['a'], [['b', 1.0]])
+    report_lib.Report('x').add_table('s', ['a'], [['b', 1.0]])
 
 
 def test_spectrogram_shows_a_tone_at_its_height():
@@ -193,5 +193,5 @@ def test_loss_curves_are_read_from_a_work_directory(tmp_path):
   ]
   text = ''.join(json.dumps(r) + '\n' for r in records)
   (tmp_path / 'metrics.jsonl').write_text(text)
-  found = report.loss_curves(tmp_path, ['loss', 'eval/x/y', 'absent'])
+  found = report_lib.loss_curves(tmp_path, ['loss', 'eval/x/y', 'absent'])
   assert found == {'loss': [(1, 3.0), (2, 2.0)], 'eval/x/y': [(2, 1.0)]}

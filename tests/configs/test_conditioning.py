@@ -114,12 +114,12 @@ def _train(name, tokens, workdir):
   cache = token_cache.TokenCache(tokens, 'validation')
   factor, _ = NAMES[name]
   wanted = config.build(train.Config, values).data.conditions
-  teller = clip_conditions.Teller(wanted, cache)
+  condition_sampler = clip_conditions.ConditionSampler(wanted, cache)
   bits, frames = [], []
   for i in range(len(cache)):
     if factor == 'prompt':
-      told = factors.unflatten(teller([i]), [factor])[factor]
-      value = told['values'][0, : told['lengths'][0]]
+      told = factors.unflatten(condition_sampler([i]), [factor])[factor]
+      value = told['values'][0, : told['num_frames'][0]]
     else:
       # Texts may be empty, and one language is in no table.
       value = cache[i].factors[factor] or None

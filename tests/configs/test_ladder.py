@@ -148,7 +148,7 @@ def test_a_rung_takes_a_step_of_training(name):
   rng = np.random.default_rng(0)
   batch = {
       'codes': rng.integers(0, 16, (2, 8, 4)).astype(np.int32),
-      'lengths': np.array([8, 5], np.int32),
+      'num_frames': np.array([8, 5], np.int32),
       'id': np.arange(2, dtype=np.int32),
   }
 

@@ -38,7 +38,7 @@ def test_crops_are_pieces_of_their_clips(cache):
   corpus = corpora.load_corpus('espeak_sentences', 'train', ('en', 'fr'))
   batch = settings.open(batch_size=8, seed=0).next(None)
   assert batch['audio'].shape == (8, 11025, 1)
-  assert (batch['lengths'] == 11025).all()
+  assert (batch['num_samples'] == 11025).all()
   for row, index in zip(batch['audio'], batch['id'], strict=True):
     clip = corpus[int(index)]['audio'][:, 0]
     windows = np.lib.stride_tricks.sliding_window_view(clip, 64)
@@ -61,7 +61,7 @@ def test_short_clips_are_padded_and_too_short_ones_left_out(cache):
     batch = source.next(None)
     assert (seconds[batch['id']] >= bound).all()
     for row, length, i in zip(
-        batch['audio'], batch['lengths'], batch['id'], strict=True
+        batch['audio'], batch['num_samples'], batch['id'], strict=True
     ):
       np.testing.assert_array_equal(row[:length], corpus[int(i)]['audio'])
       assert not row[length:].any()
@@ -71,7 +71,7 @@ def test_resampled_crops_keep_length_and_content(cache):
   settings = _settings(sample_rate=RATE, crop_seconds=0.5, channels=2)
   batch = settings.open(batch_size=8, seed=0).next(None)
   assert batch['audio'].shape == (8, RATE // 2, 2)
-  assert (batch['lengths'] == RATE // 2).all()
+  assert (batch['num_samples'] == RATE // 2).all()
   np.testing.assert_array_equal(batch['audio'][..., 0], batch['audio'][..., 1])
 
 
@@ -128,7 +128,7 @@ def test_features_are_cut_where_the_audio_is(cache, tmp_path):
 def test_levels(cache):
   quiet = _settings(level_db=-40.0, crop_seconds=10.0)
   batch = quiet.open(batch_size=8, seed=0).next(None)
-  for row, length in zip(batch['audio'], batch['lengths'], strict=True):
+  for row, length in zip(batch['audio'], batch['num_samples'], strict=True):
     assert resample.rms_db(row[:length]) == pytest.approx(-40, abs=0.01)
   plain = _settings().open(batch_size=8, seed=0).next(None)
   varied = _settings(gain_db=6.0).open(batch_size=8, seed=0).next(None)
@@ -145,7 +145,7 @@ def test_whole_clips_hold_every_clip_once(cache):
   ):
     shapes.add(batch['audio'].shape)
     for row, length, i in zip(
-        batch['audio'], batch['lengths'], batch['id'], strict=True
+        batch['audio'], batch['num_samples'], batch['id'], strict=True
     ):
       assert not row[length:].any()
       if i < 0:

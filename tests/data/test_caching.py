@@ -7,7 +7,7 @@ import pytest
 from audiolm_jax.data import audio_crops
 from audiolm_jax.data import corpora
 from audiolm_jax.data import token_cache
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import caching
 
 HOP = 500
@@ -16,13 +16,15 @@ HOP = 500
 class Loudness:
   """Codes that anyone can check: the mean magnitude of a frame, in percent."""
 
-  spec = base.Spec(
+  spec = tokenizers_base.Spec(
       sample_rate=8000,
       hop=HOP,
-      slots=(base.Slot(0, 101),),
+      slots=(tokenizers_base.Slot(0, 101),),
       causal=True,
       latency=0,
-      dates=base.Dates('none', 'time', 'SQ', 'fixed', (), (), ('audio',)),
+      dates=tokenizers_base.Dates(
+          'none', 'time', 'SQ', 'fixed', (), (), ('audio',)
+      ),
   )
 
   def __init__(self):
@@ -35,15 +37,16 @@ class Loudness:
   def code_vectors(self):
     return np.linspace(0, 1, 101)[None, :, None]
 
-  def encode(self, audio, lengths):
+  def encode(self, audio, num_samples):
     self.shapes.append(audio.shape)
     if self.fail_after is not None and len(self.shapes) > self.fail_after:
       raise KeyboardInterrupt
     frames = -(-audio.shape[1] // HOP)
     audio = np.pad(audio, ((0, 0), (0, frames * HOP - audio.shape[1]), (0, 0)))
     codes = np.abs(audio.reshape(len(audio), frames, HOP, 1)).mean(2) * 100
-    return base.Tokens(
-        lengths=lengths, codes=jax.numpy.asarray(codes.round().astype(int))
+    return tokenizers_base.Tokens(
+        num_samples=num_samples,
+        codes=jax.numpy.asarray(codes.round().astype(int)),
     )
 
 
@@ -81,7 +84,10 @@ def test_every_clip_is_cached_and_work_goes_on(cache, tmp_path, monkeypatch):
   np.testing.assert_allclose(
       token_cache.read_codebooks(tmp_path / 't'), Loudness().code_vectors()
   )
-  assert base.Spec.from_dict(tokens.header['tokenizer_spec']) == Loudness.spec
+  assert (
+      tokenizers_base.Spec.from_dict(tokens.header['tokenizer_spec'])
+      == Loudness.spec
+  )
 
 
 def test_limit_takes_the_first_clips(cache, tmp_path):

@@ -65,41 +65,41 @@ def _cache(directory):
 
 
 def test_texts_and_names_are_the_clips(cache):
-  batch = clip_conditions.Teller(WANTED, cache)([0, 1, 2, -1])
+  batch = clip_conditions.ConditionSampler(WANTED, cache)([0, 1, 2, -1])
   # A text that is cut, and one that is none; a name that is not in the table.
   np.testing.assert_array_equal(batch['conditions/text/lengths'], [3, 0, 4, 0])
   np.testing.assert_array_equal(
       batch['conditions/language/lengths'], [1, 0, 0, 0]
   )
   assert batch['conditions/language/values'][0, 0] == 1
-  assert not clip_conditions.Teller({}, cache)([0, 1])
+  assert not clip_conditions.ConditionSampler({}, cache)([0, 1])
 
 
 def test_a_prompt_is_the_same_speaker_elsewhere(cache):
-  teller = clip_conditions.Teller(PROMPT, cache)
+  condition_sampler = clip_conditions.ConditionSampler(PROMPT, cache)
   rng = np.random.default_rng(0)
   seen = set()
   for _ in range(100):
-    told = teller([0, 1, 4, -1], rng)
+    told = condition_sampler([0, 1, 4, -1], rng)
     values = told['conditions/prompt/values']
-    lengths = told['conditions/prompt/lengths']
+    num_frames = told['conditions/prompt/lengths']
     assert values.shape == (4, 4, 2)
     # One clip of Bob's, two of nobody's, and no clip: none has a prompt.
-    np.testing.assert_array_equal(lengths[1:], 0)
+    np.testing.assert_array_equal(num_frames[1:], 0)
     clip, start = values[0, 0]
     frames = CLIPS[clip][3]
-    assert clip in (2, 3) and lengths[0] == min(frames, 4)
-    row = values[0, : lengths[0]]
+    assert clip in (2, 3) and num_frames[0] == min(frames, 4)
+    row = values[0, : num_frames[0]]
     np.testing.assert_array_equal(row[:, 0], clip)
-    np.testing.assert_array_equal(row[:, 1], start + np.arange(lengths[0]))
-    assert not values[0, lengths[0] :].any()
+    np.testing.assert_array_equal(row[:, 1], start + np.arange(num_frames[0]))
+    assert not values[0, num_frames[0] :].any()
     seen.add((int(clip), int(start)))
   assert seen == {(2, 0), (3, 0), (3, 1), (3, 2), (3, 3)}
 
 
 def test_without_a_generator_a_clip_always_has_the_same_prompt(cache):
-  teller = clip_conditions.Teller(PROMPT, cache)
-  both, alone = teller([0, 3]), teller([3])
+  condition_sampler = clip_conditions.ConditionSampler(PROMPT, cache)
+  both, alone = condition_sampler([0, 3]), condition_sampler([3])
   for key, value in alone.items():
     np.testing.assert_array_equal(both[key][1:], value)
 
@@ -107,21 +107,21 @@ def test_without_a_generator_a_clip_always_has_the_same_prompt(cache):
 def test_vectors_are_read_from_a_folder(cache, tmp_path):
   voice = {'voice': factors.Vector(2)}
   np.save(tmp_path / 'c3.npy', np.array([1.0, -2.0]))
-  teller = clip_conditions.Teller(voice, cache, tmp_path)
-  told = teller([3, -1])
+  condition_sampler = clip_conditions.ConditionSampler(voice, cache, tmp_path)
+  told = condition_sampler([3, -1])
   np.testing.assert_array_equal(
       told['conditions/voice/values'], [[[1, -2]], [[0, 0]]]
   )
   np.testing.assert_array_equal(told['conditions/voice/lengths'], [1, 0])
   with pytest.raises(config.ConfigError, match='no c0.npy'):
-    teller([0])
+    condition_sampler([0])
   for bad in (np.ones(3), np.array(['x']), np.array([np.nan, 0]), b'', b'PK'):
     path = tmp_path / 'c0.npy'
     path.write_bytes(bad) if isinstance(bad, bytes) else np.save(path, bad)
     with pytest.raises(config.ConfigError, match='c0.npy'):
-      teller([0])
+      condition_sampler([0])
   with pytest.raises(config.ConfigError, match="'voice' is a vector"):
-    clip_conditions.Teller(voice, cache)
+    clip_conditions.ConditionSampler(voice, cache)
 
 
 def test_prompts_of_another_tokenizer_are_refused(cache):
@@ -129,7 +129,7 @@ def test_prompts_of_another_tokenizer_are_refused(cache):
   with pytest.raises(
       config.ConfigError, match=r'\(50, 50\), but .*\(50, 60, 70'
   ):
-    clip_conditions.Teller(other, cache)
+    clip_conditions.ConditionSampler(other, cache)
 
 
 def test_speakers_are_known_without_reading_clips(cache):
@@ -149,14 +149,14 @@ def test_crops_tell_of_their_clips(directory, cache):
   later = source.next(None)
   source.close()
   assert batch['conditions/text/values'].shape == (8, 4)
-  expected = clip_conditions.Teller(WANTED, cache)(batch['id'])
+  expected = clip_conditions.ConditionSampler(WANTED, cache)(batch['id'])
   for key, value in expected.items():
     np.testing.assert_array_equal(batch[key], value)
     assert batch[key].dtype == value.dtype
-  lengths = batch['conditions/prompt/lengths']
+  num_frames = batch['conditions/prompt/lengths']
   for row, clip in enumerate(batch['id']):
-    assert bool(lengths[row]) == (CLIPS[clip][2] == 'ada')
-    if lengths[row]:
+    assert bool(num_frames[row]) == (CLIPS[clip][2] == 'ada')
+    if num_frames[row]:
       assert batch['conditions/prompt/values'][row, 0, 0] != clip
   again = settings.open(batch_size=8, seed=0)
   again.set_state(state)

@@ -123,9 +123,9 @@ def test_crops_are_pieces_of_their_clips(directory):
   for _ in range(3):
     batch = source.next(None)
     assert batch['codes'].shape == (32, 16, 2)
-    assert batch['codes'].dtype == batch['lengths'].dtype == np.int32
+    assert batch['codes'].dtype == batch['num_frames'].dtype == np.int32
     for codes, length, i in zip(
-        batch['codes'], batch['lengths'], batch['id'], strict=True
+        batch['codes'], batch['num_frames'], batch['id'], strict=True
     ):
       whole = _example('train', int(i)).codes[:, :2]
       assert length == min(len(whole), 16) > 0
@@ -163,7 +163,7 @@ def test_whole_clips_hold_every_clip_once(directory):
       cache, bucket_frames=(8, 24), max_frames=30, batch_frames=96, codebooks=1
   ):
     for codes, length, i in zip(
-        batch['codes'], batch['lengths'], batch['id'], strict=True
+        batch['codes'], batch['num_frames'], batch['id'], strict=True
     ):
       if i >= 0:
         expected = _example('train', int(i)).codes[:30, :1]

@@ -75,19 +75,19 @@ def parameters(module, *inputs, seed=0, method='score'):
 
 
 def scorer(decoder):
-  """Compiled (params, codes, lengths) -> scores, teacher-forced."""
+  """Compiled (params, codes, num_frames) -> scores, teacher-forced."""
   return quick_jit(
-      lambda params, codes, lengths: decoder.apply(
-          {'params': params}, codes, lengths, method='score'
+      lambda params, codes, num_frames: decoder.apply(
+          {'params': params}, codes, num_frames, method='score'
       )
   )
 
 
 def code_logits(decoder):
-  """Compiled (params, codes, lengths) -> `code_logits`."""
+  """Compiled (params, codes, num_frames) -> `code_logits`."""
   return quick_jit(
-      lambda params, codes, lengths: decoder.apply(
-          {'params': params}, codes, lengths, method='code_logits'
+      lambda params, codes, num_frames: decoder.apply(
+          {'params': params}, codes, num_frames, method='code_logits'
       )
   )
 
@@ -105,17 +105,17 @@ def refuse(logits, rng, slots):
 
 
 def stepwise(decoder):
-  """Compiled (params, codes, lengths) -> log_prob [B, F, K], step by step."""
+  """Compiled (params, codes, num_frames) -> log_prob [B, F, K], step by step."""
 
   @quick_jit
-  def run(params, codes, lengths):
+  def run(params, codes, num_frames):
     batch, frames, slots = codes.shape
     rows = jnp.arange(batch)[:, None]
 
     def cells(n):
       step = jnp.full(batch, n)
-      frame, slot = decoder.pattern.cells(step, slots, lengths)
-      return frame, slot, (frame >= 0) & (frame < lengths[:, None])
+      frame, slot = decoder.pattern.cells(step, slots, num_frames)
+      return frame, slot, (frame >= 0) & (frame < num_frames[:, None])
 
     def step(carry, n):
       state, *before = carry

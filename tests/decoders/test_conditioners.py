@@ -262,11 +262,11 @@ def test_generation_is_conditioned_and_guided(mixed):
 
 
 def test_a_prefix_stays_in_sight_of_a_stream():
-  """Steps with little room are the whole form with a window that keeps it."""
-  room, frames = 2, 7
+  """Steps with a short cache are the whole form with a window that keeps it."""
+  cache_length, frames = 2, 7
   how = {'text': 'prefix', 'class': 'prefix'}
   decoder = _make(how, interleaving.Parallel())
-  window = {'window': room, 'keep': 6}
+  window = {'window': cache_length, 'sink_tokens': 6}
   whole = _make(how, interleaving.Parallel(), mixer=window)
   # All of the positions that prefixes may have.
   conditions = _prepared({'text': ['abcd'] * 2, 'class': ['it', 'en']})
@@ -283,11 +283,11 @@ def test_a_prefix_stays_in_sight_of_a_stream():
       jax.random.key(0),
       generation.Sampler(),
       context=context,
-      room=room,
+      cache_length=cache_length,
   ).log_prob
   expected = _scorer(whole)(params, codes, lengths, conditions).log_prob
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-  # It matters at the last step, which lies beyond the room.
+  # It matters at the last step, which lies beyond the cache.
   other = _prepared({'text': ['abcd'] * 2, 'class': ['de', 'de']})
   changed = _scorer(whole)(params, codes, lengths, other).log_prob
   assert (np.abs(changed - expected)[:, -1] > 1e-5).all()

@@ -161,11 +161,11 @@ def test_codes_beyond_a_slots_vocabulary_have_no_probability(pattern, head):
   decoder = make(pattern, head, (3, 2))
   params = init(decoder)
   codes = np.array(list(itertools.product(range(3), range(2))), np.int32)
-  lengths = np.ones(len(codes), np.int32)
-  scores = small.scorer(decoder)(params, codes[:, None], lengths)
+  num_frames = np.ones(len(codes), np.int32)
+  scores = small.scorer(decoder)(params, codes[:, None], num_frames)
   assert _probability(scores).sum() == pytest.approx(1, abs=1e-5)
   logits = np.asarray(
-      small.code_logits(decoder)(params, codes[:, None], lengths)
+      small.code_logits(decoder)(params, codes[:, None], num_frames)
   )
   assert np.isneginf(logits[:, 0, 1, 2]).all()
   assert np.isfinite(logits).sum() == (3 + 2) * len(codes)
@@ -216,9 +216,9 @@ def test_every_weight_may_be_another_kind_of_leaf(kind, tie):
       params if kind == 'lora' else ops.map_weights(ops.materialize, converted)
   )
   codes = np.random.default_rng(2).integers(0, 2, (2, 4, 2)).astype(np.int32)
-  lengths = np.array([4, 3], np.int32)
+  num_frames = np.array([4, 3], np.int32)
   a, b = [
-      small.scorer(decoder)(p, codes, lengths).log_prob
+      small.scorer(decoder)(p, codes, num_frames).log_prob
       for p in (converted, base)
   ]
   np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -268,8 +268,8 @@ def test_logits_are_what_the_ids_of_one_slot_predict(head):
   params = small.parameters(decoder, codes, np.array([4, 4]))
 
   @small.quick_jit
-  def logits(ids, lengths):
-    return decoder.apply({'params': params}, ids, lengths, method='logits')
+  def logits(ids, num_frames):
+    return decoder.apply({'params': params}, ids, num_frames, method='logits')
 
   found = np.asarray(logits(codes[..., 0], np.array([4, 2])))
   assert found.shape == (2, 4, 5) and found.dtype == np.float32
@@ -325,11 +325,13 @@ def test_what_each_backbone_field_changes(change):
   plain, other = make(), make(backbone=small.stack(**change))
   params = init(plain)
   codes = np.random.default_rng(3).integers(0, 3, (2, 6, 2)).astype(np.int32)
-  lengths = np.array([6, 5], np.int32)
+  num_frames = np.array([6, 5], np.int32)
 
   def loss(decoder):
     def total(params):
-      scores = decoder.apply({'params': params}, codes, lengths, method='score')
+      scores = decoder.apply(
+          {'params': params}, codes, num_frames, method='score'
+      )
       return -scores.log_prob.sum()
 
     value, gradient = small.quick_jit(jax.value_and_grad(total))(params)

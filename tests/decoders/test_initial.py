@@ -5,12 +5,12 @@ import jax
 import numpy as np
 import pytest
 
-from audiolm_jax import assembly
+from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax.data import token_crops
 from audiolm_jax.decoders import initial
-from audiolm_jax.objectives import lm
+from audiolm_jax.objectives import lm as lm_lib
 
 CODEBOOKS = np.random.default_rng(0).normal(size=(3, 7, 4)) * [
     [[4.0]],
@@ -56,17 +56,17 @@ def _settings(tmp_path):
       'backbone': config.kind(decoders.BACKBONES, 'stack', width=8, layers=1),
   }
   objective = config.build(
-      lm.LM, {'decoder': decoder, 'frames': 4, 'codebooks': str(tmp_path)}
+      lm_lib.LM, {'decoder': decoder, 'frames': 4, 'codebooks': str(tmp_path)}
   )
-  return assembly.Config(
+  return assembly_lib.Config(
       objective=objective,
       data=token_crops.TokenCrops(cache=str(tmp_path)),
-      models={'lm': assembly.ModelTraining()},
+      models={'lm': assembly_lib.ModelTraining()},
   )
 
 
 def test_a_run_starts_from_the_first_codebooks_of_its_cache(settings):
-  state = assembly.Assembly(settings).create()
+  state = assembly_lib.Assembly(settings).create()
   found = state.trainable['lm']
   want = initial.from_codebooks(CODEBOOKS[:2], 8)
   np.testing.assert_array_equal(
@@ -87,7 +87,7 @@ def test_a_run_starts_from_the_first_codebooks_of_its_cache(settings):
 def test_codebooks_that_do_not_fit_are_refused(settings, tmp_path):
   np.save(tmp_path / 'codebooks.npy', CODEBOOKS[:1])
   with pytest.raises(config.ConfigError, match='1 codebooks of 7'):
-    assembly.Assembly(settings).create()
+    assembly_lib.Assembly(settings).create()
   (tmp_path / 'codebooks.npy').unlink()
   with pytest.raises(config.ConfigError, match='holds no codebooks'):
-    assembly.Assembly(settings).create()
+    assembly_lib.Assembly(settings).create()

@@ -14,7 +14,7 @@ from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.generation import segments
 from audiolm_jax.patterns import interleaving
-from audiolm_jax.patterns import sequence
+from audiolm_jax.patterns import sequence as sequence_lib
 from tests.decoders import small
 from tests.generation import quick
 
@@ -188,15 +188,15 @@ def test_ids_of_one_slot_follow_what_rows_start_with():
         backbone=small.stack(),
         start=start,
     )
-    codes, lengths = ids[..., None], np.array([F, 3])
-    params = small.parameters(decoder, codes, lengths)
+    codes, num_frames = ids[..., None], np.array([F, 3])
+    params = small.parameters(decoder, codes, num_frames)
     logits = small.quick_jit(
         lambda params, decoder=decoder: decoder.apply(
             {'params': params}, ids, np.array([F, 3]), method='logits'
         )
     )(params)
-    wanted = small.code_logits(decoder)(params, codes, lengths)
-    for row, length in enumerate(lengths):
+    wanted = small.code_logits(decoder)(params, codes, num_frames)
+    for row, length in enumerate(num_frames):
       np.testing.assert_allclose(
           logits[row, : length - 1],
           wanted[row, 1:length, 0],
@@ -207,9 +207,9 @@ def test_ids_of_one_slot_follow_what_rows_start_with():
 
 def test_segments_start_with_a_given_text():
   """As CSM: a text whole, of which nothing is predicted, and then frames."""
-  text = sequence.Segment('text', (0,), role='observe')
-  speech = sequence.Segment('speech', (1, 2), interleaving.Delay())
-  lengths = {'text': np.array([3, 1, 2]), 'speech': np.array([4, 2, 0])}
+  text = sequence_lib.Segment('text', (0,), role='observe')
+  speech = sequence_lib.Segment('speech', (1, 2), interleaving.Delay())
+  num_frames = {'text': np.array([3, 1, 2]), 'speech': np.array([4, 2, 0])}
   rng = np.random.default_rng(0)
   given = {
       'text': rng.integers(0, V, (3, 3, 1), np.int32),
@@ -227,13 +227,13 @@ def test_segments_start_with_a_given_text():
   for start in (starts.Code((2, 0, 0)), starts.Given()):
     decoder = segmented.Segmented(
         vocabularies=(V,) * 3,
-        sequence=sequence.Sequence((text, speech)),
+        sequence=sequence_lib.Sequence((text, speech)),
         backbone=small.stack(),
         start=start,
     )
-    params = small.parameters(decoder, given, lengths)
-    codes, log_prob = run(decoder, params, given, mask, lengths, KEY, warm)
-    scores = small.scorer(decoder)(params, codes, lengths)
+    params = small.parameters(decoder, given, num_frames)
+    codes, log_prob = run(decoder, params, given, mask, num_frames, KEY, warm)
+    scores = small.scorer(decoder)(params, codes, num_frames)
     np.testing.assert_allclose(
         log_prob['speech'],
         scores.segments['speech'].log_prob,
@@ -242,7 +242,7 @@ def test_segments_start_with_a_given_text():
     )
     found[start.given] = np.asarray(codes['speech'])
   assert (found[0] != found[1]).any()
-  none = {**lengths, 'text': np.array([3, 0, 2])}
+  none = {**num_frames, 'text': np.array([3, 0, 2])}
   with pytest.raises(ValueError, match='text: row 1 has no first frame'):
     segments.generate(decoder, params, given, mask, none, KEY, warm)
 
@@ -275,11 +275,11 @@ def test_starts_that_do_not_fit_are_refused(start, pattern, message):
 
 
 def test_segments_that_are_predicted_do_not_start_with_a_given_frame():
-  speech = sequence.Segment('speech', (0,))
+  speech = sequence_lib.Segment('speech', (0,))
   with pytest.raises(config.ConfigError, match='that is observed'):
     segmented.Segmented(
         vocabularies=(V,),
-        sequence=sequence.Sequence((speech,)),
+        sequence=sequence_lib.Sequence((speech,)),
         start=starts.Given(),
     )
 

@@ -107,19 +107,19 @@ def test_probabilities_of_all_sequences_sum_to_one(model):
 
 
 def stepwise(decoder):
-  """Compiled (params, codes, lengths) -> {label: log_prob}, step by step."""
+  """Compiled (params, codes, num_frames) -> {label: log_prob}, step by step."""
   sequence = decoder.sequence
   layout = sequence.layout(FRAMES)
   count = len(layout.segment)
 
   @small.quick_jit
-  def run(params, codes, lengths):
+  def run(params, codes, num_frames):
     rows = jnp.arange(ROWS)
-    table = layout.packing(lengths).pack(layout.to_steps(codes))
+    table = layout.packing(num_frames).pack(layout.to_steps(codes))
 
     def step(carry, n):
       state, *before = carry
-      cells = layout.cells(jnp.full((ROWS, 1), n), lengths)
+      cells = layout.cells(jnp.full((ROWS, 1), n), num_frames)
       h, state = decoder.apply(
           {'params': params}, state, *before, cells.segment, method='extend'
       )
@@ -139,7 +139,7 @@ def stepwise(decoder):
       carry = state, own[:, None], cells.slot, cells.exists
       return carry, (cells, jnp.where(exists, log_prob, 0))
 
-    cells = layout.cells(jnp.zeros((ROWS, 1), int), lengths)
+    cells = layout.cells(jnp.zeros((ROWS, 1), int), num_frames)
     start = (
         decoder.initial_state(ROWS, count),
         jnp.zeros_like(cells.slot),
@@ -205,11 +205,11 @@ def test_stages_give_logits_of_the_slots_that_they_predict():
   )
   rng = np.random.default_rng(0)
   codes = rng.integers(0, (3, 4, 5), (2, 4, 3)).astype(np.int32)
-  lengths = np.array([4, 2])
-  params = small.parameters(decoder, codes, lengths)
-  logits = np.asarray(small.code_logits(decoder)(params, codes, lengths))
+  num_frames = np.array([4, 2])
+  params = small.parameters(decoder, codes, num_frames)
+  logits = np.asarray(small.code_logits(decoder)(params, codes, num_frames))
   assert logits.shape == (2, 4, 3, 5) and np.isneginf(logits[..., :2, :]).all()
-  scores = small.scorer(decoder)(params, codes, lengths)
+  scores = small.scorer(decoder)(params, codes, num_frames)
   found = small.picked(logits[..., 2, :], codes[..., 2])
   valid = np.asarray(scores.mask[..., 2])
   assert valid.sum() == 6
@@ -238,11 +238,11 @@ def test_observed_segments_count_but_are_not_scored():
 
 def test_it_can_be_configured():
   settings = config.kind(
-      decoders.DECODERS,
+      decoders.LM_KINDS,
       'segments',
       vocabularies=(V,) * 3,
       sequence={'segments': ({'label': 'text', 'slots': (0,)},)},
   )
-  decoder = config.build_kind(decoders.DECODERS, settings)
+  decoder = config.build_kind(decoders.LM_KINDS, settings)
   assert decoder.sequence.segments == (segment('text', (0,)),)
   assert decoder.group == 1

@@ -14,13 +14,13 @@ from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.streaming import testing
 from audiolm_jax.training import costs
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 
 D, N = 8, 7
 SPEC = jax.ShapeDtypeStruct((D,), jnp.float32)
 quick_jit = functools.partial(jax.jit, compiler_options=testing.quick_options())
 NEAR = attention.Attention(2, window=3, sinks=True)
-FAR = attention.Attention(2, 1, room=16)
+FAR = attention.Attention(2, 1, cache_length=16)
 # A period of two, experts, and most of what a layer may have.
 RICH = stack_lib.Stack(
     D,
@@ -49,8 +49,8 @@ def context(batch=2, seed=5):
 def inputs(batch=2, length=N, seed=0):
   rng = np.random.default_rng(seed)
   x = rng.normal(size=(batch, length, D)).astype(np.float32)
-  lengths = np.maximum(length - 2 * np.arange(batch), 1)
-  return x, np.arange(length) < lengths[:, None]
+  num_frames = np.maximum(length - 2 * np.arange(batch), 1)
+  return x, np.arange(length) < num_frames[:, None]
 
 
 @functools.cache
@@ -159,23 +159,23 @@ def test_steps_past_the_room_are_those_of_a_window():
   params = moved(rich)
   x = inputs(length=20)[0]
   mask = np.ones((2, 20), bool)
-  bounded = rich.clone(mixers=(NEAR, FAR.clone(window=5, keep=2)))
+  bounded = rich.clone(mixers=(NEAR, FAR.clone(window=5, sink_tokens=2)))
   want, _ = quick_jit(bounded.apply)({'params': params}, x, mask, context())
-  roomy = rich.with_room(5, keep=2)
-  assert roomy.mixers[0] == NEAR
+  resized = rich.with_cache_length(5, sink_tokens=2)
+  assert resized.mixers[0] == NEAR
   stack, params = rich.unroll(params)
   step = quick_jit(
       lambda x, state: stack.apply(
           {'params': params}, x, mask[:, :1], state, context(), method='process'
       )
   )
-  state = roomy.initial_state(2, SPEC)
+  state = resized.initial_state(2, SPEC)
   for n in range(20):
     y, _, state = step(x[:, n : n + 1], state)
     np.testing.assert_allclose(y[:, 0], want[:, n], rtol=1e-4, atol=1e-4)
   np.testing.assert_array_equal(state['position'], 20)
   # A scanned stack's states are those of an unrolled one.
-  other = stack.with_room(5, 2).initial_state(2, SPEC)
+  other = stack.with_cache_length(5, 2).initial_state(2, SPEC)
   assert jax.tree.structure(other) == jax.tree.structure(state)
 
 
@@ -257,7 +257,7 @@ def test_flops_are_those_of_the_experts_that_are_met():
 
 def test_low_rank_updates_reach_every_weight():
   params = moved(RICH)
-  axes = mesh.logical_axes(boxed(RICH))
+  axes = mesh_lib.logical_axes(boxed(RICH))
   low = param_transforms.Lora(rank=2).init(jax.random.key(0), params, axes)
   rng = np.random.default_rng(0)
 

@@ -236,7 +236,7 @@ def test_bfloat16_is_for_activations_only():
   np.testing.assert_allclose(
       np.asarray(y, np.float32), apply(stack, params, x), rtol=0.1, atol=0.1
   )
-  state = half.with_room(4).initial_state(2, SPEC)
+  state = half.with_cache_length(4).initial_state(2, SPEC)
   assert state['layers'][1]['keys'].dtype == jnp.bfloat16
 
 

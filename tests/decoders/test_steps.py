@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import mixers
+from audiolm_jax.decoders import mixers as mixers_lib
 from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.patterns import interleaving
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.streaming import testing
 from tests.decoders import small
 
 V, F, K = 3, 5, 2
 STEPS = F * K
 MIXERS = {
-    'attention': mixers.MIXERS['attention'](heads=2),
-    'lstm': mixers.MIXERS['lstm'](layers=1, skip=False),
-    'mamba2': mixers.MIXERS['mamba2'](state_width=3, head_width=4, chunk=3),
-    'rg_lru': mixers.MIXERS['rg_lru'](heads=2),
-    's4d': mixers.MIXERS['s4d'](state_width=4),
+    'attention': mixers_lib.MIXERS['attention'](heads=2),
+    'lstm': mixers_lib.MIXERS['lstm'](layers=1, skip=False),
+    'mamba2': mixers_lib.MIXERS['mamba2'](state_width=3, head_width=4, chunk=3),
+    'rg_lru': mixers_lib.MIXERS['rg_lru'](heads=2),
+    's4d': mixers_lib.MIXERS['s4d'](state_width=4),
 }
 
 
@@ -33,7 +33,7 @@ def _apply(decoder, params, *inputs, method):
 @pytest.fixture(scope='module')
 def hybrid():
   """A layer of each mixer, two codes a frame, one a step; its inputs."""
-  assert set(MIXERS) == set(mixers.MIXERS)
+  assert set(MIXERS) == set(mixers_lib.MIXERS)
   backbone = stack_lib.Stack(
       8, len(MIXERS), tuple(MIXERS.values()), mlps.Dense(8), scan=False
   )
@@ -42,15 +42,15 @@ def hybrid():
   )
   rng = np.random.default_rng(0)
   codes = rng.integers(0, V, (4, F, K)).astype(np.int32)
-  lengths = np.full(4, F, np.int32)
+  num_frames = np.full(4, F, np.int32)
   init = small.quick_jit(
-      lambda key: decoder.init(key, codes, lengths, method='score')
+      lambda key: decoder.init(key, codes, num_frames, method='score')
   )
   params = jax.tree.map(
       lambda w: w + 0.2 * jnp.sin(jnp.arange(w.size)).reshape(w.shape),
       nn.meta.unbox(init(jax.random.key(0))['params']),
   )
-  scores = small.scorer(decoder)(params, codes, lengths)
+  scores = small.scorer(decoder)(params, codes, num_frames)
   layout = decoder.pattern.layout(F, K)
   steps = np.asarray(layout.to_steps(codes))
   wanted = np.asarray(layout.to_steps(scores.log_prob))[..., 0]
@@ -120,7 +120,7 @@ def test_prompts_of_different_lengths_are_taken_in_at_once(hybrid):
 
 
 def test_room_keeps_the_last_steps_in_sight():
-  """With room for fewer steps than there are, as with a window of them."""
+  """With a cache for fewer steps than there are, as with a window of them."""
   rng = np.random.default_rng(1)
   codes = rng.integers(0, V, (2, STEPS, 1)).astype(np.int32)
   found = {}
@@ -130,8 +130,8 @@ def test_room_keeps_the_last_steps_in_sight():
         pattern=interleaving.Flatten(),
         backbone=small.stack(mixer={'window': window}),
     )
-    lengths = np.full(2, STEPS, np.int32)
-    params = small.parameters(decoder, codes, lengths)
+    num_frames = np.full(2, STEPS, np.int32)
+    params = small.parameters(decoder, codes, num_frames)
 
     @small.quick_jit
     def run(params, decoder=decoder):
@@ -155,7 +155,7 @@ def test_room_keeps_the_last_steps_in_sight():
   np.testing.assert_allclose(found[None], found[4], rtol=1e-5, atol=1e-6)
 
 
-class Scored(base.Steppable):
+class Scored(streaming_base.Steppable):
   """Log-probabilities of codes that are rounded from x [B, F, K]."""
 
   decoder: decoder_lib.Decoder
@@ -174,7 +174,7 @@ class Scored(base.Steppable):
     return jnp.clip(jnp.round(2 * x) + V // 2, 0, V - 1).astype(jnp.int32)
 
   def __call__(self, x, mask, context=None):
-    codes = self._codes(base.zero_masked(x, mask))
+    codes = self._codes(streaming_base.zero_masked(x, mask))
     return self.decoder.score(codes, jnp.sum(mask, axis=1)).log_prob, mask
 
   def process(self, x, mask, state, context):

@@ -129,11 +129,11 @@ class _Case:
     rng = np.random.default_rng(0)
     shape = (3, 20, self.model.channels)
     self.samples = rng.integers(-half, half, shape).astype(np.int32)
-    self.lengths = np.array([20, 11, 0])
+    self.num_samples = np.array([20, 11, 0])
     self.context = {'film': rng.normal(size=(3, 2)).astype(np.float32)}
     init = functools.partial(self.model.init, method='score')
     params = _jit(init)(
-        jax.random.key(0), self.samples, self.lengths, self.context
+        jax.random.key(0), self.samples, self.num_samples, self.context
     )['params']
     self.params = jax.tree.map(
         lambda p: p + 0.2 * rng.normal(size=p.shape).astype(np.float32),
@@ -143,10 +143,12 @@ class _Case:
         functools.partial(self.model.apply, method='score'),
     )
 
-  def scores(self, samples=None, lengths=None):
+  def scores(self, samples=None, num_samples=None):
     samples = self.samples if samples is None else samples
-    lengths = self.lengths if lengths is None else lengths
-    return self.score({'params': self.params}, samples, lengths, self.context)
+    num_samples = self.num_samples if num_samples is None else num_samples
+    return self.score(
+        {'params': self.params}, samples, num_samples, self.context
+    )
 
 
 @pytest.fixture(scope='module', params=sorted(MODELS))
@@ -158,7 +160,7 @@ def test_scores_of_padded_rows(case):
   scores = case.scores()
   assert scores.tag == 'exact'
   assert scores.log_prob.shape == scores.mask.shape == case.samples.shape
-  valid = np.arange(20) < case.lengths[:, None]
+  valid = np.arange(20) < case.num_samples[:, None]
   np.testing.assert_array_equal(
       scores.mask, np.broadcast_to(valid[..., None], case.samples.shape)
   )
@@ -167,14 +169,14 @@ def test_scores_of_padded_rows(case):
   # What stands past the end changes nothing; a row alone is scored the same.
   other = np.where(valid[..., None], case.samples, 10**6)
   np.testing.assert_array_equal(case.scores(other).log_prob, scores.log_prob)
-  full = case.scores(lengths=FULL)
+  full = case.scores(num_samples=FULL)
   np.testing.assert_allclose(
       full.log_prob[1, :11], scores.log_prob[1, :11], rtol=1e-5
   )
 
 
 def test_the_future_is_unseen_and_the_past_is_seen(case):
-  base = np.asarray(case.scores(lengths=FULL).log_prob)
+  base = np.asarray(case.scores(num_samples=FULL).log_prob)
   moved = np.array(case.samples)
   moved[:, 9] = -moved[:, 9] - 1
   change = np.asarray(case.scores(moved, FULL).log_prob) != base
@@ -225,7 +227,7 @@ def _both(run, state, given, given_mask, temperature=1.0):
 
 
 def test_stepwise_log_probs_are_the_teacher_forced_ones(case, run, start):
-  expected = case.scores(lengths=FULL).log_prob
+  expected = case.scores(num_samples=FULL).log_prob
   given = np.ones((3, 20), bool)
   nothing = case.samples[:, :0]
   samples, log_prob = _both(run, start(nothing), case.samples, given)
@@ -268,7 +270,7 @@ def test_activations_in_bfloat16_probabilities_in_float32():
   model = case.model.clone(dtype='bfloat16')
   score = _jit(functools.partial(model.apply, method='score'))
   variables = {'params': case.params}
-  found = score(variables, case.samples, case.lengths, case.context)
+  found = score(variables, case.samples, case.num_samples, case.context)
   expected = case.scores()
   assert found.log_prob.dtype == jnp.float32
   assert (found.log_prob != expected.log_prob).any()

@@ -6,9 +6,9 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import evaluation
-from audiolm_jax.evaluation import base
-from audiolm_jax.evaluation import codec
-from audiolm_jax.evaluation import judges
+from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.evaluation import codec as codec_evaluation
+from audiolm_jax.evaluation import judges as judges_lib
 from audiolm_jax.evaluation import metrics
 from audiolm_jax.evaluation import opus
 from audiolm_jax.tokenizers import base as tokenizers_base
@@ -37,18 +37,18 @@ class _Bound:
         dates=DATES,
     )
 
-  def encode(self, audio, lengths):
+  def encode(self, audio, num_samples):
     self.shapes.add(audio.shape)
     self._audio = audio
     codes = np.arange(audio.shape[1] // HOP) % 2
     codes = np.broadcast_to(
         codes[None, :, None], (len(audio), codes.size, SLOTS)
     )
-    return tokenizers_base.Tokens(lengths=lengths, codes=codes)
+    return tokenizers_base.Tokens(num_samples=num_samples, codes=codes)
 
   def decode(self, tokens):
     level = tokens.codes.shape[-1] / SLOTS * self.variables
-    return level * self._audio, tokens.lengths
+    return level * self._audio, tokens.num_samples
 
 
 class _Objective:
@@ -82,9 +82,11 @@ def corpus(monkeypatch):
 
 
 def test_scores_are_those_of_each_whole_clip_alone(corpus):
-  settings = codec.Codec(codebooks=(1,), min_seconds=0.0, languages=('en',))
+  settings = codec_evaluation.Codec(
+      codebooks=(1,), min_seconds=0.0, languages=('en',)
+  )
   bound = _Bound()
-  scores = list(codec.CodecEvaluator(settings).score(bound))
+  scores = list(codec_evaluation.CodecEvaluator(settings).score(bound))
   assert corpus.asked == [('asterisk_prompts', 'validation', ('en',))]
   found = {(s.name, s.item): s.sum / s.weight for s in scores}
   for clip in corpus:
@@ -108,7 +110,9 @@ def test_scores_are_those_of_each_whole_clip_alone(corpus):
 
 def test_limit_text_and_duration_choose_clips(corpus):
   def items(**settings):
-    evaluator = codec.CodecEvaluator(codec.Codec(**settings))
+    evaluator = codec_evaluation.CodecEvaluator(
+        codec_evaluation.Codec(**settings)
+    )
     scores = evaluator.score(_Bound())
     return {s.item for s in scores} - {'corpus'}
 
@@ -120,26 +124,30 @@ def test_limit_text_and_duration_choose_clips(corpus):
 
 
 def test_run_binds_the_given_variables(corpus):
-  evaluator = codec.Codec(min_seconds=0.0).build(_Objective())
-  quiet = base.summarize(evaluator.run(0.1))
-  exact = base.summarize(evaluator.run(1.0))
+  evaluator = codec_evaluation.Codec(min_seconds=0.0).build(_Objective())
+  quiet = evaluation_base.summarize(evaluator.run(0.1))
+  exact = evaluation_base.summarize(evaluator.run(1.0))
   assert exact['mel'] == 0 and quiet['mel'] == pytest.approx(1.0, abs=0.01)
 
 
 def test_wrong_settings_are_refused(corpus):
   with pytest.raises(config.ConfigError, match='has 3'):
-    list(codec.CodecEvaluator(codec.Codec(codebooks=(4,))).score(_Bound()))
+    list(
+        codec_evaluation.CodecEvaluator(
+            codec_evaluation.Codec(codebooks=(4,))
+        ).score(_Bound())
+    )
   with pytest.raises(config.ConfigError, match='pesq'):
-    codec.CodecEvaluator(codec.Codec(judges=('peks',)))
+    codec_evaluation.CodecEvaluator(codec_evaluation.Codec(judges=('peks',)))
   settings = config.kind(evaluation.EVALUATORS, 'codec', limit=3)
   built = config.build_kind(evaluation.EVALUATORS, settings)
-  assert built == codec.Codec(limit=3)
+  assert built == codec_evaluation.Codec(limit=3)
   with pytest.raises(config.ConfigError, match='limit'):
     config.kind(evaluation.EVALUATORS, 'codec', limit=0)
 
 
 def test_judges_scores_are_kept_with_their_weights(corpus, monkeypatch):
-  class Fake(judges.Judge):
+  class Fake(judges_lib.Judge):
     name = 'fake'
     packages = ()
 
@@ -148,9 +156,9 @@ def test_judges_scores_are_kept_with_their_weights(corpus, monkeypatch):
         return {}
       return {'fake': (float(len(clip.estimate)), 2.0)}
 
-  monkeypatch.setitem(judges.JUDGES, 'fake', Fake)
-  settings = codec.Codec(judges=('fake',), min_seconds=0.0)
-  scores = codec.CodecEvaluator(settings).score(_Bound())
+  monkeypatch.setitem(judges_lib.JUDGES, 'fake', Fake)
+  settings = codec_evaluation.Codec(judges=('fake',), min_seconds=0.0)
+  scores = codec_evaluation.CodecEvaluator(settings).score(_Bound())
   found = {s.item: (s.sum, s.weight) for s in scores if s.name == 'fake'}
   expected = {
       f'clip{i}': (float(n), 2.0) for i, n in enumerate(SAMPLES) if i != 4
@@ -163,11 +171,11 @@ def test_other_codecs_are_scored_on_the_same_clips(corpus):
     assert rate == RATE
     return opus.Coded(audio / 2, bits=2 * len(audio))
 
-  settings = codec.Codec(min_seconds=0.5)
-  evaluator = codec.CodecEvaluator(settings)
+  settings = codec_evaluation.Codec(min_seconds=0.5)
+  evaluator = codec_evaluation.CodecEvaluator(settings)
   scores = list(evaluator.compare(_Bound().spec, {'half': halve}))
   assert {s.item for s in scores} == {'clip1', 'clip3', 'clip5'}
-  means = base.summarize(scores)
+  means = evaluation_base.summarize(scores)
   assert means['bits@half'] == 2 * RATE
   assert means['si_sdr@half'] == 100
   assert means['mel@half'] == pytest.approx(np.log10(2), abs=0.01)
@@ -181,7 +189,7 @@ def test_held_out_clips_suit_what_the_corpus_knows(monkeypatch):
         for text, s in clips
     ]
     monkeypatch.setattr(data, 'load_corpus', lambda *_: found)
-    settings = codec.held_out('mine', limit=3)
+    settings = codec_evaluation.held_out('mine', limit=3)
     assert (settings.split, settings.limit) == ('test', 3)
     return settings.transcribed, settings.min_seconds
 

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from audiolm_jax.evaluation import judges
+from audiolm_jax.evaluation import judges as judges_lib
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from audiolm_jax.evaluation import judges
     ],
 )
 def test_normalize(text, expected):
-  assert judges.normalize(text) == expected
+  assert judges_lib.normalize(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_normalize(text, expected):
 )
 def test_figures_are_what_they_are_read_as(texts):
   """A recogniser writes figures for what a speaker says digit by digit."""
-  assert len(set(map(judges.normalize, texts))) == 1
+  assert len(set(map(judges_lib.normalize, texts))) == 1
 
 
 @pytest.mark.parametrize(
@@ -59,36 +59,36 @@ def test_figures_are_what_they_are_read_as(texts):
     ],
 )
 def test_normalize_is_idempotent(text):
-  once = judges.normalize(text)
-  assert judges.normalize(once) == once
+  once = judges_lib.normalize(text)
+  assert judges_lib.normalize(once) == once
 
 
 def test_numbers_of_nothing_are_words():
   for text in ('a hundred and one', 'thousand', 'and', 'zero hundred'):
-    assert judges.normalize(text) == text
+    assert judges_lib.normalize(text) == text
 
 
-@pytest.mark.parametrize('name', sorted(judges.JUDGES))
+@pytest.mark.parametrize('name', sorted(judges_lib.JUDGES))
 def test_an_absent_package_names_the_command(name, monkeypatch):
   real = importlib.util.find_spec
-  absent = judges.JUDGES[name].packages
+  absent = judges_lib.JUDGES[name].packages
   monkeypatch.setattr(
       importlib.util,
       'find_spec',
       lambda package: None if package in absent else real(package),
   )
-  with pytest.raises(judges.MissingJudge) as error:
-    judges.JUDGES[name]()
-  assert judges.INSTALL in str(error.value)
+  with pytest.raises(judges_lib.MissingJudge) as error:
+    judges_lib.JUDGES[name]()
+  assert judges_lib.INSTALL in str(error.value)
   assert all(package in str(error.value) for package in absent)
-  assert judges.missing((name,)) == {name: judges.INSTALL}
+  assert judges_lib.missing((name,)) == {name: judges_lib.INSTALL}
 
 
 def test_the_command_installs_what_the_judges_import():
   with open('setup.py') as file:
     text = file.read()
   extra = text[text.index('EVAL = [') : text.index(']', text.index('EVAL'))]
-  for judge in judges.JUDGES.values():
+  for judge in judges_lib.JUDGES.values():
     for package in judge.packages:
       assert package.replace('_', '-') in extra
   assert "'torch" not in extra
@@ -111,24 +111,24 @@ def test_pesq_and_stoi_prefer_the_better_reconstruction():
   clean = _speechlike()
   noise = np.random.default_rng(1).standard_normal(clean.size)
   for name, best in (('pesq', 4.64), ('stoi', 1.0)):
-    judge = judges.JUDGES[name]()
+    judge = judges_lib.JUDGES[name]()
     scores = [
-        judge(judges.Clip(clean, clean + level * noise, 16000))[name][0]
+        judge(judges_lib.Clip(clean, clean + level * noise, 16000))[name][0]
         for level in (0.0, 0.01, 0.3)
     ]
     assert scores[0] == pytest.approx(best, abs=0.01)
     assert scores[0] > scores[1] > scores[2]
     # A clip too short to be judged has no score rather than a made-up one.
-    short = judges.Clip(clean[:800], clean[:800], 16000)
+    short = judges_lib.Clip(clean[:800], clean[:800], 16000)
     assert judge(short) == {}
 
 
 @pytest.mark.slow
 def test_wer_counts_the_originals_errors_too():
-  judge = judges.Wer()
+  judge = judges_lib.Wer()
   silence = np.zeros(16000, np.float32)
-  scores = judge(judges.Clip(silence, silence, 16000, 'three little words'))
+  scores = judge(judges_lib.Clip(silence, silence, 16000, 'three little words'))
   assert set(scores) == {'wer', 'wer_original'}
   assert scores['wer'] == scores['wer_original']
   assert scores['wer'][1] == 3 and scores['wer'][0] >= 3
-  assert judge(judges.Clip(silence, silence, 16000, '(beep)')) == {}
+  assert judge(judges_lib.Clip(silence, silence, 16000, '(beep)')) == {}

@@ -9,7 +9,7 @@ from audiolm_jax import config
 from audiolm_jax import evaluation
 from audiolm_jax import objectives
 from audiolm_jax.data import token_cache
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 
 V = 5
 CLIPS = {'train': 12, 'validation': 5, 'test': 4}
@@ -100,7 +100,7 @@ def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
       whole = mine[f'{prefix}bits_per_frame']
       assert sum(parts) == pytest.approx(whole.sum, rel=1e-5)
       assert whole.weight == len(codes)
-  means = base.summarize(scores)
+  means = evaluation_base.summarize(scores)
   name = 'bits_per_frame_codebook_0'
   assert means[f'bigram/{name}'] < 0.7 * means[f'unigram/{name}']
   # Evaluating again costs no second fit, and says the same.

@@ -103,14 +103,14 @@ def test_code_statistics_closed_forms():
 def test_code_counts_add_and_refuse_foreign_codes():
   rng = np.random.default_rng(0)
   codes = rng.integers(0, 5, (4, 6, 2))
-  lengths = np.array([6, 0, 3, 5])
-  whole = metrics.code_counts(codes, lengths, (5, 5))
+  num_samples = np.array([6, 0, 3, 5])
+  whole = metrics.code_counts(codes, num_samples, (5, 5))
   parts = [
-      metrics.code_counts(codes[i : i + 1], lengths[i : i + 1], (5, 5))
+      metrics.code_counts(codes[i : i + 1], num_samples[i : i + 1], (5, 5))
       for i in range(4)
   ]
   for slot in range(2):
     np.testing.assert_array_equal(whole[slot], sum(p[slot] for p in parts))
-  assert whole[0].sum() == lengths.sum()
+  assert whole[0].sum() == num_samples.sum()
   with pytest.raises(ValueError, match='vocabulary is 4'):
     metrics.code_counts(np.full((1, 2, 1), 4), np.array([2]), (4,))

@@ -13,7 +13,7 @@ from audiolm_jax import data
 from audiolm_jax import decoders
 from audiolm_jax import evaluation
 from audiolm_jax import objectives
-from audiolm_jax.evaluation import base
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import waveform_baselines
 from audiolm_jax.streaming import testing
 
@@ -124,7 +124,7 @@ def corpus():
 
 def _objective(**stack):
   decoder = config.kind(
-      decoders.DECODERS,
+      decoders.LM_KINDS,
       'wavenet',
       stack={'width': 4, 'skip': 4, 'dilations': (1, 2), 'cycles': 1, **stack},
       head={'kind': 'logistics', 'mixtures': 2},
@@ -164,7 +164,7 @@ def test_every_clip_is_scored_whole_and_once():
     score = found['flac/bits_per_sample', f'clip{i}']
     assert score.sum == waveform_baselines.flac_bits(samples, 16, RATE)
     assert score.weight == len(audio)
-  means = base.summarize(scores)
+  means = evaluation_base.summarize(scores)
   assert means['linear/bits_per_sample'] < means['flac/bits_per_sample']
   # Evaluating again says the same.
   assert list(evaluator.run(variables)) == scores

@@ -12,7 +12,7 @@ from audiolm_jax import data
 from audiolm_jax import objectives
 from audiolm_jax import train
 from audiolm_jax.comparison import answers
-from audiolm_jax.comparison import arms
+from audiolm_jax.comparison import arms as arms_lib
 from audiolm_jax.data import token_cache
 from experiments import adaptation
 from experiments import run
@@ -89,8 +89,8 @@ def test_arms_differ_in_their_transform_alone(question):
 
 
 def test_unequal_budgets_are_refused_before_training(places, question):
-  refused = dataclasses.replace(question, meant={})
-  with pytest.raises(arms.UnequalBudgets, match='trainable_params'):
+  refused = dataclasses.replace(question, allowed_mismatches={})
+  with pytest.raises(arms_lib.UnequalBudgets, match='trainable_params'):
     run.answer(refused, places[1] / 'refused')
   assert not (places[1] / 'refused').exists()
 
@@ -179,7 +179,11 @@ def test_a_work_directory_of_other_sizes_is_refused(rows, places, question):
           dataclasses.replace(question.arms[0], configure=other),
           *question.arms[1:],
       ),
-      meant={**question.meant, 'examples': '', 'audio_seconds': ''},
+      allowed_mismatches={
+          **question.allowed_mismatches,
+          'examples': '',
+          'audio_seconds': '',
+      },
   )
   with pytest.raises(config.ConfigError, match='config.steps: 3 -> 5'):
     run.answer(changed, places[1])

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from audiolm_jax import config
-from audiolm_jax.comparison import arms
+from audiolm_jax.comparison import arms as arms_lib
 from configs.lm import quickstart
 from experiments import run
 from experiments import state_spaces
@@ -140,7 +140,7 @@ def test_only_takes_arms_and_the_contrasts_among_them(places):
   assert not whole.only(['s4d', 'rg_lru']).contrasts
   with pytest.raises(ValueError, match="'gru'.*known: .*'rg_lru'"):
     whole.only(['gru'])
-  assert isinstance(some, arms.Question)
+  assert isinstance(some, arms_lib.Question)
 
 
 def test_nothing_needs_preparing(places):

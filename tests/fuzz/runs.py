@@ -14,12 +14,12 @@ import jax
 import numpy as np
 
 import audiolm_jax
-from audiolm_jax import assembly
+from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import launch
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import options
 from audiolm_jax.training import writers
 
@@ -55,7 +55,7 @@ def _trained(workdir: pathlib.Path) -> None:
 def _weights(workdir: pathlib.Path) -> dict[str, np.ndarray]:
   model = audiolm_jax.load(workdir)
   return {
-      mesh.key(path): np.asarray(leaf)
+      mesh_lib.key(path): np.asarray(leaf)
       for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)
   }
 
@@ -204,7 +204,7 @@ def read_overrides(path: pathlib.Path) -> None:
   values = launch.override(train.Config, launch.read_config(name), arguments)
   settings = config.build(train.Config, values)
   options.check(settings)
-  assembly.Assembly(settings).check_size()
+  assembly_lib.Assembly(settings).check_size()
 
 
 FORMATS = {

@@ -109,7 +109,7 @@ def read(path: pathlib.Path) -> None:
     AssertionError: if what is read is not what is right.
   """
   header, tokens = token_files.read(path)
-  (samples,) = set(tokens.lengths.tolist())
+  (samples,) = set(tokens.num_samples.tolist())
   values = tokens.latents if tokens.codes is None else tokens.codes
   assert token_files.check(path) == (header, values.shape[1], samples)
   out = path.with_suffix('.wav')

@@ -10,7 +10,7 @@ generate = small.quick_jit(
         'sampler',
         'prompt_frames',
         'stop',
-        'room',
-        'keep',
+        'cache_length',
+        'sink_tokens',
     ),
 )

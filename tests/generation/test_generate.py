@@ -37,10 +37,10 @@ def model(request):
   return decoder, params, lambda c, n: score(params, c, n).log_prob
 
 
-def _uncached_greedy(decoder, score, given, given_mask, lengths):
+def _uncached_greedy(decoder, score, given, given_mask, num_frames):
   """Row by row and step by step, trying every code in the whole sequence."""
   codes = np.where(given_mask, given, 0)
-  for row, length in enumerate(lengths):
+  for row, length in enumerate(num_frames):
     layout = decoder.pattern.layout(int(length), K)
     for frames, slots in zip(layout.frame, layout.slot, strict=True):
       # Codes of one step do not see each other.
@@ -62,25 +62,25 @@ def _inputs(seed=0):
   return rng.integers(0, V, (3, F, K)).astype(np.int32)
 
 
-def _prompts(lengths):
-  mask = np.arange(F)[None, :, None] < np.array(lengths)[:, None, None]
-  return np.broadcast_to(mask, (len(lengths), F, K))
+def _prompts(num_frames):
+  mask = np.arange(F)[None, :, None] < np.array(num_frames)[:, None, None]
+  return np.broadcast_to(mask, (len(num_frames), F, K))
 
 
 def test_greedy_continuations_of_prompts_of_different_lengths(model):
   """Rows of different lengths, what prompts hold is taken in at once."""
   decoder, params, score = model
-  lengths = np.array([6, 6, 4], np.int32)
+  num_frames = np.array([6, 6, 4], np.int32)
   given, given_mask = _inputs(), _prompts([2, 0, 4])
-  expected = _uncached_greedy(decoder, score, given, given_mask, lengths)
-  inside = np.arange(F)[None, :, None] < lengths[:, None, None]
+  expected = _uncached_greedy(decoder, score, given, given_mask, num_frames)
+  inside = np.arange(F)[None, :, None] < num_frames[:, None, None]
   inside = np.broadcast_to(inside, given.shape)
-  wanted = np.asarray(score(expected, lengths))
+  wanted = np.asarray(score(expected, num_frames))
   found = quick.generate(
-      decoder, params, given, given_mask, lengths, KEY, GREEDY, 4
+      decoder, params, given, given_mask, num_frames, KEY, GREEDY, 4
   )
   np.testing.assert_array_equal(found.codes, expected)
-  np.testing.assert_array_equal(found.lengths, lengths)
+  np.testing.assert_array_equal(found.num_frames, num_frames)
   # What it says of its own codes is what scoring says of them.
   log_prob = np.asarray(found.log_prob)
   told = log_prob != 0
@@ -179,7 +179,13 @@ def test_an_endless_stream_begins_like_a_sequence(model, compiled):
   endless = np.full(3, generation.ENDLESS, np.int32)
   if not decoder.pattern.streamable:
     frames = generation.stream(
-        decoder, params, _inputs()[0, :1], None, KEY, HOT, room=2 * F * K
+        decoder,
+        params,
+        _inputs()[0, :1],
+        None,
+        KEY,
+        HOT,
+        cache_length=2 * F * K,
     )
     with pytest.raises(ValueError, match='without an end'):
       next(frames)
@@ -200,9 +206,9 @@ def test_a_row_that_stops_equals_one_whose_end_was_known(model):
   decoder, params, _ = model
   given, mask = _inputs(), _prompts([1, 1, 1])
 
-  def run(lengths, **options):
+  def run(num_frames, **options):
     return quick.generate(
-        decoder, params, given, mask, lengths, KEY, HOT, **options
+        decoder, params, given, mask, num_frames, KEY, HOT, **options
     )
 
   if not decoder.pattern.streamable:
@@ -216,7 +222,7 @@ def test_a_row_that_stops_equals_one_whose_end_was_known(model):
   ends = free[:, 1:] == free[0, 3]
   first = np.where(ends.any(axis=1), 1 + np.argmax(ends, axis=1), F)
   assert (first < F).any()
-  np.testing.assert_array_equal(found.lengths, first)
+  np.testing.assert_array_equal(found.num_frames, first)
   known = run(first.astype(np.int32))
   for a, b in zip(found, known, strict=True):
     np.testing.assert_array_equal(a, b)
@@ -232,7 +238,7 @@ def test_the_loop_ends_when_all_rows_have_ended():
       jax.debug.callback(lambda: count.append(1))
       return super().__call__(*arguments)
 
-  for lengths, steps in (([3, 1], 5), ([0, 0], 0), ([6, 2], 8)):
+  for num_frames, steps in (([3, 1], 5), ([0, 0], 0), ([6, 2], 8)):
     count.clear()
     none = np.zeros((2, F, K), np.int32)
     found = quick.generate(
@@ -240,7 +246,7 @@ def test_the_loop_ends_when_all_rows_have_ended():
         params,
         none,
         none.astype(bool),
-        np.array(lengths, np.int32),
+        np.array(num_frames, np.int32),
         KEY,
         Counting(),
     )

@@ -10,7 +10,7 @@ from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import segmented
 from audiolm_jax.generation import segments
-from audiolm_jax.patterns import sequence
+from audiolm_jax.patterns import sequence as sequence_lib
 from tests.decoders import small
 from tests.generation import quick
 
@@ -22,10 +22,10 @@ DECODER = decoder_lib.Decoder(VOCABULARIES, backbone=small.stack())
 ONE = decoder_lib.Decoder((V,), backbone=small.stack())
 TWO = segmented.Segmented(
     vocabularies=VOCABULARIES,
-    sequence=sequence.Sequence(
+    sequence=sequence_lib.Sequence(
         (
-            sequence.Segment('text', (1,), role='observe'),
-            sequence.Segment('speech', (0,)),
+            sequence_lib.Segment('text', (1,), role='observe'),
+            sequence_lib.Segment('speech', (0,)),
         )
     ),
     backbone=small.stack(),
@@ -43,15 +43,15 @@ def _codes(value, slot=0, row=1, frame=1):
 
 
 def _apply(method, decoder=DECODER):
-  def run(codes, lengths=LENGTHS):
-    return decoder.apply({'params': NONE}, codes, lengths, method=method)
+  def run(codes, num_frames=LENGTHS):
+    return decoder.apply({'params': NONE}, codes, num_frames, method=method)
 
   return run
 
 
-def _generate(codes, lengths=LENGTHS):
+def _generate(codes, num_frames=LENGTHS):
   mask = np.ones(codes.shape, bool)
-  return generation.generate(DECODER, NONE, codes, mask, lengths, KEY, HOT)
+  return generation.generate(DECODER, NONE, codes, mask, num_frames, KEY, HOT)
 
 
 def _stream(codes):
@@ -68,8 +68,8 @@ def _check_segments(codes):
 
 def _segments(codes):
   mask = _parts(np.ones(codes.shape, bool))
-  lengths = dict.fromkeys(mask, LENGTHS)
-  return segments.generate(TWO, NONE, _parts(codes), mask, lengths, KEY, HOT)
+  num_frames = dict.fromkeys(mask, LENGTHS)
+  return segments.generate(TWO, NONE, _parts(codes), mask, num_frames, KEY, HOT)
 
 
 @pytest.mark.parametrize(
@@ -119,21 +119,24 @@ def test_what_is_not_used_may_be_anything():
   run(_codes(99))
 
 
-@pytest.mark.parametrize('lengths', [[F + 1, 2], [-1, 2], [2], [[2, 2]]])
-def test_lengths_out_of_range_are_refused(lengths):
+@pytest.mark.parametrize('num_frames', [[F + 1, 2], [-1, 2], [2], [[2, 2]]])
+def test_lengths_out_of_range_are_refused(num_frames):
   for run in (_apply('score'), _generate):
     with pytest.raises(ValueError, match='length'):
-      run(_codes(0), np.array(lengths))
+      run(_codes(0), np.array(num_frames))
 
 
 @pytest.mark.parametrize(
     'options, message',
     [
         ({'guidance': 3.0}, 'guidance does nothing without'),
-        ({'room': 0}, 'room = 0'),
-        ({'room': -1}, 'room = -1'),
-        ({'keep': -1, 'room': 2}, 'keep = -1'),
-        ({'keep': 2}, 'keep = 2 does nothing without a room'),
+        ({'cache_length': 0}, 'cache_length = 0'),
+        ({'cache_length': -1}, 'cache_length = -1'),
+        ({'sink_tokens': -1, 'cache_length': 2}, 'sink_tokens = -1'),
+        (
+            {'sink_tokens': 2},
+            'sink_tokens = 2 does nothing without a cache_length',
+        ),
         ({'stop': generation.Stop(V)}, 'slot 0 has codes 0 to 4'),
         ({'stop': generation.Stop((0, 9), 1)}, 'slot 1 has codes 0 to 6'),
         ({'stop': generation.Stop(0, 2)}, 'there are 2 slots'),
@@ -154,9 +157,9 @@ def test_options_that_do_nothing_are_refused(options, message):
 def test_segments_do_not_penalise_repetition():
   codes = _parts(_codes(0))
   sampler = generation.Sampler(repetition_penalty=2.0, repetition_window=2)
-  lengths = dict.fromkeys(codes, LENGTHS)
+  num_frames = dict.fromkeys(codes, LENGTHS)
   with pytest.raises(ValueError, match='does nothing in segments'):
-    segments.generate(TWO, NONE, codes, codes, lengths, KEY, sampler)
+    segments.generate(TWO, NONE, codes, codes, num_frames, KEY, sampler)
 
 
 @pytest.mark.parametrize('wrong', [(-1, 0), ((), 0), ((1, -2), 0), (1, -1)])
@@ -167,13 +170,13 @@ def test_stops_that_no_code_is_are_refused(wrong):
 
 def test_any_of_several_codes_ends_a_row():
   params = small.parameters(ONE, _codes(0)[..., :1], LENGTHS)
-  codes, lengths = np.zeros((4, 12, 1), np.int32), np.full(4, 12)
+  codes, num_frames = np.zeros((4, 12, 1), np.int32), np.full(4, 12)
   mask = np.zeros(codes.shape, bool)
   warm = generation.Sampler(temperature=9.0)
 
   def run(**options):
     return quick.generate(
-        ONE, params, codes, mask, lengths, KEY, warm, **options
+        ONE, params, codes, mask, num_frames, KEY, warm, **options
     )
 
   free = np.asarray(run().codes)[..., 0]
@@ -182,7 +185,7 @@ def test_any_of_several_codes_ends_a_row():
   ends = {free[i, n] for i, n in enumerate(first) if n < 12}
   assert ends == {1, 3}
   found = run(stop=generation.Stop((1, 3)))
-  np.testing.assert_array_equal(found.lengths, first)
+  np.testing.assert_array_equal(found.num_frames, first)
 
 
 def test_a_sequence_of_no_frames_is_one():
@@ -190,4 +193,4 @@ def test_a_sequence_of_no_frames_is_one():
   found = generation.generate(
       DECODER, NONE, none, none.astype(bool), np.zeros(2, int), KEY, HOT
   )
-  assert found.codes.shape == (2, 0, 2) and not found.lengths.any()
+  assert found.codes.shape == (2, 0, 2) and not found.num_frames.any()

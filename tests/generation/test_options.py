@@ -83,7 +83,7 @@ def test_learned_positions_end_a_stream_before_it_begins():
     generation.generate(decoder, params, GIVEN, MASK, FULL, KEY, HOT)
   for frames, why in ((F, '7 positions'), (None, 'no end')):
     stream = generation.stream(
-        decoder, params, GIVEN[0, :1], frames, KEY, HOT, room=3
+        decoder, params, GIVEN[0, :1], frames, KEY, HOT, cache_length=3
     )
     with pytest.raises(ValueError, match=f'{why}, but max_positions = 6'):
       next(stream)
@@ -137,16 +137,18 @@ def test_guidance(head):
   np.testing.assert_array_equal(found[free], np.argmax(totals, axis=0)[free])
 
 
-def test_a_stream_goes_on_beyond_its_room():
-  """Five times as long as its room: as the whole form with that window."""
-  room, keep, frames = 4, 2, 20
+def test_a_stream_goes_on_beyond_its_cache():
+  """Five times as long as its cache: as the whole form with that window."""
+  cache_length, sink_tokens, frames = 4, 2, 20
   decoder = _decoder()
   endless = np.full(2, generation.ENDLESS, np.int32)
   params = small.parameters(decoder, GIVEN, FULL)
   step = small.quick_jit(
       functools.partial(generation.step, decoder, params, HOT), donate_argnums=0
   )
-  state = generation.start(decoder, endless, room, KEY, keep=keep)
+  state = generation.start(
+      decoder, endless, cache_length, KEY, sink_tokens=sink_tokens
+  )
   sizes = {x.shape for x in jax.tree.leaves(state)}
   codes = np.zeros((2, frames + 1, K), np.int32)
   log_prob = np.zeros(codes.shape, np.float32)
@@ -157,16 +159,16 @@ def test_a_stream_goes_on_beyond_its_room():
       if n >= k:
         codes[:, n - k, k], log_prob[:, n - k, k] = drawn[:, k], scores[:, k]
   assert {x.shape for x in jax.tree.leaves(state)} == sizes
-  whole = _decoder(mixer={'window': room, 'keep': keep})
-  lengths = np.full(2, frames, np.int32)
-  expected = small.scorer(whole)(params, codes[:, :frames], lengths).log_prob
+  whole = _decoder(mixer={'window': cache_length, 'sink_tokens': sink_tokens})
+  num_frames = np.full(2, frames, np.int32)
+  expected = small.scorer(whole)(params, codes[:, :frames], num_frames).log_prob
   np.testing.assert_allclose(
       log_prob[:, :frames], expected, rtol=1e-4, atol=1e-5
   )
   # It matters what has fallen out of sight.
-  full = small.scorer(decoder)(params, codes[:, :frames], lengths).log_prob
+  full = small.scorer(decoder)(params, codes[:, :frames], num_frames).log_prob
   assert np.abs(full - expected).max() > 1e-3
-  # And the loop does the same, with a prompt longer than the room.
+  # And the loop does the same, with a prompt longer than the cache.
   given = codes[:, :frames]
   mask = np.arange(frames)[None, :, None] < np.array([9, 6])[:, None, None]
   found = quick.generate(
@@ -178,8 +180,8 @@ def test_a_stream_goes_on_beyond_its_room():
       KEY,
       HOT,
       9,
-      room=room,
-      keep=keep,
+      cache_length=cache_length,
+      sink_tokens=sink_tokens,
   )
   np.testing.assert_array_equal(found.codes[:, :-1], given[:, :-1])
 
@@ -296,13 +298,20 @@ def test_weights_in_fewer_bits(kind):
 def test_a_loop_writes_its_rings_in_place(rows):
   """What would copy them is as large as they are: 2 x 61 x 4."""
   decoder = _decoder()
-  given, lengths = GIVEN[:rows], FULL[:rows]
-  params = small.parameters(decoder, given, lengths)
+  given, num_frames = GIVEN[:rows], FULL[:rows]
+  params = small.parameters(decoder, given, num_frames)
 
   @jax.jit
   def run(params):
     return generation.generate(
-        decoder, params, given, MASK[:rows], lengths, KEY, GREEDY, room=61
+        decoder,
+        params,
+        given,
+        MASK[:rows],
+        num_frames,
+        KEY,
+        GREEDY,
+        cache_length=61,
     )
 
   compiled = run.lower(params).compile()

@@ -114,38 +114,38 @@ def test_a_row_draws_the_same_beside_others_and_again(turns):
   decoder, params = turns
   given, mask = _given({'text': 1, 'speech': 0})
 
-  def run(seed, given=given, lengths=LENGTHS):
+  def run(seed, given=given, num_frames=LENGTHS):
     key = jax.random.key(seed)
-    found, _ = generate(decoder, params, given, mask, lengths, key, WARM)
+    found, _ = generate(decoder, params, given, mask, num_frames, key, WARM)
     return np.asarray(found['speech'])
 
   whole = run(0)
   np.testing.assert_array_equal(whole, run(0))
   assert (whole != run(1)).any()
   other = {k: np.concatenate([c[:2], c[:1], c[:1]]) for k, c in given.items()}
-  lengths = {
+  num_frames = {
       k: np.append(n[:2], [1, 2]).astype(np.int32) for k, n in LENGTHS.items()
   }
-  np.testing.assert_array_equal(whole[:2], run(0, other, lengths)[:2])
+  np.testing.assert_array_equal(whole[:2], run(0, other, num_frames)[:2])
 
 
 def test_a_stage_fills_the_slots_that_it_predicts():
   decoder = _decoder(segmented.Staged)
   rng = np.random.default_rng(0)
   given = rng.integers(0, V, (3, 4, 3)).astype(np.int32)
-  lengths = np.array([4, 2, 0], np.int32)
+  num_frames = np.array([4, 2, 0], np.int32)
   mask = np.zeros(given.shape, bool)
   mask[..., 0] = True
   mask[:, :1] = True
-  params = small.parameters(decoder, given, lengths)
+  params = small.parameters(decoder, given, num_frames)
   codes, log_prob = small.quick_jit(
       segments.generate_stage, static_argnames=('decoder', 'sampler')
-  )(decoder, params, given, mask, lengths, jax.random.key(0), WARM)
-  valid = np.arange(4)[:, None] < lengths[:, None, None]
+  )(decoder, params, given, mask, num_frames, jax.random.key(0), WARM)
+  valid = np.arange(4)[:, None] < num_frames[:, None, None]
   kept = mask & valid
   np.testing.assert_array_equal(np.asarray(codes)[kept], given[kept])
   drawn = ~mask & valid
-  wanted = np.asarray(small.scorer(decoder)(params, codes, lengths).log_prob)
+  wanted = np.asarray(small.scorer(decoder)(params, codes, num_frames).log_prob)
   np.testing.assert_allclose(
       np.asarray(log_prob)[drawn], wanted[drawn], rtol=1e-4, atol=1e-5
   )

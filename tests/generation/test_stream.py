@@ -32,7 +32,7 @@ def _whole(model, prompt, **options):
   found = quick.generate(
       *model, given, mask, np.array([F], np.int32), KEY, HOT, **options
   )
-  return np.asarray(found.codes)[0, : int(found.lengths[0])]
+  return np.asarray(found.codes)[0, : int(found.num_frames[0])]
 
 
 @pytest.mark.parametrize('pattern', ['delay', 'coarse first'])
@@ -48,7 +48,9 @@ def test_a_stream_equals_the_loop(pattern):
 
 def test_a_stream_without_an_end_and_one_that_stops():
   model = _decoder('delay')
-  endless = generation.stream(*model, PROMPT, None, KEY, HOT, room=2 * F)
+  endless = generation.stream(
+      *model, PROMPT, None, KEY, HOT, cache_length=2 * F
+  )
   found = np.array(list(itertools.islice(endless, 4 * F)))
   assert found.shape == (4 * F, K) and found.max() < V
   np.testing.assert_array_equal(found[:F], _whole(model, PROMPT))
@@ -59,7 +61,7 @@ def test_a_stream_without_an_end_and_one_that_stops():
   for wrong in (
       generation.stream(*model, PROMPT, None, KEY, HOT),
       generation.stream(
-          *_decoder('coarse first'), PROMPT, None, KEY, HOT, room=9
+          *_decoder('coarse first'), PROMPT, None, KEY, HOT, cache_length=9
       ),
   ):
     with pytest.raises(ValueError, match='without an end'):

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from audiolm_jax import interop
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import files
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -84,7 +84,7 @@ def test_a_base_is_read_at_either_level(name):
 @pytest.mark.parametrize('name', _PLAIN)
 def test_positions_of_codecs_are_plain(name):
   for key in ('rope_scaling', 'rope_parameters'):
-    with pytest.raises(base.PretrainedError, match=key):
+    with pytest.raises(interop_base.PretrainedError, match=key):
       _plain(name, **{key: {**_YARN, _LENGTH: 64}})
   for changes in (
       {'rope_theta': 77.0},
@@ -103,7 +103,9 @@ def test_a_share_of_rotated_features_is_refused_at_either_level(name):
       {'rope_parameters': {'rope_type': 'default', **share}},
       share,
   ):
-    with pytest.raises(base.PretrainedError, match='partial_rotary_factor = 0'):
+    with pytest.raises(
+        interop_base.PretrainedError, match='partial_rotary_factor = 0'
+    ):
       _plain(name, **changes)
   _built(name, partial_rotary_factor=1.0)
 
@@ -122,10 +124,10 @@ def test_rotated_shares_are_not_saved(tmp_path):
 
 def test_layers_of_other_kinds_are_refused():
   kinds = ['full_attention', 'chunked_attention']
-  with pytest.raises(base.PretrainedError, match='layer_types'):
+  with pytest.raises(interop_base.PretrainedError, match='layer_types'):
     _built('qwen3', layer_types=kinds, use_sliding_window=True)
   nested = {'full_attention': {'rope_type': 'default', 'rope_theta': 7.0}}
-  with pytest.raises(base.PretrainedError, match='full_attention'):
+  with pytest.raises(interop_base.PretrainedError, match='full_attention'):
     _built('qwen3', rope_parameters=nested)
 
 
@@ -163,7 +165,9 @@ def test_other_names_of_keys():
   """transformers takes them; a model must not be of another shape."""
   names = {'n_head': ..., 'num_attention_heads': 4}
   assert _built('gpt2', **names).backbone.mixers[0].heads == 4
-  with pytest.raises(base.PretrainedError, match='num_attention_heads = 4'):
+  with pytest.raises(
+      interop_base.PretrainedError, match='num_attention_heads = 4'
+  ):
     _built('gpt2', num_attention_heads=4)
   names = {'num_local_experts': ..., 'num_experts': 3}
   assert _built('gpt_oss', **names).backbone.mlp.experts == 3

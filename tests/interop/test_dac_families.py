@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import interop
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import files
 from tests.interop import tiny_weights
 
@@ -16,11 +16,13 @@ CONFIGS = tiny_weights.DAC_FAMILIES
 
 def _made(name, weight_norm):
   family = interop.FAMILIES[name]
-  codec = family.build(CONFIGS[name], base.Options(weight_norm=weight_norm))
+  codec = family.build(
+      CONFIGS[name], interop_base.Options(weight_norm=weight_norm)
+  )
   rng = np.random.default_rng(0)
   variables = jax.tree.map(
       lambda s: rng.standard_normal(s.shape).astype(np.float32),
-      base.abstract(codec),
+      interop_base.abstract(codec),
   )
   return codec, variables
 
@@ -29,7 +31,7 @@ def _made(name, weight_norm):
 @pytest.mark.parametrize('name', sorted(CONFIGS))
 def test_what_is_saved_is_loaded(name, weight_norm, tmp_path):
   codec, variables = _made(name, weight_norm)
-  base.check_complete(interop.FAMILIES[name], codec)
+  interop_base.check_complete(interop.FAMILIES[name], codec)
   interop.save_pretrained(tmp_path, codec, variables, name)
   loaded, found = interop.load_pretrained(tmp_path, weight_norm=weight_norm)
   assert loaded == codec

@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from audiolm_jax import interop
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import files
 from tests.interop import tiny_weights
 
@@ -247,7 +247,7 @@ _WRONG = [
 def test_a_value_that_cannot_be_is_named(name, key, values):
   """No weights are needed to tell."""
   for value in values:
-    with pytest.raises(base.PretrainedError) as error:
+    with pytest.raises(interop_base.PretrainedError) as error:
       config = {**tiny_weights.ALL[name], key: value}
       interop.FAMILIES[name].build(config, interop.Options())
     assert key in str(error.value) and 'config.json' in str(error.value)
@@ -311,7 +311,7 @@ def test_sizes_that_do_not_go_together_are_refused():
       ('xcodec2', {'num_key_value_heads': 1}),
       ('musicgen', {'decoder': {'hidden_size': 7, 'num_attention_heads': 2}}),
   ):
-    with pytest.raises(base.PretrainedError):
+    with pytest.raises(interop_base.PretrainedError):
       config = {**tiny_weights.ALL[name], **changes}
       model = interop.FAMILIES[name].build(config, interop.Options())
-      base.abstract(model)
+      interop_base.abstract(model)

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from audiolm_jax import interop
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import files
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -32,7 +32,7 @@ def codec():
 @pytest.fixture(scope='module')
 def variables(codec):
   """Every number another one."""
-  shapes = base.abstract(codec)
+  shapes = interop_base.abstract(codec)
   rng = np.random.default_rng(0)
   return jax.tree.map(
       lambda s: np.zeros(s.shape, s.dtype)
@@ -72,14 +72,14 @@ def test_weight_norm_kept_is_weight_norm_folded(directory):
   kept, normed = interop.load_pretrained(directory, weight_norm=True)
   assert 'gain' in normed['params']['encoder']['layers_0']['layers_0']
   x = np.random.default_rng(0).standard_normal((1, 50, 1)).astype(np.float32)
-  lengths = np.array([50])
+  num_samples = np.array([50])
   np.testing.assert_allclose(
-      contract.compiled(kept, 'encode_latents')(normed['params'], x, lengths)[
-          0
-      ],
-      contract.compiled(folded, 'encode_latents')(plain['params'], x, lengths)[
-          0
-      ],
+      contract.compiled(kept, 'encode_latents')(
+          normed['params'], x, num_samples
+      )[0],
+      contract.compiled(folded, 'encode_latents')(
+          plain['params'], x, num_samples
+      )[0],
       rtol=1e-4,
       atol=1e-5,
   )

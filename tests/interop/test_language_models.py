@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from audiolm_jax import config as config_lib
+from audiolm_jax import config
 from audiolm_jax import interop
 from audiolm_jax import loading
 from audiolm_jax.decoders import starts
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import files
 from audiolm_jax.interop import gpt_oss
 from tests.interop import tiny_weights
@@ -22,12 +22,12 @@ CONFIGS = tiny_weights.LANGUAGE_MODELS
 
 def _made(name, **changes):
   family = interop.FAMILIES[name]
-  config = {'model_type': name, **CONFIGS[name], **changes}
-  model = family.build(config, base.Options())
+  values = {'model_type': name, **CONFIGS[name], **changes}
+  model = family.build(values, interop_base.Options())
   rng = np.random.default_rng(0)
   variables = jax.tree.map(
       lambda s: rng.standard_normal(s.shape).astype(np.float32),
-      base.abstract(model),
+      interop_base.abstract(model),
   )
   # What stands for no id is not in the file.
   table = variables['params']['embedding']['table']
@@ -48,7 +48,7 @@ def _rewrite(directory, change):
 @pytest.mark.parametrize('name', sorted(CONFIGS))
 def test_what_is_saved_is_loaded(name, tmp_path):
   model, variables = _made(name)
-  base.check_complete(interop.FAMILIES[name], model)
+  interop_base.check_complete(interop.FAMILIES[name], model)
   interop.save_pretrained(tmp_path, model, variables, name)
   loaded, found = interop.load_pretrained(tmp_path)
   assert loaded == model
@@ -61,7 +61,7 @@ def test_layers_stacked_to_train_on(tmp_path):
   scanned, rolled = interop.load_pretrained(tmp_path, scan=True)
   assert scanned.backbone.scan and not model.backbone.scan
   assert jax.tree.map(np.shape, rolled) == jax.tree.map(
-      lambda s: s.shape, base.abstract(scanned)
+      lambda s: s.shape, interop_base.abstract(scanned)
   )
   interop.save_pretrained(tmp_path / 'again', scanned, rolled, 'gpt_oss')
   loaded, found = interop.load_pretrained(tmp_path / 'again')
@@ -136,16 +136,18 @@ def test_what_generation_begins_and_ends_with_has_the_last_word(tmp_path):
     assert loaded.decoder.start == starts.Given(first)
   for text in ('[]', '{', '{"eos_token_id": "4"}', '{"eos_token_id": [true]}'):
     path.write_text(text)
-    with pytest.raises(base.PretrainedError, match='generation_config.json'):
+    with pytest.raises(
+        interop_base.PretrainedError, match='generation_config.json'
+    ):
       interop.load_pretrained(tmp_path)
 
 
 def test_mamba2_must_have_heads_that_fill_its_width():
   with pytest.raises(
-      base.PretrainedError, match='8 heads of 2 are not 3 times'
+      interop_base.PretrainedError, match='8 heads of 2 are not 3 times'
   ):
     _made('mamba2', head_dim=2)
-  with pytest.raises(base.PretrainedError, match="hidden_act = 'relu'"):
+  with pytest.raises(interop_base.PretrainedError, match="hidden_act = 'relu'"):
     _made('mamba2', hidden_act='relu')
 
 
@@ -224,9 +226,9 @@ def test_mxfp4_files_are_dequantised(tmp_path):
     return tensors
 
   _rewrite(tmp_path, quantise)
-  config = json.loads((tmp_path / files.CONFIG).read_text())
-  config['quantization_config'] = {'quant_method': 'mxfp4'}
-  (tmp_path / files.CONFIG).write_text(json.dumps(config))
+  values = json.loads((tmp_path / files.CONFIG).read_text())
+  values['quantization_config'] = {'quant_method': 'mxfp4'}
+  (tmp_path / files.CONFIG).write_text(json.dumps(values))
   loaded, found = interop.load_pretrained(tmp_path)
   assert loaded == model
   mlp = found['params']['backbone']['layer_0']['mlp']
@@ -263,5 +265,5 @@ def test_a_model_that_a_family_has_not_is_not_saved(tmp_path):
 def test_a_language_model_is_no_tokenizer(tmp_path):
   model, variables = _made('gpt2')
   interop.save_pretrained(tmp_path, model, variables, 'gpt2')
-  with pytest.raises(config_lib.ConfigError, match='LanguageModel, not'):
+  with pytest.raises(config.ConfigError, match='LanguageModel, not'):
     loading.load_codec(tmp_path)

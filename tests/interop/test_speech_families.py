@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import interop
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from tests.interop import tiny_weights
 
 FAMILIES = tiny_weights.SPEECH_FAMILIES
@@ -37,7 +37,7 @@ def test_what_was_saved_is_loaded(name, tmp_path):
   published, shrink, _, _ = FAMILIES[name]
   family = interop.FAMILIES[name]
   codec = family.build({**published, **shrink}, interop.Options())
-  base.check_complete(family, codec)
+  interop_base.check_complete(family, codec)
   rng = np.random.default_rng(0)
 
   def draw(path, spec):
@@ -45,7 +45,9 @@ def test_what_was_saved_is_loaded(name, tmp_path):
       return np.zeros(spec.shape, spec.dtype)  # It is not stored.
     return rng.standard_normal(spec.shape).astype(spec.dtype)
 
-  variables = jax.tree_util.tree_map_with_path(draw, base.abstract(codec))
+  variables = jax.tree_util.tree_map_with_path(
+      draw, interop_base.abstract(codec)
+  )
   interop.save_pretrained(tmp_path, codec, variables, name)
   loaded, found = interop.load_pretrained(tmp_path)
   assert loaded == codec

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from audiolm_jax import interop
-from audiolm_jax.interop import base
+from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import files
 
 _DAC = {
@@ -382,11 +382,11 @@ def write(directory: pathlib.Path, name: str, **changes: Any) -> None:
   config = {**ALL[name], **changes}
   model = family.build(config, interop.Options())
   zeros = jax.tree.map(
-      lambda s: np.zeros(s.shape, s.dtype), base.abstract(model)
+      lambda s: np.zeros(s.shape, s.dtype), interop_base.abstract(model)
   )
   rng = np.random.default_rng(0)
   tensors = {
       key: rng.standard_normal(value.shape).astype(value.dtype)
-      for key, value in base.save(family, model, zeros).items()
+      for key, value in interop_base.save(family, model, zeros).items()
   }
   files.write(directory, config, tensors)

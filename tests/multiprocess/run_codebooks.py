@@ -31,10 +31,10 @@ def train(bottleneck, mesh):
   """State after updates on rows over the devices of `mesh` (None: one device)."""
   variables = nn.meta.unbox(bottleneck.init(jax.random.key(0), WIDTH))
   rng = np.random.default_rng(0)
-  lengths = np.array([40, 13, 0, 31])
+  num_frames = np.array([40, 13, 0, 31])
   batch = {
       'x': rng.standard_normal((ROWS, FRAMES, WIDTH)).astype(np.float32),
-      'mask': np.arange(FRAMES) < lengths[:, None],
+      'mask': np.arange(FRAMES) < num_frames[:, None],
   }
 
   @jax.jit

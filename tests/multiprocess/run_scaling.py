@@ -42,7 +42,7 @@ def _lm():
       objectives.OBJECTIVES,
       'lm',
       decoder=config.kind(
-          decoders.DECODERS,
+          decoders.LM_KINDS,
           'tokens',
           vocabularies=(64, 64),
           backbone=config.kind(
@@ -131,7 +131,7 @@ def train(run, mesh, compiled):
   batch = {k: np.zeros(v.shape, v.dtype) for k, v in shapes.items()}
   name = 'audio' if 'audio' in batch else 'codes'
   shape = batch[name].shape
-  batch['lengths'] = rng.integers(shape[1] // 2, shape[1], rows, np.int32)
+  batch['num_frames'] = rng.integers(shape[1] // 2, shape[1], rows, np.int32)
   if name == 'audio':
     batch[name] = 0.1 * rng.standard_normal(shape).astype(np.float32)
   else:

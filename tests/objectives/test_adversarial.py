@@ -127,12 +127,12 @@ def test_terms_add_over_microbatches():
   logits, features = rng.normal(size=(2, 3, 2))
   real, fake = _verdict(logits, features), _verdict(features, logits)
 
-  def terms(real, fake, lengths):
+  def terms(real, fake, num_samples):
     loss = _of('least_squares')
     return [
-        adversarial.discriminator_term(loss, [real], [fake], lengths),
-        adversarial.codec_term(loss, [fake], lengths),
-        adversarial.feature_term([real], [fake], lengths),
+        adversarial.discriminator_term(loss, [real], [fake], num_samples),
+        adversarial.codec_term(loss, [fake], num_samples),
+        adversarial.feature_term([real], [fake], num_samples),
     ]
 
   parts = [

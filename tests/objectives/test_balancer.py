@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.objectives import balancer
+from audiolm_jax.objectives import balancer as balancer_lib
 
 _RNG = np.random.default_rng(0)
 SLOPES = {
@@ -32,7 +32,7 @@ def _term(settings, state, audio, weights=None):
 
 
 def test_weights_are_shares_whatever_the_scale():
-  settings = balancer.Balancer(total_norm=2.0)
+  settings = balancer_lib.Balancer(total_norm=2.0)
   state = settings.init(SLOPES)
   audio = jnp.ones((3, 5, 1))
   (value, out), gradient = jax.value_and_grad(
@@ -54,7 +54,7 @@ def test_weights_are_shares_whatever_the_scale():
 
 
 def test_norms_are_averaged_without_the_bias_of_the_start():
-  settings = balancer.Balancer(decay=0.5)
+  settings = balancer_lib.Balancer(decay=0.5)
   state = settings.init(['a'])
   for norm in (8.0, 2.0, 4.0):
     state = settings.update(state, {'a': jnp.float32(norm)})
@@ -64,7 +64,7 @@ def test_norms_are_averaged_without_the_bias_of_the_start():
 
 def test_the_running_mean_scales_not_the_batchs_own_norm():
   """A batch whose gradient is small stays small, after others."""
-  settings = balancer.Balancer(decay=1.0)
+  settings = balancer_lib.Balancer(decay=1.0)
   weights, audio = {'a': 1.0, 'b': 0.0}, jnp.zeros((3, 5, 1))
   once = jax.grad(
       lambda x: _term(settings, settings.init(SLOPES), x, weights)[0]
@@ -77,7 +77,7 @@ def test_the_running_mean_scales_not_the_batchs_own_norm():
 
 
 def test_losses_without_weight_or_gradient_do_no_harm():
-  settings = balancer.Balancer()
+  settings = balancer_lib.Balancer()
   state = settings.init(SLOPES)
 
   def losses(audio):
@@ -95,7 +95,7 @@ def test_losses_without_weight_or_gradient_do_no_harm():
 
 def test_nothing_but_the_audio_gets_a_gradient():
   """Parameters inside the losses (a discriminator's) are constants."""
-  settings = balancer.Balancer()
+  settings = balancer_lib.Balancer()
 
   def term(scale, state):
     def losses(audio):

@@ -42,7 +42,7 @@ def start(objective):
   rng = np.random.default_rng(0)
   batch = objective.example_batch(4)
   batch['audio'] = rng.standard_normal((4, 512, 1)).astype(np.float32)
-  batch['lengths'] = np.array([512, 300, 33, 0], np.int32)
+  batch['num_samples'] = np.array([512, 300, 33, 0], np.int32)
   return variables, batch
 
 
@@ -65,7 +65,7 @@ def test_padding_changes_nothing(gradient, start):
   model = variables['codec']
   first = gradient(model['params'], model['state'], batch)
   poisoned = dict(batch)
-  valid = np.arange(512) < batch['lengths'][:, None]
+  valid = np.arange(512) < batch['num_samples'][:, None]
   poisoned['audio'] = np.where(valid[..., None], batch['audio'], np.nan)
   second = gradient(model['params'], model['state'], poisoned)
   jax.tree.map(np.testing.assert_array_equal, first, second)
@@ -122,9 +122,9 @@ def test_a_few_steps_lower_the_loss(objective, gradient, start):
 def test_distances_are_zero_only_for_equal_signals():
   rng = np.random.default_rng(0)
   x = rng.standard_normal((2, 400)).astype(np.float32)
-  lengths = np.array([400, 250])
+  num_samples = np.array([400, 250])
   distances = jax.jit(
-      lambda x, y: spectral.distances(x, y, lengths, **_DISTANCES)
+      lambda x, y: spectral.distances(x, y, num_samples, **_DISTANCES)
   )
   same = distances(x, x)
   assert all(value < 1e-2 for value in same.values())
@@ -135,17 +135,19 @@ def test_distances_are_zero_only_for_equal_signals():
   louder = distances(2 * x, x)
   # L1 of log mel of a signal twice as loud: log 2 a sample, wherever valid.
   frames = sum(
-      np.ceil(n / (s // 4)) * (s // 4) / 2 for s in (64, 128) for n in lengths
+      np.ceil(n / (s // 4)) * (s // 4) / 2
+      for s in (64, 128)
+      for n in num_samples
   )
   assert louder['mel'] == pytest.approx(np.log(2) * frames, rel=1e-2)
 
 
 def test_silence_has_finite_gradients():
   zeros = jnp.zeros((1, 400))
-  lengths = jnp.array([400])
+  num_samples = jnp.array([400])
 
   def total(x):
-    return sum(spectral.distances(x, zeros, lengths, **_DISTANCES).values())
+    return sum(spectral.distances(x, zeros, num_samples, **_DISTANCES).values())
 
   gradient = jax.jit(jax.grad(total))(zeros)
   assert np.isfinite(gradient).all()

@@ -7,7 +7,7 @@ import pytest
 import scipy.signal
 
 from audiolm_jax import config
-from audiolm_jax.objectives import distances
+from audiolm_jax.objectives import distances as distances_lib
 from audiolm_jax.ops import mel
 
 RATE = 16000
@@ -17,13 +17,13 @@ _RNG = np.random.default_rng(0)
 X, Y = _RNG.standard_normal((2, LENGTH, 2)).astype(np.float32)
 
 SMALL = {
-    'waveform': distances.Waveform(),
-    'encodec_mel': distances.EncodecMel(sizes=SIZES, mels=8),
-    'log_mel': distances.LogMel(sizes=SIZES, mels=(5, 10)),
-    'multi_resolution_stft': distances.MultiResolutionStft(
+    'waveform': distances_lib.Waveform(),
+    'encodec_mel': distances_lib.EncodecMel(sizes=SIZES, mels=8),
+    'log_mel': distances_lib.LogMel(sizes=SIZES, mels=(5, 10)),
+    'multi_resolution_stft': distances_lib.MultiResolutionStft(
         sizes=SIZES, linear=0.5
     ),
-    'band_envelopes': distances.BandEnvelopes(
+    'band_envelopes': distances_lib.BandEnvelopes(
         size=64, segment_seconds=0.008, low=1000.0, bands=4
     ),
 }
@@ -117,7 +117,7 @@ def _compiled(name):
 
 
 def test_every_distance_is_tested_here():
-  assert {k: type(v) for k, v in SMALL.items()} == distances.DISTANCES
+  assert {k: type(v) for k, v in SMALL.items()} == distances_lib.DISTANCES
 
 
 @pytest.mark.parametrize('name', sorted(SMALL))
@@ -126,14 +126,14 @@ def test_distance(name):
   batch = np.zeros((3, 2, 700, 2), np.float32)
   batch[0, :, :LENGTH] = X, Y
   batch[1, :, :LENGTH] = X, X
-  lengths = jnp.array([LENGTH, LENGTH, 0])
+  num_samples = jnp.array([LENGTH, LENGTH, 0])
   run = _compiled(name)
-  value, gradient = run(batch[:, 0], batch[:, 1], lengths)
+  value, gradient = run(batch[:, 0], batch[:, 1], num_samples)
   assert float(value) == pytest.approx(LENGTH * WANT[name], rel=1e-4)
   assert np.abs(gradient[0]).max() > 0
   assert not np.asarray(gradient[2]).any()
   nothing = np.zeros_like(batch[:, 0])
-  _, of_silence = run(nothing, batch[:, 1], lengths)
+  _, of_silence = run(nothing, batch[:, 1], num_samples)
   assert np.isfinite(gradient).all() and np.isfinite(of_silence).all()
 
 
@@ -151,7 +151,7 @@ def test_mono_is_not_split():
 
 def test_audiocrafts_options():
   """L1 of logarithms, factors that grow with the size."""
-  distance = distances.EncodecMel(
+  distance = distances_lib.EncodecMel(
       sizes=(64,), mels=8, l1_of='log', alphas='root', power=1.0, low=64.0
   )
   norm = np.sqrt(np.sum(scipy.signal.get_window('hann', 64) ** 2))
@@ -172,7 +172,7 @@ def test_audiocrafts_options():
 
 def test_hifi_gans_and_vocos_mel():
   for convention in ('slaney', 'htk'):
-    distance = distances.LogMel(
+    distance = distances_lib.LogMel(
         sizes=(64,), mels=(8,), filters=convention, logarithm='natural'
     )
     filters = mel.mel_filters(RATE, 64, 8, convention=convention)
@@ -191,7 +191,7 @@ def test_hifi_gans_and_vocos_mel():
 
 def test_mels_are_of_every_size():
   with pytest.raises(config.ConfigError, match='1 sizes'):
-    distances.LogMel(sizes=(64,), mels=(5, 10))
+    distances_lib.LogMel(sizes=(64,), mels=(5, 10))
 
 
 def _modulated(seed):
@@ -210,7 +210,7 @@ def test_band_envelopes_order_as_stoi_does():
   lowpass = scipy.signal.butter(4, 2000, fs=RATE, output='sos')
   estimates = [clean + level * noise for level in (0.2, 0.1, 0.05, 0.02, 0.005)]
   estimates.append(scipy.signal.sosfilt(lowpass, clean) + 0.05 * noise)
-  distance = jax.jit(distances.BandEnvelopes(), static_argnums=3)
+  distance = jax.jit(distances_lib.BandEnvelopes(), static_argnums=3)
   ours, theirs = [], []
   for estimate in estimates:
     rows = (np.float32(z)[None, :, None] for z in (estimate, clean))
@@ -230,7 +230,7 @@ def test_band_envelopes_ignore_loudness_but_not_silence():
   broken = clean.copy()
   clean[RATE:] *= 1e-5
   broken[RATE:] = np.random.default_rng(3).standard_normal(RATE) * 1e-6
-  distance = jax.jit(distances.BandEnvelopes(), static_argnums=3)
+  distance = jax.jit(distances_lib.BandEnvelopes(), static_argnums=3)
 
   def of(estimate, target):
     rows = (np.float32(z)[None, :, None] for z in (estimate, target))

@@ -8,7 +8,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import tokenizers
-from audiolm_jax.objectives import distillation
+from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.ops import mel
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
@@ -34,15 +34,15 @@ def test_comparisons(row, count):
   x, y = np.asarray(STUDENT[row, :count]), np.asarray(TARGET[row, :count])
   over_time = [_cosine(x[:, e], y[:, e]) for e in range(3)]
   want = np.mean(np.log(1 + np.exp(-np.array(over_time))))
-  got = distillation.over_time(STUDENT, TARGET, MASK)[row]
+  got = distillation_lib.over_time(STUDENT, TARGET, MASK)[row]
   assert float(got) == pytest.approx(want, rel=1e-5)
   want = 1 - np.mean([_cosine(x[f], y[f]) for f in range(count)])
-  got = distillation.over_features(STUDENT, TARGET, MASK)[row]
+  got = distillation_lib.over_features(STUDENT, TARGET, MASK)[row]
   assert float(got) == pytest.approx(want, rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    'compare', [distillation.over_time, distillation.over_features]
+    'compare', [distillation_lib.over_time, distillation_lib.over_features]
 )
 def test_scale_does_not_matter_and_masks_hold(compare):
   rows = compare(STUDENT, TARGET, MASK)
@@ -60,41 +60,43 @@ def test_scale_does_not_matter_and_masks_hold(compare):
 def test_a_faster_teacher_is_averaged():
   features = _random(1, 10, 2)
   # 4 samples a frame against 10: 2.5 teacher frames each.
-  got, mask = distillation.align(features, jnp.array([40]), 4.0, 4, 10.0)
+  got, mask = distillation_lib.align(features, jnp.array([40]), 4.0, 4, 10.0)
   samples = np.repeat(np.asarray(features[0]), 4, axis=0)
   want = samples.reshape(4, 10, 2).mean(axis=1)
   np.testing.assert_allclose(got[0], want, atol=1e-6)
   assert mask.all()
   # Only the first 13 samples: teacher frames 0..3, the last one shared.
-  got, mask = distillation.align(features, jnp.array([13]), 4.0, 4, 10.0)
+  got, mask = distillation_lib.align(features, jnp.array([13]), 4.0, 4, 10.0)
   np.testing.assert_array_equal(mask[0], [True, True, False, False])
   np.testing.assert_allclose(got[0, 1], samples[10:16].mean(axis=0), atol=1e-6)
 
 
 def test_a_slower_teacher_is_interpolated():
   ramp = jnp.arange(4.0)[None, :, None]
-  got, mask = distillation.align(ramp, jnp.array([80]), 20.0, 8, 10.0)
+  got, mask = distillation_lib.align(ramp, jnp.array([80]), 20.0, 8, 10.0)
   middles = (np.arange(8) + 0.5) * 10 / 20 - 0.5
   np.testing.assert_allclose(got[0, :, 0], np.clip(middles, 0, 3), atol=1e-6)
   assert mask.all()
   poisoned = ramp.at[:, 2:].set(jnp.nan)
-  got, mask = distillation.align(poisoned, jnp.array([40]), 20.0, 8, 10.0)
+  got, mask = distillation_lib.align(poisoned, jnp.array([40]), 20.0, 8, 10.0)
   np.testing.assert_allclose(got[0, :4, 0], [0, 0.25, 0.75, 1.0], atol=1e-6)
   assert np.isfinite(got).all() and not mask[0, 6:].any()
 
 
 def test_the_same_rate_changes_nothing():
   features = _random(2, 5, 3)
-  got, mask = distillation.align(features, jnp.array([50, 22]), 10.0, 5, 10.0)
+  got, mask = distillation_lib.align(
+      features, jnp.array([50, 22]), 10.0, 5, 10.0
+  )
   np.testing.assert_allclose(got[0], features[0], atol=1e-6)
   np.testing.assert_array_equal(mask[1], [True] * 3 + [False] * 2)
 
 
 def test_log_mel_teacher():
-  teacher = distillation.LogMel(size=64, step=20, mels=5)
+  teacher = distillation_lib.LogMel(size=64, step=20, mels=5)
   audio = np.zeros((2, 200, 1), np.float32)
   audio[:, :150] = _RNG.standard_normal((2, 150, 1))
-  batch = {'audio': jnp.asarray(audio), 'lengths': jnp.array([150, 150])}
+  batch = {'audio': jnp.asarray(audio), 'num_samples': jnp.array([150, 150])}
   got = teacher(None, batch, 16000)
   assert got.shape == (2, 10, 5) and teacher.hop(16000) == 20
   # Frame 3 is centred on sample 70.
@@ -125,14 +127,14 @@ def _tokenizer(dimension=4):
 
 
 TEACHERS = {
-    'features': distillation.Features(width=5, frame_rate=1000.0),
-    'log_mel': distillation.LogMel(size=64, step=20, mels=5),
-    'codec': distillation.Codec(_tokenizer()),
+    'features': distillation_lib.Features(width=5, frame_rate=1000.0),
+    'log_mel': distillation_lib.LogMel(size=64, step=20, mels=5),
+    'codec': distillation_lib.Codec(_tokenizer()),
 }
 
 
 def test_every_teacher_is_tested_here():
-  assert {k: type(v) for k, v in TEACHERS.items()} == distillation.TEACHERS
+  assert {k: type(v) for k, v in TEACHERS.items()} == distillation_lib.TEACHERS
 
 
 @pytest.mark.parametrize(
@@ -141,15 +143,15 @@ def test_every_teacher_is_tested_here():
 )
 def test_student_and_map_learn_and_the_teacher_does_not(name, comparison):
   teacher = TEACHERS[name]
-  term = distillation.Distillation(teacher, comparison=comparison)
+  term = distillation_lib.Distillation(teacher, comparison=comparison)
   init = jax.jit(lambda rng: term.init(rng, 6), compiler_options=_FAST)
   variables = nn.meta.unbox(init(jax.random.key(0)))
   assert ('teacher' in variables) == (name == 'codec')
-  lengths = jnp.array([160, 70])
-  valid = np.arange(160) < np.asarray(lengths)[:, None]
+  num_samples = jnp.array([160, 70])
+  valid = np.arange(160) < np.asarray(num_samples)[:, None]
   batch = {
       'audio': jnp.where(valid[..., None], _random(2, 160, 1), 0.0),
-      'lengths': lengths,
+      'num_samples': num_samples,
       **{
           k: _random(*v.shape)
           for k, v in teacher.example(2, 160, 16000).items()
@@ -180,12 +182,12 @@ def test_a_teacher_of_another_sample_rate_is_refused():
 
 
 def test_a_bottleneck_with_its_own_map():
-  teacher = distillation.Features(width=3, frame_rate=500.0)
-  term = distillation.Distillation(teacher, projection=False)
+  teacher = distillation_lib.Features(width=3, frame_rate=500.0)
+  term = distillation_lib.Distillation(teacher, projection=False)
   assert term.init(jax.random.key(0), 3) == {}
-  batch = {'teacher': TARGET, 'lengths': jnp.array([192, 128])}
+  batch = {'teacher': TARGET, 'num_samples': jnp.array([192, 128])}
   value, weight = term({}, batch, STUDENT, MASK, 16000, 32)
-  rows = distillation.over_time(STUDENT, TARGET, MASK)
+  rows = distillation_lib.over_time(STUDENT, TARGET, MASK)
   assert float(value) == pytest.approx(float(6 * rows[0] + 4 * rows[1]), 1e-5)
   assert float(weight) == 10
   with pytest.raises(config.ConfigError, match='vectors of 4'):

@@ -13,16 +13,16 @@ from audiolm_jax import config
 from audiolm_jax import objectives
 from audiolm_jax import streaming
 from audiolm_jax import tokenizers
-from audiolm_jax.objectives import balancer
+from audiolm_jax.objectives import balancer as balancer_lib
 from audiolm_jax.objectives import discriminators
-from audiolm_jax.objectives import distances
-from audiolm_jax.objectives import distillation
-from audiolm_jax.objectives import gan
+from audiolm_jax.objectives import distances as distances_lib
+from audiolm_jax.objectives import distillation as distillation_lib
+from audiolm_jax.objectives import gan as gan_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
 
 _FAST = {'xla_backend_optimization_level': 0}
-GAN = gan.Gan(
+GAN = gan_lib.Gan(
     discriminators={
         'frames': discriminators.FrameRate(
             sizes=(64,), width=8, hidden=8, blocks=1
@@ -55,14 +55,14 @@ class Linear:
         'state': state.replace(codebooks=codebooks),
     }
 
-  def encode_latents(self, params, audio, lengths):
+  def encode_latents(self, params, audio, num_samples):
     frames = audio.reshape(audio.shape[0], -1, self.hop)
-    mask = streaming.length_mask(-(-lengths // self.hop), frames.shape[1])
+    mask = streaming.length_mask(-(-num_samples // self.hop), frames.shape[1])
     return frames @ params['encoder'], mask
 
-  def decode_latents(self, params, latents, lengths):
+  def decode_latents(self, params, latents, num_samples):
     audio = (latents @ params['decoder']).reshape(latents.shape[0], -1, 1)
-    mask = streaming.length_mask(lengths, audio.shape[1])
+    mask = streaming.length_mask(num_samples, audio.shape[1])
     return streaming.zero_masked(audio, mask)
 
 
@@ -74,7 +74,7 @@ def _objective(**options):
           'mel_weight': 0.0,
           'stft_weight': 0.0,
           'complex_weight': 0.0,
-          'distances': {'wave': distances.Waveform(weight=3.0)},
+          'distances': {'wave': distances_lib.Waveform(weight=3.0)},
           'gan': GAN,
           **options,
       }
@@ -88,8 +88,8 @@ def _start(objective):
   rng = np.random.default_rng(0)
   batch = objective.example_batch(4)
   audio = rng.standard_normal((4, 512, 1)).astype(np.float32)
-  batch['lengths'] = np.array([512, 300, 33, 0], np.int32)
-  valid = np.arange(512) < batch['lengths'][:, None]
+  batch['num_samples'] = np.array([512, 300, 33, 0], np.int32)
+  valid = np.arange(512) < batch['num_samples'][:, None]
   batch['audio'] = np.where(valid[..., None], audio, np.nan)
   return variables, batch
 
@@ -226,7 +226,7 @@ def test_before_its_start_the_codec_does_not_hear_them(plain):
 
 def test_balanced(plain):
   """One term for all losses of the audio; its means move in `finish`."""
-  balanced = dataclasses.replace(GAN, balancer=balancer.Balancer())
+  balanced = dataclasses.replace(GAN, balancer=balancer_lib.Balancer())
   objective = _objective(gan=balanced)
   assert not objective.additive
   assert set(objective.loss_weights) == {
@@ -295,8 +295,8 @@ def test_the_unquantised_rate_bypasses_whole_rows():
 
 
 def test_distillation_moves_encoder_and_map():
-  term = distillation.Distillation(
-      distillation.LogMel(size=64, step=20, mels=5), weight=7.0
+  term = distillation_lib.Distillation(
+      distillation_lib.LogMel(size=64, step=20, mels=5), weight=7.0
   )
   objective = _objective(gan=None, distillation=term)
   assert objective.loss_weights['distillation'] == 7
@@ -318,9 +318,9 @@ def test_distillation_moves_encoder_and_map():
 
 def test_wrong_configs_are_refused():
   with pytest.raises(config.ConfigError, match='at least one'):
-    gan.Gan({})
+    gan_lib.Gan({})
   with pytest.raises(config.ConfigError, match="'mel'"):
-    _objective(distances={'mel': distances.Waveform()})
+    _objective(distances={'mel': distances_lib.Waveform()})
 
 
 def test_configs_survive_the_round_trip():
@@ -331,8 +331,8 @@ def test_configs_survive_the_round_trip():
   )
   objective = _objective(
       tokenizer=tokenizer,
-      gan=dataclasses.replace(GAN, balancer=balancer.Balancer()),
-      distillation=distillation.Distillation(),
+      gan=dataclasses.replace(GAN, balancer=balancer_lib.Balancer()),
+      distillation=distillation_lib.Distillation(),
   )
   values = config.to_config(objective)
   assert values.gan.discriminators.frames.kind == 'frame_rate'

@@ -13,8 +13,8 @@ from audiolm_jax import tokenizers
 from audiolm_jax import train
 from audiolm_jax.data import pipeline
 from audiolm_jax.objectives import discriminators
-from audiolm_jax.objectives import distances
-from audiolm_jax.objectives import distillation
+from audiolm_jax.objectives import distances as distances_lib
+from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
 from audiolm_jax.training import optimizers
@@ -63,7 +63,7 @@ def _config(**models):
           mel_weight=0.0,
           stft_weight=0.0,
           complex_weight=0.0,
-          distances={'wave': config.kind(distances.DISTANCES, 'waveform')},
+          distances={'wave': config.kind(distances_lib.DISTANCES, 'waveform')},
           unquantised_rate=0.5,
           gan={'discriminators': {'frames': judge}, 'balancer': {}},
           **(
@@ -72,7 +72,9 @@ def _config(**models):
               else {
                   'distillation': {
                       'teacher': config.kind(
-                          distillation.TEACHERS, 'codec', tokenizer=_tokenizer()
+                          distillation_lib.TEACHERS,
+                          'codec',
+                          tokenizer=_tokenizer(),
                       )
                   }
               }

@@ -50,12 +50,12 @@ def loss(objective):
   return jax.jit(objective.__call__)
 
 
-def _batch(seed=0, lengths=(6, 3, 0, 5)):
+def _batch(seed=0, num_frames=(6, 3, 0, 5)):
   rng = np.random.default_rng(seed)
   return {
-      'codes': rng.integers(0, 7, (len(lengths), 6, 2)).astype(np.int32),
-      'lengths': np.array(lengths, np.int32),
-      'id': np.arange(len(lengths), dtype=np.int32),
+      'codes': rng.integers(0, 7, (len(num_frames), 6, 2)).astype(np.int32),
+      'num_frames': np.array(num_frames, np.int32),
+      'id': np.arange(len(num_frames), dtype=np.int32),
   }
 
 
@@ -69,7 +69,7 @@ def test_example_batch_has_the_shapes_of_training(objective):
 def test_terms_and_metrics_are_sums_of_the_scores(variables, bound, loss):
   batch = _batch()
   output = loss(variables, batch, jax.random.key(0))
-  scores = bound.score(batch['codes'], batch['lengths'])
+  scores = bound.score(batch['codes'], batch['num_frames'])
   nll, count = output.terms['nll']
   assert float(count) == 2 * 14
   np.testing.assert_allclose(nll, -scores.log_prob.sum(), rtol=1e-5)
@@ -80,9 +80,9 @@ def test_terms_and_metrics_are_sums_of_the_scores(variables, bound, loss):
       float(output.metrics[f'bits_per_frame_codebook_{k}'][0]) for k in (0, 1)
   ]
   assert sum(parts) == pytest.approx(float(bits), rel=1e-5)
-  per_row = bound.bits_per_frame(batch['codes'], batch['lengths'])
+  per_row = bound.bits_per_frame(batch['codes'], batch['num_frames'])
   assert np.isnan(per_row[2])
-  weighted = np.nansum(per_row * batch['lengths'])
+  weighted = np.nansum(per_row * batch['num_frames'])
   assert weighted == pytest.approx(float(bits), rel=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_microbatches_add_exactly(variables, loss):
 
 def test_generate_keeps_prompts_and_repeats_with_its_seed(bound):
   prompt = _batch()['codes'][:2, :3]
-  kwargs = {'lengths': [3, 1], 'temperature': 5.0}
+  kwargs = {'num_frames': [3, 1], 'temperature': 5.0}
   codes = bound.generate(prompt, 6, **kwargs)
   assert codes.shape == (2, 6, 2)
   np.testing.assert_array_equal(codes[0, :3], prompt[0])
@@ -134,7 +134,7 @@ def test_cast_changes_the_parameters_alone(bound):
 
 
 @pytest.mark.parametrize(
-    ('codes', 'lengths', 'message'),
+    ('codes', 'num_frames', 'message'),
     [
         (np.zeros((2, 3)), None, r'expected \[B, F, 2\]'),
         (np.zeros((2, 3, 3)), None, r'expected \[B, F, 2\]'),
@@ -144,14 +144,14 @@ def test_cast_changes_the_parameters_alone(bound):
         (np.zeros((1, 3, 2)), None, 'float64: expected integers'),
         (np.zeros((1, 3, 2), int), [1.5], 'lengths are float64'),
         (np.zeros((1, 3, 2)), [4], 'not within 3'),
-        (np.zeros((1, 3, 2)), [1, 1], 'lengths'),
+        (np.zeros((1, 3, 2)), [1, 1], 'num_frames'),
     ],
 )
 def test_wrong_input_is_refused_rather_than_clipped(
-    bound, codes, lengths, message
+    bound, codes, num_frames, message
 ):
   with pytest.raises(ValueError, match=message):
-    bound.score(codes, lengths)
+    bound.score(codes, num_frames)
 
 
 def test_a_result_shorter_than_its_prompt_is_refused(bound):
@@ -162,7 +162,7 @@ def test_a_result_shorter_than_its_prompt_is_refused(bound):
 def test_it_learns_a_rule(objective, variables):
   """Slot 1 of a frame is slot 0 of the frame before: bits go to slot 0 only."""
   rng = np.random.default_rng(0)
-  lengths = np.full(16, 6, np.int32)
+  num_frames = np.full(16, 6, np.int32)
 
   @jax.jit
   def step(variables, batch):
@@ -177,8 +177,8 @@ def test_it_learns_a_rule(objective, variables):
   for _ in range(400):
     codes = rng.integers(0, 7, (16, 6, 2)).astype(np.int32)
     codes[:, 1:, 1] = codes[:, :-1, 0]
-    variables = step(variables, {'codes': codes, 'lengths': lengths})
-  scores = objective.bind(variables).score(codes, lengths)
+    variables = step(variables, {'codes': codes, 'num_frames': num_frames})
+  scores = objective.bind(variables).score(codes, num_frames)
   bits = -np.asarray(scores.log_prob).mean(axis=0) / math.log(2)
   assert (bits[1:, 1] < 0.5).all()
   assert (bits[:, 0] > 2.5).all()

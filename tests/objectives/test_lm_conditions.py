@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from audiolm_jax import assembly
+from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import generation
 from audiolm_jax import objectives
@@ -81,7 +81,7 @@ def _batch(objective, told):
   }
   return {
       'codes': CODES,
-      'lengths': LENGTHS,
+      'num_frames': LENGTHS,
       'id': np.arange(3, dtype=np.int32),
       **factors.flatten(prepared),
   }
@@ -171,7 +171,7 @@ def test_data_must_mean_the_same_by_a_condition():
     values.data.conditions.language.names = names[::-1]
   settings = config.build(train.Config, values)
   with pytest.raises(config.ConfigError, match='conditions.language is .*but'):
-    assembly.Assembly(settings)
+    assembly_lib.Assembly(settings)
 
 
 def test_a_stage_is_told_too(variables):
@@ -183,7 +183,9 @@ def test_a_stage_is_told_too(variables):
   lm = variables['lm']['params']
   turns = np.random.default_rng(1).normal(size=(2, 8)).astype(np.float32)
   bound = stage.bind({'lm': {'params': {**lm, 'segment': turns}}})
-  made = bound.generate(CODES, lengths=LENGTHS, sampler=GREEDY, conditions=TOLD)
+  made = bound.generate(
+      CODES, num_frames=LENGTHS, sampler=GREEDY, conditions=TOLD
+  )
   totals = []
   for code in range(V):
     trial = made.copy()

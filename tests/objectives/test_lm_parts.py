@@ -40,7 +40,7 @@ def _objective(slots=3, **fields):
 
 def _variables(objective):
   batch = _batch(objective)
-  inputs = batch['codes'][:1], batch['lengths'][:1]
+  inputs = batch['codes'][:1], batch['num_frames'][:1]
   return {'lm': {'params': small.parameters(objective.decoder, *inputs)}}
 
 
@@ -49,7 +49,7 @@ def _batch(objective):
   slots = len(objective.decoder.vocabularies)
   return {
       'codes': rng.integers(0, V, (B, F, slots)).astype(np.int32),
-      'lengths': LENGTHS,
+      'num_frames': LENGTHS,
       'id': np.arange(B, dtype=np.int32),
   }
 
@@ -107,7 +107,7 @@ def test_a_part_of_the_steps_gives_unbiased_terms_and_metrics(pattern):
   objective = _objective(decoder={'head': head, 'pattern': {'kind': pattern}})
   variables, batch = _variables(objective), _batch(objective)
   scores = small.scorer(objective.decoder)(
-      variables['lm']['params'], batch['codes'], batch['lengths']
+      variables['lm']['params'], batch['codes'], batch['num_frames']
   )
   nats = -np.asarray(scores.log_prob)
   runs = 400
@@ -184,7 +184,7 @@ def test_stages_score_what_they_predict_given_what_they_observe(stages):
       variables, batch, jax.random.key(0)
   )
   bound = objective.bind(variables)
-  scores = bound.score(batch['codes'], batch['lengths'])
+  scores = bound.score(batch['codes'], batch['num_frames'])
   valid = np.arange(F) < LENGTHS[:, None]
   np.testing.assert_array_equal(scores.mask[..., 0], False)
   for slot in (1, 2):
@@ -197,7 +197,7 @@ def test_stages_score_what_they_predict_given_what_they_observe(stages):
       'bits_per_frame_codebook_1',
       'bits_per_frame_codebook_2',
   }
-  per_row = bound.bits_per_frame(batch['codes'], batch['lengths'])
+  per_row = bound.bits_per_frame(batch['codes'], batch['num_frames'])
   assert np.isnan(per_row[2])
   np.testing.assert_allclose(
       np.nansum(per_row * LENGTHS), float(nll) / math.log(2), rtol=1e-5
@@ -205,16 +205,16 @@ def test_stages_score_what_they_predict_given_what_they_observe(stages):
   # What is observed counts, the last frame's for the first one, too.
   other = batch['codes'].copy()
   other[0, -1, 0] = (other[0, -1, 0] + 1) % V
-  changed = bound.score(other, batch['lengths']).log_prob
+  changed = bound.score(other, batch['num_frames']).log_prob
   assert abs(changed[0, 0, 1] - scores.log_prob[0, 0, 1]) > 1e-5
 
 
 def test_a_stage_fills_what_it_predicts(stages):
   objective, variables = stages
   bound, batch = objective.bind(variables), _batch(objective)
-  lengths, shown = batch['lengths'], np.array([2, 0, 0, 1])
-  codes = bound.generate(batch['codes'], lengths=lengths, shown=shown)
-  valid = np.arange(F) < lengths[:, None]
+  num_frames, shown = batch['num_frames'], np.array([2, 0, 0, 1])
+  codes = bound.generate(batch['codes'], num_frames=num_frames, shown=shown)
+  valid = np.arange(F) < num_frames[:, None]
   assert (codes[~valid] == 0).all()
   np.testing.assert_array_equal(
       codes[..., 0], np.where(valid, batch['codes'][..., 0], 0)
@@ -224,12 +224,12 @@ def test_a_stage_fills_what_it_predicts(stages):
   # What it is to predict counts for nothing; its seed does.
   other = np.where(given[..., None], batch['codes'], 0)
   other[..., 0] = batch['codes'][..., 0]
-  again = bound.generate(other, lengths=lengths, shown=shown)
+  again = bound.generate(other, num_frames=num_frames, shown=shown)
   np.testing.assert_array_equal(codes, again)
-  changed = bound.generate(other, lengths=lengths, shown=shown, seed=1)
+  changed = bound.generate(other, num_frames=num_frames, shown=shown, seed=1)
   assert (codes != changed).any()
   with pytest.raises(ValueError, match='frames are given of'):
-    bound.generate(other, lengths=lengths, shown=lengths + 1)
+    bound.generate(other, num_frames=num_frames, shown=num_frames + 1)
 
 
 def test_a_decoder_of_something_else_is_refused():

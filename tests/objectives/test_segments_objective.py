@@ -66,7 +66,7 @@ def _batch():
   for label, slots in (('text', 1), ('speech', 2)):
     shape = (3, FRAMES[label], slots)
     batch[f'codes/{label}'] = rng.integers(0, V, shape).astype(np.int32)
-    batch[f'lengths/{label}'] = np.array(LENGTHS[label], np.int32)
+    batch[f'num_frames/{label}'] = np.array(LENGTHS[label], np.int32)
   return batch
 
 
@@ -78,11 +78,11 @@ def test_terms_and_metrics_are_sums_of_the_scores(objective, variables):
   run = small.quick_jit(objective.__call__)
   output = run(variables, batch, jax.random.key(0))
   bound = objective.bind(variables)
-  codes, lengths = objective.split(batch)
-  scores = bound.score(codes, lengths).segments
+  codes, num_frames = objective.split(batch)
+  scores = bound.score(codes, num_frames).segments
   assert objective.loss_weights == {'nll_text': 0.5, 'nll_speech': 1.0}
   assert set(output.terms) == set(objective.loss_weights)
-  rows = bound.bits_per_frame(codes, lengths)
+  rows = bound.bits_per_frame(codes, num_frames)
   for label, slots in (('text', 1), ('speech', 2)):
     nll, count = output.terms[f'nll_{label}']
     assert float(count) == sum(LENGTHS[label]) * slots
@@ -122,9 +122,12 @@ def test_generate_keeps_what_is_shown_and_repeats_with_its_seed(
     objective, variables
 ):
   bound = objective.bind(variables)
-  given, lengths = objective.split(_batch())
-  shown = {'text': lengths['text'], 'speech': np.minimum(lengths['speech'], 1)}
-  codes = bound.generate(given, lengths, shown)
+  given, num_frames = objective.split(_batch())
+  shown = {
+      'text': num_frames['text'],
+      'speech': np.minimum(num_frames['speech'], 1),
+  }
+  codes = bound.generate(given, num_frames, shown)
   np.testing.assert_array_equal(
       codes['speech'][:, 0][[0, 2]], given['speech'][:, 0][[0, 2]]
   )
@@ -133,18 +136,20 @@ def test_generate_keeps_what_is_shown_and_repeats_with_its_seed(
     assert (codes[label][~valid] == 0).all()
     if label == 'text':
       np.testing.assert_array_equal(codes[label][valid], given[label][valid])
-  again = bound.generate(given, lengths, shown)
-  other = bound.generate(given, lengths, shown, seed=1)
+  again = bound.generate(given, num_frames, shown)
+  other = bound.generate(given, num_frames, shown, seed=1)
   np.testing.assert_array_equal(codes['speech'], again['speech'])
   assert (codes['speech'] != other['speech']).any()
   with pytest.raises(ValueError, match='speech: .* 6 in all'):
-    bound.generate(given, lengths, {**shown, 'speech': lengths['speech'] + 1})
+    bound.generate(
+        given, num_frames, {**shown, 'speech': num_frames['speech'] + 1}
+    )
   given['speech'] = np.array(given['speech'])
   given['speech'][0, 0, 0] = V
   with pytest.raises(ValueError, match='speech: slot 1 of frame 0 of row 0'):
-    bound.generate(given, lengths, shown)
+    bound.generate(given, num_frames, shown)
   with pytest.raises(ValueError, match='speech: slot 1 of frame 0 of row 0'):
-    bound.score(given, lengths)
+    bound.score(given, num_frames)
 
 
 def test_what_does_not_fit_is_refused():
@@ -201,10 +206,10 @@ def test_clips_and_their_texts_come_in_the_shapes_of_training(cache, objective):
     for row, index in enumerate(batch['id']):
       seen.add(int(index))
       text = TEXTS[index].encode()[:4]
-      length = batch['lengths/text'][row]
+      length = batch['num_frames/text'][row]
       assert bytes(batch['codes/text'][row, :length, 0].tolist()) == text
       assert not batch['codes/text'][row, length:].any()
-      length = batch['lengths/speech'][row]
+      length = batch['num_frames/speech'][row]
       np.testing.assert_array_equal(
           batch['codes/speech'][row, :length], _codes(index)[:, :2]
       )
@@ -240,10 +245,10 @@ def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
     text = text_and_tokens.text_codes(TEXTS[index])[: FRAMES['text']]
     speech = _codes(index)[:, :2]
     clip = {'text': text, 'speech': speech}
-    lengths = {k: np.array([len(c)]) for k, c in clip.items()}
+    num_frames = {k: np.array([len(c)]) for k, c in clip.items()}
     # Padded as they are there, for one compilation.
     codes = {k: pipeline.pad([c], 1, FRAMES[k]) for k, c in clip.items()}
-    wanted = bound.score(codes, lengths).segments
+    wanted = bound.score(codes, num_frames).segments
     for label, found in wanted.items():
       mine = {s.name: s for s in scores if s.item == str(index)}
       score = mine[f'{label}/bits_per_frame']

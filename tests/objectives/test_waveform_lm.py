@@ -29,7 +29,7 @@ def _quick():
 
 def _objective(**options):
   decoder = config.kind(
-      decoders.DECODERS,
+      decoders.LM_KINDS,
       'wavenet',
       **{
           'bits': 8,
@@ -73,13 +73,13 @@ def loss(objective):
   return jax.jit(objective.__call__)
 
 
-def _batch(lengths=(T, 5, 0, 9)):
+def _batch(num_samples=(T, 5, 0, 9)):
   rng = np.random.default_rng(0)
-  audio = rng.uniform(-1, 1, (len(lengths), T, 1)).astype(np.float32)
+  audio = rng.uniform(-1, 1, (len(num_samples), T, 1)).astype(np.float32)
   return {
       'audio': audio,
-      'lengths': np.array(lengths, np.int32),
-      'id': np.arange(len(lengths), dtype=np.int32),
+      'num_samples': np.array(num_samples, np.int32),
+      'id': np.arange(len(num_samples), dtype=np.int32),
   }
 
 
@@ -94,16 +94,16 @@ def test_example_batch_has_the_shapes_of_training(objective):
 def test_terms_and_metrics_are_sums_of_the_scores(variables, bound, loss):
   batch = _batch()
   output = loss(variables, batch, jax.random.key(0))
-  scores = bound.score(batch['audio'], batch['lengths'])
+  scores = bound.score(batch['audio'], batch['num_samples'])
   nll, count = output.terms['nll']
   assert float(count) == T + 14
   np.testing.assert_allclose(nll, -scores.log_prob.sum(), rtol=1e-5)
   bits, count = output.metrics['bits_per_sample']
   assert float(count) == T + 14
   np.testing.assert_allclose(bits, nll / math.log(2), rtol=1e-5)
-  per_row = bound.bits_per_sample(batch['audio'], batch['lengths'])
+  per_row = bound.bits_per_sample(batch['audio'], batch['num_samples'])
   assert np.isnan(per_row[2])
-  weighted = np.nansum(per_row * batch['lengths'])
+  weighted = np.nansum(per_row * batch['num_samples'])
   assert weighted == pytest.approx(float(bits), rel=1e-5)
 
 
@@ -171,7 +171,7 @@ def test_conditions_come_with_the_batch():
 
 def test_generate_keeps_prompts_and_repeats_with_its_seed(bound, monkeypatch):
   prompt = _batch()['audio'][:2, :5]
-  kwargs = {'lengths': [5, 2], 'temperature': 0.5}
+  kwargs = {'num_samples': [5, 2], 'temperature': 0.5}
   audio = bound.generate(prompt, 0.2, **kwargs)
   assert audio.shape == (2, 20, 1) and audio.dtype == np.float32
   grid = waveform_heads.from_grid(waveform_heads.to_grid(prompt, 8), 8)
@@ -188,17 +188,17 @@ def test_generate_keeps_prompts_and_repeats_with_its_seed(bound, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('shape', 'lengths', 'message'),
+    ('shape', 'num_samples', 'message'),
     [
         ((2, 3), None, r'expected \[B, T, 1\]'),
         ((2, 3, 2), None, r'expected \[B, T, 1\]'),
         ((1, 3, 1), [4], 'not within 3'),
-        ((1, 3, 1), [1, 1], 'lengths'),
+        ((1, 3, 1), [1, 1], 'num_samples'),
     ],
 )
-def test_wrong_input_is_refused(bound, shape, lengths, message):
+def test_wrong_input_is_refused(bound, shape, num_samples, message):
   with pytest.raises(ValueError, match=message):
-    bound.score(np.zeros(shape), lengths)
+    bound.score(np.zeros(shape), num_samples)
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -1.0])
@@ -221,7 +221,7 @@ def test_a_result_shorter_than_its_prompt_is_refused(bound):
 
 
 def test_a_decoder_of_tokens_is_refused(objective):
-  other = decoders.DECODERS['tokens']((3, 3))
+  other = decoders.LM_KINDS['tokens']((3, 3))
   with pytest.raises(config.ConfigError, match="expected kind 'wavenet'"):
     dataclasses.replace(objective, decoder=other)
 
@@ -248,7 +248,7 @@ def test_it_learns_to_predict_a_sine(head):
     audio = audio + 3 / 128 * rng.normal(size=audio.shape)
     return {
         'audio': audio.astype(np.float32),
-        'lengths': np.full(size, T, np.int32),
+        'num_samples': np.full(size, T, np.int32),
     }
 
   @jax.jit

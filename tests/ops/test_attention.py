@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.ops import attention
+from audiolm_jax.ops import attention as attention_ops
 
 
 def _inputs(batch=2, queries=5, keys=5, heads=4, groups=2, size=6):
@@ -60,8 +60,8 @@ def test_attend_equals_a_loop_and_padding_may_hold_nan(mask):
   expected = _reference(q, k, v, mask, valid)
   k[~valid], v[~valid] = np.nan, np.inf
   positions = jnp.arange(5)[None]
-  seen = attention.Mask(*mask)(positions, positions)
-  y = attention.attend(q, k, v, seen, valid)
+  seen = attention_ops.Mask(*mask)(positions, positions)
+  y = attention_ops.attend(q, k, v, seen, valid)
   np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -70,10 +70,10 @@ def test_gradients_are_finite_and_zero_at_invalid_keys():
   valid = np.array([[True] * 5, [False] * 5])
   k[1], v[1] = np.nan, np.nan
   positions = jnp.arange(5)[None]
-  seen = attention.CAUSAL(positions, positions)
+  seen = attention_ops.CAUSAL(positions, positions)
 
   def loss(q, k, v):
-    return jnp.sum(attention.attend(q, k, v, seen, valid) ** 2)
+    return jnp.sum(attention_ops.attend(q, k, v, seen, valid) ** 2)
 
   for gradient in jax.grad(loss, argnums=(0, 1, 2))(q, k, v):
     assert np.isfinite(gradient).all()
@@ -88,15 +88,15 @@ def test_a_ring_holds_the_last_of_each_row():
       [[False, False, True, True, True], [True] * 2 + [False] * 3]
   )
   places = np.broadcast_to(np.arange(5), (2, 5))
-  ring = attention.write_ring(ring, new, places, written)
-  found = attention.ring_places(jnp.array([5, 2]), 3)
+  ring = attention_ops.write_ring(ring, new, places, written)
+  found = attention_ops.ring_places(jnp.array([5, 2]), 3)
   np.testing.assert_array_equal(found, [[3, 4, 2], [0, 1, -1]])
   np.testing.assert_array_equal(ring[:, 0, :, 0], [[4, 5, 3], [6, 7, 0]])
 
 
 def test_nothing_attends_to_nothing():
   none = jnp.zeros((2, 0, 4, 8))
-  y = attention.attend(
+  y = attention_ops.attend(
       none, none, none, jnp.zeros((2, 0, 0), bool), jnp.zeros((2, 0), bool)
   )
   assert y.shape == (2, 0, 4, 8)
@@ -118,16 +118,16 @@ def test_sinks_and_their_gradients_are_those_of_a_further_logit():
   q, k, v = _inputs()
   sinks = np.array([-1.0, 0.5, 3.0, 40.0], np.float32)
   positions = jnp.arange(5)[None]
-  seen = attention.CAUSAL(positions, positions)
+  seen = attention_ops.CAUSAL(positions, positions)
   probe = np.random.default_rng(3).normal(size=q.shape).astype(np.float32)
 
   def parts(q, k, v, sinks):
-    k, v = attention.heads_first(k), attention.heads_first(v)
+    k, v = attention_ops.heads_first(k), attention_ops.heads_first(v)
     sides = [
-        attention.Part(q, k[:, :, s], v[:, :, s], seen[:, :, s])
+        attention_ops.Part(q, k[:, :, s], v[:, :, s], seen[:, :, s])
         for s in (slice(0, 2), slice(2, None))
     ]
-    y = attention.attend_parts(sides, sinks)
+    y = attention_ops.attend_parts(sides, sinks)
     return jnp.sum(y * probe), y
 
   def whole(q, k, v, sinks):
@@ -156,20 +156,23 @@ def test_long_causal_rows_are_attended_to_in_runs_of_queries():
   sinks = np.zeros(4, np.float32)
 
   def runs(q, k, v):
-    keys = attention.Keys(
-        attention.heads_first(k), attention.heads_first(v), positions, valid
+    keys = attention_ops.Keys(
+        attention_ops.heads_first(k),
+        attention_ops.heads_first(v),
+        positions,
+        valid,
     )
-    y = attention.attend_keys(
-        q, positions, [keys], attention.CAUSAL, sinks=sinks
+    y = attention_ops.attend_keys(
+        q, positions, [keys], attention_ops.CAUSAL, sinks=sinks
     )
     return jnp.sum(y * probe), y
 
   def whole(q, k, v):
-    seen = attention.CAUSAL(positions, positions) & valid[:, None]
-    part = attention.Part(
-        q, attention.heads_first(k), attention.heads_first(v), seen
+    seen = attention_ops.CAUSAL(positions, positions) & valid[:, None]
+    part = attention_ops.Part(
+        q, attention_ops.heads_first(k), attention_ops.heads_first(v), seen
     )
-    y = attention.attend_parts([part], sinks)
+    y = attention_ops.attend_parts([part], sinks)
     return jnp.sum(y * probe), y
 
   got, want = (

@@ -8,7 +8,7 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
-from audiolm_jax.param_transforms import base
+from audiolm_jax.param_transforms import base as param_transforms_base
 
 PARAMS = {
     'embed': {'table': jnp.ones((7, 4))},
@@ -52,7 +52,10 @@ def test_frozen_splits_by_path():
   trainable, frozen = transform.split(PARAMS)
   assert trainable['embed']['table'] is None
   assert frozen['embed']['table'] is not None
-  assert set(base.paths(trainable)) == {'layers/w', 'layers/scale'}
+  assert set(param_transforms_base.paths(trainable)) == {
+      'layers/w',
+      'layers/scale',
+  }
 
 
 def test_lora_trains_the_factors_only_and_starts_at_the_base():

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from audiolm_jax import interop
-from audiolm_jax.interop import base
-from audiolm_jax.training import mesh
+from audiolm_jax.interop import base as interop_base
+from audiolm_jax.training import mesh as mesh_lib
 from tests.interop import tiny_weights
 
 # A codec beside a language model.
@@ -107,17 +107,17 @@ def close(actual, expected, tolerance=1e-4):
 
 
 def outputs(codec):
-  """jit(variables, audio, lengths, codes) -> (latents, codes, decoded)."""
+  """jit(variables, audio, num_samples, codes) -> (latents, codes, decoded)."""
 
   @jax.jit
-  def run(variables, x, lengths, tokens):
+  def run(variables, x, num_samples, tokens):
     if codec.segment is None:
-      latents = codec.encode_latents(variables['params'], x, lengths)[0]
+      latents = codec.encode_latents(variables['params'], x, num_samples)[0]
     else:
       latents = 0.0
     return (
         latents,
-        codec.encode(variables, x, lengths).codes,
+        codec.encode(variables, x, num_samples).codes,
         codec.decode(variables, tokens)[0],
     )
 
@@ -136,9 +136,9 @@ def assert_permutations_show(directory, run, additive=()):
   config, tensors = interop.files.read(directory)
   (family,) = [f for f in interop.FAMILIES.values() if f.recognises(config)]
   codec = family.build(config, interop.Options())
-  variables = base.load(family, codec, tensors)
+  variables = interop_base.load(family, codec, tensors)
   flat, tree = jax.tree_util.tree_flatten_with_path(variables)
-  places = {mesh.key(path): i for i, (path, _) in enumerate(flat)}
+  places = {mesh_lib.key(path): i for i, (path, _) in enumerate(flat)}
   leaves = [leaf for _, leaf in flat]
   owners = {}
   for entry in family.entries(codec):

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 
 
 @functools.lru_cache(32)
@@ -17,7 +17,7 @@ def outputs(codec):
     latents, mask = codec.encode_latents(params, audio, lengths)
     given = {'params': params['bottleneck'], 'state': state}
     found = codec.bottleneck.quantise(given, latents, mask)
-    tokens = base.Tokens(lengths=lengths, codes=codes)
+    tokens = tokenizers_base.Tokens(num_samples=lengths, codes=codes)
     decoded, back = codec.decode(variables, tokens)
     return {
         'latents': latents,

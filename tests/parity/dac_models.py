@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import torch
 
-from audiolm_jax.tokenizers import base as tokens_base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from tests import margin_rule
 from tests.parity import codec_models
 
@@ -52,48 +52,49 @@ def fill_codebooks(quantisers, latents):
 
 
 def outputs(codec):
-  """jit(variables, x, lengths, codes) -> (latents, codes, margins, audio)."""
+  """jit(variables, x, num_samples, codes) -> (latents, codes, margins, audio)."""
 
   @functools.partial(
       jax.jit, compiler_options={'xla_backend_optimization_level': 0}
   )
-  def run(variables, x, lengths, codes):
+  def run(variables, x, num_samples, codes):
     params, state = variables['params'], variables['state']
-    latents, mask = codec.encode_latents(params, x, lengths)
+    latents, mask = codec.encode_latents(params, x, num_samples)
     given = {'params': params['bottleneck'], 'state': state}
     found = codec.bottleneck.quantise(given, latents, mask)
-    tokens = tokens_base.Tokens(lengths=lengths, codes=codes)
+    tokens = tokenizers_base.Tokens(num_samples=num_samples, codes=codes)
     audio, kept = codec.decode(variables, tokens)
     return latents, found.codes, found.margins, audio[..., 0], kept
 
   return run
 
 
-def assert_same(run, variables, x, lengths, reference):
+def assert_same(run, variables, x, num_samples, reference):
   """Rows of a padded batch are what the reference makes of each by itself.
 
   Args:
     run: from `outputs`.
     variables: of our codec.
     x: [B, T, 1]; overwritten by NaN past the ends.
-    lengths: of the rows.
+    num_samples: of the rows.
     reference: [1, T, 1] -> (latents [F, D], codes [N, K], audio [T]).
 
   Returns:
     our audio [B, T], zero past the ends, and the codes.
   """
   expected = [
-      reference(x[row : row + 1, :length]) for row, length in enumerate(lengths)
+      reference(x[row : row + 1, :length])
+      for row, length in enumerate(num_samples)
   ]
   x = np.where(
-      np.arange(x.shape[1])[:, None] < lengths[:, None, None], x, np.nan
+      np.arange(x.shape[1])[:, None] < num_samples[:, None, None], x, np.nan
   )
   size = max(len(codes) for _, codes, _ in expected)
   codes = np.stack(
       [np.pad(c, ((0, size - len(c)), (0, 0))) for _, c, _ in expected]
   )
   latents, found, margins, audio, kept = map(
-      np.asarray, run(variables, x.astype(np.float32), lengths, codes)
+      np.asarray, run(variables, x.astype(np.float32), num_samples, codes)
   )
   margin_rule.assert_same_codes(found, codes, margins)
   for row, (their_latents, _, their_audio) in enumerate(expected):

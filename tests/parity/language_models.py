@@ -14,7 +14,7 @@ import torch
 from audiolm_jax import generation
 from audiolm_jax import interop
 from audiolm_jax.streaming import testing
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 from tests.parity import codec_models
 
 _LENGTHS = np.array([17, 9, 4])
@@ -193,7 +193,7 @@ def check_ends(pair, tokens=20):
   model, _ = interop.load_pretrained(pair.directory)
   assert model.end == tuple(ends)
   found = generate(pair, prompts, tokens, generation.Stop(model.end))
-  lengths = np.asarray(found.lengths)
+  num_frames = np.asarray(found.num_frames)
   for row, prompt in enumerate(prompts):
     ids = torch.tensor([prompt])
     with torch.no_grad():
@@ -205,17 +205,21 @@ def check_ends(pair, tokens=20):
       )[0].numpy()
     if expected[-1] in ends:
       expected = expected[:-1]
-    np.testing.assert_array_equal(found.codes[row, : lengths[row], 0], expected)
-  assert (lengths[:2] < [3 + tokens, 1 + tokens]).all()
+    np.testing.assert_array_equal(
+        found.codes[row, : num_frames[row], 0], expected
+    )
+  assert (num_frames[:2] < [3 + tokens, 1 + tokens]).all()
 
 
 def generate(pair, prompts, tokens, stop=None):
   """Greedily generated: each row's prompt and so many more ids."""
-  lengths = np.array([len(prompt) for prompt in prompts])
-  padded = np.zeros((len(prompts), lengths.max(), 1), np.int32)
+  num_frames = np.array([len(prompt) for prompt in prompts])
+  padded = np.zeros((len(prompts), num_frames.max(), 1), np.int32)
   for row, prompt in enumerate(prompts):
     padded[row, : len(prompt), 0] = prompt
-  inputs = generation.continue_prompts(padded, lengths, lengths.max() + tokens)
+  inputs = generation.continue_prompts(
+      padded, num_frames, num_frames.max() + tokens
+  )
   decoder, params = pair.model.decoder, pair.variables['params']
 
   @jax.jit(compiler_options=testing.quick_options())
@@ -224,7 +228,7 @@ def generate(pair, prompts, tokens, stop=None):
         decoder,
         params,
         *inputs[:2],
-        np.maximum(lengths, 1) + tokens,
+        np.maximum(num_frames, 1) + tokens,
         jax.random.key(0),
         generation.Sampler(temperature=0.0),
         prompt_frames=inputs[2],
@@ -271,7 +275,7 @@ def check_exchanged(run, variables, free=None, same=False):
   """
   reference = np.asarray(run(variables))
   flat, tree = jax.tree_util.tree_flatten_with_path(variables)
-  names = [mesh.key(path) for path, _ in flat]
+  names = [mesh_lib.key(path) for path, _ in flat]
   leaves = [leaf for _, leaf in flat]
   swapped = 0
   for i, j in itertools.combinations(range(len(leaves)), 2):

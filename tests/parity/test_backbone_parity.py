@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack
-from audiolm_jax.decoders.mixers import attention as mixer
-from audiolm_jax.ops import attention
+from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.ops import attention as attention_ops
 from audiolm_jax.ops import mel
 from audiolm_jax.ops import rotary
 from audiolm_jax.ops import stft
@@ -64,8 +64,8 @@ def _params(llama):
   found = {k: v.detach().numpy() for k, v in llama.named_parameters()}
   layers = {}
   for (group, name), theirs in _NAMES.items():
-    stack = [found[f'layers.{i}.{theirs}.weight'].T for i in range(3)]
-    layers.setdefault(group, {})[name] = jnp.stack(stack)
+    stack_lib = [found[f'layers.{i}.{theirs}.weight'].T for i in range(3)]
+    layers.setdefault(group, {})[name] = jnp.stack(stack_lib)
   return {
       'layers': {'block_0': layers},
       'norm': {'scale': found['norm.weight']},
@@ -80,7 +80,7 @@ def test_the_backbone_is_llama(llama, padding):
   valid = np.ones((2, 9), bool)
   if padding == 'right':
     valid[1, 5:] = False
-  ours = stack.Stack(32, 3, (mixer.Attention(4, 2),), mlps.Dense(48))
+  ours = stack_lib.Stack(32, 3, (attention.Attention(4, 2),), mlps.Dense(48))
   got, _ = jax.jit(ours.apply)({'params': _params(llama)}, x, valid)
   with torch.no_grad():
     want = llama(
@@ -96,7 +96,7 @@ def test_two_weights_of_a_shape_swapped_are_noticed(llama):
   import torch  # pylint: disable=g-import-not-at-top
 
   x = _random(1, 9, 32)
-  ours = stack.Stack(32, 3, (mixer.Attention(4, 2),), mlps.Dense(48))
+  ours = stack_lib.Stack(32, 3, (attention.Attention(4, 2),), mlps.Dense(48))
   with torch.no_grad():
     want = llama(inputs_embeds=torch.tensor(x)).last_hidden_state.numpy()
   apply = jax.jit(ours.apply)
@@ -121,10 +121,10 @@ def test_attention_and_its_gradients_are_torchs(causal):
   probe = _random(2, 6, 4, 8, seed=9)
   kind = 'causal' if causal else 'bidirectional'
   at = jnp.arange(6)[None]
-  seen = attention.Mask(kind)(at, at)
+  seen = attention_ops.Mask(kind)(at, at)
 
   def ours(q, k, v):
-    y = attention.attend(q, k, v, seen, jnp.ones((2, 6), bool))
+    y = attention_ops.attend(q, k, v, seen, jnp.ones((2, 6), bool))
     return jnp.sum(y * probe), y
 
   got, y = jax.grad(ours, (0, 1, 2), has_aux=True)(q, k, v)
@@ -183,12 +183,12 @@ def test_sinks_and_their_gradients_are_those_of_gpt_oss():
   sinks = np.array([-1.0, 0.5, 2.0, 4.0], np.float32)
   probe = _random(2, 6, 4, 8, seed=9)
   at = jnp.arange(6)[None]
-  seen = attention.Mask('causal', 3)(at, at)
+  seen = attention_ops.Mask('causal', 3)(at, at)
 
   def ours(q, k, v, sinks):
-    k, v = attention.heads_first(k), attention.heads_first(v)
-    part = attention.Part(q, k, v, seen)
-    y = attention.attend_parts([part], sinks, 0.4)
+    k, v = attention_ops.heads_first(k), attention_ops.heads_first(v)
+    part = attention_ops.Part(q, k, v, seen)
+    y = attention_ops.attend_parts([part], sinks, 0.4)
     return jnp.sum(y * probe), y
 
   got, y = jax.grad(ours, (0, 1, 2, 3), has_aux=True)(q, k, v, sinks)

@@ -10,7 +10,7 @@ transformers = pytest.importorskip('transformers')
 from audiolm_jax import generation  # noqa: E402
 from audiolm_jax import interop  # noqa: E402
 from audiolm_jax.generation import segments  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from audiolm_jax.streaming import testing  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 from tests.parity import language_models  # noqa: E402
@@ -164,14 +164,14 @@ def test_greedy_frames(small):
     assert (top[..., -1] - top[..., -2]).min() > 1e-3
   given = {'text': text[..., None], 'audio': np.zeros_like(expected)}
   known = {'text': given['text'] >= 0, 'audio': given['audio'] > 0}
-  lengths = {'text': _TEXT_LENGTHS, 'audio': np.full(2, frames)}
+  num_frames = {'text': _TEXT_LENGTHS, 'audio': np.full(2, frames)}
 
   @jax.jit(compiler_options=testing.quick_options())
   def run(params):
     sampler = generation.Sampler(temperature=0.0)
     rng = jax.random.key(0)
     return segments.generate(
-        model.decoder, params, given, known, lengths, rng, sampler
+        model.decoder, params, given, known, num_frames, rng, sampler
     )
 
   found, _ = run(variables['params'])
@@ -180,7 +180,7 @@ def test_greedy_frames(small):
 
 
 def test_every_leaf_has_one_name(small):
-  base.check_complete(interop.FAMILIES['csm'], small[2])
+  interop_base.check_complete(interop.FAMILIES['csm'], small[2])
 
 
 def test_saved_weights_load_in_transformers(small, tmp_path):

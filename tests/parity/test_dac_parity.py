@@ -10,7 +10,7 @@ torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
 from audiolm_jax import interop  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from audiolm_jax.tokenizers.parts import dac  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 from tests.parity import dac_models  # noqa: E402
@@ -67,7 +67,7 @@ def small(request, tmp_path_factory):
 def _loaded(directory, **options):
   """(codec, variables, `dac_models.outputs`), compiled once."""
   codec, variables = interop.load_pretrained(directory, **options)
-  base.check_complete(interop.FAMILIES['dac'], codec)
+  interop_base.check_complete(interop.FAMILIES['dac'], codec)
   return codec, variables, dac_models.outputs(codec)
 
 
@@ -85,8 +85,8 @@ def _theirs(model, x):
 def _batch(codec):
   """Audio and lengths, some awkward."""
   hop = codec.hop
-  lengths = np.array([123 * hop - 3, 40 * hop, 33 * hop + 1, hop, 1])
-  return codec_models.audio(len(lengths), 1, 123 * hop), lengths
+  num_samples = np.array([123 * hop - 3, 40 * hop, 33 * hop + 1, hop, 1])
+  return codec_models.audio(len(num_samples), 1, 123 * hop), num_samples
 
 
 @pytest.mark.parametrize('weight_norm', [False, True])
@@ -95,16 +95,16 @@ def test_latents_codes_and_audio_are_those_of_transformers(small, weight_norm):
   codec, variables, run = _loaded(
       directory, weight_norm=weight_norm, drop_samples=True
   )
-  x, lengths = _batch(codec)
+  x, num_samples = _batch(codec)
   audio, kept, codes = dac_models.assert_same(
-      run, variables, x, lengths, functools.partial(_theirs, model)
+      run, variables, x, num_samples, functools.partial(_theirs, model)
   )
   codec_models.used(codes[:1], model.config.codebook_size)
   # What the original drops is masked.
   dropped = 2 * (5 in model.config.downsampling_ratios)
-  frames = -(-lengths // codec.hop)
+  frames = -(-num_samples // codec.hop)
   np.testing.assert_array_equal(
-      kept, np.minimum(lengths, frames * codec.hop - dropped)
+      kept, np.minimum(num_samples, frames * codec.hop - dropped)
   )
   for row, length in enumerate(kept):
     assert not audio[row, length:].any()
@@ -150,11 +150,11 @@ def test_any_two_weights_exchanged_show(small):
   codec, variables, run = _loaded(
       directory, weight_norm=False, drop_samples=True
   )
-  x, lengths = _batch(codec)
-  codes = run(variables, x, lengths, np.zeros((5, 123, 3), np.int32))[1]
+  x, num_samples = _batch(codec)
+  codes = run(variables, x, num_samples, np.zeros((5, 123, 3), np.int32))[1]
 
   def changed(variables):
-    latents, found, _, audio, _ = run(variables, x, lengths, codes)
+    latents, found, _, audio, _ = run(variables, x, num_samples, codes)
     return latents, found, audio
 
   codec_models.assert_permutations_show(directory, changed)
@@ -180,9 +180,9 @@ def test_full_size(options, tmp_path):
   model = _model(**options)
   model.save_pretrained(tmp_path)
   _, variables, run = _loaded(tmp_path, drop_samples=True)
-  lengths = np.array([options['sampling_rate'] + 1234, 7000])
-  x = codec_models.audio(2, 1, lengths.max())
+  num_samples = np.array([options['sampling_rate'] + 1234, 7000])
+  x = codec_models.audio(2, 1, num_samples.max())
   *_, codes = dac_models.assert_same(
-      run, variables, x, lengths, functools.partial(_theirs, model)
+      run, variables, x, num_samples, functools.partial(_theirs, model)
   )
   codec_models.used(codes[:1], model.config.codebook_size)

@@ -7,7 +7,7 @@ torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
 from audiolm_jax import interop  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from tests import margin_rule  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 from tests.tokenizers import contract  # noqa: E402
@@ -102,11 +102,11 @@ def _encode(model, x):
 
 def _check(model, directory, samples, weight_norm=False):
   codec, variables = interop.load_pretrained(directory, weight_norm=weight_norm)
-  base.check_complete(interop.FAMILIES['encodec'], codec)
+  interop_base.check_complete(interop.FAMILIES['encodec'], codec)
   x = codec_models.audio(2, codec.spec.channels, samples)
-  lengths = np.full(2, samples)
+  num_samples = np.full(2, samples)
   expected, found = _encode(model, x)
-  tokens = codec.encode(variables, x, lengths)
+  tokens = codec.encode(variables, x, num_samples)
   frames = tokens.codes.shape[1]
   assert frames == codec.spec.frames(samples)
   expected = expected[:, :frames]
@@ -115,14 +115,14 @@ def _check(model, directory, samples, weight_norm=False):
     with torch.no_grad():
       latents = model.encoder(torch.from_numpy(x.transpose(0, 2, 1)))
     codec_models.close(
-        codec.encode_latents(variables['params'], x, lengths)[0],
+        codec.encode_latents(variables['params'], x, num_samples)[0],
         latents.transpose(1, 2),
     )
   else:
     scales = np.stack([s.numpy()[:, 0] for s in found.audio_scales], axis=1)
     per = model.config.chunk_length // model.config.hop_length
     codec_models.close(tokens.scales[:, ::per], scales)
-  margins = contract.margins_of(codec, variables, x, lengths)
+  margins = contract.margins_of(codec, variables, x, num_samples)
   margin_rule.assert_same_codes(tokens.codes, expected, margins)
   with torch.no_grad():
     audio = model.decode(
@@ -131,7 +131,7 @@ def _check(model, directory, samples, weight_norm=False):
         last_frame_pad_length=found.last_frame_pad_length,
     )[0]
   decoded, back = codec.decode(variables, tokens.replace(codes=expected))
-  np.testing.assert_array_equal(back, lengths)
+  np.testing.assert_array_equal(back, num_samples)
   codec_models.close(
       decoded[:, :samples], audio.numpy().transpose(0, 2, 1)[:, :samples]
   )
@@ -156,13 +156,13 @@ def test_short_clips(small, samples):
 def test_a_padded_batch_is_its_rows(small):
   model, directory = small
   codec, variables = interop.load_pretrained(directory)
-  lengths = np.array([700, 333, 10])
+  num_samples = np.array([700, 333, 10])
   x = codec_models.audio(3, codec.spec.channels, 700)
-  x[np.arange(700) >= lengths[:, None]] = np.nan
-  tokens = codec.encode(variables, x, lengths)
-  margins = contract.margins_of(codec, variables, x, lengths)
+  x[np.arange(700) >= num_samples[:, None]] = np.nan
+  tokens = codec.encode(variables, x, num_samples)
+  margins = contract.margins_of(codec, variables, x, num_samples)
   comparison = margin_rule.Comparison()
-  for row, length in enumerate(lengths):
+  for row, length in enumerate(num_samples):
     expected, _ = _encode(model, x[row : row + 1, :length])
     frames = codec.spec.frames(length)
     comparison.add(
@@ -193,12 +193,12 @@ def test_any_two_weights_exchanged_show(small):
   model, directory = small
   codec, variables = interop.load_pretrained(directory)
   x = codec_models.audio(1, codec.spec.channels, 300)
-  lengths = np.array([300])
-  tokens = codec.encode(variables, x, lengths)
+  num_samples = np.array([300])
+  tokens = codec.encode(variables, x, num_samples)
   run = codec_models.outputs(codec)
   codec_models.assert_permutations_show(
       directory,
-      lambda v: run(v, x, lengths, tokens),
+      lambda v: run(v, x, num_samples, tokens),
       # Two biases of an LSTM's gates; those at the end of a residual block.
       additive=[('bias_ih', 'bias_hh'), (r'block\.3', 'shortcut')],
   )

@@ -8,7 +8,7 @@ torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
 from audiolm_jax import interop  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from tests import margin_rule  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 
@@ -89,8 +89,8 @@ def ours(small):
 
 def _check(model, codec, variables, encode, decode, samples):
   x = codec_models.audio(2, 1, samples)
-  lengths = np.full(2, samples)
-  found = encode(variables, x, lengths)
+  num_samples = np.full(2, samples)
+  found = encode(variables, x, num_samples)
   given = torch.from_numpy(x.transpose(0, 2, 1))
   with torch.no_grad():
     latents = model.encoder(given).latents
@@ -100,7 +100,7 @@ def _check(model, codec, variables, encode, decode, samples):
   codec_models.used(expected, model.config.codebook_size)
   assert found.codes.shape == expected.shape
   codec_models.close(
-      codec.encode_latents(variables['params'], x, lengths)[0],
+      codec.encode_latents(variables['params'], x, num_samples)[0],
       latents.transpose(1, 2),
   )
   # Both quantisers read the latents themselves.
@@ -109,9 +109,9 @@ def _check(model, codec, variables, encode, decode, samples):
     margin_rule.assert_same_codes(
         found.codes[..., part], expected[..., part], found.margins[..., part]
     )
-  tokens = codec.encode(variables, x, lengths).replace(codes=expected)
+  tokens = codec.encode(variables, x, num_samples).replace(codes=expected)
   decoded, back = decode(variables, tokens)
-  np.testing.assert_array_equal(back, lengths)
+  np.testing.assert_array_equal(back, num_samples)
   codec_models.close(
       decoded[:, :samples], audio.numpy().transpose(0, 2, 1)[:, :samples]
   )
@@ -124,7 +124,7 @@ def test_codes_and_audio_are_those_of_transformers(small, ours, samples):
 
 
 def test_every_leaf_has_one_name(ours):
-  base.check_complete(interop.FAMILIES['mimi'], ours[0])
+  interop_base.check_complete(interop.FAMILIES['mimi'], ours[0])
 
 
 def test_fewer_codebooks_decode_as_in_transformers(small, ours):
@@ -147,9 +147,9 @@ def test_streaming_both_ways_equals_the_whole(ours):
   codec, variables, encode, decode = ours
   frames = 40
   x = codec_models.audio(2, 1, frames * codec.hop)
-  lengths = np.array([frames * codec.hop, 23 * codec.hop + 5])
-  mask = np.arange(x.shape[1]) < lengths[:, None]
-  found = encode(variables, x, lengths)
+  num_samples = np.array([frames * codec.hop, 23 * codec.hop + 5])
+  mask = np.arange(x.shape[1]) < num_samples[:, None]
+  found = encode(variables, x, num_samples)
   state = codec.initial_state(2)
   step, sound = jax.jit(codec.encode_step), jax.jit(codec.decode_step)
   codes, audio = [], []
@@ -164,7 +164,7 @@ def test_streaming_both_ways_equals_the_whole(ours):
   codes = np.concatenate(codes, axis=1)
   margin_rule.assert_same_codes(codes, found.codes, found.margins)
   whole, _ = decode(
-      variables, codec.encode(variables, x, lengths).replace(codes=codes)
+      variables, codec.encode(variables, x, num_samples).replace(codes=codes)
   )
   audio = np.where(mask[..., None], np.concatenate(audio, axis=1), 0)
   codec_models.close(audio, whole, 1e-5)
@@ -187,11 +187,11 @@ def test_saved_weights_load_in_transformers(small, tmp_path):
 def test_any_two_weights_exchanged_show(small, ours):
   codec, variables, _, _ = ours
   x = codec_models.audio(1, 1, 360)
-  lengths = np.array([360])
-  tokens = codec.encode(variables, x, lengths)
+  num_samples = np.array([360])
+  tokens = codec.encode(variables, x, num_samples)
   run = codec_models.outputs(codec)
   codec_models.assert_permutations_show(
-      small[1], lambda v: run(v, x, lengths, tokens)
+      small[1], lambda v: run(v, x, num_samples, tokens)
   )
 
 

@@ -9,7 +9,7 @@ transformers = pytest.importorskip('transformers')
 
 from audiolm_jax import generation  # noqa: E402
 from audiolm_jax import interop  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from audiolm_jax.streaming import testing  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 from tests.parity import language_models  # noqa: E402
@@ -179,9 +179,9 @@ def test_greedy_answers_to_a_user(small):
   @jax.jit(compiler_options=testing.quick_options())
   def run(params):
     sampler = generation.Sampler(temperature=0.0)
-    lengths, rng = np.full(1, frames), jax.random.key(0)
+    num_frames, rng = np.full(1, frames), jax.random.key(0)
     return generation.generate(
-        model.decoder, params, given, known, lengths, rng, sampler
+        model.decoder, params, given, known, num_frames, rng, sampler
     )
 
   found = run(variables['params'])
@@ -190,7 +190,7 @@ def test_greedy_answers_to_a_user(small):
 
 
 def test_every_leaf_has_one_name(small):
-  base.check_complete(interop.FAMILIES['moshi'], small[2])
+  interop_base.check_complete(interop.FAMILIES['moshi'], small[2])
 
 
 def test_saved_weights_load_in_transformers(small, tmp_path):

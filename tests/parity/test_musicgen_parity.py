@@ -10,9 +10,9 @@ transformers = pytest.importorskip('transformers')
 from audiolm_jax import generation  # noqa: E402
 from audiolm_jax import interop  # noqa: E402
 from audiolm_jax.decoders import text_encoder  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from audiolm_jax.streaming import testing  # noqa: E402
-from audiolm_jax.tokenizers import base as tokenizer_base  # noqa: E402
+from audiolm_jax.tokenizers import base as tokenizers_base  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 from tests.parity import language_models  # noqa: E402
 
@@ -102,36 +102,36 @@ def _small(tmp_path_factory):
 
 @pytest.fixture(scope='module', name='score')
 def _score(small):
-  """jit(variables, codes, lengths) -> log-probabilities [B, F, K]."""
+  """jit(variables, codes, num_frames) -> log-probabilities [B, F, K]."""
 
   @jax.jit
-  def run(variables, codes, lengths):
+  def run(variables, codes, num_frames):
     states = small.model.encode_text(variables, small.text, _TEXT_LENGTHS)
     context = small.model.context(variables, states, _TEXT_LENGTHS)
-    scores = small.model.score(variables, codes, lengths, context)
+    scores = small.model.score(variables, codes, num_frames, context)
     return scores.log_prob
 
   return run
 
 
-def _delayed(codes, lengths, pad):
+def _delayed(codes, num_frames, pad):
   """[B, K, F + K]: a step of fill, then codebook k delayed by k."""
   batch, frames, slots = codes.shape
   steps = np.full((batch, slots, frames + slots), pad)
   for b in range(batch):
     for k in range(slots):
-      steps[b, k, 1 + k : 1 + k + lengths[b]] = codes[b, : lengths[b], k]
+      steps[b, k, 1 + k : 1 + k + num_frames[b]] = codes[b, : num_frames[b], k]
   return steps
 
 
-def _check_scores(case, found, codes, lengths):
+def _check_scores(case, found, codes, num_frames):
   """found are the log-probabilities of codes under theirs."""
-  steps = _delayed(codes, lengths, codes.max() + 1)
+  steps = _delayed(codes, num_frames, codes.max() + 1)
   logits = case.expected(steps[:, :, :-1])
   logits = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
   for b in range(len(codes)):
     for k in range(codes.shape[2]):
-      for f in range(lengths[b]):
+      for f in range(num_frames[b]):
         expected = logits[b, k, f + k, codes[b, f, k]]
         assert found[b, f, k] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
@@ -166,25 +166,25 @@ def test_distances_share_offsets_as_in_transformers():
 
 
 def test_scores_of_given_frames(small, score):
-  codes, lengths = _codes(), np.array([9, 6])
-  found = score(small.variables, codes, lengths)
-  _check_scores(small, np.asarray(found), codes, lengths)
+  codes, num_frames = _codes(), np.array([9, 6])
+  found = score(small.variables, codes, num_frames)
+  _check_scores(small, np.asarray(found), codes, num_frames)
   assert not np.asarray(found)[1, 6:].any()
 
 
 def test_logits_of_given_frames(small):
-  codes, lengths = _codes(), np.array([9, 6])
+  codes, num_frames = _codes(), np.array([9, 6])
 
   @jax.jit
   def run(variables):
     states = small.model.encode_text(variables, small.text, _TEXT_LENGTHS)
     context = small.model.context(variables, states, _TEXT_LENGTHS)
-    return small.model.logits(variables, codes, lengths, context)
+    return small.model.logits(variables, codes, num_frames, context)
 
   found = run(small.variables)
-  steps = _delayed(codes, lengths, codes.max() + 1)
+  steps = _delayed(codes, num_frames, codes.max() + 1)
   expected = small.expected(steps[:, :, :-1])
-  for b, length in enumerate(lengths):
+  for b, length in enumerate(num_frames):
     for k in range(codes.shape[2]):
       codec_models.close(found[b, :length, k], expected[b, k, k : k + length])
 
@@ -253,7 +253,7 @@ def test_stereo_codebooks_are_delayed_in_pairs(tmp_path):
 
 
 def test_every_leaf_has_one_name(small):
-  base.check_complete(interop.FAMILIES['musicgen'], small.model)
+  interop_base.check_complete(interop.FAMILIES['musicgen'], small.model)
 
 
 def test_saved_weights_load_in_transformers(small, tmp_path):
@@ -277,11 +277,11 @@ def test_saved_weights_load_in_transformers(small, tmp_path):
 
 
 def test_any_two_weights_exchanged_show(small, score):
-  codes, lengths = _codes(), np.array([9, 6])
+  codes, num_frames = _codes(), np.array([9, 6])
 
   def run(variables):
     codec = {'codec': small.variables['codec']}
-    return np.asarray(score({**variables, **codec}, codes, lengths))
+    return np.asarray(score({**variables, **codec}, codes, num_frames))
 
   rest = {k: v for k, v in small.variables.items() if k != 'codec'}
   language_models.check_exchanged(run, rest)
@@ -294,8 +294,8 @@ def test_codes_of_the_codec_decode(small):
         torch.from_numpy(tokens.transpose(0, 2, 1))[None], [None]
     ).audio_values.numpy()
   codec = small.model.codec
-  lengths = np.full(2, 9 * codec.hop)
-  given = tokenizer_base.Tokens(lengths, tokens)
+  num_frames = np.full(2, 9 * codec.hop)
+  given = tokenizers_base.Tokens(num_frames, tokens)
   decode = jax.jit(codec.decode, compiler_options=_QUICK)
   found, _ = decode(small.variables['codec'], given)
   codec_models.close(found, expected.transpose(0, 2, 1))

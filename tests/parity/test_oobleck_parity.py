@@ -14,9 +14,9 @@ import pytest
 torch = pytest.importorskip('torch')
 
 from audiolm_jax import interop  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from audiolm_jax.interop import files  # noqa: E402
-from audiolm_jax.tokenizers import base as tokens_base  # noqa: E402
+from audiolm_jax.tokenizers import base as tokenizers_base  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -148,19 +148,19 @@ def _loaded(directory, **options):
   codec, variables = interop.load_pretrained(
       directory, drop_samples=True, **options
   )
-  base.check_complete(interop.FAMILIES['oobleck'], codec)
+  interop_base.check_complete(interop.FAMILIES['oobleck'], codec)
   return codec, variables, _outputs(codec)
 
 
 def _outputs(codec):
-  """jit(variables, x, lengths, latents) -> (encoder's output, means, audio)."""
+  """jit(variables, x, num_samples, latents) -> (encoder's output, means, audio)."""
 
   @functools.partial(
       jax.jit, compiler_options={'xla_backend_optimization_level': 0}
   )
-  def run(variables, x, lengths, latents):
-    tokens = tokens_base.Tokens(lengths=lengths, latents=latents)
-    encoded, mask = codec.encode_latents(variables['params'], x, lengths)
+  def run(variables, x, num_samples, latents):
+    tokens = tokenizers_base.Tokens(num_samples=num_samples, latents=latents)
+    encoded, mask = codec.encode_latents(variables['params'], x, num_samples)
     # The bottleneck has no parameters.
     found = codec.bottleneck.quantise(
         {'params': {}, 'state': {}}, encoded, mask
@@ -170,18 +170,20 @@ def _outputs(codec):
   return run
 
 
-def _check(model, directory, lengths, **options):
+def _check(model, directory, num_samples, **options):
   """Each row of a padded batch is what the reference makes of it alone."""
   codec, variables, run = _loaded(directory, **options)
-  x = codec_models.audio(len(lengths), 2, max(lengths))
-  frames = -(-max(lengths) // codec.hop)
-  shape = (len(lengths), frames, codec.spec.dimension)
+  x = codec_models.audio(len(num_samples), 2, max(num_samples))
+  frames = -(-max(num_samples) // codec.hop)
+  shape = (len(num_samples), frames, codec.spec.dimension)
   given = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
   padded = np.where(
-      np.arange(max(lengths))[:, None] < lengths[:, None, None], x, np.nan
+      np.arange(max(num_samples))[:, None] < num_samples[:, None, None],
+      x,
+      np.nan,
   ).astype(np.float32)
-  latents, means, audio = run(variables, padded, lengths, given)
-  for row, length in enumerate(lengths):
+  latents, means, audio = run(variables, padded, num_samples, given)
+  for row, length in enumerate(num_samples):
     own = -(-length // codec.hop)
     alone = np.pad(x[row, :length], ((0, own * codec.hop - length), (0, 0)))
     expected = model.encoder(torch.from_numpy(alone.T[None])).numpy()[0].T
@@ -196,8 +198,8 @@ def _check(model, directory, lengths, **options):
 
 @pytest.mark.parametrize('weight_norm', [False, True])
 def test_latents_and_audio_are_those_of_the_reference(small, weight_norm):
-  lengths = np.array([247, 120, 7, 6, 1])
-  _check(*small, lengths, weight_norm=weight_norm)
+  num_samples = np.array([247, 120, 7, 6, 1])
+  _check(*small, num_samples, weight_norm=weight_norm)
 
 
 @pytest.mark.parametrize('weight_norm', [False, True])
@@ -218,11 +220,11 @@ def test_saved_weights_are_the_same(small, tmp_path, weight_norm):
 def test_any_two_weights_exchanged_show(small):
   _, directory = small
   codec, variables, run = _loaded(directory, weight_norm=False)
-  lengths = np.array([247, 120, 7, 6, 1])
+  num_samples = np.array([247, 120, 7, 6, 1])
   x = codec_models.audio(5, 2, 247)
-  given = run(variables, x, lengths, np.zeros((5, 42, 4), np.float32))[1]
+  given = run(variables, x, num_samples, np.zeros((5, 42, 4), np.float32))[1]
   codec_models.assert_permutations_show(
-      directory, lambda v: run(v, x, lengths, given)
+      directory, lambda v: run(v, x, num_samples, given)
   )
 
 

@@ -17,9 +17,9 @@ torch = pytest.importorskip('torch')
 snac = pytest.importorskip('snac')
 
 from audiolm_jax import interop  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from audiolm_jax.interop import files  # noqa: E402
-from audiolm_jax.tokenizers import base as tokens_base  # noqa: E402
+from audiolm_jax.tokenizers import base as tokenizers_base  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 from tests.parity import dac_models  # noqa: E402
 
@@ -91,7 +91,7 @@ def small(request, tmp_path_factory):
 @functools.cache
 def _loaded(directory, **options):
   codec, variables = interop.load_pretrained(directory, **options)
-  base.check_complete(interop.FAMILIES['snac'], codec)
+  interop_base.check_complete(interop.FAMILIES['snac'], codec)
   return codec, variables, dac_models.outputs(codec)
 
 
@@ -99,8 +99,8 @@ def _batch(codec):
   """Audio and lengths, some awkward; about 150 latent frames."""
   hop = codec.hop
   most = -(-150 // codec.bottleneck.frames)
-  lengths = np.array([most * hop, most // 2 * hop + 1, 3 * hop - 1, hop, 1])
-  return codec_models.audio(len(lengths), 1, most * hop), lengths
+  num_samples = np.array([most * hop, most // 2 * hop + 1, 3 * hop - 1, hop, 1])
+  return codec_models.audio(len(num_samples), 1, most * hop), num_samples
 
 
 def _noisy(codec):
@@ -114,7 +114,9 @@ def _noisy(codec):
       jax.jit, compiler_options={'xla_backend_optimization_level': 0}
   )
   def run(variables, codes):
-    tokens = tokens_base.Tokens(lengths=jnp.zeros(len(codes)), codes=codes)
+    tokens = tokenizers_base.Tokens(
+        num_samples=jnp.zeros(len(codes)), codes=codes
+    )
     latents = codec.dequantise(variables, tokens)
     params = {'params': variables['params']['decoder']}
     mask = jnp.ones(latents.shape[:2], bool)
@@ -158,10 +160,12 @@ def _used(codec, codes, vocabulary):
 def test_latents_codes_and_audio_are_those_of_the_package(small, weight_norm):
   model, directory = small
   codec, variables, run = _loaded(directory, weight_norm=weight_norm)
-  x, lengths = _batch(codec)
+  x, num_samples = _batch(codec)
   reference = functools.partial(_theirs, model, codec.bottleneck.frames)
-  _, kept, codes = dac_models.assert_same(run, variables, x, lengths, reference)
-  np.testing.assert_array_equal(kept, lengths)
+  _, kept, codes = dac_models.assert_same(
+      run, variables, x, num_samples, reference
+  )
+  np.testing.assert_array_equal(kept, num_samples)
   _used(codec, codes[:1], model.codebook_size)
 
 
@@ -210,14 +214,14 @@ def test_noise_is_added_where_the_package_adds_it(small):
 def test_any_two_weights_exchanged_show(small):
   _, directory = small
   codec, variables, run = _loaded(directory, weight_norm=False)
-  x, lengths = _batch(codec)
-  shape = (len(lengths), -(-x.shape[1] // codec.hop), len(codec.spec.slots))
-  codes = run(variables, x, lengths, np.zeros(shape, np.int32))[1]
+  x, num_samples = _batch(codec)
+  shape = (len(num_samples), -(-x.shape[1] // codec.hop), len(codec.spec.slots))
+  codes = run(variables, x, num_samples, np.zeros(shape, np.int32))[1]
 
   noisy = _noisy(codec)
 
   def changed(variables):
-    latents, found, _, audio, _ = run(variables, x, lengths, codes)
+    latents, found, _, audio, _ = run(variables, x, num_samples, codes)
     return latents, found, audio, noisy(variables, codes)
 
   codec_models.assert_permutations_show(directory, changed)
@@ -228,7 +232,7 @@ def test_any_two_weights_exchanged_show(small):
 def test_full_size(config, tmp_path):
   model = _saved(config, tmp_path)
   codec, variables, run = _loaded(tmp_path)
-  lengths = np.array([config['sampling_rate'] + 1234, 7000])
-  x = codec_models.audio(2, 1, lengths.max())
+  num_samples = np.array([config['sampling_rate'] + 1234, 7000])
+  x = codec_models.audio(2, 1, num_samples.max())
   reference = functools.partial(_theirs, model, codec.bottleneck.frames)
-  dac_models.assert_same(run, variables, x, lengths, reference)
+  dac_models.assert_same(run, variables, x, num_samples, reference)

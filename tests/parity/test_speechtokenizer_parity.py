@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip('torch')
 
 from audiolm_jax import interop  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from tests import margin_rule  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 from tests.parity import compiled  # noqa: E402
@@ -268,14 +268,16 @@ def small(tmp_path_factory):
   return reference, reference.save(tmp_path_factory.mktemp('speechtokenizer'))
 
 
-def _run(codec, variables, x, codes, lengths=None):
-  lengths = np.full(len(x), x.shape[1]) if lengths is None else lengths
-  return compiled.outputs(codec)(variables, x, lengths, codes)
+def _run(codec, variables, x, codes, num_samples=None):
+  num_samples = (
+      np.full(len(x), x.shape[1]) if num_samples is None else num_samples
+  )
+  return compiled.outputs(codec)(variables, x, num_samples, codes)
 
 
 def _check(reference, directory, samples, weight_norm=False):
   codec, variables = interop.load_pretrained(directory, weight_norm=weight_norm)
-  base.check_complete(interop.FAMILIES['speechtokenizer'], codec)
+  interop_base.check_complete(interop.FAMILIES['speechtokenizer'], codec)
   x = codec_models.audio(2, 1, samples)
   latents = reference.encode(x)
   codes = reference.quantise(latents)
@@ -286,7 +288,7 @@ def _check(reference, directory, samples, weight_norm=False):
   same = np.asarray(found['codes'])[..., 0] == codes[..., 0]
   semantic = reference.semantic(codes)
   codec_models.close(np.asarray(found['semantic'])[same], semantic[same])
-  np.testing.assert_array_equal(found['lengths'], samples)
+  np.testing.assert_array_equal(found['num_samples'], samples)
   codec_models.close(
       found['decoded'][:, :samples], reference.decode(codes)[:, :samples]
   )
@@ -304,16 +306,16 @@ def test_with_elu_and_weight_norm_too(tmp_path):
 def test_a_padded_batch_is_its_rows(small):
   reference, directory = small
   codec, variables = interop.load_pretrained(directory)
-  lengths = np.array([1403, 331, 40, 11, 10, 9, 1])
-  x = codec_models.audio(len(lengths), 1, 1403)
-  rows = [x[i : i + 1, :n].copy() for i, n in enumerate(lengths)]
-  x[np.arange(x.shape[1]) >= lengths[:, None]] = np.nan
+  num_samples = np.array([1403, 331, 40, 11, 10, 9, 1])
+  x = codec_models.audio(len(num_samples), 1, 1403)
+  rows = [x[i : i + 1, :n].copy() for i, n in enumerate(num_samples)]
+  x[np.arange(x.shape[1]) >= num_samples[:, None]] = np.nan
   expected = [reference.quantise(reference.encode(row))[0] for row in rows]
   codes = np.zeros((len(rows), *expected[0].shape), np.int32)
   for i, row in enumerate(expected):
     codes[i, : len(row)] = row
-  found = _run(codec, variables, x, codes, lengths)
-  mask = np.arange(codes.shape[1]) < codec.spec.frames(lengths)[:, None]
+  found = _run(codec, variables, x, codes, num_samples)
+  mask = np.arange(codes.shape[1]) < codec.spec.frames(num_samples)[:, None]
   assert [len(row) for row in expected] == list(mask.sum(axis=1))
   margin_rule.assert_same_codes(
       np.asarray(found['codes'])[mask],
@@ -323,7 +325,7 @@ def test_a_padded_batch_is_its_rows(small):
   for i, row in enumerate(expected):
     decoded = reference.decode(row[None])
     codec_models.close(
-        found['decoded'][i, : lengths[i]], decoded[0, : lengths[i]]
+        found['decoded'][i, : num_samples[i]], decoded[0, : num_samples[i]]
     )
 
 

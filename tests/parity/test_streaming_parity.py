@@ -53,8 +53,8 @@ def test_lstm(bidirectional):
   theirs = torch.nn.LSTM(6, 6, 2, batch_first=True, bidirectional=bidirectional)
   ours = streaming.Lstm(layers=2, bidirectional=bidirectional)
   params = _lstm_tree(theirs, 2, bidirectional, lambda p: p.detach().numpy())
-  x, lengths = _random(3, 9, 6), [9, 5, 1]
-  mask = streaming.length_mask(jnp.array(lengths), 9)
+  x, num_samples = _random(3, 9, 6), [9, 5, 1]
+  mask = streaming.length_mask(jnp.array(num_samples), 9)
   weight = _random(3, 9, 12 if bidirectional else 6, seed=1)
 
   def loss(params):
@@ -62,7 +62,7 @@ def test_lstm(bidirectional):
     return jnp.sum(jnp.where(y_mask[..., None], y * weight, 0)), y
 
   gradient, y = jax.jit(jax.grad(loss, has_aux=True))(params)
-  for row, length in enumerate(lengths):
+  for row, length in enumerate(num_samples):
     one = torch.tensor(x[row : row + 1, :length])
     # SpeechTokenizer's skip: the input beside itself for both directions.
     expected = theirs(one)[0] + torch.cat([one] * (1 + bidirectional), -1)
@@ -211,10 +211,10 @@ def test_time_group_norm(groups):
       'scale': theirs.weight.detach().numpy(),
       'bias': theirs.bias.detach().numpy(),
   }
-  x, lengths = 3 + _random(2, 9, 6), [9, 4]
-  mask = streaming.length_mask(jnp.array(lengths), 9)
+  x, num_samples = 3 + _random(2, 9, 6), [9, 4]
+  mask = streaming.length_mask(jnp.array(num_samples), 9)
   y, _ = streaming.TimeGroupNorm(groups).apply({'params': params}, x, mask)
-  for row, length in enumerate(lengths):
+  for row, length in enumerate(num_samples):
     one = torch.tensor(x[row : row + 1, :length]).transpose(1, 2)
     expected = theirs(one).transpose(1, 2)[0].detach()
     _close(y[row, :length], expected)

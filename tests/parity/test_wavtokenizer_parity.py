@@ -7,7 +7,7 @@ torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
 from audiolm_jax import interop  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from tests import margin_rule  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
 from tests.parity import compiled  # noqa: E402
@@ -76,26 +76,28 @@ def _decode(model, codes):
   return model.decode(codes).audio_values.numpy().transpose(0, 2, 1)
 
 
-def _check(model, directory, lengths, weight_norm=False):
+def _check(model, directory, num_samples, weight_norm=False):
   """A padded batch against transformers' rows one by one."""
   codec, variables = interop.load_pretrained(directory, weight_norm=weight_norm)
-  base.check_complete(interop.FAMILIES['wavtokenizer'], codec)
-  lengths = np.array(lengths)
-  x = codec_models.audio(len(lengths), 1, lengths.max())
-  rows = [_encode(model, x[i : i + 1, :n]) for i, n in enumerate(lengths)]
-  x[np.arange(x.shape[1]) >= lengths[:, None]] = np.nan
-  codes = np.zeros((len(rows), codec.spec.frames(lengths.max()), 1), np.int32)
+  interop_base.check_complete(interop.FAMILIES['wavtokenizer'], codec)
+  num_samples = np.array(num_samples)
+  x = codec_models.audio(len(num_samples), 1, num_samples.max())
+  rows = [_encode(model, x[i : i + 1, :n]) for i, n in enumerate(num_samples)]
+  x[np.arange(x.shape[1]) >= num_samples[:, None]] = np.nan
+  codes = np.zeros(
+      (len(rows), codec.spec.frames(num_samples.max()), 1), np.int32
+  )
   for i, (_, row) in enumerate(rows):
     codes[i, : row.shape[1]] = row[0]
   codec_models.used(rows[0][1], model.config.codebook_size)
-  found = compiled.outputs(codec)(variables, x, lengths, codes)
-  np.testing.assert_array_equal(found['lengths'], lengths)
+  found = compiled.outputs(codec)(variables, x, num_samples, codes)
+  np.testing.assert_array_equal(found['num_samples'], num_samples)
   for i, (latents, row) in enumerate(rows):
-    frames, size = row.shape[1], lengths[i]
+    frames, size = row.shape[1], num_samples[i]
     codec_models.close(found['latents'][i, :frames], latents[0])
     decoded = _decode(model, row)[0]
     codec_models.close(found['decoded'][i, :size], decoded[:size])
-  mask = np.arange(codes.shape[1]) < codec.spec.frames(lengths)[:, None]
+  mask = np.arange(codes.shape[1]) < codec.spec.frames(num_samples)[:, None]
   margin_rule.assert_same_codes(
       np.asarray(found['codes'])[mask],
       codes[mask],
@@ -138,7 +140,7 @@ def test_exchanging_two_weights_shows(small):
 
 @pytest.mark.slow
 def test_full_size(tmp_path):
-  lengths = [48_001, 24_000]
-  model = _model(codec_models.audio(2, 1, max(lengths)))
+  num_samples = [48_001, 24_000]
+  model = _model(codec_models.audio(2, 1, max(num_samples)))
   model.save_pretrained(tmp_path)
-  _check(model, tmp_path, lengths)
+  _check(model, tmp_path, num_samples)

@@ -11,7 +11,7 @@ torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
 from audiolm_jax import interop  # noqa: E402
-from audiolm_jax.interop import base  # noqa: E402
+from audiolm_jax.interop import base as interop_base  # noqa: E402
 from audiolm_jax.tokenizers.parts import conformer  # noqa: E402
 from tests import margin_rule  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
@@ -121,25 +121,27 @@ def _bounded(model):
   )
 
 
-def _check(model, directory, lengths, weight_norm=False):
+def _check(model, directory, num_samples, weight_norm=False):
   """A padded batch against transformers' rows one by one."""
   codec, variables = interop.load_pretrained(directory, weight_norm=weight_norm)
-  base.check_complete(interop.FAMILIES['xcodec2'], codec)
-  lengths = np.array(lengths)
-  x = codec_models.audio(len(lengths), 1, lengths.max())
+  interop_base.check_complete(interop.FAMILIES['xcodec2'], codec)
+  num_samples = np.array(num_samples)
+  x = codec_models.audio(len(num_samples), 1, num_samples.max())
   latents, hook = _bounded(model)
-  rows = [_encode(model, x[i : i + 1, :n]) for i, n in enumerate(lengths)]
+  rows = [_encode(model, x[i : i + 1, :n]) for i, n in enumerate(num_samples)]
   hook.remove()
-  x[np.arange(x.shape[1]) >= lengths[:, None]] = np.nan
-  codes = np.zeros((len(rows), codec.spec.frames(lengths.max()), 1), np.int32)
+  x[np.arange(x.shape[1]) >= num_samples[:, None]] = np.nan
+  codes = np.zeros(
+      (len(rows), codec.spec.frames(num_samples.max()), 1), np.int32
+  )
   for i, (row, _) in enumerate(rows):
     codes[i, : row.shape[1]] = row[0]
   codec_models.used(rows[0][0], 65536)
-  found = compiled.outputs(codec)(variables, x, lengths, codes)
-  np.testing.assert_array_equal(found['lengths'], lengths)
-  mask = np.arange(codes.shape[1]) < codec.spec.frames(lengths)[:, None]
+  found = compiled.outputs(codec)(variables, x, num_samples, codes)
+  np.testing.assert_array_equal(found['num_samples'], num_samples)
+  mask = np.arange(codes.shape[1]) < codec.spec.frames(num_samples)[:, None]
   for i, (row, _) in enumerate(rows):
-    frames, size = row.shape[1], lengths[i]
+    frames, size = row.shape[1], num_samples[i]
     assert frames == mask[i].sum()
     codec_models.close(found['latents'][i, :frames], latents[i][0])
     decoded = _decode(model, row)[0]
@@ -157,10 +159,10 @@ def test_codes_and_audio_are_those_of_transformers(small, weight_norm):
 
 
 def test_features_are_those_of_seamless():
-  lengths = np.array([23, 7, 2]) * HOP
-  x = codec_models.audio(3, 1, lengths.max())
-  expected = [_features(x[i : i + 1, :n]) for i, n in enumerate(lengths)]
-  mask = np.arange(x.shape[1]) < lengths[:, None]
+  num_samples = np.array([23, 7, 2]) * HOP
+  x = codec_models.audio(3, 1, num_samples.max())
+  expected = [_features(x[i : i + 1, :n]) for i, n in enumerate(num_samples)]
+  mask = np.arange(x.shape[1]) < num_samples[:, None]
   x[~mask] = np.nan
   found, _ = conformer.KaldiFeatures().apply({}, x, mask)
   for row, one in zip(found, expected, strict=True):

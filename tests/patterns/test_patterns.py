@@ -6,7 +6,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import patterns
-from audiolm_jax.patterns import base
+from audiolm_jax.patterns import base as patterns_base
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
 
@@ -56,7 +56,7 @@ def test_every_slot_has_one_place_and_comes_back(pattern, frames):
 
 @every_pattern
 def test_places_say_which_slots_they_hold(pattern):
-  layout, places = pattern.layout(7, K), pattern.places(K)
+  layout, places = pattern.layout(7, K), pattern.groups(K)
   assert len(places) == pattern.group(K)
   for g, slots in enumerate(places):
     exists = (layout.frame[:, g] >= 0) & (layout.frame[:, g] < 7)
@@ -111,16 +111,16 @@ def test_they_are_drawn_as_in_the_papers():
 @every_pattern
 def test_scored_and_active_steps_of_shorter_rows(pattern):
   layout = pattern.layout(6, K)
-  lengths = np.array([6, 4, 1, 0])
-  scored = np.asarray(layout.scored(lengths))
-  np.testing.assert_array_equal(scored.sum(axis=(1, 2)), K * lengths)
-  active = np.asarray(layout.active(lengths))
+  num_frames = np.array([6, 4, 1, 0])
+  scored = np.asarray(layout.scored(num_frames))
+  np.testing.assert_array_equal(scored.sum(axis=(1, 2)), K * num_frames)
+  active = np.asarray(layout.active(num_frames))
   np.testing.assert_array_equal(
-      active.sum(axis=1), [pattern.steps(n, K) for n in lengths]
+      active.sum(axis=1), [pattern.steps(n, K) for n in num_frames]
   )
   # Packed, they are the steps of a sequence of that length.
-  order = np.asarray(layout.packing(lengths).order)
-  for row, length in enumerate(lengths):
+  order = np.asarray(layout.packing(num_frames).order)
+  for row, length in enumerate(num_frames):
     alone = pattern.layout(length, K)
     mine = order[row, : len(alone.frame)]
     inside = (alone.frame >= 0) & (alone.frame < length)
@@ -136,7 +136,7 @@ def test_packing_keeps_the_order_and_comes_back():
   rng = np.random.default_rng(0)
   active = rng.random((5, 9)) < [[0.0], [1.0], [0.5], [0.5], [0.2]]
   x = rng.normal(size=(5, 9, 2)).astype(np.float32)
-  packing = base.Packing.of(active)
+  packing = patterns_base.Packing.of(active)
   packed = np.asarray(packing.pack(x))
   for row in range(5):
     kept = x[row, active[row]]

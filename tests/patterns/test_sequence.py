@@ -7,10 +7,10 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
-from audiolm_jax.patterns import sequence
+from audiolm_jax.patterns import sequence as sequence_lib
 
-TEXT = sequence.Segment('text', (0,))
-SPEECH = sequence.Segment('speech', (1, 2), interleaving.Delay())
+TEXT = sequence_lib.Segment('text', (0,))
+SPEECH = sequence_lib.Segment('speech', (1, 2), interleaving.Delay())
 FULL = {'text': 4, 'speech': 5}
 LENGTHS = {
     'text': np.array([4, 1, 0, 3, 0]),
@@ -19,12 +19,12 @@ LENGTHS = {
 SEQUENCES = {
     'text, then speech': (TEXT, SPEECH),
     'speech, then text': (
-        sequence.Segment('speech', (1, 2), coarse_first.CoarseFirst()),
+        sequence_lib.Segment('speech', (1, 2), coarse_first.CoarseFirst()),
         TEXT,
     ),
     'in turns': (
-        sequence.Segment('text', (0,), chunk=1),
-        sequence.Segment('speech', (2, 1), interleaving.Delay(), chunk=2),
+        sequence_lib.Segment('text', (0,), chunk=1),
+        sequence_lib.Segment('speech', (2, 1), interleaving.Delay(), chunk=2),
     ),
 }
 
@@ -41,7 +41,7 @@ def _codes(segment, frames):
 
 @pytest.fixture(name='case', params=SEQUENCES)
 def _case(request):
-  sequences = sequence.Sequence(SEQUENCES[request.param])
+  sequences = sequence_lib.Sequence(SEQUENCES[request.param])
   codes = {s.label: _codes(s, FULL[s.label]) for s in sequences.segments}
   return sequences, sequences.layout(FULL), codes
 
@@ -80,10 +80,10 @@ def test_rows_are_packed_as_if_they_were_alone(case):
   position = jnp.broadcast_to(jnp.arange(len(layout.slot)), mask.shape)
   cells = layout.cells(position, LENGTHS)
   for row in range(len(mask)):
-    lengths = {name: int(n[row]) for name, n in LENGTHS.items()}
-    alone = sequences.layout(lengths)
+    num_frames = {name: int(n[row]) for name, n in LENGTHS.items()}
+    alone = sequences.layout(num_frames)
     own = alone.to_steps(
-        {name: c[:1, : lengths[name]] for name, c in codes.items()}
+        {name: c[:1, : num_frames[name]] for name, c in codes.items()}
     )[0]
     count = len(own)
     np.testing.assert_array_equal(mask[row], np.arange(mask.shape[1]) < count)
@@ -99,17 +99,19 @@ def test_rows_are_packed_as_if_they_were_alone(case):
 
 
 def test_segments_follow_each_other_or_take_turns():
-  layout = sequence.Sequence((TEXT, SPEECH)).layout({'text': 2, 'speech': 2})
+  layout = sequence_lib.Sequence((TEXT, SPEECH)).layout(
+      {'text': 2, 'speech': 2}
+  )
   np.testing.assert_array_equal(layout.segment, [0, 0, 1, 1, 1])
   np.testing.assert_array_equal(
       layout.frame, [[0, -1], [1, -1], [0, -1], [1, 0], [2, 1]]
   )
-  turns = sequence.Sequence(
+  turns = sequence_lib.Sequence(
       (
-          sequence.Segment('prompt', (3,), role='observe'),
-          sequence.Segment('text', (0,), chunk=1),
-          sequence.Segment('speech', (1, 2), chunk=2),
-          sequence.Segment('rest', (4,)),
+          sequence_lib.Segment('prompt', (3,), role='observe'),
+          sequence_lib.Segment('text', (0,), chunk=1),
+          sequence_lib.Segment('speech', (1, 2), chunk=2),
+          sequence_lib.Segment('rest', (4,)),
       )
   )
   layout = turns.layout({'prompt': 2, 'text': 3, 'speech': 3, 'rest': 1})
@@ -119,14 +121,14 @@ def test_segments_follow_each_other_or_take_turns():
 
 def test_names_must_be_the_segments():
   with pytest.raises(ValueError, match="segments .*but lengths of .'text'"):
-    sequence.Sequence((TEXT, SPEECH)).layout({'text': 2})
+    sequence_lib.Sequence((TEXT, SPEECH)).layout({'text': 2})
   with pytest.raises(ValueError, match='but lengths of'):
-    sequence.Sequence((TEXT, TEXT)).layout({'text': 2})
+    sequence_lib.Sequence((TEXT, TEXT)).layout({'text': 2})
 
 
 def test_it_can_be_configured():
   settings = config.defaults(
-      sequence.Sequence,
+      sequence_lib.Sequence,
       segments=(
           {'label': 'text', 'slots': (0,), 'role': 'observe'},
           {
@@ -136,9 +138,9 @@ def test_it_can_be_configured():
           },
       ),
   )
-  found = config.build(sequence.Sequence, settings)
+  found = config.build(sequence_lib.Sequence, settings)
   assert found.segments == (
-      sequence.Segment('text', (0,), role='observe'),
-      sequence.Segment('speech', (1, 2), interleaving.Delay((0, 1))),
+      sequence_lib.Segment('text', (0,), role='observe'),
+      sequence_lib.Segment('speech', (1, 2), interleaving.Delay((0, 1))),
   )
   assert '"delay"' in config.to_json(settings)

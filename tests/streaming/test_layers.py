@@ -13,7 +13,7 @@ from audiolm_jax import streaming
 from audiolm_jax.ops import rotary
 from audiolm_jax.streaming import activations
 from audiolm_jax.training import costs
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 
 _QUICK = {'xla_backend_optimization_level': 0}
 
@@ -282,7 +282,7 @@ def test_low_rank_updates_reach_every_weight(layer):
   boxed = init(jax.random.key(0), x, mask)['params']
   base = nn.meta.unbox(boxed)
   lora = param_transforms.Lora(rank=2, alpha=4.0)
-  zero = lora.init(jax.random.key(1), base, mesh.logical_axes(boxed))
+  zero = lora.init(jax.random.key(1), base, mesh_lib.logical_axes(boxed))
   rng = np.random.default_rng(0)
 
   def move(w):

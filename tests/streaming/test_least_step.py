@@ -17,8 +17,8 @@ def test_steps_equal_the_whole(width, stride, dilation, blocks):
   layer = streaming.Conv(3, width, stride, dilation, padding='reflect')
   before = (width - 1) * dilation + 1 - stride
   assert not layer.steppable
-  assert layer.least_step >= before + 1 > layer.least_step - stride
-  size = layer.least_step + (blocks - 1) * stride
+  assert layer.min_step >= before + 1 > layer.min_step - stride
+  size = layer.min_step + (blocks - 1) * stride
   total = 4 * size
   # Shorter than the mirror, ends within and at the end of steps and strides.
   lengths = np.array([0, 1, before, size, size + 1, 2 * size + 2, total])
@@ -51,18 +51,18 @@ def test_steps_equal_the_whole(width, stride, dilation, blocks):
 
 def test_what_least_step_says():
   conv = streaming.Conv
-  assert conv(3, 4, 2).least_step == 2
-  assert conv(3, 4, 2, lookahead=1, padding='reflect').least_step is None
+  assert conv(3, 4, 2).min_step == 2
+  assert conv(3, 4, 2, lookahead=1, padding='reflect').min_step is None
   # It would need more of the past than it keeps.
-  assert conv(3, 4, 4, padding='reflect').least_step is None
+  assert conv(3, 4, 4, padding='reflect').min_step is None
   mirrored = conv(3, 7, padding='reflect')
-  assert mirrored.least_step == 7
+  assert mirrored.min_step == 7
   serial = streaming.Serial((conv(3, 8, 4), mirrored))
-  assert serial.least_step == 28 and not serial.steppable
-  assert streaming.Residual(mirrored).least_step == 7
-  assert streaming.Serial((conv(3, 8, 4), conv(3, 3))).least_step == 4
+  assert serial.min_step == 28 and not serial.steppable
+  assert streaming.Residual(mirrored).min_step == 7
+  assert streaming.Serial((conv(3, 8, 4), conv(3, 3))).min_step == 4
   late = streaming.CausalIstft(8, 4, 4)
-  assert streaming.Serial((late, mirrored)).least_step is None
+  assert streaming.Serial((late, mirrored)).min_step is None
 
 
 def test_a_step_that_is_too_short_is_refused():

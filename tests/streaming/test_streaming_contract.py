@@ -10,7 +10,7 @@ import pytest
 
 from audiolm_jax import streaming
 from audiolm_jax.ops import stft
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.streaming import testing
 
 _FRAMES = jax.ShapeDtypeStruct((3,), jnp.float32)
@@ -30,7 +30,7 @@ LAYERS = {
     'residual_blocks': (
         streaming.Residual(
             streaming.Serial(
-                (streaming.Stack(2), streaming.ConvTranspose(3, 2, 2))
+                (streaming.FrameStack(2), streaming.ConvTranspose(3, 2, 2))
             ),
             shortcut=streaming.Conv(3, 5),
         ),
@@ -102,7 +102,7 @@ LAYERS = {
                         )
                     )
                 ),
-                streaming.Stack(2),
+                streaming.FrameStack(2),
                 streaming.ConvTranspose(10, 4, 4),
                 streaming.Map(
                     lambda x: jax.lax.complex(x[..., :5], x[..., 5:])
@@ -160,7 +160,7 @@ def test_layer_that_needs_the_whole_keeps_its_contract(name):
   testing.assert_layer_contract(layer, spec)
 
 
-class _Late(base.Steppable):
+class _Late(streaming_base.Steppable):
   """Steps lag by one, as declared or not; the whole does not."""
 
   declared: int = 0
@@ -182,7 +182,7 @@ class _Late(base.Steppable):
     return x[:, :-1], mask[:, :-1], (x[:, -1:], mask[:, -1:])
 
   def __call__(self, x, mask, context=None):
-    return base.zero_masked(x, mask), mask
+    return streaming_base.zero_masked(x, mask), mask
 
 
 class _Delay(_Late):
@@ -193,7 +193,7 @@ class _Delay(_Late):
     return 2
 
 
-class _Leak(base.Steppable):
+class _Leak(streaming_base.Steppable):
   """The whole sees the next position."""
 
   @nn.compact
@@ -260,7 +260,7 @@ class _Peeks(streaming.Conv):
     return first, last - 1
 
 
-class _Mixes(base.Layer):
+class _Mixes(streaming_base.Layer):
   """What stands in one row's padding moves its valid outputs."""
 
   @nn.nowrap
@@ -268,7 +268,7 @@ class _Mixes(base.Layer):
     return None
 
   def __call__(self, x, mask, context=None):
-    x = base.zero_masked(x, mask)
+    x = streaming_base.zero_masked(x, mask)
     return x - x.mean(axis=1, keepdims=True), mask
 
 

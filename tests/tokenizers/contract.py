@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from audiolm_jax.streaming import testing
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from tests import margin_rule
 
 # Compiling takes longer than running here.
@@ -29,7 +29,7 @@ def assert_tokenizer_contract(
     tokenizer,
     variables,
     *,
-    lengths=None,
+    num_samples=None,
     frames_a_step=2,
     tolerance=1e-5,
     seed=0,
@@ -40,7 +40,7 @@ def assert_tokenizer_contract(
   Args:
     tokenizer: a `codec.Codec` or another `base.Tokenizer`.
     variables: whose codebooks give many different codes (`with_used_codes`).
-    lengths: samples of the rows; default: 0, 1, hop - 1, hop, hop + 1 and two
+    num_samples: samples of the rows; default: 0, 1, hop - 1, hop, hop + 1 and two
       odd ones; for segments also what is about their ends.
     frames_a_step: size of the steps to try, if it steps.
     tolerance: of audio and latents, relative to the largest value.
@@ -50,35 +50,37 @@ def assert_tokenizer_contract(
   """
   spec = tokenizer.spec
   variables = flax.core.meta.unbox(variables)
-  lengths = np.array(awkward_lengths(spec) if lengths is None else lengths)
+  num_samples = np.array(
+      awkward_lengths(spec) if num_samples is None else num_samples
+  )
   # Whole steps; what is past a row's length is NaN.
-  steps = -(-max(lengths) // (frames_a_step * spec.hop))
-  audio = noise(spec, lengths, seed, steps * frames_a_step * spec.hop)
+  steps = -(-max(num_samples) // (frames_a_step * spec.hop))
+  audio = noise(spec, num_samples, seed, steps * frames_a_step * spec.hop)
   encode, decode = (compiled(tokenizer, n) for n in ('encode', 'decode'))
 
-  tokens = base.numpy_tokens(encode(variables, audio, lengths))
-  margins = margins_of(tokenizer, variables, audio, lengths)
-  _check_tokens(spec, tokens, lengths, audio.shape[1])
+  tokens = tokenizers_base.numpy_tokens(encode(variables, audio, num_samples))
+  margins = margins_of(tokenizer, variables, audio, num_samples)
+  _check_tokens(spec, tokens, num_samples, audio.shape[1])
   sound, out_lengths = map(np.asarray, decode(variables, tokens))
   if drops:
-    assert (out_lengths <= lengths).all()
-    assert (out_lengths > lengths - 2 * spec.hop).all()
+    assert (out_lengths <= num_samples).all()
+    assert (out_lengths > num_samples - 2 * spec.hop).all()
   else:
-    np.testing.assert_array_equal(out_lengths, lengths)
-  assert sound.shape[1] >= lengths.max() - 2 * spec.hop * drops
+    np.testing.assert_array_equal(out_lengths, num_samples)
+  assert sound.shape[1] >= num_samples.max() - 2 * spec.hop * drops
   assert np.isfinite(sound).all(), 'NaN past an end reached the audio'
   for row, length in enumerate(out_lengths):
     assert not sound[row, length:].any(), 'audio past an end is not zero'
 
   excluded = margin_rule.Comparison()
-  for row, length in enumerate(lengths):
+  for row, length in enumerate(num_samples):
     # Alone and padded, with silence where the batch has NaN; and unpadded.
     clean = np.nan_to_num(audio[row : row + 1])
     alone = [clean]
     if length in (0, spec.hop + 1):
       alone.append(clean[:, :length])
     for one in alone:
-      found = encode(variables, one, lengths[row : row + 1])
+      found = encode(variables, one, num_samples[row : row + 1])
       _check_row(spec, tokens, found, row, length, margins, excluded, tolerance)
     given = jax.tree.map(lambda x, row=row: x[row : row + 1], tokens)
     again, _ = decode(variables, given)
@@ -89,7 +91,7 @@ def assert_tokenizer_contract(
     assert_steps_equal_the_whole(
         tokenizer,
         variables,
-        lengths,
+        num_samples,
         audio,
         tokens,
         sound,
@@ -101,7 +103,7 @@ def assert_tokenizer_contract(
 def assert_steps_equal_the_whole(
     tokenizer,
     variables,
-    lengths,
+    num_samples,
     audio,
     tokens,
     sound,
@@ -113,7 +115,7 @@ def assert_steps_equal_the_whole(
   Args:
     tokenizer: with `encode_step` and `decode_step`.
     variables: unboxed.
-    lengths: of the rows.
+    num_samples: of the rows.
     audio: of whole steps.
     tokens: that `encode` gives of it.
     sound: that `decode` gives of these.
@@ -123,9 +125,9 @@ def assert_steps_equal_the_whole(
   spec = tokenizer.spec
   size = frames_a_step * spec.hop
   values = tokens.latents if tokens.codes is None else tokens.codes
-  state = tokenizer.initial_state(len(lengths))
+  state = tokenizer.initial_state(len(num_samples))
   step = compiled(tokenizer, 'encode_step')
-  mask = np.arange(audio.shape[1]) < lengths[:, None]
+  mask = np.arange(audio.shape[1]) < num_samples[:, None]
   steps = []
   for start in range(0, audio.shape[1], size):
     here = slice(start, start + size)
@@ -134,14 +136,14 @@ def assert_steps_equal_the_whole(
     )
     steps.append((np.asarray(found), np.asarray(found_mask)))
   found, valid = (np.concatenate(x, axis=1) for x in zip(*steps, strict=True))
-  frames = np.asarray(spec.frames(lengths))
+  frames = np.asarray(spec.frames(num_samples))
   np.testing.assert_array_equal(
       valid, np.arange(valid.shape[1]) < frames[:, None]
   )
   if tokens.codes is None:
     assert_close(found[valid], values[valid], tolerance, 'latents of steps')
   else:
-    margins = margins_of(tokenizer, variables, audio, lengths)
+    margins = margins_of(tokenizer, variables, audio, num_samples)
     margin_rule.assert_same_codes(
         found[valid], values[valid], margins[valid], 'steps'
     )
@@ -166,34 +168,51 @@ def assert_steps_equal_the_whole(
 def awkward_lengths(spec) -> list[int]:
   """Those that go wrong."""
   hop = spec.hop
-  lengths = [0, 1, hop - 1, hop, hop + 1, 3 * hop + hop // 2 + 1, 7 * hop - 3]
+  num_samples = [
+      0,
+      1,
+      hop - 1,
+      hop,
+      hop + 1,
+      3 * hop + hop // 2 + 1,
+      7 * hop - 3,
+  ]
   if spec.segment is not None:
     size, stride = spec.segment
-    lengths += [stride - 1, stride, stride + 1, size, size + 1, stride + size]
-  return lengths
+    num_samples += [
+        stride - 1,
+        stride,
+        stride + 1,
+        size,
+        size + 1,
+        stride + size,
+    ]
+  return num_samples
 
 
-def noise(spec, lengths, seed=0, size=None) -> np.ndarray:
+def noise(spec, num_samples, seed=0, size=None) -> np.ndarray:
   """Noise whose loudness wanders; NaN past each row's end."""
   rng = np.random.default_rng(seed)
-  size = int(np.max(lengths)) if size is None else size
-  audio = rng.standard_normal((len(lengths), size, spec.channels))
+  size = int(np.max(num_samples)) if size is None else size
+  audio = rng.standard_normal((len(num_samples), size, spec.channels))
   slow = np.sin(
-      np.arange(size) / (3 * spec.hop) + np.arange(len(lengths))[:, None]
+      np.arange(size) / (3 * spec.hop) + np.arange(len(num_samples))[:, None]
   )
   audio = 0.3 * audio * np.exp(slow)[..., None]
-  audio[np.arange(size) >= np.asarray(lengths)[:, None]] = np.nan
+  audio[np.arange(size) >= np.asarray(num_samples)[:, None]] = np.nan
   return audio.astype(np.float32)
 
 
-def margins_of(tokenizer, variables, audio, lengths) -> np.ndarray | None:
+def margins_of(tokenizer, variables, audio, num_samples) -> np.ndarray | None:
   """[B, F, K] margins of what `encode` gives; None for continuous tokens."""
   if not tokenizer.spec.slots:
     return None
   if tokenizer.spec.segment is None:
-    found = compiled(tokenizer, 'quantise')(variables, audio, lengths).margins
+    found = compiled(tokenizer, 'quantise')(
+        variables, audio, num_samples
+    ).margins
   else:
-    found = _segment_margins(tokenizer)(variables, audio, lengths)
+    found = _segment_margins(tokenizer)(variables, audio, num_samples)
   return np.asarray(found)
 
 
@@ -214,13 +233,13 @@ def with_used_codes(tokenizer, variables, seed=7, rounds=None, frames=64):
   variables = flax.core.meta.unbox(variables)
   spec = tokenizer.spec
   size = spec.hop * frames if spec.segment is None else spec.segment[0]
-  lengths = np.full(4, size)
-  audio = noise(spec, lengths, seed)
+  num_samples = np.full(4, size)
+  audio = noise(spec, num_samples, seed)
   mask = np.ones((4, -(-size // spec.hop) * tokenizer.bottleneck.frames), bool)
 
   @functools.partial(jax.jit, compiler_options=QUICK)
   def update(variables, key):
-    found = tokenizer.quantise(variables, audio, lengths)
+    found = tokenizer.quantise(variables, audio, num_samples)
     sums = tokenizer.bottleneck.statistics(found, mask, key)
     return tokenizer.bottleneck.update(variables['state'], sums, key)
 
@@ -230,17 +249,17 @@ def with_used_codes(tokenizer, variables, seed=7, rounds=None, frames=64):
   return variables
 
 
-def _check_tokens(spec, tokens, lengths, size):
-  np.testing.assert_array_equal(tokens.lengths, lengths)
+def _check_tokens(spec, tokens, num_samples, size):
+  np.testing.assert_array_equal(tokens.num_samples, num_samples)
   values = tokens.latents if tokens.codes is None else tokens.codes
   width = spec.dimension if tokens.codes is None else len(spec.slots)
-  assert values.shape[0] == len(lengths) and values.shape[2] == width
+  assert values.shape[0] == len(num_samples) and values.shape[2] == width
   assert values.shape[1] >= spec.frames(size)
   assert np.isfinite(values).all(), 'NaN past an end reached the tokens'
   if tokens.codes is not None:
     assert values.dtype == np.int32
     assert (values >= 0).all() and (values < np.array(spec.vocabularies)).all()
-  for row, length in enumerate(lengths):
+  for row, length in enumerate(num_samples):
     frames = int(spec.frames(length))
     assert not values[row, frames:].any(), 'tokens past an end are not zero'
 

@@ -9,7 +9,7 @@ import soundfile
 
 from audiolm_jax import loading
 from audiolm_jax.audio import files
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.tokenizers import card
 from tests import tool_module
 from tests.tokenizers import tiny
@@ -17,7 +17,7 @@ from tests.tokenizers import tiny
 
 @pytest.fixture(scope='module')
 def codec():
-  return bound.BoundTokenizer(*tiny.codec('state'))
+  return bound_lib.BoundTokenizer(*tiny.codec('state'))
 
 
 def test_the_card(codec):

@@ -13,9 +13,9 @@ from audiolm_jax import ops
 from audiolm_jax import streaming
 from audiolm_jax import tokenizers
 from audiolm_jax.streaming import testing
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import bottlenecks
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.tokenizers import parts
 from tests import margin_rule
 
@@ -48,13 +48,13 @@ def variables():
   fresh = flax.core.meta.unbox(init(jax.random.key(0)))
   rng = np.random.default_rng(0)
   audio = rng.standard_normal((4, 40 * HOP, 1)).astype(np.float32)
-  lengths = np.full(4, 40 * HOP)
+  num_samples = np.full(4, 40 * HOP)
   mask = np.ones((4, 40), bool)
   state = fresh['state']
   encode = jax.jit(CODEC.quantise)
   for step in range(CODEC.bottleneck.codebooks):
     key = jax.random.fold_in(jax.random.key(1), step)
-    quantised = encode({**fresh, 'state': state}, audio, lengths)
+    quantised = encode({**fresh, 'state': state}, audio, num_samples)
     statistics = CODEC.bottleneck.statistics(quantised, mask, key)
     state = CODEC.bottleneck.update(state, statistics, key)
   return {'params': fresh['params'], 'state': state}
@@ -62,23 +62,25 @@ def variables():
 
 @pytest.fixture(scope='module')
 def codec(variables):
-  return bound.BoundTokenizer(CODEC, variables)
+  return bound_lib.BoundTokenizer(CODEC, variables)
 
 
 @pytest.fixture(scope='module')
 def batch():
   """Rows of awkward lengths; NaN past their ends."""
   rng = np.random.default_rng(1)
-  lengths = np.array([0, 1, HOP - 1, HOP, HOP + 1, 37 * HOP + 7, FRAMES * HOP])
-  shape = (len(lengths), FRAMES * HOP, 1)
+  num_samples = np.array(
+      [0, 1, HOP - 1, HOP, HOP + 1, 37 * HOP + 7, FRAMES * HOP]
+  )
+  shape = (len(num_samples), FRAMES * HOP, 1)
   audio = rng.standard_normal(shape).astype(np.float32)
-  audio[np.arange(FRAMES * HOP) >= lengths[:, None]] = np.nan
-  return audio, lengths
+  audio[np.arange(FRAMES * HOP) >= num_samples[:, None]] = np.nan
+  return audio, num_samples
 
 
 def test_codes_are_not_trivial(codec, batch):
-  audio, lengths = batch
-  codes = codec.encode(audio, lengths).codes
+  audio, num_samples = batch
+  codes = codec.encode(audio, num_samples).codes
   used = [len(np.unique(codes[..., k])) for k in range(3)]
   assert min(used) >= 6, used
 
@@ -86,22 +88,22 @@ def test_codes_are_not_trivial(codec, batch):
 def test_spec(codec):
   assert codec.spec.frame_rate == 500
   assert codec.spec.bits_per_second == 500 * 3 * 5
-  assert base.Spec.from_dict(codec.spec.to_dict()) == codec.spec
+  assert tokenizers_base.Spec.from_dict(codec.spec.to_dict()) == codec.spec
   assert CODEC.decoder.layer.output_latency == codec.spec.latency
   assert CODEC.encoder.layer.output_latency == 0
   assert CODEC.encoder.layer.block_size == HOP
 
 
 def test_padded_batch_equals_rows_one_by_one(codec, batch):
-  audio, lengths = batch
-  tokens = codec.encode(audio, lengths)
-  margins = jax.jit(CODEC.quantise)(codec.variables, audio, lengths).margins
-  np.testing.assert_array_equal(tokens.lengths, lengths)
-  assert tokens.codes.shape == (len(lengths), FRAMES, 3)
+  audio, num_samples = batch
+  tokens = codec.encode(audio, num_samples)
+  margins = jax.jit(CODEC.quantise)(codec.variables, audio, num_samples).margins
+  np.testing.assert_array_equal(tokens.num_samples, num_samples)
+  assert tokens.codes.shape == (len(num_samples), FRAMES, 3)
   decoded, decoded_lengths = codec.decode(tokens)
-  np.testing.assert_array_equal(decoded_lengths, lengths)
+  np.testing.assert_array_equal(decoded_lengths, num_samples)
   assert np.isfinite(decoded).all()
-  for row, length in enumerate(lengths):
+  for row, length in enumerate(num_samples):
     frames = -(-length // HOP)
     assert codec.spec.frames(length) == frames
     one = codec.encode(audio[row : row + 1, :length])
@@ -110,8 +112,8 @@ def test_padded_batch_equals_rows_one_by_one(codec, batch):
         tokens.codes[row, :frames], one.codes[0], margins[row, :frames]
     )
     assert not tokens.codes[row, frames:].any()
-    given = base.Tokens(
-        lengths=lengths[row : row + 1],
+    given = tokenizers_base.Tokens(
+        num_samples=num_samples[row : row + 1],
         codes=tokens.codes[row : row + 1, :frames],
     )
     alone, (alone_length,) = codec.decode(given)
@@ -128,9 +130,9 @@ def test_steps_equal_the_whole(codec, frames_a_step):
   rng = np.random.default_rng(2)
   frames, size = FRAMES, frames_a_step * HOP
   audio = rng.standard_normal((2, frames * HOP, 1)).astype(np.float32)
-  lengths = np.array([frames * HOP, 35 * HOP + 3])
-  mask = np.arange(frames * HOP) < lengths[:, None]
-  tokens = codec.encode(audio, lengths)
+  num_samples = np.array([frames * HOP, 35 * HOP + 3])
+  mask = np.arange(frames * HOP) < num_samples[:, None]
+  tokens = codec.encode(audio, num_samples)
   whole, _ = codec.decode(tokens)
   state = CODEC.initial_state(2)
   encode, decode = jax.jit(CODEC.encode_step), jax.jit(CODEC.decode_step)
@@ -141,8 +143,8 @@ def test_steps_equal_the_whole(codec, frames_a_step):
         codec.variables, audio[:, here], mask[:, here], state['encode']
     )
     codes.append(step)
-  margins = jax.jit(CODEC.quantise)(codec.variables, audio, lengths).margins
-  valid = np.array(streaming.length_mask(-(-lengths // HOP), frames))
+  margins = jax.jit(CODEC.quantise)(codec.variables, audio, num_samples).margins
+  valid = np.array(streaming.length_mask(-(-num_samples // HOP), frames))
   margin_rule.assert_same_codes(
       np.concatenate(codes, axis=1)[valid],
       tokens.codes[valid],
@@ -178,7 +180,7 @@ def test_networks_keep_the_streaming_contract(part, variables):
 
 
 def test_low_rank_leaves_change_nothing_until_they_move(variables, batch):
-  audio, lengths = batch
+  audio, num_samples = batch
   audio = np.nan_to_num(audio)
 
   def lora(w):
@@ -188,9 +190,9 @@ def test_low_rank_leaves_change_nothing_until_they_move(variables, batch):
     return ops.LoraTensor(w=w, a=a, b=jnp.zeros((2, w.shape[-1])))
 
   adapted = {**variables, 'params': jax.tree.map(lora, variables['params'])}
-  run = jax.jit(lambda v: CODEC.quantise(v, audio, lengths).latents)
+  run = jax.jit(lambda v: CODEC.quantise(v, audio, num_samples).latents)
   sound = jax.jit(
-      lambda v: CODEC.decode_latents(v['params'], run(variables), lengths)
+      lambda v: CODEC.decode_latents(v['params'], run(variables), num_samples)
   )
   np.testing.assert_allclose(run(adapted), run(variables), atol=1e-5)
   expected = sound(variables)
@@ -204,14 +206,14 @@ def test_low_rank_leaves_change_nothing_until_they_move(variables, batch):
 
 
 def test_prefixes_of_the_codes_decode(codec, batch):
-  audio, lengths = batch
-  tokens = codec.encode(audio, lengths)
+  audio, num_samples = batch
+  tokens = codec.encode(audio, num_samples)
   first = tokens.replace(codes=tokens.codes[..., :1])
   latents = jnp.take(
       codec.variables['state'].codebooks[0], first.codes[..., 0], 0
   )
   decode = jax.jit(CODEC.decode_latents)
-  expected = decode(codec.variables['params'], latents, lengths)
+  expected = decode(codec.variables['params'], latents, num_samples)
   np.testing.assert_allclose(codec.decode(first)[0], expected, atol=1e-5)
 
 
@@ -227,17 +229,17 @@ def test_bound_tokenizer_takes_one_clip_and_refuses_other_shapes(codec):
 
 def test_fingerprint_changes_with_variables_and_config(codec, variables):
   before = codec.fingerprint()
-  assert before == bound.fingerprint(CODEC, variables) and len(before) == 64
+  assert before == bound_lib.fingerprint(CODEC, variables) and len(before) == 64
   moved = jax.tree.map(lambda x: x, variables)
   moved['params']['encoder']['layers_3']['bias'] += 1e-3
-  assert bound.fingerprint(CODEC, moved) != before
+  assert bound_lib.fingerprint(CODEC, moved) != before
   decoder = dataclasses.replace(CODEC.decoder, latency=0)
   other = dataclasses.replace(CODEC, decoder=decoder)
-  assert bound.fingerprint(other, variables) != before
+  assert bound_lib.fingerprint(other, variables) != before
 
 
 def test_padded_frames_grow_by_half_octaves():
-  sizes = [bound.padded_frames(n) for n in range(2000)]
+  sizes = [bound_lib.padded_frames(n) for n in range(2000)]
   assert all(size >= n for n, size in enumerate(sizes))
   assert all(size <= 1.5 * n for n, size in enumerate(sizes) if n > 32)
   assert len(set(sizes)) < 16

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from audiolm_jax.tokenizers import codec
+from audiolm_jax.tokenizers import codec as codec_lib
 from tests.tokenizers import contract
 from tests.tokenizers import tiny
 
@@ -15,21 +15,21 @@ def test_tiny_codecs_hold_it(name):
   contract.assert_tokenizer_contract(*tiny.codec(name))
 
 
-class _Faulty(codec.Codec):
+class _Faulty(codec_lib.Codec):
   """A codec with a fault in `encode` or `decode`."""
 
 
 class _DropsSamples(_Faulty):
 
   def decode(self, variables, tokens):
-    audio, lengths = super().decode(variables, tokens)
-    return audio, jnp.maximum(lengths - 1, 0)
+    audio, num_samples = super().decode(variables, tokens)
+    return audio, jnp.maximum(num_samples - 1, 0)
 
 
 class _ReadsPastTheEnd(_Faulty):
 
-  def encode(self, variables, audio, lengths, rng=None):
-    tokens = super().encode(variables, audio, lengths, rng)
+  def encode(self, variables, audio, num_samples, rng=None):
+    tokens = super().encode(variables, audio, num_samples, rng)
     seen = jnp.isnan(audio[:, -1:, :])
     return tokens.replace(codes=(tokens.codes + seen) % 8)
 
@@ -37,9 +37,9 @@ class _ReadsPastTheEnd(_Faulty):
 class _MixesRows(_Faulty):
 
   def decode(self, variables, tokens):
-    audio, lengths = super().decode(variables, tokens)
-    mask = jnp.arange(audio.shape[1]) < lengths[:, None]
-    return audio + 1e-3 * audio.mean() * mask[..., None], lengths
+    audio, num_samples = super().decode(variables, tokens)
+    mask = jnp.arange(audio.shape[1]) < num_samples[:, None]
+    return audio + 1e-3 * audio.mean() * mask[..., None], num_samples
 
 
 class _ForgetsState(_Faulty):
@@ -61,13 +61,14 @@ class _ForgetsState(_Faulty):
 def test_planted_faults_are_found(fault, message):
   sound, variables = tiny.codec('state')
   fields = {
-      f.name: getattr(sound, f.name) for f in dataclasses.fields(codec.Codec)
+      f.name: getattr(sound, f.name)
+      for f in dataclasses.fields(codec_lib.Codec)
   }
   with pytest.raises(AssertionError, match=message):
     contract.assert_tokenizer_contract(
         fault(**fields),
         variables,
-        lengths=[1, 3 * tiny.HOP + 1],
+        num_samples=[1, 3 * tiny.HOP + 1],
         # Noise without near ties: of so few codes one would be too many.
         seed=5,
     )

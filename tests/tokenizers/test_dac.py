@@ -15,7 +15,7 @@ from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.tokenizers import parts
 from audiolm_jax.tokenizers.parts import snac
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 from tests.tokenizers import contract
 
 _FACTORISED = {'codebooks': 3, 'vocabulary': 16, 'dimension': 4}
@@ -95,7 +95,7 @@ def _made(name):
 
   def value(path, leaf):
     noise = rng.normal(size=leaf.shape).astype(np.float32)
-    last = mesh.key(path).rpartition('.')[2]
+    last = mesh_lib.key(path).rpartition('.')[2]
     if last in ('gain', 'scale') or (last == 'alpha' and name != 'oobleck'):
       return 0.7 + 0.2 * np.tanh(noise)
     if last in ('bias', 'alpha', 'beta'):

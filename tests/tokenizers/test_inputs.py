@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.tokenizers import base
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import token_files
 from tests.tokenizers import tiny
@@ -19,18 +19,18 @@ T = FRAMES * tiny.HOP
 
 @functools.cache
 def _bound(name):
-  return bound.BoundTokenizer(*tiny.codec(name))
+  return bound_lib.BoundTokenizer(*tiny.codec(name))
 
 
 def _tokens(name, rows=2, frames=FRAMES):
   """Codes, or latents, of whole rows."""
   spec = tiny.codec(name)[0].spec
-  lengths = np.full(rows, spec.samples(frames), np.int32)
+  num_samples = np.full(rows, spec.samples(frames), np.int32)
   if spec.dimension:
     latents = np.zeros((rows, frames, spec.dimension), np.float32)
-    return base.Tokens(lengths=lengths, latents=latents)
+    return tokenizers_base.Tokens(num_samples=num_samples, latents=latents)
   codes = np.zeros((rows, frames, len(spec.slots)), np.int32)
-  return base.Tokens(lengths=lengths, codes=codes)
+  return tokenizers_base.Tokens(num_samples=num_samples, codes=codes)
 
 
 def _ways(name):
@@ -39,7 +39,7 @@ def _ways(name):
 
   def coder(tokens):
     fields = {k: getattr(tokens, k) for k in ('codes', 'latents', 'scales')}
-    block = token_files.Block(samples=int(tokens.lengths[0]), **fields)
+    block = token_files.Block(samples=int(tokens.num_samples[0]), **fields)
     long.Coder(codec, variables, _SETTINGS).decode([block], lambda audio: None)
 
   def step(tokens):
@@ -56,7 +56,7 @@ def _ways(name):
       ),
       'blocks': coder,
   }
-  if codec.least_step is not None:
+  if codec.min_step is not None:
     ways['steps'] = step
   return ways.items()
 
@@ -81,12 +81,12 @@ def test_codes_out_of_their_vocabulary(name, value):
 def test_integers_for_audio(name, dtype):
   codec, variables = tiny.codec(name)
   audio = np.ones((2, T, 1), dtype)
-  lengths = np.full(2, T)
+  num_samples = np.full(2, T)
   ways = (
       lambda: _bound(name).encode(audio),
-      lambda: codec.encode(variables, audio, lengths),
-      lambda: codec.encode(variables, jnp.asarray(audio), lengths),
-      lambda: jax.eval_shape(codec.encode, variables, audio, lengths),
+      lambda: codec.encode(variables, audio, num_samples),
+      lambda: codec.encode(variables, jnp.asarray(audio), num_samples),
+      lambda: jax.eval_shape(codec.encode, variables, audio, num_samples),
       lambda: long.Coder(codec, variables).encode([audio], lambda block: None),
   )
   for encode in ways:
@@ -97,7 +97,7 @@ def test_integers_for_audio(name, dtype):
 @pytest.mark.parametrize('name', ['state', 'segments'])
 def test_audio_that_is_none(name):
   codec, variables = tiny.codec(name)
-  good, lengths = np.zeros((2, T, 1), np.float32), np.full(2, T)
+  good, num_samples = np.zeros((2, T, 1), np.float32), np.full(2, T)
 
   def with_sample(value):
     audio = good.copy()
@@ -105,16 +105,16 @@ def test_audio_that_is_none(name):
     return audio
 
   cases = [
-      (with_sample(np.nan), lengths, r'finite.*\(1, 7, 0\)'),
-      (with_sample(-np.inf), lengths, r'finite.*\(1, 7, 0\)'),
-      (with_sample(-32768.0), lengths, r'-32768 at \(1, 7, 0\).*scaled'),
-      (good, lengths + [0, 1], r'lengths\[1\] = 209.*208 samples'),
-      (good, lengths * [1, -1], r'lengths\[1\] = -208'),
-      (good, lengths[:1], r'lengths have shape \(1,\)'),
-      (good, lengths * 1.0, 'lengths of type float64'),
-      (good[..., 0], lengths, r'expected \[B, T, 1\]'),
-      (np.tile(good, 2), lengths, r'expected \[B, T, 1\]'),
-      (good.astype(complex), lengths, 'complex128 samples'),
+      (with_sample(np.nan), num_samples, r'finite.*\(1, 7, 0\)'),
+      (with_sample(-np.inf), num_samples, r'finite.*\(1, 7, 0\)'),
+      (with_sample(-32768.0), num_samples, r'-32768 at \(1, 7, 0\).*scaled'),
+      (good, num_samples + [0, 1], r'lengths\[1\] = 209.*208 samples'),
+      (good, num_samples * [1, -1], r'lengths\[1\] = -208'),
+      (good, num_samples[:1], r'lengths have shape \(1,\)'),
+      (good, num_samples * 1.0, 'lengths of type float64'),
+      (good[..., 0], num_samples, r'expected \[B, T, 1\]'),
+      (np.tile(good, 2), num_samples, r'expected \[B, T, 1\]'),
+      (good.astype(complex), num_samples, 'complex128 samples'),
   ]
   for audio, given, message in cases:
     with pytest.raises(ValueError, match=message):
@@ -146,15 +146,18 @@ def test_tokens_that_are_none(name):
   codec, variables = tiny.codec(name)
   good = _tokens(name)
   field = 'latents' if codec.spec.dimension else 'codes'
-  values, lengths = getattr(good, field), good.lengths
+  values, num_samples = getattr(good, field), good.num_samples
   scales = np.ones((2, FRAMES), np.float32)
   cases = [
       (good.replace(durations=np.ones((2, FRAMES), int)), 'durations'),
       (good.replace(codes=None, latents=None), f'takes {field}'),
-      (base.Tokens(lengths, values, values), f'takes {field}'),
-      (good.replace(lengths=lengths + [0, 1]), r'lengths\[1\].*14 frames.*13'),
-      (good.replace(lengths=lengths * [1, -1]), r'lengths\[1\] = -'),
-      (good.replace(lengths=lengths[:1]), 'lengths have shape'),
+      (tokenizers_base.Tokens(num_samples, values, values), f'takes {field}'),
+      (
+          good.replace(num_samples=num_samples + [0, 1]),
+          r'lengths\[1\].*14 frames.*13',
+      ),
+      (good.replace(num_samples=num_samples * [1, -1]), r'lengths\[1\] = -'),
+      (good.replace(num_samples=num_samples[:1]), 'lengths have shape'),
       (good.replace(**{field: values[0]}), 'shape'),
       (good.replace(**{field: values[..., :0]}), 'shape'),
       (good.replace(**{field: np.tile(values, 2)}), 'shape'),
@@ -183,7 +186,7 @@ def test_tokens_that_are_none(name):
 
 
 def test_past_a_rows_frames_anything_may_stand():
-  tokens = _tokens('state').replace(lengths=np.array([T, 3 * tiny.HOP - 1]))
+  tokens = _tokens('state').replace(num_samples=np.array([T, 3 * tiny.HOP - 1]))
   expected, _ = _bound('state').decode(tokens)
   tokens.codes[1, 3:] = -1
   found, _ = _bound('state').decode(tokens)

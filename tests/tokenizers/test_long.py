@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import token_files
 from audiolm_jax.tokenizers import windows
@@ -30,11 +30,11 @@ def _coder(name):
   )
 
 
-def _whole(name, audio, lengths):
+def _whole(name, audio, num_samples):
   codec, variables = tiny.codec(name)
-  tokens = contract.compiled(codec, 'encode')(variables, audio, lengths)
+  tokens = contract.compiled(codec, 'encode')(variables, audio, num_samples)
   sound, _ = contract.compiled(codec, 'decode')(variables, tokens)
-  return base.numpy_tokens(tokens), np.asarray(sound)
+  return tokenizers_base.numpy_tokens(tokens), np.asarray(sound)
 
 
 def _cut(audio, sizes):
@@ -58,13 +58,13 @@ _CASES = [
 def test_blocks_equal_the_whole(name, samples):
   codec, variables = tiny.codec(name)
   rows, size = 2, 60 * tiny.HOP
-  lengths = np.full(rows, samples)
-  audio = contract.noise(codec.spec, lengths, seed=3)[:, :samples]
+  num_samples = np.full(rows, samples)
+  audio = contract.noise(codec.spec, num_samples, seed=3)[:, :samples]
   padded = np.pad(audio, ((0, 0), (0, size - samples), (0, 0)))
-  expected, sound = _whole(name, padded, lengths)
+  expected, sound = _whole(name, padded, num_samples)
   frames = int(codec.spec.frames(samples))
   expected = jax.tree.map(
-      lambda x: x[:, :frames], expected.replace(lengths=None)
+      lambda x: x[:, :frames], expected.replace(num_samples=None)
   )
 
   blocks = []
@@ -81,7 +81,7 @@ def test_blocks_equal_the_whole(name, samples):
       continue
     found = np.concatenate([getattr(b, field) for b in blocks], axis=1)
     if field == 'codes':
-      margins = contract.margins_of(codec, variables, padded, lengths)
+      margins = contract.margins_of(codec, variables, padded, num_samples)
       margin_rule.assert_same_codes(found, whole, margins[:, :frames])
     else:
       contract.assert_close(found, whole, 1e-5, field)
@@ -137,8 +137,8 @@ def test_what_depends_on_the_whole_is_refused_or_measured():
   assert sum(a.shape[1] for a in made) == 1600 and not report.exact
   (error,) = report.disagreement
   assert 0 < error < 1
-  tokens = base.Tokens(
-      lengths=np.array([1600]),
+  tokens = tokenizers_base.Tokens(
+      num_samples=np.array([1600]),
       codes=np.concatenate([b.codes for b in blocks], axis=1),
   )
   whole, _ = contract.compiled(codec, 'decode')(variables, tokens)

@@ -81,7 +81,7 @@ def test_which_ones_stream():
   streaming = {name for name, codec in CODECS.items() if codec.steppable}
   assert streaming == {'audiocraft', 'mimi'}
   # It mirrors the start of the audio, and steps once there is enough of it.
-  assert CODECS['encodec'].least_step == 7
+  assert CODECS['encodec'].min_step == 7
   for name in ('stereo', 'speechtokenizer'):
     with pytest.raises(ValueError, match='no steps'):
       CODECS[name].initial_state(1)

@@ -12,17 +12,19 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import packing
 from audiolm_jax.tokenizers import token_files
 from tests.fuzz import token_streams
 
-DATES = base.Dates('CNN', 'time', 'RVQ', 'fixed', ('Rec',), (), ('speech',))
+DATES = tokenizers_base.Dates(
+    'CNN', 'time', 'RVQ', 'fixed', ('Rec',), (), ('speech',)
+)
 
 
 def _spec(vocabularies=(), dimension=None):
-  slots = tuple(base.Slot(k, v) for k, v in enumerate(vocabularies))
-  return base.Spec(
+  slots = tuple(tokenizers_base.Slot(k, v) for k, v in enumerate(vocabularies))
+  return tokenizers_base.Spec(
       16000, 320, slots, True, 480, dates=DATES, dimension=dimension
   )
 
@@ -118,7 +120,7 @@ def test_blocks_equal_the_whole(tmp_path):
   found, tokens = token_files.read(path)
   assert found == header
   np.testing.assert_array_equal(tokens.codes, whole.codes)
-  np.testing.assert_array_equal(tokens.lengths, [2700])
+  np.testing.assert_array_equal(tokens.num_samples, [2700])
   assert token_files.check(path) == (header, 9, 2700)
   assert os.listdir(path.parent) == ['x.tokens']
 
@@ -127,7 +129,7 @@ def test_a_file_without_frames(tmp_path):
   with token_files.create(tmp_path / 'x.tokens', _header()) as writer:
     writer.write(token_files.empty(_header()))
   _, tokens = token_files.read(tmp_path / 'x.tokens')
-  assert tokens.codes.shape == (1, 0, 3) and tokens.lengths == [0]
+  assert tokens.codes.shape == (1, 0, 3) and tokens.num_samples == [0]
 
 
 def test_every_truncation_is_refused():
@@ -317,8 +319,8 @@ def test_what_can_not_be_written_is_named(tmp_path):
 @pytest.mark.parametrize('segment', [None, (164, 146), (160, 160), (100, 50)])
 def test_the_samples_that_frames_hold(segment):
   spec = dataclasses.replace(_spec((2,)), hop=16, segment=segment)
-  lengths = np.arange(2000)
-  frames = spec.frames(lengths)
+  num_samples = np.arange(2000)
+  frames = spec.frames(num_samples)
   for n in range(int(frames[-1])):
     most = int(spec.samples(n))
     assert frames[most] <= n < frames[most + 1]

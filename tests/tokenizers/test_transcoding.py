@@ -8,7 +8,7 @@ import pytest
 
 from audiolm_jax.audio import files
 from audiolm_jax.audio import resample
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import token_files
 from audiolm_jax.tokenizers import transcoding
@@ -21,7 +21,7 @@ SETTINGS = long.Settings(block_seconds=13 * tiny.HOP / tiny.RATE)
 
 @pytest.fixture(scope='module')
 def codec():
-  return bound.BoundTokenizer(*tiny.codec('state'))
+  return bound_lib.BoundTokenizer(*tiny.codec('state'))
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def test_file_to_file_equals_the_whole(codec, wav, tmp_path):
   assert header == token_files.Header(
       codec.spec, codec.fingerprint(), 'runs/x', codebooks=3
   )
-  np.testing.assert_array_equal(tokens.lengths, [samples])
+  np.testing.assert_array_equal(tokens.num_samples, [samples])
   expected = codec.encode(audio)
-  lengths = np.array([samples])
+  num_samples = np.array([samples])
   margins = contract.margins_of(
-      codec.tokenizer, codec.variables, audio, lengths
+      codec.tokenizer, codec.variables, audio, num_samples
   )
   margin_rule.assert_same_codes(tokens.codes, expected.codes, margins)
 
@@ -85,7 +85,7 @@ def test_another_tokenizers_tokens_are_refused(codec, wav, tmp_path):
   codec.encode_long(wav, out, SETTINGS, name='runs/x', show=False)
   moved = jax.tree.map(lambda x: x + 0, codec.variables)
   moved['params']['encoder']['layers_3']['bias'] += 1e-3
-  other = bound.BoundTokenizer(codec.tokenizer, moved)
+  other = bound_lib.BoundTokenizer(codec.tokenizer, moved)
   with pytest.raises(token_files.TokenFileError, match='runs/x.*another'):
     other.decode_long(out, back, SETTINGS, show=False)
   assert not back.exists()
@@ -106,7 +106,7 @@ def test_damage_on_the_way_leaves_no_file(codec, wav, tmp_path):
 
 
 def test_segments_keep_their_gains(wav, tmp_path):
-  codec = bound.BoundTokenizer(*tiny.codec('segments'))
+  codec = bound_lib.BoundTokenizer(*tiny.codec('segments'))
   out = tmp_path / 'x.tokens'
   coder = long.Coder(codec.tokenizer, codec.variables, SETTINGS)
   source = transcoding.Source('abc')
@@ -120,7 +120,7 @@ def test_segments_keep_their_gains(wav, tmp_path):
       codec.variables, tokens
   )
   whole = np.asarray(whole)[0, : len(sound)]
-  assert len(sound) == tokens.lengths[0]
+  assert len(sound) == tokens.num_samples[0]
   np.testing.assert_allclose(sound, np.clip(whole, -1, 1), atol=1e-4)
 
 

@@ -40,7 +40,7 @@ def _codec(causal=False, **decoder):
 
 
 @pytest.mark.parametrize(
-    'options, lengths',
+    'options, num_samples',
     [
         ({}, [0, 1, HOP, HOP + 1, 5 * HOP - 3]),
         ({'causal': True, 'latency': 2 * HOP}, [1, HOP, 5 * HOP - 3]),
@@ -51,27 +51,27 @@ def _codec(causal=False, **decoder):
     ],
     ids=['ahead', 'causal', 'attention'],
 )
-def test_contract(options, lengths):
+def test_contract(options, num_samples):
   codec = _codec(**options)
   variables = contract.compiled(codec, 'init')(jax.random.key(0))
   assert codec.steppable == ('causal' in options)
   bounded = codec.decoder.layer.reach(0, 9) is not None
   assert bounded == ('prior' not in options)
   variables = contract.with_used_codes(codec, variables)
-  contract.assert_tokenizer_contract(codec, variables, lengths=lengths)
+  contract.assert_tokenizer_contract(codec, variables, num_samples=num_samples)
 
 
 def test_centred_transforms_invert_each_other_at_any_length():
-  lengths = np.array([0, 1, 7, 8, 9, 61])
+  num_samples = np.array([0, 1, 7, 8, 9, 61])
   x = np.random.default_rng(0).standard_normal((6, 61, 1)).astype(np.float32)
-  mask = np.arange(61) < lengths[:, None]
+  mask = np.arange(61) < num_samples[:, None]
   x[~mask] = np.nan
   forward = fourier.CentredStft(SIZE, HOP)
   spectra, frames = forward.apply({}, x, mask)
-  np.testing.assert_array_equal(frames.sum(axis=1), -(-lengths // HOP))
+  np.testing.assert_array_equal(frames.sum(axis=1), -(-num_samples // HOP))
   spectra = jnp.where(frames[..., None], spectra, np.nan)
   back, valid = fourier.CentredIstft(SIZE, HOP).apply({}, spectra, frames)
-  np.testing.assert_array_equal(valid.sum(axis=1), -(-lengths // HOP) * HOP)
+  np.testing.assert_array_equal(valid.sum(axis=1), -(-num_samples // HOP) * HOP)
   back = np.asarray(back)[:, :61]
   # The floor of the sum of squared windows costs nothing inside.
   np.testing.assert_allclose(back[mask], x[mask], atol=2e-5)

@@ -20,7 +20,7 @@ def test_it_is_a_tokenizer():
   variables = CODEC.init(jax.random.key(0))
   assert not jax.tree.leaves(variables)
   contract.assert_tokenizer_contract(
-      CODEC, variables, lengths=[0, 1, 2, 31, 40], frames_a_step=4
+      CODEC, variables, num_samples=[0, 1, 2, 31, 40], frames_a_step=4
   )
   assert CODEC.spec.bits_per_second == 8000 * 2 * 8
   assert CODEC.steppable and CODEC.spec.latency == 0
@@ -29,9 +29,9 @@ def test_it_is_a_tokenizer():
 def test_8_bits_are_38_db():
   rng = np.random.default_rng(0)
   x = rng.uniform(-0.5, 0.5, (1, 4000, 2)).astype(np.float32)
-  lengths = np.array([4000])
+  num_samples = np.array([4000])
   tokens = CODEC.encode(
-      {'params': {'bottleneck': {}, 'encoder': {}}, 'state': {}}, x, lengths
+      {'params': {'bottleneck': {}, 'encoder': {}}, 'state': {}}, x, num_samples
   )
   y, _ = CODEC.decode(
       {'params': {'bottleneck': {}, 'decoder': {}}, 'state': {}}, tokens

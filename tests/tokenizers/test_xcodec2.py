@@ -55,7 +55,7 @@ def test_contract():
   assert not codec.steppable and codec.encoder.layer.reach(0, 1) is None
   variables = contract.compiled(codec, 'init')(jax.random.key(0))
   contract.assert_tokenizer_contract(
-      codec, variables, lengths=[0, 1, HOP, 4 * HOP - 3]
+      codec, variables, num_samples=[0, 1, HOP, 4 * HOP - 3]
   )
 
 
@@ -65,14 +65,14 @@ def test_strides_must_meet_the_features():
 
 
 def test_features_are_standardised_over_a_rows_own_frames():
-  lengths = np.array([0, 2, 5]) * HOP
+  num_samples = np.array([0, 2, 5]) * HOP
   x = np.random.default_rng(0).standard_normal((3, 5 * HOP, 1), np.float32)
-  mask = np.arange(5 * HOP) < lengths[:, None]
+  mask = np.arange(5 * HOP) < num_samples[:, None]
   layer = conformer.KaldiFeatures()
   found, frames = layer.apply({}, np.where(mask[..., None], x, np.nan), mask)
   assert np.isfinite(found).all()
-  np.testing.assert_array_equal(frames.sum(axis=1), lengths // HOP)
-  for row, count in zip(np.asarray(found), lengths // HOP, strict=True):
+  np.testing.assert_array_equal(frames.sum(axis=1), num_samples // HOP)
+  for row, count in zip(np.asarray(found), num_samples // HOP, strict=True):
     bands = row[:count].reshape(-1, 80)
     if count:
       np.testing.assert_allclose(bands.mean(axis=0), 0, atol=1e-4)

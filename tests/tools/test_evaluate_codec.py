@@ -8,12 +8,12 @@ import ml_collections
 import numpy as np
 import pytest
 
-from audiolm_jax import assembly
+from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import data
 from audiolm_jax import loading
 from audiolm_jax.data import corpora
-from audiolm_jax.evaluation import judges
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.evaluation import judges as judges_lib
+from audiolm_jax.tokenizers import bound as bound_lib
 from tests import tool_module
 from tests.tokenizers import tiny
 
@@ -53,17 +53,19 @@ def _codec_and_clips(monkeypatch):
         for i, seconds in enumerate((2, 3))
     ]
 
-  codec = bound.BoundTokenizer(*tiny.codec('state'))
+  codec = bound_lib.BoundTokenizer(*tiny.codec('state'))
   trained = {'data': {'corpus': 'spoken', 'languages': ('en', 'fr')}}
   monkeypatch.setattr(data, 'load_corpus', load)
   monkeypatch.setitem(corpora.BUILDERS, 'spoken', None)
   monkeypatch.setattr(loading, 'load', lambda run: codec)
   monkeypatch.setattr(
-      assembly, 'read', lambda run: ml_collections.ConfigDict(trained)
+      assembly_lib, 'read', lambda run: ml_collections.ConfigDict(trained)
   )
   # What the judges say is tested elsewhere; they need [eval].
   monkeypatch.setattr(
-      judges, 'missing', lambda: dict.fromkeys(judges.JUDGES, 'pip install x')
+      judges_lib,
+      'missing',
+      lambda: dict.fromkeys(judges_lib.JUDGES, 'pip install x'),
   )
 
 

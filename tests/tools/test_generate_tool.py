@@ -19,8 +19,8 @@ from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.objectives import lm as lm_lib
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
-from audiolm_jax.tokenizers import base
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers import bound as bound_lib
 from tests import tool_module
 from tests.decoders import small
 from tests.tokenizers import tiny
@@ -72,13 +72,13 @@ def _told():
 
 @pytest.fixture(name='codec', scope='module')
 def _codec():
-  return bound.BoundTokenizer(*tiny.codec('state'))
+  return bound_lib.BoundTokenizer(*tiny.codec('state'))
 
 
 @pytest.fixture(name='run')
 def _run(tool, model, told, codec, monkeypatch):
   found = {'lm': model, 'told': told, 'text': object()}
-  other = bound.BoundTokenizer(*tiny.codec('continuous'))
+  other = bound_lib.BoundTokenizer(*tiny.codec('continuous'))
   codecs = {'other': other, 'same': codec}
 
   def load_tokenizer(workdir, directory=None):
@@ -125,7 +125,9 @@ def test_a_prompt_is_continued_and_a_stream_is_the_same(
   codes = codec.encode(mono[None]).codes[..., :2]
   codes = model.generate(codes, PROMPT + MORE)
   samples = np.array([(PROMPT + MORE) * HOP])
-  expected, _ = codec.decode(base.Tokens(lengths=samples, codes=codes))
+  expected, _ = codec.decode(
+      tokenizers_base.Tokens(num_frames=samples, codes=codes)
+  )
   expected = np.clip(expected[0], -1, 1)
   np.testing.assert_allclose(sound, expected, atol=1.1 / 2**15)
 
@@ -147,7 +149,7 @@ def test_seeds_and_samplers(run, tmp_path):
 
 
 def test_segments_that_overlap_have_fewer_samples(run, monkeypatch, tmp_path):
-  codec = bound.BoundTokenizer(*tiny.codec('segments'))
+  codec = bound_lib.BoundTokenizer(*tiny.codec('segments'))
   monkeypatch.setattr(loading, 'load_tokenizer', lambda directory: codec)
   whole, stream = tmp_path / 'whole.wav', tmp_path / 'stream.wav'
   assert run('--seconds=0.25', f'--out={whole}') == 0
@@ -226,7 +228,7 @@ def test_audio_comes_while_it_is_generated(run, monkeypatch):
   status = []
   thread = threading.Thread(
       target=lambda: status.append(
-          run('--seconds=inf', '--stream', '--out=-', '--room_seconds=0.1')
+          run('--seconds=inf', '--stream', '--out=-', '--cache_seconds=0.1')
       )
   )
   thread.start()
@@ -285,10 +287,15 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
       ('invalid _pair value', out, '--condition=sad'),
       ('text is given more', out, '--text=a', '--condition=text=b'),
       ('a is given more', out, '--condition=a=1', '--condition=a=2'),
-      ('--room_seconds: inf is not over 0', out, '--room_seconds=inf'),
-      ('--room_seconds: 0 is not over 0', out, '--room_seconds=0'),
-      ('--keep: -1 is not in', out, '--keep=-1', '--room_seconds=1'),
-      ('--keep does nothing without', out, '--keep=1'),
+      ('--cache_seconds: inf is not over 0', out, '--cache_seconds=inf'),
+      ('--cache_seconds: 0 is not over 0', out, '--cache_seconds=0'),
+      (
+          '--sink_tokens: -1 is not in',
+          out,
+          '--sink_tokens=-1',
+          '--cache_seconds=1',
+      ),
+      ('--sink_tokens does nothing without', out, '--sink_tokens=1'),
       ('--force does nothing without', out, '--force'),
       ('--seed: -1 is not in', out, '--seed=-1'),
       ('--seed: 99999999999999999999 is', out, '--seed=99999999999999999999'),

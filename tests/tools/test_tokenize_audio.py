@@ -12,7 +12,7 @@ import soundfile
 from audiolm_jax import loading
 from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
-from audiolm_jax.tokenizers import bound
+from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.tokenizers import caching
 from audiolm_jax.tokenizers import token_files
 from tests import tool_module
@@ -30,7 +30,7 @@ def _tool():
 
 @pytest.fixture(name='codec', scope='module')
 def _codec():
-  return bound.BoundTokenizer(*tiny.codec('state'))
+  return bound_lib.BoundTokenizer(*tiny.codec('state'))
 
 
 @pytest.fixture(name='run')
@@ -222,9 +222,9 @@ def test_a_forged_header_is_no_way_around_the_fingerprint(
   header, found = token_files.read(tmp_path / 'x.tokens')
   fields, frames = header.to_dict(), found.codes.shape[1]
   payload = token_files._pack(
-      header, token_files.Block(int(found.lengths[0]), found.codes)
+      header, token_files.Block(int(found.num_samples[0]), found.codes)
   )
-  block = frames, int(found.lengths[0]), payload
+  block = frames, int(found.num_samples[0]), payload
   for key, value, message in (
       ('sample_rate', 2 * tiny.RATE, 'the header is wrong'),
       ('latency', 3, 'the header is wrong'),
@@ -320,7 +320,7 @@ def test_raw_input(run, monkeypatch, tmp_path):
 
 
 def test_codecs_without_an_exact_way(tool, monkeypatch, tmp_path, capsys):
-  codec = bound.BoundTokenizer(*tiny.codec('unbounded'))
+  codec = bound_lib.BoundTokenizer(*tiny.codec('unbounded'))
   # Its parts are in no table, so they have no config to take it from.
   monkeypatch.setattr(codec, 'fingerprint', lambda: 'abc')
   monkeypatch.setattr(loading, 'load_codec', lambda directory: codec)

@@ -45,7 +45,9 @@ def state():
 def _step(assembly):
   return jax.jit(
       step_lib.make(
-          assembly.objective, assembly.learners, assembly.config.accumulation
+          assembly.objective,
+          assembly.model_optimizers,
+          assembly.config.accumulation,
       )
   )
 
@@ -127,13 +129,13 @@ def test_clipping_scales_the_whole_gradient(state, batch):
   moved = {}
   for clip in (None, 0.1):
     assembly = _assembly()
-    learner = dataclasses.replace(
-        assembly.learners['mlp'], optimizer=sgd, clip=clip
+    model_optimizer = dataclasses.replace(
+        assembly.model_optimizers['mlp'], optimizer=sgd, clip=clip
     )
     start = state.replace(
         optimizer_state={'mlp': sgd.init(state.trainable['mlp'])}, ema={}
     )
-    step = jax.jit(step_lib.make(assembly.objective, {'mlp': learner}))
+    step = jax.jit(step_lib.make(assembly.objective, {'mlp': model_optimizer}))
     new, metrics = step(start, batch)
     moved[clip] = jax.tree.map(jnp.subtract, new.trainable, start.trainable)
   norm = float(metrics['scalars']['gradient_norm/mlp'])
@@ -181,7 +183,7 @@ def test_an_overflowing_moment_is_not_kept(state, batch):
       return {'error': 1e25, 'size': 0.0}
 
   assembly = _assembly(ema=0.9)
-  step = jax.jit(step_lib.make(Steep(noise=0.0), assembly.learners))
+  step = jax.jit(step_lib.make(Steep(noise=0.0), assembly.model_optimizers))
   new, metrics = step(state, batch)
   bad = [name for name, ok in metrics['finite'].items() if not ok]
   assert bad == ['parameters/mlp']
@@ -202,7 +204,7 @@ def test_gradient_of_one_group_is_named(state, batch):
       return out.replace(terms={**out.terms, 'error': (value + spike, weight)})
 
   assembly = _assembly(ema=0.9)
-  step = jax.jit(step_lib.make(Sharp(noise=0.0), assembly.learners))
+  step = jax.jit(step_lib.make(Sharp(noise=0.0), assembly.model_optimizers))
   new, metrics = step(state, batch)
   bad = [name for name, ok in metrics['finite'].items() if not ok]
   assert bad == ['gradient/mlp/output', 'parameters/mlp']

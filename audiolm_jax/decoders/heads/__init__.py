@@ -8,6 +8,6 @@ from audiolm_jax.decoders.heads import depth
 from audiolm_jax.decoders.heads import independent
 from audiolm_jax.decoders.heads.base import Choose
 from audiolm_jax.decoders.heads.base import Head
-from audiolm_jax.decoders.heads.base import Space
+from audiolm_jax.decoders.heads.base import StepLayout
 
 HEADS = {'depth': depth.Depth, 'independent': independent.Independent}

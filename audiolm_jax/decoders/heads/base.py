@@ -17,22 +17,22 @@ Choose = Callable[[Array, Array, Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Space:
+class StepLayout:
   """What a decoder's steps may hold.
 
   Attributes:
     vocabularies: of all K slots.
-    places: for each of the G places of a step, the slots that it may hold;
+    groups: for each of the G places of a step, the slots that it may hold;
       most patterns hold the same one at every step.
   """
 
   vocabularies: tuple[int, ...]
-  places: tuple[tuple[int, ...], ...]
+  groups: tuple[tuple[int, ...], ...]
 
   @property
   def slots(self) -> tuple[int, ...]:
     """All slots that some place may hold."""
-    return tuple(sorted({slot for place in self.places for slot in place}))
+    return tuple(sorted({slot for place in self.groups for slot in place}))
 
 
 class Head(nn.Module):
@@ -56,7 +56,7 @@ class Head(nn.Module):
       codes: Int[Array, 'B N G'],
       exists: Bool[Array, 'B N G'],
       slots: Int[np.ndarray, 'N G'],
-      space: Space,
+      step_layout: StepLayout,
       table: ops.Weight | None = None,
   ) -> tuple[Float[Array, 'B N G'], Bool[Array, 'B N G']]:
     """Log-probabilities (nats, fp32) of the codes of every step.
@@ -66,7 +66,7 @@ class Head(nn.Module):
       codes: what the steps hold.
       exists: see above.
       slots: the slot of each place, a host constant.
-      space: of the decoder; G may be less than its places.
+      step_layout: of the decoder; G may be less than its places.
       table: see above.
 
     Returns:
@@ -84,7 +84,7 @@ class Head(nn.Module):
       given_mask: Bool[Array, 'B G'],
       choose: Choose,
       rng: Array,
-      space: Space,
+      step_layout: StepLayout,
       table: ops.Weight | None = None,
   ) -> tuple[Int[Array, 'B G'], Float[Array, 'B G']]:
     """The codes of one step, given ones kept, and their log-probabilities.
@@ -108,7 +108,7 @@ class Head(nn.Module):
       codes: Int[Array, 'B N G'],
       exists: Bool[Array, 'B N G'],
       slots: Int[np.ndarray, 'N G'],
-      space: Space,
+      step_layout: StepLayout,
       table: ops.Weight | None = None,
   ) -> Float[Array, 'B N G V']:
     """Logits (fp32) of every place, given the codes of the places before it.

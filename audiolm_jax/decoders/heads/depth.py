@@ -12,8 +12,8 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.decoders import backbones
 from audiolm_jax.decoders import embedding as embedding_lib
-from audiolm_jax.decoders import stack
-from audiolm_jax.decoders.heads import base
+from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.decoders.heads import kernels as kernels_lib
 
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
@@ -40,7 +40,7 @@ class _Parts:
   rest: kernels_lib.Kernels | None
 
 
-class Depth(base.Head):
+class Depth(heads_base.Head):
   """A small transformer over the G places of a step.
 
   As in the RQ-transformer (2203.01941), Moshi (2410.00037, section 3.4.1) and
@@ -66,7 +66,7 @@ class Depth(base.Head):
   """
 
   backbone: Annotated[Any, config.Kind(lambda: backbones.BACKBONES)] = (
-      stack.Stack(width=128, layers=2, scan=False)
+      stack_lib.Stack(width=128, layers=2, scan=False)
   )
   per_place: bool = False
   condition: Literal['every', 'first'] = 'every'
@@ -75,12 +75,12 @@ class Depth(base.Head):
   predicted: Annotated[int, config.Range(min=1)] | None = None
 
   @nn.compact
-  def _parts(self, width, space):
+  def _parts(self, width, step_layout):
     apart = self.first == 'backbone'
     start = int(apart and self.condition == 'every')
-    inner, vocabularies = self.backbone.width, space.vocabularies
+    inner, vocabularies = self.backbone.width, step_layout.vocabularies
     first = rest = project = None
-    places = space.places[: self.predicted]
+    places = step_layout.groups[: self.predicted]
     rest_slots = sorted({s for place in places[apart:] for s in place})
     if apart:
       first = kernels_lib.create(
@@ -139,12 +139,12 @@ class Depth(base.Head):
 
   @nn.nowrap
   def _start(self, parts, rows, positions):
-    roomy = parts.stacks[0].with_room(positions)
-    return roomy.initial_state(rows, roomy.output_spec(None))
+    resized = parts.stacks[0].with_cache_length(positions)
+    return resized.initial_state(rows, resized.output_spec(None))
 
-  def log_prob(self, h, codes, exists, slots, space, table=None):
+  def log_prob(self, h, codes, exists, slots, step_layout, table=None):
     _refuse(table)
-    parts = self._parts(h.shape[-1], space)
+    parts = self._parts(h.shape[-1], step_layout)
     apart = int(parts.first is not None)
     group = codes.shape[-1]
     codes, exists, slots = (
@@ -220,12 +220,12 @@ class Depth(base.Head):
       given_mask,
       choose,
       rng,
-      space,
+      step_layout,
       table=None,
   ):
     _refuse(table)
-    parts = self._parts(h.shape[-1], space)
-    places = space.places[: self.predicted]
+    parts = self._parts(h.shape[-1], step_layout)
+    places = step_layout.groups[: self.predicted]
     rows, group = slots.shape[0], len(places)
     mask = jnp.ones((rows, 1), bool)
     if parts.rest is not None:
@@ -257,18 +257,18 @@ class Depth(base.Head):
           logits[:, None], jax.random.fold_in(rng, g), slots[:, g : g + 1]
       )
       codes.append(jnp.where(given_mask[:, g], given[:, g], drawn[:, 0]))
-      found.append(base.select_log_prob(logits, codes[-1]))
+      found.append(heads_base.select_log_prob(logits, codes[-1]))
     observed = given[:, group:]
     codes = jnp.concatenate([jnp.stack(codes, axis=1), observed], axis=1)
     found = jnp.stack(found, axis=1)
     return codes, jnp.pad(found, ((0, 0), (0, observed.shape[1])))
 
-  def logits(self, h, codes, exists, slots, space, table=None):
+  def logits(self, h, codes, exists, slots, step_layout, table=None):
     _refuse(table)
-    parts = self._parts(h.shape[-1], space)
+    parts = self._parts(h.shape[-1], step_layout)
     apart = int(parts.first is not None)
     batch, steps, group = codes.shape
-    most = max(space.vocabularies[slot] for slot in np.unique(slots))
+    most = max(step_layout.vocabularies[slot] for slot in np.unique(slots))
     codes, exists, slots = (
         x[..., : self.predicted] for x in (codes, exists, slots)
     )
@@ -281,7 +281,7 @@ class Depth(base.Head):
       y = self._outputs(parts, *rows, tiled)
       rest = parts.rest.logits(y[None], tiled[:, apart:])
       found.append(rest.reshape(batch, steps, *rest.shape[2:]))
-    found = [base.pad_vocabulary(x, most) for x in found]
+    found = [heads_base.pad_vocabulary(x, most) for x in found]
     found = jnp.concatenate(found, axis=2)
     observed = [(0, 0), (0, 0), (0, group - found.shape[2]), (0, 0)]
     return jnp.pad(found, observed, constant_values=-jnp.inf)

@@ -4,23 +4,23 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from audiolm_jax import ops
-from audiolm_jax.decoders.heads import base
+from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.decoders.heads import kernels as kernels_lib
 
 
-class Independent(base.Head):
+class Independent(heads_base.Head):
   """The codes of a step are independent, given the steps before it."""
 
   @nn.compact
-  def _kernels(self, width, space, table):
+  def _kernels(self, width, step_layout, table):
     if table is not None:
-      return kernels_lib.tie(table, space.vocabularies)
+      return kernels_lib.tie(table, step_layout.vocabularies)
     return kernels_lib.create(
-        self, 'kernel', space.slots, space.vocabularies, width
+        self, 'kernel', step_layout.slots, step_layout.vocabularies, width
     )
 
-  def log_prob(self, h, codes, exists, slots, space, table=None):
-    kernels = self._kernels(h.shape[-1], space, table)
+  def log_prob(self, h, codes, exists, slots, step_layout, table=None):
+    kernels = self._kernels(h.shape[-1], step_layout, table)
     return kernels.log_prob(h, codes, slots), exists
 
   def sample(
@@ -32,26 +32,26 @@ class Independent(base.Head):
       given_mask,
       choose,
       rng,
-      space,
+      step_layout,
       table=None,
   ):
     del exists
-    kernels = self._kernels(h.shape[-1], space, table)
-    in_order = tuple((k,) for k in range(len(space.vocabularies)))
-    if kernels.stacked is not None and space.places == in_order:
+    kernels = self._kernels(h.shape[-1], step_layout, table)
+    in_order = tuple((k,) for k in range(len(step_layout.vocabularies)))
+    if kernels.stacked is not None and step_layout.groups == in_order:
       logits = ops.einsum('bd,gdv->bgv', h, kernels.stacked)
       logits = logits.astype(jnp.float32)
     else:
       logits = jnp.stack(
           [
               kernels.at(h, slots[:, g], among)
-              for g, among in enumerate(space.places)
+              for g, among in enumerate(step_layout.groups)
           ],
           axis=1,
       )
     codes = jnp.where(given_mask, given, choose(logits, rng, slots))
-    return codes, base.select_log_prob(logits, codes)
+    return codes, heads_base.select_log_prob(logits, codes)
 
-  def logits(self, h, codes, exists, slots, space, table=None):
+  def logits(self, h, codes, exists, slots, step_layout, table=None):
     del codes, exists
-    return self._kernels(h.shape[-1], space, table).logits(h, slots)
+    return self._kernels(h.shape[-1], step_layout, table).logits(h, slots)

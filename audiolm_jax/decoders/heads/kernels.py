@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax import ops
-from audiolm_jax.decoders.heads import base
+from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.ops import sharding
 
 
@@ -47,7 +47,9 @@ class Kernels:
   ) -> Float[Array, 'B V']:
     """Logits of each row's own slot, one of `among`; -inf past its codes."""
     most = max(self.vocabularies)
-    found = [base.pad_vocabulary(self.one(h, slot), most) for slot in among]
+    found = [
+        heads_base.pad_vocabulary(self.one(h, slot), most) for slot in among
+    ]
     chosen = [slots[:, None] == slot for slot in among[:-1]]
     return jnp.select(chosen, found[:-1], found[-1]) if chosen else found[0]
 
@@ -66,7 +68,7 @@ class Kernels:
       return self._all(h)
     most = max(self.vocabularies[slot] for slot in np.unique(slots))
     found = self._by_slot(
-        h, slots, lambda logits, _: base.pad_vocabulary(logits, most)
+        h, slots, lambda logits, _: heads_base.pad_vocabulary(logits, most)
     )
     return found.reshape(*h.shape[:2], slots.shape[1], -1)
 
@@ -84,12 +86,14 @@ class Kernels:
       slots: the slot of each place.
     """
     if self._in_order(slots):
-      return base.select_log_prob(self._all(h), codes)
+      return heads_base.select_log_prob(self._all(h), codes)
     flat = codes.reshape(codes.shape[0], -1)
     found = self._by_slot(
         h,
         slots,
-        lambda logits, cells: base.select_log_prob(logits, flat[:, cells]),
+        lambda logits, cells: heads_base.select_log_prob(
+            logits, flat[:, cells]
+        ),
     )
     return found.reshape(codes.shape)
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.ops import attention
+from audiolm_jax.ops import attention as attention_ops
 from audiolm_jax.ops import rotary
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 POSITIONS = {'rope': rotary.Rope}
 # Keys and values of a context, as attention takes them.
@@ -20,12 +20,12 @@ Projected = tuple[Float[Array, 'B J S D'], Float[Array, 'B J S D']]
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 
 
-class Attention(base.Steppable):
+class Attention(streaming_base.Steppable):
   """Multi-head attention with all that decoders vary of it.
 
-  Steps keep keys and values in a ring of `window` or `room` positions, and
-  beside it those of the first `keep`. Its size is a matter of the state alone:
-  a state made with room serves the same module without.
+  Steps keep keys and values in a ring of `window` or `cache_length` positions, and
+  beside it those of the first `sink_tokens`. Its size is a matter of the state alone:
+  a state made with `cache_length` serves the same module without.
 
   Attributes:
     heads: of queries.
@@ -33,8 +33,8 @@ class Attention(base.Steppable):
       1911.02150). None: heads.
     head_width: None for width / heads.
     window: a query sees keys nearer than this; None for all.
-    keep: the first positions, which every later query sees whatever the window
-      (StreamingLLM, 2309.17453). A query sees them from no further than keep +
+    sink_tokens: the first positions, which every later query sees whatever the window
+      (StreamingLLM, 2309.17453). A query sees them from no further than sink_tokens +
       window - 1, the largest distance among neighbours.
     kind: see `attention.Mask`.
     block: of block_causal; steps are multiples of it.
@@ -47,15 +47,15 @@ class Attention(base.Steppable):
     use_bias: whether queries, keys and values have biases.
     out_bias: whether the output has.
     softmax_scale: of products of queries and keys; None for head_width**-.5.
-    room: positions that steps keep where there is no window. What lies further
-      back falls out of sight, as with window = room.
+    cache_length: positions that steps keep where there is no window. What lies further
+      back falls out of sight, as with window = cache_length.
   """
 
   heads: Annotated[int, config.Range(min=1)] = 4
   kv_heads: Annotated[int, config.Range(min=1)] | None = None
   head_width: Annotated[int, config.Range(min=1)] | None = None
   window: Annotated[int, config.Range(min=1)] | None = None
-  keep: Annotated[int, config.Range(min=0)] = 0
+  sink_tokens: Annotated[int, config.Range(min=0)] = 0
   kind: Literal['causal', 'bidirectional', 'block_causal'] = 'causal'
   block: Annotated[int, config.Range(min=1)] = 1
   positions: Annotated[Any, config.Kind(lambda: POSITIONS)] | None = (
@@ -67,7 +67,7 @@ class Attention(base.Steppable):
   use_bias: bool = False
   out_bias: bool = False
   softmax_scale: float | None = None
-  room: Annotated[int, config.Range(min=1)] | None = None
+  cache_length: Annotated[int, config.Range(min=1)] | None = None
 
   @property
   def block_size(self) -> int:
@@ -75,12 +75,12 @@ class Attention(base.Steppable):
 
   @property
   def steppable(self) -> bool:
-    bounded = self.window is not None or self.room is not None
+    bounded = self.window is not None or self.cache_length is not None
     return self.kind != 'bidirectional' and bounded
 
   @property
   def receptive_field(self) -> int | None:
-    if self.window is None or self.keep:
+    if self.window is None or self.sink_tokens:
       return None
     return self.window + self.block_size - 1
 
@@ -98,22 +98,24 @@ class Attention(base.Steppable):
       ValueError: if nothing bounds what they keep.
     """
     if not self.steppable:
-      raise ValueError('attention steps if it is causal and has room')
+      raise ValueError(
+          'attention steps if it is causal and has a window or a cache_length'
+      )
     kv_heads, size = _heads(self, spec.shape[-1])
 
     def zeros(slots):
       return jnp.zeros((batch, kv_heads, slots, size), spec.dtype)
 
-    slots = self.window or self.room
+    slots = self.window or self.cache_length
     state = {
         'keys': zeros(slots),
         'values': zeros(slots),
         'position': jnp.zeros(batch, jnp.int32),
     }
-    if self.keep:
+    if self.sink_tokens:
       state |= {
-          'kept_keys': zeros(self.keep),
-          'kept_values': zeros(self.keep),
+          'kept_keys': zeros(self.sink_tokens),
+          'kept_values': zeros(self.sink_tokens),
       }
     return state
 
@@ -124,7 +126,10 @@ class Attention(base.Steppable):
 
   def __call__(self, x, mask, context=None):
     del context
-    return self._attend(base.zero_masked(x, mask), mask, None)[0], mask
+    return (
+        self._attend(streaming_base.zero_masked(x, mask), mask, None)[0],
+        mask,
+    )
 
   @nn.compact
   def _attend(self, x, mask, state):
@@ -159,38 +164,47 @@ class Attention(base.Steppable):
       init = nn.initializers.zeros
       sinks = ops.weight(self, 'sinks', init, (self.heads,), (None,))
       sinks = ops.materialize(sinks)
-    return attention.attend_keys(
+    return attention_ops.attend_keys(
         self._rotate(q, positions),
         positions,
         sets,
-        attention.Mask(self.kind, window, self.block),
+        attention_ops.Mask(self.kind, window, self.block),
         kept,
         sinks,
         self.softmax_scale,
     )
 
   def _whole(self, q, k, v, positions, mask):
-    k, v = attention.heads_first(k), attention.heads_first(v)
+    k, v = attention_ops.heads_first(k), attention_ops.heads_first(v)
     # Without a window everything is kept.
-    keep = self.keep if self.window is not None else 0
-    keys = attention.Keys(k, v, positions, mask & (positions >= keep))
+    sink_tokens = self.sink_tokens if self.window is not None else 0
+    keys = attention_ops.Keys(
+        k, v, positions, mask & (positions >= sink_tokens)
+    )
     kept = None
-    if keep:
-      kept = attention.Keys(
-          k[:, :, :keep], v[:, :, :keep], positions[:, :keep], mask[:, :keep]
+    if sink_tokens:
+      kept = attention_ops.Keys(
+          k[:, :, :sink_tokens],
+          v[:, :, :sink_tokens],
+          positions[:, :sink_tokens],
+          mask[:, :sink_tokens],
       )
     return self._run(q, positions, [keys], self.window, kept)
 
   def _step(self, q, k, v, positions, mask, state):
-    keep = state['kept_keys'].shape[2] if 'kept_keys' in state else 0
-    after, sets = attention.extend_ring(state, k, v, positions, mask, keep)
+    sink_tokens = state['kept_keys'].shape[2] if 'kept_keys' in state else 0
+    after, sets = attention_ops.extend_ring(
+        state, k, v, positions, mask, sink_tokens
+    )
     kept = None
-    if keep:
-      first = mask & (positions < keep)
+    if sink_tokens:
+      first = mask & (positions < sink_tokens)
       for name, new in (('kept_keys', k), ('kept_values', v)):
-        after[name] = attention.write_ring(state[name], new, positions, first)
-      places = jnp.arange(keep)[None]
-      kept = attention.Keys(
+        after[name] = attention_ops.write_ring(
+            state[name], new, positions, first
+        )
+      places = jnp.arange(sink_tokens)[None]
+      kept = attention_ops.Keys(
           after['kept_keys'],
           after['kept_values'],
           places,
@@ -236,16 +250,16 @@ class Cross(nn.Module):
     """
     kv_heads, size = _heads(self, x.shape[-1])
     if projected is None:
-      context = base.zero_masked(context, mask).astype(x.dtype)
+      context = streaming_base.zero_masked(context, mask).astype(x.dtype)
       k = _project(self, context, 'key', kv_heads, size)
       v = _project(self, context, 'value', kv_heads, size)
       k = _normed(self, 'key', k)
-      projected = attention.heads_first(k), attention.heads_first(v)
+      projected = attention_ops.heads_first(k), attention_ops.heads_first(v)
     if project_only:
       return projected
     q = _normed(self, 'query', _project(self, x, 'query', self.heads, size))
-    part = attention.Part(q, *projected, mask[:, None, :])
-    return _output(self, attention.attend_parts([part]), x.shape[-1])
+    part = attention_ops.Part(q, *projected, mask[:, None, :])
+    return _output(self, attention_ops.attend_parts([part]), x.shape[-1])
 
 
 def _heads(module, width) -> tuple[int, int]:

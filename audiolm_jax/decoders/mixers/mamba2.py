@@ -11,14 +11,14 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.decoders.mixers import short_conv
 from audiolm_jax.ops.ssm import ssd
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 _POSITIVE = config.Range(min=0)
 _COUNT = config.Range(min=1)
 
 
-class Mamba2(base.Steppable):
+class Mamba2(streaming_base.Steppable):
   """Projection, short convolution, SSD, gated norm, projection (figure 6).
 
   The step size dt, b and c depend on the input, so that the state may keep or
@@ -98,7 +98,7 @@ class Mamba2(base.Steppable):
     inner, heads = self._sizes(width)
     shared = self.groups * self.state_width
     # Layers before leave anything finite where masked.
-    x = base.zero_masked(x, mask)
+    x = streaming_base.zero_masked(x, mask)
     projected = self._project(
         x, 'input', 2 * inner + 2 * shared + heads, ('embed', 'mlp')
     )

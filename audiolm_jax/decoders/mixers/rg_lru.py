@@ -10,7 +10,7 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.decoders.mixers import short_conv
 from audiolm_jax.ops.ssm import linear_recurrence
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 _BLOCKS = nn.initializers.variance_scaling(
@@ -18,7 +18,7 @@ _BLOCKS = nn.initializers.variance_scaling(
 )
 
 
-class RgLru(base.Steppable):
+class RgLru(streaming_base.Steppable):
   """Two branches, multiplied (section 2.3): GeLU, and convolution and RG-LRU.
 
   Attributes:
@@ -59,7 +59,7 @@ class RgLru(base.Steppable):
     width = x.shape[-1]
     inner = self.inner or width
     # Layers before leave anything finite where masked.
-    x = base.zero_masked(x, mask)
+    x = streaming_base.zero_masked(x, mask)
     axes = ('embed', 'mlp')
     gate = jax.nn.gelu(self._project(x, 'gate', inner, axes))
     x = self._project(x, 'input', inner, axes)
@@ -74,12 +74,12 @@ class RgLru(base.Steppable):
   def _recur(self, x, mask, state):
     """RG-LRU (eq. 1 to 4), in fp32: (outputs, the state after them)."""
     size = x.shape[-1]
-    keep = self._gate(x, 'recurrence_gate')
+    recurrence = self._gate(x, 'recurrence_gate')
     let_in = self._gate(x, 'input_gate')
     rate = ops.weight(self, 'rate', self._init_rate, (size,), (None,))
     first = jnp.pad(~state['begun'][:, None], ((0, 0), (0, x.shape[1] - 1)))
     a, gain = linear_recurrence.rg_lru_coefficients(
-        keep, ops.materialize(rate), first, self.sharpness
+        recurrence, ops.materialize(rate), first, self.sharpness
     )
     valid = mask[..., None]
     a = jnp.where(valid, a, 1)

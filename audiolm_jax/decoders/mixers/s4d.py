@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.ops.ssm import s4d
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 _MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 
 
-class S4d(base.Steppable):
+class S4d(streaming_base.Steppable):
   """State space, skip, GELU, and a gated projection (GLU, 1612.08083).
 
   Linear and the same at all times, so that a sequence is one convolution.
@@ -58,7 +58,7 @@ class S4d(base.Steppable):
   def _run(self, x, mask, state):
     width = x.shape[-1]
     # Layers before leave anything finite where masked.
-    x = base.zero_masked(x, mask)
+    x = streaming_base.zero_masked(x, mask)
     model, signal = self._model(width), x.astype(jnp.float32)
     lengths = jnp.sum(mask, axis=1, dtype=jnp.int32)
     if state is None or x.shape[1] > 1:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.streaming import base
+from audiolm_jax.streaming import base as streaming_base
 
 
-class ShortConv(base.Steppable):
+class ShortConv(streaming_base.Steppable):
   """One causal filter a channel, whose buffer stands still where masked.
 
   `streaming.Conv` takes masked positions for zeros; here a row goes on from

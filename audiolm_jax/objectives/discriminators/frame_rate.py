@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.objectives.discriminators import base
+from audiolm_jax.objectives.discriminators import base as discriminators_base
 from audiolm_jax.ops import stft
 
 _Positive = Annotated[int, config.Range(min=1)]
@@ -33,11 +33,11 @@ class _Frames(nn.Module):
     total = (count - 1) * self.hop + self.size
     audio = jnp.moveaxis(audio, 2, 1)
     audio = jnp.pad(audio, ((0, 0), (0, 0), (before, 0)))
-    audio = base.pad_to(audio, total, axis=2)[..., :total]
+    audio = discriminators_base.pad_to(audio, total, axis=2)[..., :total]
     spectra = stft.stft(audio, self.size, self.hop)
     spectra = jnp.moveaxis(spectra, 1, 2)
     x = spectra_features(spectra).reshape(audio.shape[0], count, -1)
-    x = base.Map.of(x, -(-lengths // self.hop))
+    x = discriminators_base.Map.of(x, -(-lengths // self.hop))
     x = x.apply(lambda v: self._dense('input', v, self.width))
     features = []
     for i in range(self.blocks):
@@ -45,7 +45,7 @@ class _Frames(nn.Module):
       features.append(x.apply(nn.relu))
     x = x.apply(lambda v: self._norm('norm', v))
     logits = x.apply(lambda v: self._dense('head', v, 1))
-    return base.Verdict(
+    return discriminators_base.Verdict(
         logits.replace(values=logits.values[..., 0]), tuple(features)
     )
 
@@ -63,7 +63,7 @@ class _Frames(nn.Module):
     y = self._norm(f'{name}_norm', y)
     y = nn.relu(self._dense(f'{name}_in', y, self.hidden))
     y = self._dense(f'{name}_out', y, channels, scale=0.1)
-    return base.Map.of(x.values + y, x.counts)
+    return discriminators_base.Map.of(x.values + y, x.counts)
 
   def _dense(self, name, x, features, scale=1.0):
     kernel = ops.weight(
@@ -88,7 +88,7 @@ class _Frames(nn.Module):
     return x * jax.lax.rsqrt(variance + 1e-5) * scale
 
 
-class FrameRate(base.Discriminator):
+class FrameRate(discriminators_base.Discriminator):
   """One-dimensional ConvNeXt blocks (Liu et al. 2022) on STFT features.
 
   A two-dimensional discriminator convolves every bin of every frame; here a
@@ -114,8 +114,8 @@ class FrameRate(base.Discriminator):
   @nn.compact
   def __call__(
       self, audio: Float[Array, 'B T C'], lengths: Int[Array, 'B']
-  ) -> tuple[base.Verdict, ...]:
-    audio = base.zero_past(audio, lengths)
+  ) -> tuple[discriminators_base.Verdict, ...]:
+    audio = discriminators_base.zero_past(audio, lengths)
     return tuple(
         _Frames(
             size,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.objectives.discriminators import base
+from audiolm_jax.objectives.discriminators import base as discriminators_base
 from audiolm_jax.ops import stft
 
 _Positive = Annotated[int, config.Range(min=1)]
@@ -28,7 +28,7 @@ class _Complex(nn.Module):
 
   @nn.compact
   def __call__(self, audio, lengths):
-    audio = base.pad_to(audio, self.size)
+    audio = discriminators_base.pad_to(audio, self.size)
     window = stft.hann(self.size)
     window = window / np.sqrt(np.sum(np.square(window)))
     # Frames that lie within the row only, as theirs.
@@ -38,7 +38,7 @@ class _Complex(nn.Module):
     settings += [(self.widths, (1, 2), (d, 1)) for d in self.dilations]
     settings += [((self.widths[0],) * 2, (1, 1), (1, 1))]
     layers = [
-        base.Conv(
+        discriminators_base.Conv(
             self.filters,
             widths,
             strides,
@@ -48,13 +48,15 @@ class _Complex(nn.Module):
         )
         for i, (widths, strides, dilations) in enumerate(settings)
     ]
-    head = base.Conv(
+    head = discriminators_base.Conv(
         1, (self.widths[0],) * 2, weight_norm=self.weight_norm, name='head'
     )
-    return base.judge(base.Map.of(x, frames), layers, head, self.slope)
+    return discriminators_base.judge(
+        discriminators_base.Map.of(x, frames), layers, head, self.slope
+    )
 
 
-class MultiScaleStft(base.Discriminator):
+class MultiScaleStft(discriminators_base.Discriminator):
   """EnCodec's multi-scale STFT discriminator (Defossez et al. 2022, fig. 2).
 
   Rows shorter than a window have no logit at its scale.
@@ -84,8 +86,8 @@ class MultiScaleStft(base.Discriminator):
   @nn.compact
   def __call__(
       self, audio: Float[Array, 'B T C'], lengths: Int[Array, 'B']
-  ) -> tuple[base.Verdict, ...]:
-    audio = base.zero_past(audio, lengths)
+  ) -> tuple[discriminators_base.Verdict, ...]:
+    audio = discriminators_base.zero_past(audio, lengths)
     return tuple(
         _Complex(
             size,
@@ -121,8 +123,10 @@ class _Bands(nn.Module):
     total = (count - 1) * hop + self.size
     audio = jnp.moveaxis(audio, 2, 1)
     audio = jnp.pad(audio, ((0, 0), (0, 0), (before, 0)))
-    audio = base.pad_to(audio, total, axis=2)[..., :total]
-    x = base.Map.of(parts(stft.stft(audio, self.size, hop)), frames)
+    audio = discriminators_base.pad_to(audio, total, axis=2)[..., :total]
+    x = discriminators_base.Map.of(
+        parts(stft.stft(audio, self.size, hop)), frames
+    )
     bins = x.values.shape[2]
     edges = [int(edge * bins) for edge in (0.0, *self.bands, 1.0)]
     strides = [(1, 1)] + [(1, 2)] * (self.layers - 2) + [(1, 1)]
@@ -131,7 +135,7 @@ class _Bands(nn.Module):
     for band, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
       y = x.replace(values=x.values[:, :, low:high])
       for i, (width, stride) in enumerate(zip(widths, strides, strict=True)):
-        layer = base.Conv(
+        layer = discriminators_base.Conv(
             self.filters,
             width,
             stride,
@@ -142,15 +146,17 @@ class _Bands(nn.Module):
         y = y.replace(values=nn.leaky_relu(y.values, self.slope))
         features.append(y)
       outputs.append(y.values)
-    y = base.Map(jnp.concatenate(outputs, axis=2), frames)
-    head = base.Conv(1, (3, 3), weight_norm=self.weight_norm, name='head')
+    y = discriminators_base.Map(jnp.concatenate(outputs, axis=2), frames)
+    head = discriminators_base.Conv(
+        1, (3, 3), weight_norm=self.weight_norm, name='head'
+    )
     logits = head(y)
-    return base.Verdict(
+    return discriminators_base.Verdict(
         logits.replace(values=logits.values[..., 0]), tuple(features)
     )
 
 
-class MultiBandStft(base.Discriminator):
+class MultiBandStft(discriminators_base.Discriminator):
   """DAC's multi-band multi-resolution one (Kumar et al. 2023, section 3.3).
 
   Attributes:
@@ -177,8 +183,8 @@ class MultiBandStft(base.Discriminator):
   @nn.compact
   def __call__(
       self, audio: Float[Array, 'B T C'], lengths: Int[Array, 'B']
-  ) -> tuple[base.Verdict, ...]:
-    audio = base.zero_past(audio, lengths)
+  ) -> tuple[discriminators_base.Verdict, ...]:
+    audio = discriminators_base.zero_past(audio, lengths)
     return tuple(
         _Bands(
             size,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from audiolm_jax import config
-from audiolm_jax.objectives.discriminators import base
+from audiolm_jax.objectives.discriminators import base as discriminators_base
 
 _Positive = Annotated[int, config.Range(min=1)]
 _Slope = Annotated[float, config.Range(min=0, max=1)]
@@ -26,12 +26,12 @@ class _Period(nn.Module):
   @nn.compact
   def __call__(self, audio, lengths):
     rows = -(-audio.shape[1] // self.period)
-    audio = base.pad_to(audio, rows * self.period)
+    audio = discriminators_base.pad_to(audio, rows * self.period)
     x = audio.reshape(audio.shape[0], rows, self.period, audio.shape[2])
     # The last layer keeps the resolution.
     strides = [self.stride] * (len(self.channels) - 1) + [1]
     layers = [
-        base.Conv(
+        discriminators_base.Conv(
             features,
             (self.width, 1),
             (stride, 1),
@@ -42,12 +42,14 @@ class _Period(nn.Module):
             zip(self.channels, strides, strict=True)
         )
     ]
-    head = base.Conv(1, (3, 1), weight_norm=self.weight_norm, name='head')
-    x = base.Map.of(x, -(-lengths // self.period))
-    return base.judge(x, layers, head, self.slope)
+    head = discriminators_base.Conv(
+        1, (3, 1), weight_norm=self.weight_norm, name='head'
+    )
+    x = discriminators_base.Map.of(x, -(-lengths // self.period))
+    return discriminators_base.judge(x, layers, head, self.slope)
 
 
-class MultiPeriod(base.Discriminator):
+class MultiPeriod(discriminators_base.Discriminator):
   """HiFi-GAN's multi-period discriminator (Kong et al. 2020, section 2.3).
 
   One convolution stack for each period, over the samples that are so far apart.
@@ -78,8 +80,8 @@ class MultiPeriod(base.Discriminator):
   @nn.compact
   def __call__(
       self, audio: Float[Array, 'B T C'], lengths: Int[Array, 'B']
-  ) -> tuple[base.Verdict, ...]:
-    audio = base.zero_past(audio, lengths)
+  ) -> tuple[discriminators_base.Verdict, ...]:
+    audio = discriminators_base.zero_past(audio, lengths)
     return tuple(
         _Period(
             period,
@@ -110,7 +112,7 @@ class _Scale(nn.Module):
         self.channels, self.widths, self.strides, self.groups, strict=True
     )
     layers = [
-        base.Conv(
+        discriminators_base.Conv(
             features,
             (width,),
             (stride,),
@@ -120,11 +122,13 @@ class _Scale(nn.Module):
         )
         for i, (features, width, stride, groups) in enumerate(settings)
     ]
-    head = base.Conv(1, (3,), weight_norm=self.weight_norm, name='head')
-    return base.judge(x, layers, head, self.slope)
+    head = discriminators_base.Conv(
+        1, (3,), weight_norm=self.weight_norm, name='head'
+    )
+    return discriminators_base.judge(x, layers, head, self.slope)
 
 
-class MultiScale(base.Discriminator):
+class MultiScale(discriminators_base.Discriminator):
   """HiFi-GAN's multi-scale discriminator (after Kumar et al. 2019, MelGAN).
 
   The same stack on the signal and on averages of it, each half as fast as the
@@ -183,8 +187,8 @@ class MultiScale(base.Discriminator):
   @nn.compact
   def __call__(
       self, audio: Float[Array, 'B T C'], lengths: Int[Array, 'B']
-  ) -> tuple[base.Verdict, ...]:
-    x = base.Map.of(audio, lengths)
+  ) -> tuple[discriminators_base.Verdict, ...]:
+    x = discriminators_base.Map.of(audio, lengths)
     verdicts = []
     for i in range(self.scales):
       x = halved(x) if i else x
@@ -201,7 +205,7 @@ class MultiScale(base.Discriminator):
     return tuple(verdicts)
 
 
-def halved(x: base.Map) -> base.Map:
+def halved(x: discriminators_base.Map) -> discriminators_base.Map:
   """Averages of 4 values at every second one, 2 zeros at either end."""
   values = x.values
   padded = jnp.pad(values, ((0, 0), (2, 2 + values.shape[1] % 2), (0, 0)))
@@ -209,4 +213,6 @@ def halved(x: base.Map) -> base.Map:
   averages = (pairs[:, :-1] + pairs[:, 1:]) / 4
   counts = jnp.where(x.counts > 0, x.counts // 2 + 1, 0)
   # An odd size was padded by one more, whose average is nobody's.
-  return base.Map.of(averages[:, : values.shape[1] // 2 + 1], counts)
+  return discriminators_base.Map.of(
+      averages[:, : values.shape[1] // 2 + 1], counts
+  )

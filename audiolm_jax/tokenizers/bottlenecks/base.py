@@ -12,7 +12,7 @@ from typing import Any
 import flax
 from jaxtyping import Array, Bool, Float, Int
 
-from audiolm_jax.tokenizers import base
+from audiolm_jax.tokenizers import base as tokenizers_base
 
 Variables = dict[str, Any]  # {'params': ..., 'state': ...}
 
@@ -64,7 +64,7 @@ class Bottleneck(abc.ABC):
     """The kind in the DATES taxonomy, for `Dates.quantiser`."""
 
   @abc.abstractmethod
-  def slots(self) -> tuple[base.Slot, ...]:
+  def slots(self) -> tuple[tokenizers_base.Slot, ...]:
     """The K codes of a token frame; empty for continuous tokens."""
 
   def prefixes(self) -> tuple[int, ...]:

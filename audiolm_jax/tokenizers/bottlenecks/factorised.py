@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.tokenizers import base as tokens_base
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import projections
 from audiolm_jax.tokenizers.bottlenecks import rvq
 from audiolm_jax.tokenizers.bottlenecks import vq
@@ -71,7 +71,7 @@ def choose(
 
 
 @dataclasses.dataclass(frozen=True)
-class FactorisedRvq(base.Bottleneck):
+class FactorisedRvq(bottlenecks_base.Bottleneck):
   """DAC's quantiser; its weights fit in exactly.
 
   Losses: 'commitment', and 'codebook' if the codebooks are learned: sums over
@@ -129,7 +129,7 @@ class FactorisedRvq(base.Bottleneck):
 
   def slots(self):
     return tuple(
-        tokens_base.Slot(codebook=k, vocabulary=self.vocabulary)
+        tokenizers_base.Slot(codebook=k, vocabulary=self.vocabulary)
         for k in range(self.codebooks)
     )
 
@@ -172,7 +172,7 @@ class FactorisedRvq(base.Bottleneck):
     inputs = (jnp.arange(self.codebooks), maps, books)
     (_, total), out = jax.lax.scan(level, (x, jnp.zeros_like(x)), inputs)
     first = choose(at_level(maps, 0), books[0], x, self.normalize).output
-    return base.Quantised(
+    return bottlenecks_base.Quantised(
         latents=total,
         losses={
             name: getattr(out, name).sum(axis=0) for name in self.loss_weights
@@ -235,7 +235,7 @@ def init_codebooks(rng: Array, levels: int, vocabulary: int, width: int):
   )
 
 
-def maps_of(variables: base.Variables) -> dict[str, Any]:
+def maps_of(variables: bottlenecks_base.Variables) -> dict[str, Any]:
   """The projections of all levels, unboxed."""
   params = nn.meta.unbox(variables['params'])
   return {name: params[name] for name in ('in', 'out')}

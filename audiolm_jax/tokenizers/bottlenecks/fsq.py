@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.tokenizers import base as tokens_base
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import projections
 from audiolm_jax.tokenizers.bottlenecks import vq
 
@@ -22,7 +22,7 @@ _Share = Annotated[float, config.Range(min=0, max=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Fsq(base.Bottleneck):
+class Fsq(bottlenecks_base.Bottleneck):
   """Rounds each of a few bounded dimensions; no codebook, no loss.
 
   A dimension with L values takes those from -floor(L / 2) upwards, divided by
@@ -73,7 +73,7 @@ class Fsq(base.Bottleneck):
 
   def slots(self):
     return tuple(
-        tokens_base.Slot(codebook=k, vocabulary=math.prod(self.grid))
+        tokenizers_base.Slot(codebook=k, vocabulary=math.prod(self.grid))
         for k in range(self.codebooks * self.groups)
     )
 
@@ -118,7 +118,7 @@ class Fsq(base.Bottleneck):
 
     latents = self._output(params, through(total))
     semantic = self._output(params, through(first))
-    return base.Quantised(
+    return bottlenecks_base.Quantised(
         latents=jnp.where(mask[..., None], latents, 0.0),
         losses={},
         codes=jnp.where(mask[..., None], codes, 0),

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax import config
-from audiolm_jax.tokenizers import base as tokens_base
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import rvq
 from audiolm_jax.tokenizers.bottlenecks import vq
 
@@ -18,7 +18,7 @@ _Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupedRvq(base.Bottleneck):
+class GroupedRvq(bottlenecks_base.Bottleneck):
   """An RVQ for each of G equal parts of the latent's width.
 
   Slots go by level, then by group, so that the first n G codes are the first n
@@ -66,7 +66,7 @@ class GroupedRvq(base.Bottleneck):
   def slots(self):
     count = self.groups * self.codebooks
     return tuple(
-        tokens_base.Slot(codebook=k, vocabulary=self.vocabulary)
+        tokenizers_base.Slot(codebook=k, vocabulary=self.vocabulary)
         for k in range(count)
     )
 
@@ -93,7 +93,7 @@ class GroupedRvq(base.Bottleneck):
             books, part, mask, levels, self.normalize
         )
     )(variables['state'].codebooks, parts)
-    return base.Quantised(
+    return bottlenecks_base.Quantised(
         latents=_join(quantised.latents),
         losses={'commitment': quantised.losses['commitment'].mean(axis=0)},
         codes=_interleave(quantised.codes),

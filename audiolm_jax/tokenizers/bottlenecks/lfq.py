@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.tokenizers import base as tokens_base
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import projections
 from audiolm_jax.tokenizers.bottlenecks import vq
 
@@ -28,7 +28,7 @@ class State(flax.struct.PyTreeNode):
 
 
 @dataclasses.dataclass(frozen=True)
-class Lfq(base.Bottleneck):
+class Lfq(bottlenecks_base.Bottleneck):
   """The signs of a few dimensions; no codebook.
 
   The probability of code c given z is the softmax over codes of
@@ -76,7 +76,7 @@ class Lfq(base.Bottleneck):
 
   def slots(self):
     return tuple(
-        tokens_base.Slot(codebook=k, vocabulary=2**self.bits)
+        tokenizers_base.Slot(codebook=k, vocabulary=2**self.bits)
         for k in range(self.groups)
     )
 
@@ -116,7 +116,7 @@ class Lfq(base.Bottleneck):
         'entropy': -jnp.sum(p * log_p, axis=-1).mean(axis=-1),
         'diversity': jnp.sum(p * average, axis=-1).mean(axis=-1),
     }
-    return base.Quantised(
+    return bottlenecks_base.Quantised(
         latents=latents,
         losses={n: jnp.where(mask, v, 0.0) for n, v in losses.items()},
         codes=jnp.where(mask[..., None], codes, 0),

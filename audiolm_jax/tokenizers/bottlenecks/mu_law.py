@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from audiolm_jax import config
-from audiolm_jax.tokenizers import base as tokens_base
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import vq
 
 
 @dataclasses.dataclass(frozen=True)
-class MuLaw(base.Bottleneck):
+class MuLaw(bottlenecks_base.Bottleneck):
   """Each sample as one of V values, closer to each other where it is quiet.
 
   Its latents are samples in [-1, 1]; encoder and decoder are to be identities.
@@ -38,7 +38,7 @@ class MuLaw(base.Bottleneck):
 
   def slots(self):
     return tuple(
-        tokens_base.Slot(codebook=c, vocabulary=self.vocabulary, channel=c)
+        tokenizers_base.Slot(codebook=c, vocabulary=self.vocabulary, channel=c)
         for c in range(self.channels)
     )
 
@@ -64,7 +64,7 @@ class MuLaw(base.Bottleneck):
     codes = codes.astype(jnp.int32)
     values = jnp.where(mask[..., None], expand(codes, self.vocabulary), 0.0)
     latents = x + jax.lax.stop_gradient(values - x)
-    return base.Quantised(
+    return bottlenecks_base.Quantised(
         latents=latents,
         losses={},
         codes=jnp.where(mask[..., None], codes, 0),

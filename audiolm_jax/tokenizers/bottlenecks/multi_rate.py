@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.tokenizers import base as tokens_base
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import factorised
 from audiolm_jax.tokenizers.bottlenecks import projections
 from audiolm_jax.tokenizers.bottlenecks import vq
@@ -27,7 +27,7 @@ _Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiRateRvq(base.Bottleneck):
+class MultiRateRvq(bottlenecks_base.Bottleneck):
   """SNAC's quantiser; its weights fit in exactly.
 
   The codes of a token frame are ordered by codebook, then by time. Where the
@@ -81,7 +81,7 @@ class MultiRateRvq(base.Bottleneck):
 
   def slots(self):
     return tuple(
-        tokens_base.Slot(
+        tokenizers_base.Slot(
             codebook=k, vocabulary=self.vocabulary, offset=i / self.frames
         )
         for k, stride in enumerate(self.strides)
@@ -133,7 +133,7 @@ class MultiRateRvq(base.Bottleneck):
       shape = (batch, count, self.frames // stride)
       codes.append(jnp.where(valid, chosen.codes.reshape(shape), 0))
       margins.append(jnp.where(valid, chosen.margins.reshape(shape), 1.0))
-    return base.Quantised(
+    return bottlenecks_base.Quantised(
         latents=jnp.where(mask[..., None], total[:, :length], 0.0),
         losses=losses,
         codes=jnp.concatenate(codes, axis=-1),

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.tokenizers import base as tokens_base
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import vq
 from audiolm_jax.tokenizers.bottlenecks import projections
 
@@ -20,7 +20,7 @@ _Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Rvq(base.Bottleneck):
+class Rvq(bottlenecks_base.Bottleneck):
   """Each level quantises what the levels before it left (2107.03312).
 
   Losses: 'commitment', and 'codebook' if the codebooks are learned; both are
@@ -80,7 +80,7 @@ class Rvq(base.Bottleneck):
 
   def slots(self):
     return tuple(
-        tokens_base.Slot(codebook=k, vocabulary=self.vocabulary)
+        tokenizers_base.Slot(codebook=k, vocabulary=self.vocabulary)
         for k in range(self.codebooks)
     )
 

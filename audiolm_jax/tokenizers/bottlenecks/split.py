@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax import config
-from audiolm_jax.tokenizers import base as tokens_base
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import rvq
 from audiolm_jax.tokenizers.bottlenecks import vq
 
@@ -24,7 +24,7 @@ _Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitRvq(base.Bottleneck):
+class SplitRvq(bottlenecks_base.Bottleneck):
   """Two RVQs in parallel on the same input, outputs summed.
 
   The loss 'commitment' is the mean over all levels in use.
@@ -84,7 +84,7 @@ class SplitRvq(base.Bottleneck):
 
   def slots(self):
     return tuple(
-        tokens_base.Slot(codebook=k, vocabulary=self.vocabulary)
+        tokenizers_base.Slot(codebook=k, vocabulary=self.vocabulary)
         for k in range(self.semantic + self.acoustic)
     )
 
@@ -123,7 +123,7 @@ class SplitRvq(base.Bottleneck):
     commitment = (
         semantic.losses['commitment'] * counts[0] + commitment * counts[1]
     ) / (counts[0] + counts[1])
-    return base.Quantised(
+    return bottlenecks_base.Quantised(
         latents=semantic.latents + latents,
         losses={'commitment': commitment},
         codes=jnp.concatenate([semantic.codes, acoustic.codes], axis=-1),

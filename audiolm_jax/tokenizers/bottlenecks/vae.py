@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax import config
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import projections
 
 _Positive = Annotated[int, config.Range(min=1)]
@@ -16,7 +16,7 @@ _Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Vae(base.Bottleneck):
+class Vae(bottlenecks_base.Bottleneck):
   """A normal distribution a frame (Kingma & Welling 2013, 1312.6114).
 
   Its standard deviation is softplus + 1e-4, as in stable-audio-tools; the loss
@@ -74,7 +74,7 @@ class Vae(base.Bottleneck):
       tokens = mean + scale * jax.random.normal(rng, mean.shape)
     tokens = jnp.where(mask[..., None], tokens, 0.0)
     latents = self.dequantise(variables, tokens)
-    return base.Quantised(
+    return bottlenecks_base.Quantised(
         latents=jnp.where(mask[..., None], latents, 0.0),
         losses={'kl': jnp.where(mask, kl.sum(axis=-1), 0.0)},
         tokens=tokens,
@@ -86,7 +86,7 @@ class Vae(base.Bottleneck):
 
 
 @dataclasses.dataclass(frozen=True)
-class SigmaVae(base.Bottleneck):
+class SigmaVae(bottlenecks_base.Bottleneck):
   """Latents with noise whose scale is not learned (2412.08635, section 2.2).
 
   Without a learned scale they cannot collapse, which suits autoregressive
@@ -142,7 +142,7 @@ class SigmaVae(base.Bottleneck):
       tokens = mean + scale * jax.random.normal(noise_rng, mean.shape)
     tokens = jnp.where(mask[..., None], tokens, 0.0)
     latents = self.dequantise(variables, tokens)
-    return base.Quantised(
+    return bottlenecks_base.Quantised(
         latents=jnp.where(mask[..., None], latents, 0.0),
         losses={'kl': jnp.where(mask, kl, 0.0)},
         tokens=tokens,

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from audiolm_jax.tokenizers.bottlenecks import base
+from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 
 # Slots that collect vectors from the data for dead codes, for each codebook.
 CANDIDATES = 512
@@ -155,7 +155,7 @@ def quantise(
     mask: Bool[Array, 'B F'],
     levels: Int[Array, 'B'] | None = None,
     normalize: bool = False,
-) -> base.Quantised:
+) -> bottlenecks_base.Quantised:
   """Each level quantises what the levels before it left over.
 
   The gradient of `latents` with respect to x is the identity, whatever the
@@ -209,7 +209,7 @@ def quantise(
   in_use = count if levels is None else jnp.maximum(levels, 1)[:, None]
   first = jnp.take(codebooks[0], out['codes'][0], axis=0)
   first = jnp.where(mask[..., None], first, 0.0)
-  return base.Quantised(
+  return bottlenecks_base.Quantised(
       latents=x + jax.lax.stop_gradient(total - x),
       losses={name: loss / in_use for name, loss in losses.items()},
       codes=jnp.moveaxis(out['codes'], 0, -1),
@@ -249,7 +249,7 @@ def dropout_levels(
 
 
 def statistics(
-    quantised: base.Quantised,
+    quantised: bottlenecks_base.Quantised,
     mask: Bool[Array, 'B F'],
     vocabulary: int,
     rng: Array,

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax import streaming
-from audiolm_jax.tokenizers.parts import base
+from audiolm_jax.tokenizers.parts import base as parts_base
 
 _Positive = Annotated[int, config.Range(min=1)]
 Sizes = Annotated[tuple[int, ...], config.Range(min=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Units(base.Part, abc.ABC):
+class Units(parts_base.Part, abc.ABC):
   """What encoders and decoders made of these units share.
 
   Attributes:

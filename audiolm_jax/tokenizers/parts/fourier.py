@@ -13,7 +13,7 @@ from jaxtyping import Array, Complex, Float
 
 from audiolm_jax import streaming
 from audiolm_jax.ops import stft
-from audiolm_jax.streaming import layers
+from audiolm_jax.streaming import layers as streaming_layers
 
 # The least sum of squared windows that audio is divided by.
 _FLOOR = 1e-11
@@ -57,7 +57,9 @@ class CentredStft(streaming.Layer):
     before = (self.size - self.hop) // 2
     after = missing + self.size - self.hop - before
     x = streaming.pad_time(streaming.zero_masked(x, mask), before, after)
-    mask = layers.block_mask(streaming.pad_time(mask, 0, missing), self.hop)
+    mask = streaming_layers.block_mask(
+        streaming.pad_time(mask, 0, missing), self.hop
+    )
     if not mask.shape[1]:
       bins = self.size // 2 + 1
       return jnp.zeros((x.shape[0], 0, bins), jnp.complex64), mask

@@ -24,14 +24,14 @@ from audiolm_jax import streaming
 from audiolm_jax.streaming import activations
 from audiolm_jax.streaming import attention
 from audiolm_jax.streaming import norms
-from audiolm_jax.tokenizers.parts import base
+from audiolm_jax.tokenizers.parts import base as parts_base
 
 _Positive = Annotated[int, config.Range(min=1)]
 _Count = Annotated[int, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seanet(base.Part):
+class _Seanet(parts_base.Part):
   """What encoder and decoder share.
 
   Attributes:

@@ -16,7 +16,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import streaming
-from audiolm_jax.ops import attention
+from audiolm_jax.ops import attention as attention_ops
 from audiolm_jax.ops import rotary
 from audiolm_jax.tokenizers.parts import dac
 
@@ -185,7 +185,7 @@ class WindowAttention(streaming.Steppable):
     rotation = rotary.Rope(THETA).rotation(positions, HEAD)
     q, k = rotary.rotate(q, rotation), rotary.rotate(k, rotation)
     seen = jnp.ones((count, self.window, self.window), bool)
-    y = attention.attend(q, k, v, seen, valid).reshape(x.shape)
+    y = attention_ops.attend(q, k, v, seen, valid).reshape(x.shape)
     w = self._weight('out', (width, width), ('heads', 'embed'))
     y = x + ops.einsum('btd,df->btf', y, w)
     return y.reshape(batch, length, width), mask, state

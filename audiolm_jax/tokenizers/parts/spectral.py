@@ -18,14 +18,14 @@ from jaxtyping import Array, Float
 
 from audiolm_jax import config
 from audiolm_jax import streaming
-from audiolm_jax.tokenizers.parts import base
+from audiolm_jax.tokenizers.parts import base as parts_base
 
 _Positive = Annotated[int, config.Range(min=1)]
 _Count = Annotated[int, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class SpectralEncoder(base.Part):
+class SpectralEncoder(parts_base.Part):
   """Mono audio [B, T, 1] -> latents [B, T / hop, dimension].
 
   Attributes:
@@ -61,7 +61,7 @@ class SpectralEncoder(base.Part):
         (
             streaming.CausalStft(self.window, self.window_hop),
             streaming.Map(spectral_features),
-            streaming.Stack(self.hop // self.window_hop),
+            streaming.FrameStack(self.hop // self.window_hop),
             streaming.Dense(self.width),
             *[convnext_block(self) for _ in range(self.blocks)],
             streaming.FrameNorm(),
@@ -71,7 +71,7 @@ class SpectralEncoder(base.Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class SpectralDecoder(base.Part):
+class SpectralDecoder(parts_base.Part):
   """Latents [B, F, D] of any width -> mono audio [B, F hop, 1].
 
   Attributes:
@@ -136,7 +136,7 @@ def convnext_block(sizes) -> streaming.Steppable:
   return streaming.Residual(
       streaming.Serial(
           (
-              base.convnext_depthwise(sizes.width, sizes.kernel),
+              parts_base.convnext_depthwise(sizes.width, sizes.kernel),
               streaming.FrameNorm(),
               streaming.Dense(sizes.hidden),
               streaming.Map(nn.relu),

@@ -20,7 +20,7 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import streaming
 from audiolm_jax.ops import mel
-from audiolm_jax.tokenizers.parts import base
+from audiolm_jax.tokenizers.parts import base as parts_base
 from audiolm_jax.tokenizers.parts import fourier
 
 _Positive = Annotated[int, config.Range(min=1)]
@@ -28,7 +28,7 @@ _Count = Annotated[int, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Vocos(base.Part, abc.ABC):
+class _Vocos(parts_base.Part, abc.ABC):
   """What encoder and decoder share.
 
   Attributes:
@@ -81,7 +81,7 @@ class _Vocos(base.Part, abc.ABC):
     return streaming.Residual(
         streaming.Serial(
             (
-                base.convnext_depthwise(
+                parts_base.convnext_depthwise(
                     self.width, self.kernel, self._lookahead
                 ),
                 self._norm(),

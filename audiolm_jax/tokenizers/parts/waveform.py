@@ -6,11 +6,11 @@ from typing import Annotated
 
 from audiolm_jax import config
 from audiolm_jax import streaming
-from audiolm_jax.tokenizers.parts import base
+from audiolm_jax.tokenizers.parts import base as parts_base
 
 
 @dataclasses.dataclass(frozen=True)
-class Waveform(base.Part):
+class Waveform(parts_base.Part):
   """Audio [B, T, C] <-> latents [B, T, C], the same; encoder and decoder.
 
   Attributes:

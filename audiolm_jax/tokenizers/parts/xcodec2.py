@@ -18,7 +18,7 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import streaming
 from audiolm_jax.tokenizers.bottlenecks import fsq
-from audiolm_jax.tokenizers.parts import base
+from audiolm_jax.tokenizers.parts import base as parts_base
 from audiolm_jax.tokenizers.parts import conformer
 from audiolm_jax.tokenizers.parts import dac
 from audiolm_jax.tokenizers.parts import fourier
@@ -32,7 +32,7 @@ _STRETCH = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Xcodec2Encoder(base.Part):
+class Xcodec2Encoder(parts_base.Part):
   """Mono 16 kHz audio [B, T, 1] -> latents [B, T / 320, len(grid)].
 
   The published weights squeeze the latents twice: here, and in `Fsq(grid,
@@ -92,14 +92,14 @@ class Xcodec2Encoder(base.Part):
     squeeze = functools.partial(fsq.bound, grid=self.grid, stretch=_STRETCH)
     return streaming.Serial(
         (
-            streaming.Parallel((self._meaning(), self._sound()), 'concat'),
+            streaming.Parallel((self._semantic(), self._acoustic()), 'concat'),
             streaming.Dense(self.semantic + self.acoustic),
             streaming.Dense(self.dimension),
             streaming.Map(squeeze),
         )
     )
 
-  def _meaning(self):
+  def _semantic(self):
     def conv(bias):
       return streaming.Conv(self.semantic, 3, use_bias=bias, lookahead=1)
 
@@ -132,7 +132,7 @@ class Xcodec2Encoder(base.Part):
         )
     )
 
-  def _sound(self):
+  def _acoustic(self):
     widths = tuple(self.width * 2**i for i in range(len(self.strides) + 1))
     return BigCodecEncoder(
         dimension=self.acoustic,
@@ -143,7 +143,7 @@ class Xcodec2Encoder(base.Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class Xcodec2Decoder(base.Part):
+class Xcodec2Decoder(parts_base.Part):
   """Latents [B, F, dimension] -> mono audio [B, F hop, 1].
 
   Attributes:

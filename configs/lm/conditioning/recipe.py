@@ -6,7 +6,7 @@ from audiolm_jax import config
 from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
-from audiolm_jax.decoders import stack
+from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.mixers import attention
 from configs.lm import quickstart
 
@@ -73,7 +73,7 @@ def _source(arg, factor, vocabularies):
 def _encoder(arg):
   """Two layers over the bytes, which see them all."""
   width = {'cpu': 128, 'smoke': 16}[arg]
-  encoder = stack.Stack(
+  encoder = stack_lib.Stack(
       width=width,
       layers=2,
       mixers=(attention.Attention(kind='bidirectional'),),

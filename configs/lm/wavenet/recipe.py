@@ -49,7 +49,7 @@ def build(arg, *, head, inputs):
           objectives.OBJECTIVES,
           'waveform_lm',
           decoder=config.kind(
-              decoders.DECODERS,
+              decoders.LM_KINDS,
               'wavenet',
               bits=16,
               inputs=inputs,

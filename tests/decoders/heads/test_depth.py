@@ -15,7 +15,7 @@ from audiolm_jax.patterns import interleaving
 from tests.decoders import small
 
 V, B, N, G, D = 5, 2, 6, 3, 4
-PARALLEL = heads.Space((V,) * G, ((0,), (1,), (2,)))
+PARALLEL = heads.StepLayout((V,) * G, ((0,), (1,), (2,)))
 SLOTS = np.tile(np.arange(G), (N, 1))
 
 
@@ -27,7 +27,7 @@ def _inputs(seed=0):
   return h, codes, exists
 
 
-def _run(head, params, *inputs, slots=SLOTS, space=PARALLEL, rngs=None):
+def _run(head, params, *inputs, slots=SLOTS, step_layout=PARALLEL, rngs=None):
   return small.quick_jit(
       lambda params, rngs, h, codes, exists: head.apply(
           {'params': params},
@@ -35,15 +35,15 @@ def _run(head, params, *inputs, slots=SLOTS, space=PARALLEL, rngs=None):
           codes,
           exists,
           slots,
-          space,
+          step_layout,
           rngs=rngs,
           method='log_prob',
       )
   )(params, rngs, *inputs)
 
 
-def _parameters(head, *inputs, slots=SLOTS, space=PARALLEL):
-  return small.parameters(head, *inputs, slots, space, method='log_prob')
+def _parameters(head, *inputs, slots=SLOTS, step_layout=PARALLEL):
+  return small.parameters(head, *inputs, slots, step_layout, method='log_prob')
 
 
 @pytest.mark.parametrize('per_place', [False, True])
@@ -135,13 +135,15 @@ def test_a_fraction_of_the_steps_is_scored_where_there_is_a_stream():
 
 
 def test_a_fraction_takes_its_share_of_every_order_of_slots():
-  space = heads.Space((V,) * 3, ((0, 1, 2),))
+  step_layout = heads.StepLayout((V,) * 3, ((0, 1, 2),))
   slots = np.arange(N)[:, None] % 3
   h, codes, exists = _inputs()
   codes, exists = codes[..., :1], exists[..., :1] | True
   head = depth.Depth(small.stack(4), fraction=0.5)
-  params = _parameters(head, h, codes, exists, slots=slots, space=space)
-  arguments = {'slots': slots, 'space': space}
+  params = _parameters(
+      head, h, codes, exists, slots=slots, step_layout=step_layout
+  )
+  arguments = {'slots': slots, 'space': step_layout}
   full, _ = _run(head, params, h, codes, exists, **arguments)
   rngs = {'frames': jax.random.key(0)}
   found, scored = map(

@@ -18,7 +18,7 @@ YARN = rotary.Yarn(4.0, 4)
 STREAMING = {
     'kept': {
         'window': 3,
-        'keep': 2,
+        'sink_tokens': 2,
         'sinks': True,
         'qk_norm': 'rms',
         'use_bias': True,
@@ -26,7 +26,7 @@ STREAMING = {
         'positions': rotary.Rope(100.0, YARN, 0.5),
         'softmax_scale': 0.3,
     },
-    'room': {'room': 16, 'kv_heads': 2},
+    'cache_length': {'cache_length': 16, 'kv_heads': 2},
     'blocks': {'kind': 'block_causal', 'block': 2, 'window': 3},
 }
 
@@ -75,14 +75,14 @@ class Reference:
     z = z * np.exp(1j * position * radians)
     return np.concatenate([z.real, z.imag, y[:, turned:]], axis=-1)
 
-  def __call__(self, x, lengths):
+  def __call__(self, x, num_frames):
     layer = self.layer
     kv_heads = layer.kv_heads or layer.heads
     q = self.project(x, 'query', layer.heads)
     k = self.project(x, 'key', kv_heads)
     v = self.project(x, 'value', kv_heads)
     out = np.zeros(q.shape)
-    for b, length in enumerate(lengths):
+    for b, length in enumerate(num_frames):
       for n in range(length):
         for h in range(layer.heads):
           logits, values = [], []
@@ -114,8 +114,8 @@ class Reference:
       return False, n
     if layer.window is None:
       return True, n
-    if s < layer.keep:
-      return True, min(n, layer.keep + layer.window - 1)
+    if s < layer.sink_tokens:
+      return True, min(n, layer.sink_tokens + layer.window - 1)
     return abs(n - s) < layer.window or (s > n and s <= end), n
 
 
@@ -124,7 +124,7 @@ class Reference:
     [
         {'kv_heads': 2},
         {'kv_heads': 1, 'use_bias': True, 'out_bias': True},
-        {'window': 3, 'keep': 2, 'sinks': True},
+        {'window': 3, 'sink_tokens': 2, 'sinks': True},
         {
             'qk_norm': 'rms',
             'qk_epsilon': 0.1,
@@ -133,7 +133,7 @@ class Reference:
         },
         {'positions': rotary.Rope(10.0, fraction=0.5), 'head_width': 4},
         {'positions': None, 'kind': 'bidirectional', 'window': 2},
-        {'kind': 'block_causal', 'block': 3, 'window': 4, 'keep': 1},
+        {'kind': 'block_causal', 'block': 3, 'window': 4, 'sink_tokens': 1},
     ],
     ids=str,
 )
@@ -141,13 +141,13 @@ def test_the_whole_form_is_a_loop_over_queries(options):
   layer = attention.Attention(4, **options)
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 9, WIDTH)).astype(np.float32)
-  lengths = np.array([9, 5])
-  mask = np.arange(9) < lengths[:, None]
+  num_frames = np.array([9, 5])
+  mask = np.arange(9) < num_frames[:, None]
   params = _params(layer, x)
   got, _ = jax.jit(layer.apply, compiler_options=testing.quick_options())(
       {'params': params}, np.where(mask[..., None], x, np.nan), mask
   )
-  want = Reference(layer, params)(x.astype(np.float64), lengths)
+  want = Reference(layer, params)(x.astype(np.float64), num_frames)
   np.testing.assert_allclose(
       np.asarray(got)[mask], want[mask], rtol=1e-4, atol=1e-5
   )
@@ -163,17 +163,21 @@ def _params(layer, x):
   )
 
 
-@pytest.mark.parametrize(('keep', 'chunk'), [(0, 1), (2, 3), (1, 12)])
-def test_steps_past_the_room_are_a_window_with_kept_positions(keep, chunk):
+@pytest.mark.parametrize(('sink_tokens', 'chunk'), [(0, 1), (2, 3), (1, 12)])
+def test_steps_past_the_cache_are_a_window_with_kept_positions(
+    sink_tokens, chunk
+):
   """24 positions in a ring of 5, by steps of several sizes."""
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 24, WIDTH)).astype(np.float32)
   mask = np.ones((2, 24), bool)
   plain = attention.Attention(2, 1, sinks=True)
   params = _params(plain, x)
-  bounded = plain.clone(window=5, keep=keep)
+  bounded = plain.clone(window=5, sink_tokens=sink_tokens)
   expected, _ = jax.jit(bounded.apply)({'params': params}, x, mask)
-  state = plain.clone(room=5, keep=keep).initial_state(2, SPEC)
+  state = plain.clone(cache_length=5, sink_tokens=sink_tokens).initial_state(
+      2, SPEC
+  )
   # The state alone says what is kept.
   step = jax.jit(
       lambda x, mask, state: plain.apply(
@@ -184,7 +188,7 @@ def test_steps_past_the_room_are_a_window_with_kept_positions(keep, chunk):
     now = slice(start, start + chunk)
     y, _, state = step(x[:, now], mask[:, now], state)
     np.testing.assert_allclose(y, expected[:, now], rtol=1e-4, atol=1e-5)
-  if keep:
+  if sink_tokens:
     # Kept positions are seen: without them the end is another.
     without, _ = jax.jit(plain.clone(window=5).apply)(
         {'params': params}, x, mask
@@ -197,7 +201,7 @@ def test_long_rows_in_chunks_equal_those_at_once():
   rng = np.random.default_rng(0)
   x = rng.normal(size=(1, 40, WIDTH)).astype(np.float32)
   mask = np.arange(40)[None] < 37
-  layer = attention.Attention(2, window=4, keep=3)
+  layer = attention.Attention(2, window=4, sink_tokens=3)
   params = _params(layer, x)
   got, _ = jax.jit(layer.apply)({'params': params}, x, mask)
   want = Reference(layer, params)(x.astype(np.float64), [37])
@@ -206,8 +210,8 @@ def test_long_rows_in_chunks_equal_those_at_once():
 
 def test_attention_without_bounds_has_no_steps():
   layer = attention.Attention(2)
-  assert not layer.steppable and layer.least_step is None
-  with pytest.raises(ValueError, match='has room'):
+  assert not layer.steppable and layer.min_step is None
+  with pytest.raises(ValueError, match='has a window or a cache_length'):
     layer.initial_state(1, SPEC)
   with pytest.raises(ValueError, match='width 8, heads 3'):
     _params(attention.Attention(3), np.zeros((1, 2, WIDTH), np.float32))

@@ -14,7 +14,7 @@ from audiolm_jax.decoders.mixers import rg_lru
 from audiolm_jax.decoders.mixers import s4d
 from audiolm_jax.decoders.mixers import short_conv
 from audiolm_jax.streaming import testing
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import optimizers
 
 _WIDTH = 8
@@ -81,22 +81,22 @@ def test_short_convolution_keeps_the_streaming_contract():
 @pytest.mark.parametrize('name', MIXERS)
 def test_rows_go_on_from_prompts_of_different_lengths(name, variables):
   mixer, given = MIXERS[name], nn.meta.unbox(variables[name])
-  x, lengths = _random(4, 17, _WIDTH), np.array([9, 2, 0, 5])
+  x, num_frames = _random(4, 17, _WIDTH), np.array([9, 2, 0, 5])
   whole, _ = _jit(mixer.apply)(given, x, np.ones((4, 17), bool))
   step = _jit(lambda *a: mixer.apply(*a, None, method='step'))
   prompt = np.where(
-      (np.arange(9) < lengths[:, None])[..., None], x[:, :9], np.nan
+      (np.arange(9) < num_frames[:, None])[..., None], x[:, :9], np.nan
   )
   state = mixer.initial_state(4, _SPEC)
-  _, _, state = step(given, prompt, np.arange(9) < lengths[:, None], state)
+  _, _, state = step(given, prompt, np.arange(9) < num_frames[:, None], state)
   for i in range(5):
     # Each row goes on from its own length; a masked step changes nothing.
-    now = np.take_along_axis(x, (lengths + i)[:, None, None], axis=1)
+    now = np.take_along_axis(x, (num_frames + i)[:, None, None], axis=1)
     held = np.zeros((4, 1), bool)
     _, _, same = step(given, np.full_like(now, np.nan), held, state)
     jax.tree.map(np.testing.assert_array_equal, same, state)
     y, _, state = step(given, now, ~held, state)
-    expected = whole[np.arange(4), lengths + i]
+    expected = whole[np.arange(4), num_frames + i]
     scale = np.abs(whole).max()
     np.testing.assert_allclose(y[:, 0], expected, rtol=0, atol=1e-5 * scale)
 
@@ -121,7 +121,7 @@ def test_activations_are_narrow_and_the_recurrence_is_not(name, variables):
 @pytest.mark.parametrize('name', PLAIN)
 def test_low_rank_updates_reach_every_matrix(name, variables):
   boxed = variables[name]['params']
-  axes, params = mesh.logical_axes(boxed), nn.meta.unbox(boxed)
+  axes, params = mesh_lib.logical_axes(boxed), nn.meta.unbox(boxed)
   wrapped = param_transforms.Lora(rank=2).init(jax.random.key(1), params, axes)
   leaves = jax.tree.leaves(wrapped, is_leaf=_is_low_rank)
   # Projections, gates and convolutions; nothing of the recurrence.
@@ -151,7 +151,7 @@ def _is_low_rank(leaf):
 @pytest.mark.parametrize('name', PLAIN)
 def test_weight_decay_leaves_the_recurrence_alone(name, kind, variables):
   boxed = variables[name]['params']
-  axes = mesh.flat_axes(mesh.logical_axes(boxed))
+  axes = mesh_lib.flat_axes(mesh_lib.logical_axes(boxed))
   params = nn.meta.unbox(boxed)
   optimizer = optimizers.OPTIMIZERS[kind](weight_decay=0.5)
   transformation = optimizer.build(optax.constant_schedule(0.1), axes)
@@ -160,7 +160,7 @@ def test_weight_decay_leaves_the_recurrence_alone(name, kind, variables):
       lambda p: transformation.update(zeros, transformation.init(p), p)[0]
   )
   decayed = {
-      mesh.key(path)
+      mesh_lib.key(path)
       for path, change in jax.tree_util.tree_leaves_with_path(update(params))
       if np.abs(change).max() > 0
   }
@@ -195,13 +195,13 @@ def test_step_sizes_and_rates_start_where_the_papers_have_them():
   assert kept.min() > 0.899 and kept.max() < 0.9991
   assert abs(kept.mean() - 0.9495) < 0.005
 
-  space = _start(s4d.S4d(state_width=8), 256)
-  log_steps = space['log_dt']
+  step_layout = _start(s4d.S4d(state_width=8), 256)
+  log_steps = step_layout['log_dt']
   assert log_steps.min() >= np.log(1e-3) and log_steps.max() <= np.log(1e-1)
   assert abs(log_steps.mean() - np.log(1e-2)) < 0.2
-  np.testing.assert_allclose(-np.exp(space['log_decay']), -0.5, rtol=1e-6)
+  np.testing.assert_allclose(-np.exp(step_layout['log_decay']), -0.5, rtol=1e-6)
   np.testing.assert_allclose(
-      space['frequency'][7], np.pi * np.arange(4), rtol=1e-6
+      step_layout['frequency'][7], np.pi * np.arange(4), rtol=1e-6
   )
 
 

@@ -9,7 +9,7 @@ import pytest
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
 from audiolm_jax.objectives import discriminators
-from audiolm_jax.objectives.discriminators import base
+from audiolm_jax.objectives.discriminators import base as discriminators_base
 from audiolm_jax.objectives.discriminators import waveform
 
 SMALL = {
@@ -50,14 +50,14 @@ def _parameters(module):
 
 @pytest.fixture(scope='module', params=sorted(SMALL))
 def case(request):
-  """(parameters, forward, run, audio with NaN past the lengths).
+  """(parameters, forward, run, audio with NaN past the num_samples).
 
   `forward` gives all maps; `run` the gradients of the sum of their means, too.
   """
   module = SMALL[request.param]
 
-  def forward(params, audio, lengths):
-    return _maps(module.apply({'params': params}, audio, lengths))
+  def forward(params, audio, num_samples):
+    return _maps(module.apply({'params': params}, audio, num_samples))
 
   def loss(*args):
     maps = forward(*args)
@@ -112,8 +112,10 @@ def test_low_rank_updates_reach_every_weight(case):
   # The shape that the test above compiled.
   args = (audio[1:2, : LENGTHS[1]], np.array(LENGTHS[1:2]))
   merged = forward(param_transforms.merge_update(low), *args)
-  base = forward(params, *args)
-  for a, b, c in zip(forward(low, *args), merged, base, strict=True):
+  discriminators_base = forward(params, *args)
+  for a, b, c in zip(
+      forward(low, *args), merged, discriminators_base, strict=True
+  ):
     moved_by = np.abs(b.values - c.values).max()
     assert moved_by > 1e-3 * np.abs(c.values).max()
     assert np.abs(a.values - b.values).max() < 1e-2 * moved_by
@@ -248,11 +250,11 @@ def test_frame_rate_is_small():
 
 
 def test_weight_norm_starts_at_the_kernel_and_fixes_its_norm():
-  module = base.Conv(3, (5,), (2,))
-  x = base.Map.of(jnp.ones((1, 9, 2)), jnp.array([9]))
+  module = discriminators_base.Conv(3, (5,), (2,))
+  x = discriminators_base.Map.of(jnp.ones((1, 9, 2)), jnp.array([9]))
   variables = nn.meta.unbox(module.init(jax.random.key(0), x))
   params = variables['params']
-  plain = base.Conv(3, (5,), (2,), weight_norm=False)
+  plain = discriminators_base.Conv(3, (5,), (2,), weight_norm=False)
   bare = {k: v for k, v in params.items() if k != 'gain'}
   want = plain.apply({'params': bare}, x).values
   np.testing.assert_allclose(module.apply(variables, x).values, want, atol=1e-6)
@@ -263,9 +265,9 @@ def test_weight_norm_starts_at_the_kernel_and_fixes_its_norm():
 
 
 def test_even_widths_are_refused():
-  x = base.Map.of(jnp.ones((1, 9, 2)), jnp.array([9]))
+  x = discriminators_base.Map.of(jnp.ones((1, 9, 2)), jnp.array([9]))
   with pytest.raises(ValueError, match='odd'):
-    base.Conv(3, (4,)).init(jax.random.key(0), x)
+    discriminators_base.Conv(3, (4,)).init(jax.random.key(0), x)
 
 
 @pytest.mark.parametrize('size', [8, 9])
@@ -273,7 +275,9 @@ def test_halved_is_an_average_pool(size):
   x = np.random.default_rng(0).standard_normal((1, size, 1)).astype('float32')
   padded = np.pad(x[0, :, 0], 2)
   want = [padded[i : i + 4].mean() for i in range(0, size + 1, 2)]
-  got = waveform.halved(base.Map.of(jnp.asarray(x), jnp.array([size])))
+  got = waveform.halved(
+      discriminators_base.Map.of(jnp.asarray(x), jnp.array([size]))
+  )
   assert int(got.counts[0]) == len(want) == got.values.shape[1]
   np.testing.assert_allclose(got.values[0, :, 0], want, atol=1e-6)
 
@@ -282,11 +286,11 @@ def test_level_takes_mean_and_loudness_away():
   rng = np.random.default_rng(0)
   audio = rng.standard_normal((2, 50, 2)).astype(np.float32)
   audio[1, 30:] = np.nan
-  lengths = np.array([50, 30])
-  got = base.level(jnp.asarray(audio), lengths)
-  again = base.level(jnp.asarray(3 * audio + 5), lengths)
+  num_samples = np.array([50, 30])
+  got = discriminators_base.level(jnp.asarray(audio), num_samples)
+  again = discriminators_base.level(jnp.asarray(3 * audio + 5), num_samples)
   np.testing.assert_allclose(got, again, atol=1e-5)
-  for row, length in enumerate(lengths):
+  for row, length in enumerate(num_samples):
     valid = np.asarray(got[row, :length])
     np.testing.assert_allclose(valid.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(np.abs(valid).max(axis=0), 0.8, atol=1e-5)
@@ -295,5 +299,5 @@ def test_level_takes_mean_and_loudness_away():
 
 def test_row_means_count_a_rows_own_values():
   values = jnp.arange(12.0).reshape(2, 3, 2)
-  means = base.Map.of(values, jnp.array([2, 0])).row_means()
+  means = discriminators_base.Map.of(values, jnp.array([2, 0])).row_means()
   np.testing.assert_allclose(means, [1.5, 0.0])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.ops.ssm import linear_recurrence as lr
+from audiolm_jax.ops.ssm import linear_recurrence
 
 _FAST = {'xla_backend_optimization_level': 0}
 
@@ -45,7 +45,9 @@ def test_both_forms_and_their_gradients_are_the_recurrence(kind, parallel):
     graded = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
     return jax.jit(graded, compiler_options=_FAST)(*arguments)
 
-  actual = run(lambda a, x, s: lr.linear_recurrence(a, x, s, parallel))
+  actual = run(
+      lambda a, x, s: linear_recurrence.linear_recurrence(a, x, s, parallel)
+  )
   expected = run(_plain)
   jax.tree.map(
       lambda a, e: np.testing.assert_allclose(
@@ -59,7 +61,7 @@ def test_both_forms_and_their_gradients_are_the_recurrence(kind, parallel):
 def test_one_factor_for_all_rows_and_positions():
   a, x = _random('real', 3), _random('real', 2, 5, 3)
   state = _random('real', 2, 3, seed=1)
-  h, last = lr.linear_recurrence(a, x, state)
+  h, last = linear_recurrence.linear_recurrence(a, x, state)
   expected, expected_last = _plain(np.broadcast_to(a, x.shape), x, state)
   np.testing.assert_allclose(h, expected, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(last, expected_last, rtol=1e-5, atol=1e-6)
@@ -70,7 +72,9 @@ def test_rg_lru_coefficients_are_those_of_the_paper():
   rate = _random('real', 4)
   first = np.zeros((2, 6), bool)
   first[0, 0] = True
-  a, gain = lr.rg_lru_coefficients(gate.astype(np.float32), rate, first)
+  a, gain = linear_recurrence.rg_lru_coefficients(
+      gate.astype(np.float32), rate, first
+  )
   # Eq. 3: a = sigmoid(Lambda)^(c r), in double precision.
   expected = (1 / (1 + np.exp(rate.astype(np.float64)))) ** (8 * gate)
   np.testing.assert_allclose(a, expected, rtol=1e-5)
@@ -83,7 +87,7 @@ def test_gain_is_exact_and_its_slope_bounded_where_a_is_near_one():
   first = np.zeros((1, 1), bool)
 
   def gain(gate):
-    return lr.rg_lru_coefficients(
+    return linear_recurrence.rg_lru_coefficients(
         jnp.reshape(gate, (1, 1, 1)), jnp.zeros(1), first
     )[1][0, 0, 0]
 

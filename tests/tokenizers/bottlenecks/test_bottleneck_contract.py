@@ -13,7 +13,7 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
 from audiolm_jax.tokenizers import bottlenecks
-from audiolm_jax.training import mesh
+from audiolm_jax.training import mesh as mesh_lib
 
 BATCH, FRAMES, WIDTH = 4, 16, 8
 LENGTHS = np.array([16, 16, 5, 0])
@@ -381,7 +381,7 @@ def test_margins_vanish_where_codes_change(name):
 @each
 def test_low_rank_updates_reach_every_matrix(name):
   c = case(name)
-  axes = mesh.logical_axes(c.boxed['params'])
+  axes = mesh_lib.logical_axes(c.boxed['params'])
   base = c.variables['params']
   if not jax.tree.leaves(base):
     return
@@ -390,7 +390,7 @@ def test_low_rank_updates_reach_every_matrix(name):
   )
   is_lora = lambda w: isinstance(w, ops.LoraTensor)  # noqa: E731
   wrapped = sum(map(is_lora, jax.tree.leaves(zero, is_leaf=is_lora)))
-  names = jax.tree.leaves(axes, is_leaf=mesh.is_axes)
+  names = jax.tree.leaves(axes, is_leaf=mesh_lib.is_axes)
   assert wrapped == sum(len([n for n in a if n != 'layers']) > 1 for a in names)
 
   def move(w):
