@@ -19,6 +19,7 @@ ORDER = [
     'decoders',
     'param_transforms',
     'generation',
+    'models',
     'objectives',
     'evaluation',
     'interop',

@@ -38,9 +38,10 @@ from audiolm_jax import assembly as assembly_lib  # noqa: E402
 from audiolm_jax import train  # noqa: E402
 from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.data import token_cache  # noqa: E402
-from audiolm_jax.objectives import lm as lm_lib  # noqa: E402
-from audiolm_jax.objectives import segments  # noqa: E402
-from audiolm_jax.objectives import waveform  # noqa: E402
+from audiolm_jax import generation  # noqa: E402
+from audiolm_jax.models import sample_lm  # noqa: E402
+from audiolm_jax.models import segment_lm  # noqa: E402
+from audiolm_jax.models import token_lm  # noqa: E402
 from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
 from audiolm_jax.tokenizers import caching  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
@@ -155,18 +156,18 @@ def output(model, tokens: str):
     lengths = np.array([count, count // 3])
     found = model.encode(0.1 * audio, lengths)
     return found, model.decode(found)
-  if isinstance(model, waveform.BoundWaveform):
+  if isinstance(model, sample_lm.SampleLM):
     prompt = np.sin(np.arange(60, dtype=np.float32))[None, :, None] / 4
     return model.generate(
         prompt, seconds=100 / model.sample_rate, temperature=0.0
     )
-  if not isinstance(model, lm_lib.BoundLM | segments.BoundSegments):
+  if not isinstance(model, token_lm.TokenLM | segment_lm.SegmentLM):
     return model.variables
   cache = token_cache.TokenCache(tokens, 'train')
   slots = len(model.decoder.vocabularies)
   lengths = np.array([9, 5])
-  greedy = lm_lib.generation.Sampler(temperature=0.0)
-  if isinstance(model, segments.BoundSegments):
+  greedy = generation.Sampler(temperature=0.0)
+  if isinstance(model, segment_lm.SegmentLM):
     codes = np.stack([cache[i].codes[:12, : slots - 1] for i in range(2)])
     given = {'text': np.full((2, 4, 1), 97), 'speech': codes}
     return model.generate(
@@ -176,7 +177,7 @@ def output(model, tokens: str):
         sampler=greedy,
     )
   codes = np.stack([cache[i].codes[:24, :slots] for i in range(2)])
-  if isinstance(model, lm_lib.BoundStage):
+  if isinstance(model, token_lm.StageLM):
     return model.score(codes[:, :9], lengths).log_prob
   return model.generate(codes[:, :9], 24, num_frames=lengths, sampler=greedy)
 

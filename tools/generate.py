@@ -45,10 +45,10 @@ def _load(options):
   # Late, as it takes seconds: wrong arguments are told at once.
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.objectives import lm as lm_lib  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import token_lm  # pylint: disable=g-import-not-at-top
 
   lm = loading.load(options.model)
-  if not isinstance(lm, lm_lib.BoundLM) or not hasattr(lm.decoder, 'pattern'):
+  if not isinstance(lm, token_lm.TokenLM) or not hasattr(lm.decoder, 'pattern'):
     raise config.ConfigError(
         f'--model={options.model} holds a {type(lm).__name__} that does not'
         ' continue audio tokens.'

@@ -16,6 +16,7 @@ from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import baselines
+from audiolm_jax.models import token_lm
 from audiolm_jax.objectives import lm as lm_lib
 
 
@@ -111,7 +112,7 @@ class _Evaluator(evaluation_base.Evaluator):
     )
     for batch in batches:
       told = self._condition_sampler(batch['id'])
-      scores = lm_lib.score(
+      scores = token_lm.score(
           self._decoder,
           variables['lm']['params'],
           batch['codes'],

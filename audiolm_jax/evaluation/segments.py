@@ -12,6 +12,7 @@ from audiolm_jax import config
 from audiolm_jax.data import text_and_tokens
 from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.models import segment_lm
 from audiolm_jax.objectives import segments
 
 
@@ -53,7 +54,7 @@ class _Evaluator(evaluation_base.Evaluator):
     batches = text_and_tokens.whole_clips(source, self._settings.batch_size)
     for batch in batches:
       codes, num_frames = self._objective.split(batch)
-      scores = segments.score(
+      scores = segment_lm.score(
           self._objective.decoder, variables['lm']['params'], codes, num_frames
       )
       for label, found in jax.device_get(scores.segments).items():

@@ -17,6 +17,7 @@ from audiolm_jax.data import pipeline
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import waveform_baselines
+from audiolm_jax.models import sample_lm
 from audiolm_jax.objectives import waveform
 
 # Seconds that clips are padded to, and clips of each length scored at once.
@@ -137,7 +138,7 @@ class _Evaluator(evaluation_base.Evaluator):
       rows = [self._read(self._corpus, i)[:bound] for i in indices]
       counts = np.zeros(size, np.int32)
       counts[: len(rows)] = [len(row) for row in rows]
-      scores = waveform.score(
+      scores = sample_lm.score(
           objective.decoder, params, pipeline.pad(rows, size, bound), counts
       )
       log_prob = np.asarray(jax.device_get(scores.log_prob), np.float64)

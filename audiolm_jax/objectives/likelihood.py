@@ -5,8 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
-import numpy as np
+from jaxtyping import Array, Float
 
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import mlps
@@ -62,33 +61,3 @@ def bits_metrics(
   for slot, value in nats.items():
     metrics[f'{name}_codebook_{slot}'] = (value / math.log(2), frames)
   return metrics
-
-
-def row_bits(
-    log_prob: Float[Array, 'B N K'], counts: Int[np.ndarray, 'B']
-) -> Float[np.ndarray, 'B']:
-  """Bits for each of a row's `counts` frames (or samples); NaN for none."""
-  bits = -np.asarray(log_prob).sum(axis=(1, 2)) / math.log(2)
-  none = np.full_like(bits, np.nan)
-  return np.divide(bits, counts, out=none, where=counts > 0)
-
-
-def row_lengths(
-    lengths: Int[Array, 'B'] | None, shape: tuple[int, ...], name: str
-) -> Int[np.ndarray, 'B']:
-  """Checked lengths of the rows of an array [B, N, ...]; N for None.
-
-  Raises:
-    ValueError: if they are not one a row, or out of range.
-  """
-  if lengths is None:
-    lengths = np.full(shape[0], shape[1])
-  lengths = np.asarray(lengths)
-  if lengths.size and lengths.dtype.kind not in 'iu':
-    raise ValueError(f'lengths are {lengths.dtype}: expected integers')
-  lengths = lengths.astype(np.int32)
-  if lengths.shape != shape[:1]:
-    raise ValueError(f'lengths {lengths.shape} for {name} {shape}')
-  if lengths.size and not 0 <= lengths.min() <= lengths.max() <= shape[1]:
-    raise ValueError(f'lengths {lengths} are not within {shape[1]}')
-  return lengths

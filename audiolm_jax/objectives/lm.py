@@ -1,62 +1,26 @@
 """Autoregressive language modelling of token frames."""
 
-from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-import functools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import decoders
-from audiolm_jax import generation
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
-from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import initial
-from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders.heads import independent
-from audiolm_jax.generation import segments
+from audiolm_jax.models import token_lm
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.objectives import likelihood
-from audiolm_jax.ops import sharding
-from audiolm_jax.streaming import base as streaming_base
 
 _DECODERS = (decoder_lib.Decoder, segmented.Staged)
-# Of conditions: by name, one for each row; None for none.
-Values = Mapping[str, Sequence[Any]]
-
-
-@functools.partial(jax.jit, static_argnames='decoder')
-def score(
-    decoder: decoder_lib.Decoder,
-    params: Any,
-    codes: Int[Array, 'B F K'],
-    num_frames: Int[Array, 'B'],
-    conditions: conditioners.Conditions | None = None,
-) -> decoder_lib.Scores:
-  """`decoder.score` compiled, without dropout."""
-  scores = decoder.apply(
-      {'params': params}, codes, num_frames, None, conditions, method='score'
-  )
-  return sharding.whole(scores)
-
-
-@functools.partial(jax.jit, static_argnames=('decoder', 'batch'))
-def context(
-    decoder: decoder_lib.Decoder,
-    params: Any,
-    conditions: conditioners.Conditions | None,
-    batch: int,
-) -> streaming_base.Context:
-  """`decoder.context` compiled, without dropout."""
-  return decoder.apply({'params': params}, conditions, batch, method='context')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,252 +159,11 @@ class LM(objectives_base.Objective):
         metrics=likelihood.bits_metrics('bits_per_frame', nats, frames),
     )
 
-  def bind(self, variables: objectives_base.Variables) -> 'BoundLM':
+  def bind(self, variables: objectives_base.Variables) -> token_lm.TokenLM:
     params = nn.meta.unbox(variables['lm']['params'])
     stage = isinstance(self.decoder, segmented.Staged)
-    bound = BoundStage if stage else BoundLM
-    return bound(self.decoder, params, self.frame_rate)
+    model = token_lm.StageLM if stage else token_lm.TokenLM
+    return model(self.decoder, params, self.frame_rate)
 
   def audio_seconds(self, batch: objectives_base.Batch) -> float:
     return float(np.sum(batch['num_frames'])) / self.frame_rate
-
-
-@dataclasses.dataclass(frozen=True)
-class BoundLM:
-  """A token LM with its parameters: what `audiolm_jax.load` returns.
-
-  Attributes:
-    decoder: the model.
-    params: its parameters.
-    frame_rate: frames a second.
-  """
-
-  decoder: decoder_lib.Decoder
-  params: Any
-  frame_rate: float
-
-  def score(
-      self,
-      codes: Int[Array, 'B F K'],
-      num_frames: Int[Array, 'B'] | None = None,
-      conditions: Values | None = None,
-  ) -> decoder_lib.Scores:
-    """Log-probabilities of frames; compiles once for each shape.
-
-    Args:
-      codes: of B rows.
-      num_frames: frames of each, F for all if not given.
-      conditions: by name, B values (None for none), as a condition's source
-        takes them; what is not given is the null condition.
-
-    Raises:
-      ValueError: if codes or lengths are out of range, or conditions do not
-        fit.
-    """
-    codes, num_frames = self._check(codes, num_frames)
-    prepared = self._prepare(conditions, len(codes))
-    return score(self.decoder, self.params, codes, num_frames, prepared)
-
-  def bits_per_frame(
-      self,
-      codes: Int[Array, 'B F K'],
-      num_frames: Int[Array, 'B'] | None = None,
-      conditions: Values | None = None,
-  ) -> Float[np.ndarray, 'B']:
-    """Bits a frame of each row (NaN for an empty one); see `score`."""
-    scores = self.score(codes, num_frames, conditions)
-    scored = np.asarray(scores.mask)[:, :, self.decoder.predicted[0]]
-    return likelihood.row_bits(scores.log_prob, scored.sum(axis=1))
-
-  def _prepare(self, conditions, rows):
-    """Conditions as arrays; one that is not given is that of no row."""
-    modules, conditions = self.decoder.conditions, conditions or {}
-    if not set(conditions) <= set(modules):
-      raise ValueError(
-          f'conditions {sorted(conditions)}, but the model has'
-          f' {sorted(modules)}'
-      )
-    found = {}
-    for name, module in modules.items():
-      values = conditions.get(name, [None] * rows)
-      if len(values) != rows:
-        raise ValueError(f'{name}: {len(values)} values for {rows} rows')
-      found[name] = module.source.prepare(values)
-    return found
-
-  def _contexts(self, conditions, rows, options):
-    """Options of `generation` with what conditions have become."""
-    if 'context' in options or not self.decoder.conditions:
-      if conditions:
-        raise ValueError('conditions beside a context, or of a model without')
-      return options
-    prepared = self._prepare(conditions, rows)
-    found = {'context': context(self.decoder, self.params, prepared, rows)}
-    if 'guidance' in options:
-      found['null_context'] = context(self.decoder, self.params, None, 1)
-    return options | found
-
-  @functools.cached_property
-  def _unrolled(self):
-    """The decoder and its parameters as steps want them, made once."""
-    return generation.unroll(self.decoder, self.params)
-
-  def cast(self, kind: Literal['bfloat16', 'int8']) -> 'BoundLM':
-    """The same model with weights in fewer bits; see `generation.cast`."""
-    return dataclasses.replace(self, params=generation.cast(self.params, kind))
-
-  def generate(
-      self,
-      prompt: Int[Array, 'B P K'],
-      frames: int,
-      *,
-      num_frames: Int[Array, 'B'] | None = None,
-      seed: int = 0,
-      sampler: generation.Sampler | None = None,
-      temperature: float = 1.0,
-      top_k: int | None = None,
-      top_p: float = 1.0,
-      min_p: float = 0.0,
-      conditions: Values | None = None,
-      **options,
-  ) -> Int[np.ndarray, 'B F K']:
-    """Continues prompts.
-
-    Args:
-      prompt: the frames to continue; P = 0 for none.
-      frames: F, length of the result, prompt included; at least P.
-      num_frames: frames of each row's prompt, P for all if not given.
-      seed: the same seed gives the same codes.
-      sampler: how codes are drawn; None for the four that follow.
-      temperature: see `generation.Sampler`.
-      top_k: likewise.
-      top_p: likewise.
-      min_p: likewise.
-      conditions: see `score`.
-      **options: `guidance` (of a model with conditions, or with the next two),
-        `context`, `null_context`, `stop`, `cache_length` and `sink_tokens` of
-        `generation.generate`.
-
-    Returns:
-      Each row's prompt and its continuation, F frames in all; 0 after a `stop`.
-
-    Raises:
-      ValueError: if frames < P, codes or lengths are out of range, or conditions
-        do not fit.
-    """
-    prompt, num_frames = self._check(prompt, num_frames)
-    rows, given_frames, _ = prompt.shape
-    if frames < given_frames:
-      raise ValueError(f'frames = {frames} < the prompt has: {given_frames}')
-    if sampler is None:
-      sampler = generation.Sampler(temperature, top_k, top_p, min_p)
-    given, given_mask, most = generation.continue_prompts(
-        prompt, num_frames, frames
-    )
-    found = generation.generate(
-        *self._unrolled,
-        given,
-        given_mask,
-        np.full(rows, frames, np.int32),
-        jax.random.key(seed),
-        sampler,
-        prompt_frames=most,
-        **self._contexts(conditions, rows, options),
-    )
-    return np.asarray(found.codes)
-
-  def stream(
-      self,
-      prompt: Int[Array, 'P K'],
-      frames: int | None,
-      *,
-      seed: int = 0,
-      sampler: generation.Sampler | None = None,
-      conditions: Values | None = None,
-      **options,
-  ) -> Iterator[Int[np.ndarray, 'K']]:
-    """The frames of `generate` for one row, each as soon as it is known.
-
-    Args:
-      prompt: the frames to continue, which come first.
-      frames: how many in all; None for no end, which needs a `cache_length`.
-      seed: see `generate`.
-      sampler: likewise.
-      conditions: likewise, of one row.
-      **options: likewise.
-
-    Raises:
-      ValueError: if frames < P, codes are out of range, conditions do not fit,
-        or the pattern cannot go on without an end.
-    """
-    codes, _ = self._check(np.asarray(prompt)[None], None)
-    if frames is not None and frames < len(prompt):
-      raise ValueError(f'frames = {frames} < the prompt has: {len(prompt)}')
-    key = jax.random.key(seed)
-    return generation.stream(
-        *self._unrolled,
-        codes[0],
-        frames,
-        key,
-        sampler or generation.Sampler(),
-        **self._contexts(conditions, 1, options),
-    )
-
-  def _check(self, codes, num_frames):
-    """Host arrays, checked: JAX would clip what is out of range silently."""
-    codes = np.asarray(codes)
-    vocabularies = self.decoder.vocabularies
-    if codes.ndim == 3:
-      num_frames = likelihood.row_lengths(num_frames, codes.shape, 'codes')
-    ranges.check_frames(codes, num_frames, vocabularies)
-    return codes.astype(np.int32), num_frames
-
-
-class BoundStage(BoundLM):
-  """A stage of frames: it goes on from another stage's codes, frame for frame."""
-
-  def generate(
-      self,
-      codes: Int[Array, 'B F K'],
-      *,
-      num_frames: Int[Array, 'B'] | None = None,
-      shown: Int[Array, 'B'] | None = None,
-      seed: int = 0,
-      sampler: generation.Sampler | None = None,
-      conditions: Values | None = None,
-  ) -> Int[np.ndarray, 'B F K']:
-    """Fills the slots that the stage predicts.
-
-    Args:
-      codes: of all frames; what is to be predicted counts for nothing.
-      num_frames: frames of each row, F for all if not given.
-      shown: of how many leading frames (a prompt) all slots are given; 0 for
-        all rows if not given.
-      seed: the same seed gives the same codes.
-      sampler: how codes are drawn; None for the model's own distribution.
-      conditions: see `score`.
-
-    Raises:
-      ValueError: if codes, lengths or shown are out of range.
-    """
-    codes, num_frames = self._check(codes, num_frames)
-    if shown is None:
-      shown = np.zeros_like(num_frames)
-    shown = np.asarray(shown)
-    if (shown < 0).any() or (shown > num_frames).any():
-      raise ValueError(f'{shown} frames are given of {num_frames}')
-    mask = np.arange(codes.shape[1])[:, None] < shown[:, None, None]
-    mask = np.broadcast_to(mask, codes.shape).copy()
-    predicted = list(self.decoder.predicted)
-    observed = np.setdiff1d(np.arange(codes.shape[2]), predicted)
-    mask[..., observed] = True
-    found, _ = segments.generate_stage(
-        *self._unrolled,
-        codes,
-        mask,
-        num_frames,
-        jax.random.key(seed),
-        sampler or generation.Sampler(),
-        **self._contexts(conditions, len(codes), {}),
-    )
-    return np.asarray(found)

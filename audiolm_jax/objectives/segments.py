@@ -1,35 +1,19 @@
 """Autoregressive modelling of sequences of segments, such as text and speech."""
 
 import dataclasses
-import functools
 from typing import Annotated, Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax.decoders import segmented
-from audiolm_jax.generation import sampling
-from audiolm_jax.generation import segments
+from audiolm_jax.models import segment_lm
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.objectives import likelihood
-from audiolm_jax.ops import sharding
-
-
-@functools.partial(jax.jit, static_argnames='decoder')
-def score(
-    decoder: segmented.Segmented,
-    params: Any,
-    codes: dict[str, Int[Array, 'B F K']],
-    num_frames: dict[str, Int[Array, 'B']],
-) -> segmented.SequenceScores:
-  """`decoder.score` compiled, without dropout."""
-  scores = decoder.apply({'params': params}, codes, num_frames, method='score')
-  return sharding.whole(scores)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,93 +143,10 @@ class Segments(objectives_base.Objective):
       )
     return objectives_base.Output(terms=terms, metrics=metrics)
 
-  def bind(self, variables: objectives_base.Variables) -> 'BoundSegments':
+  def bind(self, variables: objectives_base.Variables) -> segment_lm.SegmentLM:
     params = nn.meta.unbox(variables['lm']['params'])
-    return BoundSegments(self.decoder, params)
+    return segment_lm.SegmentLM(self.decoder, params)
 
   def audio_seconds(self, batch: objectives_base.Batch) -> float:
     frames = np.sum(batch[f'num_frames/{self.audio}'])
     return float(frames) / self.frame_rate
-
-
-@dataclasses.dataclass(frozen=True)
-class BoundSegments:
-  """A model of segments with its parameters: what `audiolm_jax.load` returns.
-
-  Attributes:
-    decoder: the model.
-    params: its parameters.
-  """
-
-  decoder: segmented.Segmented
-  params: Any
-
-  def score(
-      self,
-      codes: dict[str, Int[Array, 'B F K']],
-      num_frames: dict[str, Int[Array, 'B']],
-  ) -> segmented.SequenceScores:
-    """Log-probabilities of segments; compiles once for each shape.
-
-    Raises:
-      ValueError: if codes or lengths are out of range.
-    """
-    self.decoder.check(codes, num_frames)
-    return score(self.decoder, self.params, codes, num_frames)
-
-  def bits_per_frame(
-      self,
-      codes: dict[str, Int[Array, 'B F K']],
-      num_frames: dict[str, Int[Array, 'B']],
-  ) -> dict[str, Float[np.ndarray, 'B']]:
-    """Bits a frame of each row's predicted segments (NaN for empty ones)."""
-    found = self.score(codes, num_frames).segments
-    return {
-        label: likelihood.row_bits(
-            scores.log_prob, np.asarray(num_frames[label])
-        )
-        for label, scores in found.items()
-    }
-
-  def generate(
-      self,
-      given: dict[str, Int[Array, 'B F K']],
-      num_frames: dict[str, Int[Array, 'B']],
-      shown: dict[str, Int[Array, 'B']],
-      *,
-      seed: int = 0,
-      sampler: sampling.Sampler | None = None,
-  ) -> dict[str, Int[np.ndarray, 'B F K']]:
-    """Fills the segments from their beginnings.
-
-    Args:
-      given: codes of each segment, padded to the length of the result.
-      num_frames: frames of each row's segments, what is given included.
-      shown: how many of them are given; what follows counts for nothing.
-      seed: the same seed gives the same codes.
-      sampler: how codes are drawn; None for the model's own distribution.
-
-    Raises:
-      ValueError: if not 0 <= shown <= lengths <= F, or for codes out of range
-        that are shown.
-    """
-    masks = {}
-    for label, codes in given.items():
-      first, last = np.asarray(shown[label]), np.asarray(num_frames[label])
-      wrong = (first < 0) | (first > last) | (last > codes.shape[1])
-      if wrong.any():
-        raise ValueError(
-            f'{label}: {first} of {last} frames given, {codes.shape[1]} in all'
-        )
-      mask = np.arange(codes.shape[1])[:, None] < first[:, None, None]
-      masks[label] = np.broadcast_to(mask, codes.shape)
-    codes, _ = segments.generate(
-        self.decoder,
-        self.params,
-        given,
-        masks,
-        num_frames,
-        jax.random.key(seed),
-        sampler or sampling.Sampler(),
-    )
-    return {label: np.asarray(c) for label, c in codes.items()}

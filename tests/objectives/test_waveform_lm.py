@@ -12,7 +12,7 @@ from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax import objectives
 from audiolm_jax.decoders import waveform_heads
-from audiolm_jax.objectives import waveform
+from audiolm_jax.models import sample_lm
 from audiolm_jax.streaming import testing
 
 T = 14
@@ -181,7 +181,7 @@ def test_generate_keeps_prompts_and_repeats_with_its_seed(bound, monkeypatch):
   np.testing.assert_array_equal(audio, bound.generate(prompt, 0.2, **kwargs))
   assert (audio != bound.generate(prompt, 0.2, seed=1, **kwargs)).any()
   # In runs of 4 samples: 18 of them, with the rest of a prompt in the first.
-  monkeypatch.setattr(waveform, '_RUN', 4)
+  monkeypatch.setattr(sample_lm, '_RUN', 4)
   np.testing.assert_array_equal(audio, bound.generate(prompt, 0.2, **kwargs))
   assert bound.generate(prompt[:, :0], 0.04).shape == (2, 4, 1)
   np.testing.assert_array_equal(bound.generate(prompt, 0.05), grid)

@@ -16,7 +16,7 @@ from audiolm_jax.audio import resample
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.objectives import lm as lm_lib
+from audiolm_jax.models import token_lm
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.tokenizers import base as tokenizers_base
@@ -44,7 +44,7 @@ def _model():
   )
   codes = np.zeros((1, 4, 2), np.int32)
   params = small.parameters(decoder, codes, np.array([4]))
-  return lm_lib.BoundLM(decoder, params, RATE / HOP)
+  return token_lm.TokenLM(decoder, params, RATE / HOP)
 
 
 @pytest.fixture(name='told', scope='module')
@@ -67,7 +67,7 @@ def _told():
   told = {'text': 'abc', 'voice': codes[0, :3], 'speaker': np.ones(2)}
   told = {k: m.source.prepare([told[k]]) for k, m in conditions.items()}
   params = small.parameters(decoder, codes, np.array([4]), None, told)
-  return lm_lib.BoundLM(decoder, params, RATE / HOP)
+  return token_lm.TokenLM(decoder, params, RATE / HOP)
 
 
 @pytest.fixture(name='codec', scope='module')
@@ -186,13 +186,13 @@ def test_voices_are_files(run, told, codec, prompt, tmp_path, monkeypatch):
   vector = tmp_path / 'speaker.npy'
   np.save(vector, np.array([1.0, -2.0]))
   calls = []
-  generate = lm_lib.BoundLM.generate
+  generate = token_lm.TokenLM.generate
 
   def noting(self, *arguments, conditions=None, **options):
     calls.append(conditions)
     return generate(self, *arguments, conditions=conditions, **options)
 
-  monkeypatch.setattr(lm_lib.BoundLM, 'generate', noting)
+  monkeypatch.setattr(token_lm.TokenLM, 'generate', noting)
 
   def sound(*arguments):
     path = tmp_path / 'x.wav'

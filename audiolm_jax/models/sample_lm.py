@@ -1,0 +1,180 @@
+"""Models of samples of audio, with their parameters."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import waveform_heads
+from audiolm_jax.decoders import wavenet
+from audiolm_jax.generation import waveform
+from audiolm_jax.models import rows as rows_lib
+from audiolm_jax.ops import sharding
+from audiolm_jax.streaming import base as streaming_base
+
+# Samples that are generated in one call: any duration compiles one loop.
+_RUN = 8000
+
+
+@functools.partial(jax.jit, static_argnames='decoder')
+def score(
+    decoder: wavenet.WaveNet,
+    params: Any,
+    audio: Float[Array, 'B T C'],
+    num_samples: Int[Array, 'B'],
+    context: streaming_base.Context = None,
+) -> decoder_lib.Scores:
+  """Log-probabilities of amplitudes, rounded to the decoder's grid."""
+  return sharding.whole(
+      row_scores(decoder, params, audio, num_samples, context)
+  )
+
+
+@functools.partial(jax.jit, static_argnames='decoder')
+def row_scores(
+    decoder: wavenet.WaveNet,
+    params: Any,
+    audio: Float[Array, 'B T C'],
+    num_samples: Int[Array, 'B'],
+    context: streaming_base.Context = None,
+) -> decoder_lib.Scores:
+  """`score`, each device having its own rows."""
+  samples = waveform_heads.to_grid(audio, decoder.bits)
+  return decoder.apply(
+      {'params': params}, samples, num_samples, context, method='score'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleLM:
+  """A model of samples with its parameters: what `audiolm_jax.load` returns.
+
+  Attributes:
+    decoder: the model.
+    params: its parameters.
+    sample_rate: samples a second.
+  """
+
+  decoder: wavenet.WaveNet
+  params: Any
+  sample_rate: int
+
+  def score(
+      self,
+      audio: Float[Array, 'B T C'],
+      num_samples: Int[Array, 'B'] | None = None,
+      context: streaming_base.Context = None,
+  ) -> decoder_lib.Scores:
+    """Log-probabilities of samples; compiles once for each shape.
+
+    Args:
+      audio: amplitudes in [-1, 1), rounded to the grid.
+      num_samples: samples of each row; T for all if not given.
+      context: what the decoder's stack is conditioned on, for all of a row.
+
+    Raises:
+      ValueError: for a wrong shape, for integers, for samples that are not
+        finite, or lengths that are out of range.
+    """
+    audio, num_samples = self._check(audio, num_samples)
+    return score(self.decoder, self.params, audio, num_samples, context)
+
+  def bits_per_sample(
+      self,
+      audio: Float[Array, 'B T C'],
+      num_samples: Int[Array, 'B'] | None = None,
+      context: streaming_base.Context = None,
+  ) -> Float[np.ndarray, 'B']:
+    """Bits a sample (of one channel) of each row; NaN for an empty one."""
+    scores = self.score(audio, num_samples, context)
+    # Sums over many samples.
+    log_prob = np.asarray(scores.log_prob, np.float64)
+    counts = np.asarray(scores.mask).sum(axis=(1, 2))
+    return rows_lib.bits(log_prob, counts)
+
+  def generate(
+      self,
+      prompt: Float[Array, 'B P C'],
+      seconds: float,
+      *,
+      num_samples: Int[Array, 'B'] | None = None,
+      seed: int = 0,
+      temperature: float = 1.0,
+      context: streaming_base.Context = None,
+  ) -> Float[np.ndarray, 'B T C']:
+    """Continues prompts.
+
+    Args:
+      prompt: the audio to continue; P = 0 for none.
+      seconds: of the result, prompt included.
+      num_samples: samples of each row's prompt, P for all if not given.
+      seed: the same seed gives the same audio.
+      temperature: see `decoders.waveform_heads`; 0 takes the likeliest.
+      context: what the decoder's stack is conditioned on, for all of a row.
+
+    Returns:
+      Each row's prompt, rounded to the grid, and its continuation.
+
+    Raises:
+      ValueError: if the result is shorter than the prompt or has no end, for a
+        temperature below 0 or not finite, or see `score`.
+    """
+    prompt, num_samples = self._check(prompt, num_samples)
+    for name, value in (('seconds', seconds), ('temperature', temperature)):
+      if not 0 <= value < math.inf:
+        raise ValueError(f'{name} = {value}: expected a finite number >= 0')
+    bits, total = self.decoder.bits, round(seconds * self.sample_rate)
+    rows, longest, channels = prompt.shape
+    if total < longest:
+      raise ValueError(f'{total} samples < the prompt has: {longest}')
+    given = np.asarray(waveform_heads.to_grid(prompt, bits))
+    first = int(num_samples.min()) if rows else 0
+    state = waveform.start(
+        self.decoder,
+        self.params,
+        given[:, :first],
+        jax.random.key(seed),
+        context,
+    )
+    size = min(max(total - first, 1), _RUN)
+    count = -(-(total - first) // size)
+    pieces = [given[:, :first]]
+    for i in range(count):
+      # The last run goes on past the end, so that all have one shape.
+      steps = first + i * size + np.arange(size)
+      known = np.zeros((rows, size, channels), np.int32)
+      here = given[:, steps[0] : steps[0] + size]
+      known[:, : here.shape[1]] = here
+      state, samples, _ = waveform.run(
+          self.decoder,
+          self.params,
+          state,
+          known,
+          steps < num_samples[:, None],
+          temperature,
+          context,
+      )
+      pieces.append(np.asarray(samples))
+    samples = np.concatenate(pieces, axis=1)[:, :total]
+    return np.asarray(waveform_heads.from_grid(jnp.asarray(samples), bits))
+
+  def _check(self, audio, num_samples):
+    """Host arrays, checked."""
+    audio = np.asarray(audio)
+    if audio.size and audio.dtype.kind != 'f':
+      raise ValueError(f'audio is {audio.dtype}: expected floats in [-1, 1)')
+    audio = audio.astype(np.float32)
+    channels = self.decoder.channels
+    if audio.ndim != 3 or audio.shape[2] != channels:
+      raise ValueError(f'audio {audio.shape}: expected [B, T, {channels}]')
+    num_samples = rows_lib.lengths(num_samples, audio.shape, 'audio')
+    valid = np.arange(audio.shape[1]) < num_samples[:, None]
+    if not np.isfinite(audio[valid]).all():
+      raise ValueError('audio has samples that are not finite')
+    return audio, num_samples
