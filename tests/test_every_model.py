@@ -202,14 +202,14 @@ def _batch(objective):
   rng = np.random.default_rng(0)
   batch = {}
   for name, value in objective.example_batch(2).items():
-    if name.startswith('lengths/'):
-      longest = batch[name.replace('lengths', 'codes')].shape[1]
+    if name.startswith('num_frames/'):
+      longest = batch[name.replace('num_frames', 'codes')].shape[1]
       batch[name] = np.array([longest, longest // 2], np.int32)
     elif name.endswith('/lengths'):
       # Of conditions: one row has less, and still has one.
       longest = batch[name.replace('lengths', 'values')].shape[1]
       batch[name] = np.array([longest, -(-longest // 2)], np.int32)
-    elif name == 'lengths':
+    elif name in ('num_frames', 'num_samples'):
       longest = max(v.shape[1] for v in batch.values())
       batch[name] = np.array([longest, longest // 2], np.int32)
     elif value.dtype == np.int32:

@@ -131,7 +131,8 @@ def train(run, mesh, compiled):
   batch = {k: np.zeros(v.shape, v.dtype) for k, v in shapes.items()}
   name = 'audio' if 'audio' in batch else 'codes'
   shape = batch[name].shape
-  batch['num_frames'] = rng.integers(shape[1] // 2, shape[1], rows, np.int32)
+  length = 'num_samples' if name == 'audio' else 'num_frames'
+  batch[length] = rng.integers(shape[1] // 2, shape[1], rows, np.int32)
   if name == 'audio':
     batch[name] = 0.1 * rng.standard_normal(shape).astype(np.float32)
   else:

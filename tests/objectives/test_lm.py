@@ -144,7 +144,7 @@ def test_cast_changes_the_parameters_alone(bound):
         (np.zeros((1, 3, 2)), None, 'float64: expected integers'),
         (np.zeros((1, 3, 2), int), [1.5], 'lengths are float64'),
         (np.zeros((1, 3, 2)), [4], 'not within 3'),
-        (np.zeros((1, 3, 2)), [1, 1], 'num_frames'),
+        (np.zeros((1, 3, 2)), [1, 1], 'lengths'),
     ],
 )
 def test_wrong_input_is_refused_rather_than_clipped(

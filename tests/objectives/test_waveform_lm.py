@@ -193,7 +193,7 @@ def test_generate_keeps_prompts_and_repeats_with_its_seed(bound, monkeypatch):
         ((2, 3), None, r'expected \[B, T, 1\]'),
         ((2, 3, 2), None, r'expected \[B, T, 1\]'),
         ((1, 3, 1), [4], 'not within 3'),
-        ((1, 3, 1), [1, 1], 'num_samples'),
+        ((1, 3, 1), [1, 1], 'lengths'),
     ],
 )
 def test_wrong_input_is_refused(bound, shape, num_samples, message):

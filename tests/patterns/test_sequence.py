@@ -62,12 +62,12 @@ def test_every_code_has_one_place_and_comes_back(case):
     for k, slot in enumerate(segment.slots):
       at = np.isin(steps[0], codes[segment.label][0, :, k])
       assert (layout.slot[at] == slot).all()
-      assert any(slot in place for place in sequences.places)
+      assert any(slot in place for place in sequences.groups)
 
 
 def test_places_hold_their_own_slots_even_where_there_is_nothing(case):
   sequences, layout, _ = case
-  for g, slots in enumerate(sequences.places):
+  for g, slots in enumerate(sequences.groups):
     assert set(layout.slot[:, g]) <= set(slots)
 
 
@@ -116,13 +116,13 @@ def test_segments_follow_each_other_or_take_turns():
   )
   layout = turns.layout({'prompt': 2, 'text': 3, 'speech': 3, 'rest': 1})
   np.testing.assert_array_equal(layout.segment, [0, 0, 1, 2, 2, 1, 2, 1, 3])
-  assert turns.places == ((0, 1, 3, 4), (2,))
+  assert turns.groups == ((0, 1, 3, 4), (2,))
 
 
 def test_names_must_be_the_segments():
-  with pytest.raises(ValueError, match="segments .*but lengths of .'text'"):
+  with pytest.raises(ValueError, match="segments .*but num_frames of .'text'"):
     sequence_lib.Sequence((TEXT, SPEECH)).layout({'text': 2})
-  with pytest.raises(ValueError, match='but lengths of'):
+  with pytest.raises(ValueError, match='but num_frames of'):
     sequence_lib.Sequence((TEXT, TEXT)).layout({'text': 2})
 
 

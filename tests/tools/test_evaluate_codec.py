@@ -112,7 +112,9 @@ def test_a_language_that_is_not_built_is_told_before_anything_is_scored(
   scored = []
   monkeypatch.setattr(data, 'load_corpus', partly)
   monkeypatch.setattr(
-      tool.codec.CodecEvaluator, 'score', lambda *a: scored.append(a) or []
+      tool.codec_evaluation.CodecEvaluator,
+      'score',
+      lambda *a: scored.append(a) or [],
   )
   with flagsaver.as_parsed(workdir=str(tmp_path), languages='en,it'):
     with pytest.raises(SystemExit, match='spoken/it is not built'):
@@ -136,7 +138,9 @@ def test_what_is_wrong_is_told_before_anything_is_scored(
     tool, tmp_path, monkeypatch, options, message
 ):
   monkeypatch.setattr(
-      tool.codec.CodecEvaluator, 'score', lambda *a: pytest.fail('scored')
+      tool.codec_evaluation.CodecEvaluator,
+      'score',
+      lambda *a: pytest.fail('scored'),
   )
   if not options:
     (tmp_path / 'summary.json').write_text('{"codec": ')

@@ -126,7 +126,7 @@ def test_a_prompt_is_continued_and_a_stream_is_the_same(
   codes = model.generate(codes, PROMPT + MORE)
   samples = np.array([(PROMPT + MORE) * HOP])
   expected, _ = codec.decode(
-      tokenizers_base.Tokens(num_frames=samples, codes=codes)
+      tokenizers_base.Tokens(num_samples=samples, codes=codes)
   )
   expected = np.clip(expected[0], -1, 1)
   np.testing.assert_allclose(sound, expected, atol=1.1 / 2**15)

@@ -143,7 +143,7 @@ def test_a_fraction_takes_its_share_of_every_order_of_slots():
   params = _parameters(
       head, h, codes, exists, slots=slots, step_layout=step_layout
   )
-  arguments = {'slots': slots, 'space': step_layout}
+  arguments = {'slots': slots, 'step_layout': step_layout}
   full, _ = _run(head, params, h, codes, exists, **arguments)
   rngs = {'frames': jax.random.key(0)}
   found, scored = map(
