@@ -177,7 +177,27 @@ def report(answer: Answer) -> report_lib.Report:
         [[k, metrics[name]] for k, name in question.references.items()],
         'On the same held-out clips; they do not depend on the arms.',
     )
-  base = {}
+  if question.listen is not None:
+    for arm in question.arms:
+      heard = report_lib.Report.read(answer.run(arm.name) / SAMPLES)
+      page.extend(heard, f'{arm.name}: ')
+  curves = {
+      arm.name: report_lib.loss_curves(answer.run(arm.name), ['loss']).get(
+          'loss', []
+      )
+      for arm in question.arms
+  }
+  page.add_curves(
+      'Training', curves, f'Seed {question.seeds[0]}.', y='training loss'
+  )
+  _add_sweep(page, answer)
+  _add_run(page, answer)
+  return page
+
+
+def _add_run(page, answer):
+  """What was run, with which budgets."""
+  question, base = answer.question, {}
   if question.base is not None:
     base['base'] = os.path.relpath(question.base)
   page.add_facts(
@@ -200,19 +220,6 @@ def report(answer: Answer) -> report_lib.Report:
       }
       or {'none': 'all are matched within 2%'},
   )
-  _add_sweep(page, answer)
-  curves = {}
-  for arm in question.arms:
-    found = report_lib.loss_curves(answer.run(arm.name), ['loss'])
-    curves[arm.name] = found.get('loss', [])
-  page.add_curves(
-      'Training', curves, f'Seed {question.seeds[0]}.', y='training loss'
-  )
-  if question.listen is not None:
-    for arm in question.arms:
-      heard = report_lib.Report.read(answer.run(arm.name) / SAMPLES)
-      page.extend(heard, f'{arm.name}: ')
-  return page
 
 
 def _add_sweep(page, answer):

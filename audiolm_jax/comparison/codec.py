@@ -1,5 +1,6 @@
 """A codec's scores as a table of a report, and how they got there."""
 
+import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
@@ -56,22 +57,7 @@ def results(
   items: dict[str, dict[str, tuple[float, float]]] = {}
   for score in scores:
     items.setdefault(score.name, {})[score.item] = (score.sum, score.weight)
-  total = max(len(spec.slots), 1)
-  counted: dict[str, int] = {}
-  for score in scores:
-    counted[score.name] = counted.get(score.name, 0) + 1
-  numbers = {total} | {int(n) for n in re.findall(r'@(\d+)', ' '.join(means))}
-  rows = []
-  for n in sorted(numbers, reverse=True):
-    suffix = '' if n == total else f'@{n}'
-    share = spec.bits_per_second
-    if spec.slots:
-      share = dataclasses.replace(spec, slots=spec.slots[:n]).bits_per_second
-    row = {'codebooks': n, 'bits_per_second': share}
-    for name in (*_METRICS, 'wer_original'):
-      if name + suffix in means:
-        row[name] = means[name + suffix]
-    rows.append(row)
+  counted = collections.Counter(score.name for score in scores)
   intervals = {
       name: statistics.bootstrap(items[name])
       for name in _METRICS
@@ -84,10 +70,28 @@ def results(
       'intervals': {n: [i.low, i.high] for n, i in intervals.items()},
       'others': _others(evaluation_base.summarize(others)),
       'clips': {name: counted[name] for name in _METRICS if name in counted},
-      'rows': rows,
+      'rows': _rows(means, spec),
       'usage': [means[f'usage_{k}'] for k in range(len(spec.slots))],
       'entropy': [means[f'entropy_{k}'] for k in range(len(spec.slots))],
   }
+
+
+def _rows(means, spec):
+  """Bits/s and mean scores of each number of codebooks, from all to few."""
+  total = max(len(spec.slots), 1)
+  numbers = {total} | {int(n) for n in re.findall(r'@(\d+)', ' '.join(means))}
+  rows = []
+  for n in sorted(numbers, reverse=True):
+    suffix = '' if n == total else f'@{n}'
+    share = spec.bits_per_second
+    if spec.slots:
+      share = dataclasses.replace(spec, slots=spec.slots[:n]).bits_per_second
+    row = {'codebooks': n, 'bits_per_second': share}
+    for name in (*_METRICS, 'wer_original'):
+      if name + suffix in means:
+        row[name] = means[name + suffix]
+    rows.append(row)
+  return rows
 
 
 def _others(means):
@@ -106,6 +110,19 @@ def add_to(
   """Writes the section anew: a table, code usage, and what is missing."""
   report.clear(SECTION)
   names = [m for m in _METRICS if any(m in g['rows'][0] for g in groups)]
+  _add_scores(report, groups, names)
+  _add_usage(report, groups[0])
+  absent = [n for n in judges_lib.JUDGES if n not in names]
+  if absent:
+    headings = ', '.join(_METRICS[n][0] for n in absent)
+    command = COMMAND.format(workdir=shlex.quote(workdir))
+    report.add_missing(
+        SECTION, {headings: f'{judges_lib.INSTALL} && {command}'}
+    )
+
+
+def _add_scores(report, groups, names):
+  """The metrics of each group and bitrate, and their intervals."""
   rows = []
   for group in groups:
     original = ['original', None, None]
@@ -153,25 +170,21 @@ def add_to(
       '95% bootstrap intervals over clips: of this checkpoint on other clips,'
       ' not of other seeds.',
   )
-  first = groups[0]
-  if first['usage']:
+
+
+def _add_usage(report, group):
+  """How much of each codebook a group's clips use."""
+  if group['usage']:
     report.add_table(
         SECTION,
         ['codebook', 'used', 'entropy, bits'],
         [
             [str(k), f'{100 * used:.1f}%', f'{entropy:.2f}']
             for k, (used, entropy) in enumerate(
-                zip(first['usage'], first['entropy'], strict=True)
+                zip(group['usage'], group['entropy'], strict=True)
             )
         ],
-        f'Codes that occur in {first["seconds"]:.0f} s of "{first["group"]}".',
-    )
-  absent = [n for n in judges_lib.JUDGES if n not in names]
-  if absent:
-    headings = ', '.join(_METRICS[n][0] for n in absent)
-    command = COMMAND.format(workdir=shlex.quote(workdir))
-    report.add_missing(
-        SECTION, {headings: f'{judges_lib.INSTALL} && {command}'}
+        f'Codes that occur in {group["seconds"]:.0f} s of "{group["group"]}".',
     )
 
 

@@ -19,6 +19,10 @@ from audiolm_jax.training import writers
 
 REPORT = 'report.html'
 SUMMARY = 'summary.json'
+_MODEL = 'language model'
+_TITLE = (
+    'audiolm_jax: speech, tokens, and what a small language model makes of them'
+)
 # Less training than this cannot make an intelligible codec.
 _ENOUGH_SECONDS = 1800.0
 _PROMPT_SECONDS, _TOTAL_SECONDS = 1.5, 5.0
@@ -62,25 +66,20 @@ def write(
   )
   groups = [_codec_scores(held_out, tokenizer)]
   bits = _lm_bits(workdir, lm, header)
-  trained = _audio_seconds(workdir / 'tokenizer')
-  report = report_lib.Report(
-      'audiolm_jax: speech, tokens, and what a small'
-      ' language model makes of them',
-      _what(trained),
-  )
   stages = _stages(workdir)
-  _add_run(report, workdir, stages)
-  _add_curves(report, workdir)
+  report = report_lib.Report(
+      _TITLE,
+      f'{_what(_audio_seconds(workdir / "tokenizer"))} {_verdict(bits)}',
+  )
+  heard = codec_evaluation.held_out(
+      *corpus, limit=listen, codebooks=held_out.codebooks, seconds=2.0
+  )
+  _add_reconstructions(report, heard, tokenizer)
+  add_continuations(report, cache, tokenizer, lm, listen)
   codec_report.add_to(report, groups, str(workdir))
   _add_bits(report, bits)
-  _add_reconstructions(
-      report,
-      codec_evaluation.held_out(
-          *corpus, limit=listen, codebooks=held_out.codebooks, seconds=2.0
-      ),
-      tokenizer,
-  )
-  add_continuations(report, cache, tokenizer, lm, listen)
+  _add_curves(report, workdir)
+  _add_run(report, workdir, stages)
   summary = {
       'run': report_lib.provenance(),
       'stage_seconds': stages,
@@ -107,6 +106,20 @@ def _what(trained: float) -> str:
       ' repetition). The codec keeps the words and blurs the voice; the'
       ' language model continues a prompt with speech-like sounds that mean'
       ' nothing.'
+  )
+
+
+def _verdict(bits: dict[str, dict[str, float]]) -> str:
+  """Whether the language model predicts more than counts do."""
+  (best, least), *_ = sorted(
+      ((name, row['all']) for name, row in bits.items() if name != _MODEL),
+      key=lambda pair: pair[1],
+  )
+  own = bits[_MODEL]['all']
+  return (
+      f'On held-out clips the language model needs {own:.2f} bits a frame and'
+      f' the {best} {least:.2f}: it'
+      f' {"beats" if own < least else "does not beat"} counting.'
   )
 
 
@@ -161,7 +174,7 @@ def _lm_bits(workdir, lm, header) -> dict[str, dict[str, float]]:
       for model, prefix in {
           'unigram': 'unigram/',
           'bigram, interpolated': 'bigram/',
-          'language model': '',
+          _MODEL: '',
       }.items()
   }
 
