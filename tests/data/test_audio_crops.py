@@ -46,6 +46,18 @@ def test_crops_are_pieces_of_their_clips(cache):
     assert any(np.array_equal(clip[s : s + 11025], row[:, 0]) for s in starts)
 
 
+def test_a_crop_starts_anywhere_from_the_start_to_the_end():
+  clip = np.arange(12, dtype=np.float32)[:, None] / 12
+  corpus = [{'audio': clip, 'sample_rate': 16_000, 'id': 'a'}]
+  settings = _settings(sample_rate=16_000, crop_seconds=10 / 16_000)
+  rng = np.random.default_rng(0)
+  rows = [
+      audio_crops.crop(settings, corpus, 0, rng)['audio'] for _ in range(40)
+  ]
+  starts = {round(12 * float(row[0, 0])) for row in rows}
+  assert starts == {0, 1, 2}
+
+
 def test_nothing_long_enough_is_said_with_the_key(cache):
   with pytest.raises(config.ConfigError, match='espeak.*min_seconds = 99'):
     _settings(min_seconds=99.0).open(batch_size=1, seed=0)

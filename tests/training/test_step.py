@@ -229,3 +229,13 @@ def test_every_step_has_its_own_randomness(batch):
     state, metrics = step(state, batch)
     losses.append(float(metrics['scalars']['term/error']))
   assert losses[0] != losses[1]
+
+
+def test_a_batch_that_weighs_nothing_has_no_loss_and_moves_nothing(
+    state, batch
+):
+  empty = {**batch, 'lengths': np.zeros_like(batch['lengths'])}
+  new, metrics = _step(_assembly(ema=0.9))(state, empty)
+  assert all(bool(finite) for finite in metrics['finite'].values())
+  assert float(metrics['scalars']['gradient_norm/mlp']) == 0
+  assert int(new.step) == int(state.step) + 1

@@ -1,0 +1,398 @@
+"""Forty faults that the tests must catch: does each still fail?
+
+  python tests/planted_faults.py [--only=NAME] [--jobs=2]
+
+A copy of the checkout gets one fault at a time, and the tests that ought to see
+it run: they pass on the copy without a fault, and must fail with it. Run it
+before and after tests are made faster. About 15 minutes on 2 cores.
+
+A fault is a line of the package, found by its text wherever it stands: where the
+text has changed, the fault is stated anew. Tests are named by file.
+"""
+
+import argparse
+from collections.abc import Iterator
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+  """One change that makes the package wrong.
+
+  Attributes:
+    name: what is wrong.
+    old: text that stands once in the package.
+    new: what stands there instead.
+    tests: files, of which one must fail.
+  """
+
+  name: str
+  old: str
+  new: str
+  tests: tuple[str, ...]
+
+
+FAULTS = [
+    # Maths.
+    Fault(
+        'a window is one key too wide',
+        'seen &= query - key < self.window',
+        'seen &= query - key <= self.window',
+        ('test_attention.py',),
+    ),
+    Fault(
+        'a block sees the one after it',
+        'seen = key // self.block <= query // self.block',
+        'seen = key // self.block <= query // self.block + 1',
+        ('test_attention.py',),
+    ),
+    Fault(
+        'an LSTM forgets at masked steps',
+        'c = jnp.where(valid, f * c + i * g, c)',
+        'c = f * c + i * g',
+        ('test_recurrence.py',),
+    ),
+    Fault(
+        'the gradient of the cell lacks a factor',
+        'd_cell = jnp.where(valid, d_c, 0) + d_new * o * (1 - t * t)',
+        'd_cell = jnp.where(valid, d_c, 0) + d_new * o * (1 - t)',
+        ('test_recurrence.py',),
+    ),
+    Fault(
+        "experts' loss counts masked steps",
+        'probability = jnp.where(mask[..., None], probability, 0)',
+        'probability = 1 * probability',
+        ('test_moe.py',),
+    ),
+    Fault(
+        'a Fourier transform has a frame less',
+        'count = (x.shape[-1] - size) // hop + 1',
+        'count = (x.shape[-1] - size) // hop',
+        ('test_stft.py',),
+    ),
+    Fault(
+        'the mel scale bends elsewhere',
+        '_STEP = np.log(6.4) / 27',
+        '_STEP = np.log(6.4) / 28',
+        ('test_mel.py',),
+    ),
+    Fault(
+        'YaRN scales nothing',
+        'return 0.1 * math.log(self.factor) + 1.0',
+        'return 1.0',
+        ('test_rotary.py',),
+    ),
+    Fault(
+        'weights of 4 bits are off by one',
+        'return (nibbles.astype(jnp.float32) - 8) * w.scale',
+        'return (nibbles.astype(jnp.float32) - 7) * w.scale',
+        ('test_linear.py',),
+    ),
+    # Streaming.
+    Fault(
+        'a convolution keeps the wrong past',
+        'past = x[:, x.shape[1] - size :]',
+        'past = x[:, :size]',
+        ('test_layers.py', 'test_streaming_contract.py'),
+    ),
+    Fault(
+        'padding comes through as it is',
+        'x = streaming_base.pad_time(x, before, after)',
+        'x = streaming_base.pad_time(x, before + 1, after - 1)',
+        ('test_layers.py', 'test_streaming_contract.py'),
+    ),
+    # Patterns and decoders.
+    Fault(
+        'delays run the other way',
+        'frame = step[..., None] - self._delays(slots)',
+        'frame = step[..., None] - self._delays(slots)[::-1]',
+        ('test_patterns.py',),
+    ),
+    Fault(
+        'flattened slots are in another order',
+        'return step[..., None] // slots, step[..., None] % slots',
+        'return step[..., None] // slots, slots - 1 - step[..., None] % slots',
+        ('test_patterns.py', 'test_decoder.py'),
+    ),
+    Fault(
+        'a step sees its own codes',
+        'return jnp.concatenate([first, x[:, :-1]], axis=1)',
+        'return jnp.concatenate([x[:, :1], x[:, 1:]], axis=1)',
+        ('test_decoder.py', 'test_row_starts.py'),
+    ),
+    # Generation.
+    Fault(
+        'top-p keeps one code too few',
+        'before = jnp.cumsum(probability, axis=-1) - probability',
+        'before = jnp.cumsum(probability, axis=-1)',
+        ('test_sampling.py',),
+    ),
+    Fault(
+        'min-p is a share of all',
+        'least = logits.max(axis=-1, keepdims=True) + share',
+        'least = logits.mean(axis=-1, keepdims=True) + share',
+        ('test_sampling.py',),
+    ),
+    Fault(
+        'a repeated code becomes likelier below zero',
+        'lower = jnp.where(logits > 0, logits / penalty, logits * penalty)',
+        'lower = logits / penalty',
+        ('test_sampling.py',),
+    ),
+    Fault(
+        'guidance has its sides exchanged',
+        'mixed = scale * conditional + (1 - scale) * unconditional',
+        'mixed = scale * unconditional + (1 - scale) * conditional',
+        ('test_options.py', 'test_generate.py'),
+    ),
+    # Adaptation.
+    Fault(
+        'LoRA does not start at the base',
+        'b = jnp.zeros((*batch, self.rank, shape[-1]), jnp.float32)',
+        'b = jnp.ones((*batch, self.rank, shape[-1]), jnp.float32)',
+        ('test_param_transforms.py',),
+    ),
+    Fault(
+        'the base of LoRA trains, too',
+        'return leaf.replace(w=param_transforms_base.holes(leaf.w))',
+        'return leaf',
+        ('test_param_transforms.py',),
+    ),
+    # Objectives.
+    Fault(
+        'the balancer forgets the share',
+        'share = self.total_norm * weights[name] / jnp.maximum(whole, 1e-12)',
+        'share = self.total_norm / jnp.maximum(whole, 1e-12)',
+        ('test_balancer.py',),
+    ),
+    Fault(
+        'real features get a gradient',
+        'target = jax.lax.stop_gradient(of_real.values)',
+        'target = of_real.values',
+        ('test_adversarial.py', 'test_gan.py'),
+    ),
+    Fault(
+        'a scale of the mel distance counts twice',
+        'norm += 1 + alpha',
+        'norm += 1 + 2 * alpha',
+        ('test_distances.py',),
+    ),
+    # Tokenizers.
+    Fault(
+        'codes are packed in another order',
+        'weights = 1 << np.arange(size - 1, -1, -1, dtype=np.int32)',
+        'weights = 1 << np.arange(size, dtype=np.int32)',
+        ('test_token_files.py', 'test_token_cache.py'),
+    ),
+    Fault(
+        'segments fade with another weight',
+        'weight = 0.5 - jnp.abs(place - 0.5)',
+        'weight = 0.5 + jnp.abs(place - 0.5)',
+        ('test_audio_segments.py',),
+    ),
+    Fault(
+        'cross-fades jump',
+        'weight = ((np.arange(n, dtype=np.float32) + 0.5) / n)[:, None]',
+        'weight = ((np.arange(n, dtype=np.float32)[::-1] + 0.5) / n)[:, None]',
+        ('test_windows.py',),
+    ),
+    Fault(
+        'a window of a long file is left out',
+        'held, start = [cut(joined, step)], start + step',
+        'held, start = [cut(joined, step + 1)], start + step',
+        ('test_long.py',),
+    ),
+    # Evaluation and comparison.
+    Fault(
+        'entropy is in nats',
+        'entropy=float(-np.sum(p * np.log2(p)) + 0.0)',
+        'entropy=float(-np.sum(p * np.log(p)) + 0.0)',
+        ('test_metrics.py',),
+    ),
+    Fault(
+        'SI-SDR is not scale-invariant',
+        'target = (estimate @ reference) / power * reference',
+        'target = reference',
+        ('test_metrics.py',),
+    ),
+    Fault(
+        'an interval takes n for n - 1',
+        'error = values.std(ddof=1) / math.sqrt(n)',
+        'error = values.std(ddof=0) / math.sqrt(n)',
+        ('test_statistics.py',),
+    ),
+    Fault(
+        'seeds are paired with each other',
+        'return t_interval([a[seed] - b[seed] for seed in sorted(a)], level)',
+        'return t_interval([a[i] - b[j] for i, j in'
+        ' zip(sorted(a), sorted(b)[::-1])], level)',
+        ('test_statistics.py',),
+    ),
+    # Training.
+    Fault(
+        'a broken step is applied',
+        'new = jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, state)',
+        'new = jax.tree.map(lambda n, o: n, new, state)',
+        ('test_step.py', 'test_train.py'),
+    ),
+    Fault(
+        'a warm-up is a step too long',
+        'start = schedule.learning_rate / (schedule.warmup_steps + 1)',
+        'start = schedule.learning_rate / (schedule.warmup_steps + 2)',
+        ('test_optimizers.py',),
+    ),
+    Fault(
+        'the plateau ends too early',
+        'stable = max(0, steps - self.warmup_steps - down)',
+        'stable = max(0, steps - 2 * self.warmup_steps - down)',
+        ('test_optimizers.py',),
+    ),
+    Fault(
+        'terms are means of nothing',
+        'return jnp.where(weight > 0, value / jnp.where(weight > 0, weight, 1),'
+        ' 0.0)',
+        'return value / weight',
+        ('test_step.py',),
+    ),
+    # Data.
+    Fault(
+        'the last bucket is never full',
+        'yield bound, size, members[start : start + size]',
+        'yield bound, size, members[start : start + size - 1]',
+        ('test_pipeline.py',),
+    ),
+    Fault(
+        'a crop never starts at the end',
+        'start = int(rng.integers(max(len(audio) - span, 0) + 1))',
+        'start = int(rng.integers(max(len(audio) - span - 1, 0) + 1))',
+        ('test_audio_crops.py',),
+    ),
+    # Configuration and files.
+    Fault(
+        'numbers of configs have no bounds',
+        'value >= self.min) and (',
+        'True) and (',
+        ('test_config.py',),
+    ),
+    Fault(
+        'an unknown key is let through',
+        'near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)',
+        'near = []',
+        ('test_config.py', 'test_main.py'),
+    ),
+    Fault(
+        'a segment is scored past its end',
+        'valid = np.arange(codes.shape[1]) < np.asarray(num_frames)[:, None]',
+        'valid = np.arange(codes.shape[1]) <= np.asarray(num_frames)[:, None]',
+        ('test_metrics.py',),
+    ),
+]
+
+
+def place(root: pathlib.Path, fault: Fault) -> pathlib.Path:
+  """The one file of the package that has a fault's text.
+
+  Raises:
+    LookupError: if none has, or several.
+  """
+  files = [
+      path
+      for path in (root / 'audiolm_jax').rglob('*.py')
+      for _ in range(path.read_text('utf-8').count(fault.old))
+  ]
+  if len(files) != 1:
+    raise LookupError(f'{fault.name}: {len(files)} places have {fault.old!r}')
+  return files[0]
+
+
+def test_files(root: pathlib.Path, names: tuple[str, ...]) -> list[str]:
+  """Paths of test files by their names.
+
+  Raises:
+    LookupError: if one does not exist.
+  """
+  paths = []
+  for name in names:
+    found = sorted(map(str, (root / 'tests').rglob(name)))
+    if not found:
+      raise LookupError(f'no test file {name}')
+    paths += [path for path in found if '/parity/' not in path]
+  return paths
+
+
+def passes(root: pathlib.Path, names: tuple[str, ...]) -> bool:
+  """Whether tests pass in a copy of the checkout."""
+  arguments = '-x -q -n 0 -p no:cacheprovider --no-header'.split()
+  result = subprocess.run(
+      [sys.executable, '-m', 'pytest', *arguments, *test_files(root, names)],
+      cwd=root,
+      env={**os.environ, 'PYTHONPATH': str(root)},
+      capture_output=True,
+  )
+  return result.returncode == 0
+
+
+def check(root: pathlib.Path, faults: list[Fault]) -> Iterator[tuple[str, str]]:
+  """(fault, 'caught', 'MISSED' or what else is wrong), one after the other."""
+  sound: dict[tuple[str, ...], bool] = {}
+  for fault in faults:
+    if fault.tests not in sound:
+      sound[fault.tests] = passes(root, fault.tests)
+    if not sound[fault.tests]:
+      yield fault.name, 'its tests fail without it'
+      continue
+    path = place(root, fault)
+    text = path.read_text('utf-8')
+    path.write_text(text.replace(fault.old, fault.new), 'utf-8')
+    try:
+      yield fault.name, 'MISSED' if passes(root, fault.tests) else 'caught'
+    finally:
+      path.write_text(text, 'utf-8')
+
+
+def _share(faults: list[Fault]) -> list[tuple[str, str]]:
+  """`check` in a copy of its own."""
+  with tempfile.TemporaryDirectory() as folder:
+    root = pathlib.Path(folder) / 'checkout'
+    ignored = shutil.ignore_patterns(
+        '.git', 'runs', '__pycache__', '*.egg-info'
+    )
+    shutil.copytree(ROOT, root, ignore=ignored)
+    results = []
+    for name, result in check(root, faults):
+      print(f'{result}: {name}', flush=True)
+      results.append((name, result))
+    return results
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--only', help='faults whose names contain this')
+  parser.add_argument('--jobs', type=int, default=2, help='at a time')
+  options = parser.parse_args()
+  faults = [f for f in FAULTS if (options.only or '') in f.name]
+  for fault in faults:
+    place(ROOT, fault)
+    test_files(ROOT, fault.tests)
+  # Those with the same tests together.
+  faults.sort(key=lambda fault: fault.tests)
+  size = -(-len(faults) // options.jobs) if faults else 1
+  shares = [faults[i : i + size] for i in range(0, len(faults), size)]
+  with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+    results = [r for share in pool.map(_share, shares) for r in share]
+  caught = sum(result == 'caught' for _, result in results)
+  print(f'{caught} of {len(results)} faults are caught.')
+  sys.exit(caught != len(results))
+
+
+if __name__ == '__main__':
+  main()
