@@ -237,5 +237,6 @@ def test_a_batch_that_weighs_nothing_has_no_loss_and_moves_nothing(
   empty = {**batch, 'lengths': np.zeros_like(batch['lengths'])}
   new, metrics = _step(_assembly(ema=0.9))(state, empty)
   assert all(bool(finite) for finite in metrics['finite'].values())
+  assert all(np.isfinite(value) for value in metrics['scalars'].values())
   assert float(metrics['scalars']['gradient_norm/mlp']) == 0
   assert int(new.step) == int(state.step) + 1
