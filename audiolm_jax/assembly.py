@@ -33,8 +33,6 @@ from audiolm_jax.training import step as step_lib
 
 CONFIG_FILE = 'config.json'
 
-_Positive = Annotated[int, config.Range(min=1)]
-
 
 @dataclasses.dataclass(frozen=True)
 class ModelTraining:
@@ -56,8 +54,8 @@ class ModelTraining:
   schedule: Annotated[Any, config.Kind(lambda: optimizers.SCHEDULES)] = (
       optimizers.Constant()
   )
-  clip: Annotated[float, config.Range(min=0)] | None = None
-  ema: Annotated[float, config.Range(min=0, max=1)] | None = None
+  clip: config.NonNegative | None = None
+  ema: config.Share | None = None
   param_transform: Annotated[
       Any, config.Kind(lambda: param_transforms.TRANSFORMS)
   ] = param_transforms.Full()
@@ -69,8 +67,8 @@ class ModelTraining:
 class Profile:
   """A trace of `steps` steps from step `start` on, in workdir/profile."""
 
-  start: Annotated[int, config.Range(min=0)] = 10
-  steps: Annotated[int, config.Range(min=0)] = 0
+  start: config.Count = 10
+  steps: config.Count = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +100,12 @@ class Config:
       config.Named(Annotated[Any, config.Kind(lambda: evaluation.EVALUATORS)]),
   ] = dataclasses.field(default_factory=dict)
   seed: Annotated[int, config.Range(min=0, max=2**32 - 1)] = 0
-  steps: _Positive = 1000
-  batch_size: _Positive = 8
-  accumulation: _Positive = 1
-  log_every: _Positive = 10
+  steps: config.Positive = 1000
+  batch_size: config.Positive = 8
+  accumulation: config.Positive = 1
+  log_every: config.Positive = 10
   log_ids: bool = False
-  eval_every: _Positive = 1000
+  eval_every: config.Positive = 1000
   checkpoint: checkpoints.Config = checkpoints.Config()
   mesh: mesh_lib.Config = mesh_lib.Config()
   profile: Profile = Profile()

@@ -23,7 +23,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import ml_collections
 from ml_collections import config_dict
@@ -62,6 +62,14 @@ class Range:
     return (self.min is None or value >= self.min) and (
         self.max is None or value <= self.max
     )
+
+
+# The numbers that most fields are.
+Positive = Annotated[int, Range(min=1)]
+Count = Annotated[int, Range(min=0)]
+Sizes = Annotated[tuple[int, ...], Range(min=1)]
+NonNegative = Annotated[float, Range(min=0)]
+Share = Annotated[float, Range(min=0, max=1)]
 
 
 @dataclasses.dataclass(frozen=True)

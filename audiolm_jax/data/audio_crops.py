@@ -51,16 +51,16 @@ class AudioCrops:
   corpus: corpora.Name = 'asterisk_prompts'
   split: str = 'train'
   languages: tuple[str, ...] = ()
-  sample_rate: Annotated[int, config.Range(min=1)] = 16000
-  channels: Annotated[int, config.Range(min=1)] = 1
+  sample_rate: config.Positive = 16000
+  channels: config.Positive = 1
   crop_seconds: Annotated[float, _POSITIVE] = 1.0
-  min_seconds: Annotated[float, config.Range(min=0)] = 0.5
+  min_seconds: config.NonNegative = 0.5
   level_db: Annotated[float | None, config.Range(max=0)] = None
-  gain_db: Annotated[float, config.Range(min=0)] = 0.0
+  gain_db: config.NonNegative = 0.0
   features: Annotated[str, config.Path()] | None = None
   feature_rate: Annotated[float, config.Range(min=1e-3)] = 50.0
-  workers: Annotated[int, config.Range(min=0)] = 0
-  buffer: Annotated[int, config.Range(min=1)] = 4
+  workers: config.Count = 0
+  buffer: config.Positive = 4
 
   def facts(self, key: str) -> list[config.Fact]:
     """What the objective and evaluators may also say; see `config.Fact`."""

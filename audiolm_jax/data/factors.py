@@ -70,9 +70,9 @@ class Text(Factor):
     vocabulary: how many ids there are, without the mark.
   """
 
-  length: Annotated[int, config.Range(min=1)] = 128
+  length: config.Positive = 128
   pieces: Annotated[str, config.Path()] | None = None
-  vocabulary: Annotated[int, config.Range(min=1)] = 256
+  vocabulary: config.Positive = 256
 
   def __post_init__(self):
     if self.pieces is None and self.vocabulary != 256:
@@ -150,7 +150,7 @@ class Vector(Factor):
     width: how many numbers it has.
   """
 
-  width: Annotated[int, config.Range(min=1)]
+  width: config.Positive
 
   @property
   def spec(self):
@@ -177,8 +177,8 @@ class Codes(Factor):
     length: most frames.
   """
 
-  vocabularies: Annotated[tuple[int, ...], config.Range(min=1)]
-  length: Annotated[int, config.Range(min=1)] = 150
+  vocabularies: config.Sizes
+  length: config.Positive = 150
 
   @property
   def spec(self):

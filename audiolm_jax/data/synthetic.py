@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from typing import Annotated
 
 import numpy as np
 
@@ -57,10 +56,10 @@ class Synthetic:
     delay: seconds that a batch takes, likewise.
   """
 
-  features: Annotated[int, config.Range(min=1)] = 4
-  positions: Annotated[int, config.Range(min=1)] = 5
+  features: config.Positive = 4
+  positions: config.Positive = 5
   nan_at: int = -1
-  delay: Annotated[float, config.Range(min=0)] = 0.0
+  delay: config.NonNegative = 0.0
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int]

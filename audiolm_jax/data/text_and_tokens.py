@@ -39,12 +39,12 @@ class TextAndTokens:
   split: str = 'train'
   languages: tuple[str, ...] = ()
   codebooks: Annotated[int | None, config.Range(min=1)] = None
-  frames: Annotated[int, config.Range(min=1)] = 256
-  text_bytes: Annotated[int, config.Range(min=1)] = 128
+  frames: config.Positive = 256
+  text_bytes: config.Positive = 128
   limit: Annotated[int | None, config.Range(min=1)] = None
   tokenizer_hash: str | None = None
-  workers: Annotated[int, config.Range(min=0)] = 0
-  buffer: Annotated[int, config.Range(min=1)] = 4
+  workers: config.Count = 0
+  buffer: config.Positive = 4
 
   def facts(self, key: str) -> list[config.Fact]:
     """What the objective and evaluators may also say; see `config.Fact`."""

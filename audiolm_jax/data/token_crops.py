@@ -48,16 +48,16 @@ class TokenCrops:
   split: str = 'train'
   languages: tuple[str, ...] = ()
   codebooks: Annotated[int | None, config.Range(min=1)] = None
-  frames: Annotated[int, config.Range(min=1)] = 256
+  frames: config.Positive = 256
   conditions: Annotated[
       Any, config.Named(Annotated[Any, config.Kind(lambda: factors.FACTORS)])
   ] = dataclasses.field(default_factory=dict)
   vectors: Annotated[str, config.Path()] | None = None
-  min_frames: Annotated[int, config.Range(min=1)] = 1
+  min_frames: config.Positive = 1
   limit: Annotated[int | None, config.Range(min=1)] = None
   tokenizer_hash: str | None = None
-  workers: Annotated[int, config.Range(min=0)] = 0
-  buffer: Annotated[int, config.Range(min=1)] = 4
+  workers: config.Count = 0
+  buffer: config.Positive = 4
 
   def facts(self, key: str) -> list[config.Fact]:
     """What the objective and evaluators may also say; see `config.Fact`."""

@@ -58,7 +58,7 @@ class Conditioner(nn.Module):
   """
 
   how: Literal['prefix', 'add', 'film', 'cross'] = 'cross'
-  dropout: Annotated[float, config.Range(min=0, max=1)] = 0.0
+  dropout: config.Share = 0.0
 
   @property
   def _init(self):

@@ -78,7 +78,7 @@ class Steps(nn.Module):
     start: how rows start.
   """
 
-  vocabularies: Annotated[tuple[int, ...], config.Range(min=1)]
+  vocabularies: config.Sizes
   backbone: Annotated[Any, config.Kind(lambda: backbones.BACKBONES)] = (
       stack_lib.Stack()
   )

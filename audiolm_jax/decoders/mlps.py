@@ -1,6 +1,6 @@
 """Perceptrons: what each position of a decoder does by itself."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -63,7 +63,7 @@ class Dense(nn.Module):
     use_bias: whether the layers have biases.
   """
 
-  hidden: Annotated[int, config.Range(min=1)] = 1024
+  hidden: config.Positive = 1024
   activation: Activation = 'swiglu'
   limit: float = 7.0
   alpha: float = 1.702
@@ -105,9 +105,9 @@ class Moe(nn.Module):
     normalise: see `ops.moe.route`.
   """
 
-  experts: Annotated[int, config.Range(min=1)] = 8
-  top_k: Annotated[int, config.Range(min=1)] = 2
-  hidden: Annotated[int, config.Range(min=1)] = 512
+  experts: config.Positive = 8
+  top_k: config.Positive = 2
+  hidden: config.Positive = 512
   activation: Activation = 'swiglu'
   limit: float = 7.0
   alpha: float = 1.702

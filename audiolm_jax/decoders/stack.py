@@ -166,19 +166,19 @@ class Stack(streaming_base.Steppable):
     dtype: of activations; parameters, norms and softmax are fp32.
   """
 
-  width: Annotated[int, config.Range(min=1)] = 256
-  layers: Annotated[int, config.Range(min=1)] = 4
+  width: config.Positive = 256
+  layers: config.Positive = 4
   mixers: tuple[Annotated[Any, config.Kind(lambda: mixers_lib.MIXERS)], ...] = (
       attention.Attention(),
   )
   mlp: Annotated[Any, config.Kind(lambda: mlps.MLPS)] | None = mlps.Dense()
   norm: norms.Kind = 'rms'
-  norm_epsilon: Annotated[float, config.Range(min=0)] = 1e-5
+  norm_epsilon: config.NonNegative = 1e-5
   norm_bias: bool = False
   norm_position: Literal['pre', 'post'] = 'pre'
   final_norm: bool = True
   positions: Literal['none', 'learned', 'sinusoidal'] = 'none'
-  max_positions: Annotated[int, config.Range(min=1)] = 1024
+  max_positions: config.Positive = 1024
   cross: attention.Cross | None = None
   adaptive: Literal['none', 'film', 'adaln_zero'] = 'none'
   dropout: Annotated[float, config.Range(min=0, max=0.95)] = 0.0

@@ -47,7 +47,7 @@ class T5Encoder(nn.Module):
   hidden: Annotated[int, _COUNT] = 3072
   buckets: Annotated[int, config.Range(min=4)] = 32
   max_distance: Annotated[int, _COUNT] = 128
-  norm_epsilon: Annotated[float, config.Range(min=0)] = 1e-6
+  norm_epsilon: config.NonNegative = 1e-6
   dtype: Literal['float32', 'bfloat16'] = 'float32'
 
   @nn.compact

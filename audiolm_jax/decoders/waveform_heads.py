@@ -139,7 +139,7 @@ class MuLaw(_Head):
 class _Mixture(_Head):
   """A mixture of densities, integrated over the cells of the grid."""
 
-  mixtures: Annotated[int, config.Range(min=1)] = 1
+  mixtures: config.Positive = 1
 
   def _parameters(self, h, channels, bits):
     """(logits of the components, means, log scales) [*b C M], in levels."""
@@ -193,7 +193,7 @@ class Logistics(_Mixture):
     mixtures: components.
   """
 
-  mixtures: Annotated[int, config.Range(min=1)] = 10
+  mixtures: config.Positive = 10
 
   @nn.nowrap
   def _log_mass(self, *arguments):

@@ -20,8 +20,6 @@ from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.streaming import ring
 
-_Positive = Annotated[int, config.Range(min=1)]
-_Count = Annotated[int, config.Range(min=0)]
 # Classes of the inputs; those of a head may be others.
 _CLASSES = 256
 
@@ -50,16 +48,14 @@ class GatedStack(streaming_base.Steppable):
     remat: whether the backward pass computes layers again, to save memory.
   """
 
-  width: _Positive = 64
-  skip: _Positive = 128
+  width: config.Positive = 64
+  skip: config.Positive = 128
   taps: Annotated[int, config.Range(min=2)] = 2
-  dilations: Annotated[tuple[int, ...], config.Range(min=1)] = tuple(
-      2**i for i in range(10)
-  )
-  cycles: _Positive = 2
-  film: _Count = 0
-  local: _Count = 0
-  local_hop: _Positive = 1
+  dilations: config.Sizes = tuple(2**i for i in range(10))
+  cycles: config.Positive = 2
+  film: config.Count = 0
+  local: config.Count = 0
+  local_hop: config.Positive = 1
   remat: bool = False
 
   @property
@@ -200,7 +196,7 @@ class WaveNet(nn.Module):
   """
 
   bits: Annotated[int, config.Range(min=2, max=16)] = 16
-  channels: _Positive = 1
+  channels: config.Positive = 1
   inputs: Literal['amplitude', 'classes'] = 'amplitude'
   stack: GatedStack = GatedStack()
   head: Annotated[Any, config.Kind(lambda: waveform_heads.HEADS)] = (

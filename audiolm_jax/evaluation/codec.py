@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
@@ -47,11 +47,11 @@ class Codec:
   corpus: corpora.Name = 'asterisk_prompts'
   split: str = 'validation'
   languages: tuple[str, ...] = ()
-  limit: Annotated[int, config.Range(min=1)] | None = None
-  codebooks: Annotated[tuple[int, ...], config.Range(min=1)] = ()
+  limit: config.Positive | None = None
+  codebooks: config.Sizes = ()
   judges: tuple[str, ...] = ()
   transcribed: bool = False
-  min_seconds: Annotated[float, config.Range(min=0)] = 0.25
+  min_seconds: config.NonNegative = 0.25
 
   def build(self, objective: Any) -> 'CodecEvaluator':
     """An evaluator of what `objective.bind` makes of variables.

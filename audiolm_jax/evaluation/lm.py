@@ -45,8 +45,8 @@ class LMBits:
   cache: Annotated[str, config.Path()]
   split: str = 'validation'
   languages: tuple[str, ...] = ()
-  limit: Annotated[int, config.Range(min=1)] | None = None
-  max_frames: Annotated[int, config.Range(min=1)] | None = None
+  limit: config.Positive | None = None
+  max_frames: config.Positive | None = None
   baselines: bool = False
   vectors: Annotated[str, config.Path()] | None = None
   tokenizer_hash: str | None = None

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 import dataclasses
 import math
-from typing import Annotated
 
 import jax
 import numpy as np
@@ -30,7 +29,7 @@ class SegmentBits:
   """
 
   source: text_and_tokens.TextAndTokens
-  batch_size: Annotated[int, config.Range(min=1)] = 16
+  batch_size: config.Positive = 16
 
   def facts(self, key: str) -> list[config.Fact]:
     """What data and objective may also say; see `config.Fact`."""

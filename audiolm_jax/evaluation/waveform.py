@@ -48,7 +48,7 @@ class WaveformBits:
   corpus: corpora.Name = 'asterisk_prompts'
   split: str = 'validation'
   languages: tuple[str, ...] = ()
-  limit: Annotated[int, config.Range(min=1)] | None = None
+  limit: config.Positive | None = None
   max_seconds: Annotated[float, config.Range(min=0.1)] = 8.0
   baselines: bool = False
 

@@ -40,12 +40,12 @@ class Sampler:
       penalty without a window, which would do nothing.
   """
 
-  temperature: Annotated[float, config.Range(min=0)] = 1.0
-  top_k: Annotated[int, config.Range(min=1)] | None = None
-  top_p: Annotated[float, config.Range(min=0, max=1)] = 1.0
-  min_p: Annotated[float, config.Range(min=0, max=1)] = 0.0
+  temperature: config.NonNegative = 1.0
+  top_k: config.Positive | None = None
+  top_p: config.Share = 1.0
+  min_p: config.Share = 0.0
   repetition_penalty: Annotated[float, config.Range(min=1e-3)] = 1.0
-  repetition_window: Annotated[int, config.Range(min=0)] = 0
+  repetition_window: config.Count = 0
 
   def __post_init__(self):
     for name, (_, annotation) in config.schema(type(self)).items():

@@ -1,7 +1,7 @@
 """The state of generation, its one step, and prompts taken in at once."""
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Any
 
 import flax
 import jax
@@ -33,7 +33,7 @@ class Stop:
   """
 
   code: int | tuple[int, ...]
-  slot: Annotated[int, config.Range(min=0)] = 0
+  slot: config.Count = 0
 
   def __post_init__(self):
     if not self.codes or min(*self.codes, self.slot, 0) < 0:

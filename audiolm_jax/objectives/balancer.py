@@ -8,7 +8,7 @@ a loss's weight is its share of the whole gradient, whatever its scale.
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Annotated, Any
+from typing import Any
 
 import flax
 import jax
@@ -59,8 +59,8 @@ class Balancer:
       pointed the same way.
   """
 
-  decay: Annotated[float, config.Range(min=0, max=1)] = 0.999
-  total_norm: Annotated[float, config.Range(min=0)] = 1.0
+  decay: config.Share = 0.999
+  total_norm: config.NonNegative = 1.0
 
   def init(self, names) -> State:
     """Means of nothing yet, for losses of these names."""

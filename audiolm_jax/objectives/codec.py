@@ -19,10 +19,6 @@ from audiolm_jax.objectives import gan as gan_lib
 from audiolm_jax.objectives import spectral
 from audiolm_jax.tokenizers import bound as bound_lib
 
-_Positive = Annotated[int, config.Range(min=1)]
-_Share = Annotated[float, config.Range(min=0, max=1)]
-_Weight = Annotated[float, config.Range(min=0)]
-
 
 @dataclasses.dataclass(frozen=True)
 class Codec(objectives_base.Objective):
@@ -53,10 +49,10 @@ class Codec(objectives_base.Objective):
   """
 
   tokenizer: Annotated[Any, config.Kind(lambda: tokenizers.TOKENIZERS)]
-  samples: _Positive = 16000
-  mel_weight: _Weight = 3.0
-  stft_weight: _Weight = 0.5
-  complex_weight: _Weight = 10.0
+  samples: config.Positive = 16000
+  mel_weight: config.NonNegative = 3.0
+  stft_weight: config.NonNegative = 0.5
+  complex_weight: config.NonNegative = 10.0
   sizes: Annotated[tuple[int, ...], config.Range(min=16)] = (
       128,
       256,
@@ -64,9 +60,9 @@ class Codec(objectives_base.Objective):
       1024,
       2048,
   )
-  mels: Annotated[tuple[int, ...], config.Range(min=1)] = (16, 32, 64, 80, 80)
-  complex_size: _Positive = 512
-  complex_power: _Share = 0.5
+  mels: config.Sizes = (16, 32, 64, 80, 80)
+  complex_size: config.Positive = 512
+  complex_power: config.Share = 0.5
   distances: Annotated[
       dict[str, Any],
       config.Named(
@@ -74,7 +70,7 @@ class Codec(objectives_base.Objective):
       ),
   ] = dataclasses.field(default_factory=dict)
   gan: gan_lib.Gan | None = None
-  unquantised_rate: _Share = 0.0
+  unquantised_rate: config.Share = 0.0
   distillation: distillation_lib.Distillation | None = None
 
   def __post_init__(self):

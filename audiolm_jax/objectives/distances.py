@@ -19,8 +19,6 @@ from audiolm_jax import streaming
 from audiolm_jax.ops import mel
 from audiolm_jax.ops import stft
 
-_Positive = Annotated[int, config.Range(min=1)]
-_Weight = Annotated[float, config.Range(min=0)]
 _Sizes = Annotated[tuple[int, ...], config.Range(min=16)]
 
 Audio = Float[Array, 'B T C']
@@ -54,7 +52,7 @@ class Waveform(Distance):
     weight: see `Distance`.
   """
 
-  weight: _Weight = 0.1
+  weight: config.NonNegative = 0.1
 
   def __call__(self, estimate, target, num_samples, sample_rate):
     del sample_rate
@@ -83,14 +81,14 @@ class EncodecMel(Distance):
     floor: added before the logarithm.
   """
 
-  weight: _Weight = 1.0
+  weight: config.NonNegative = 1.0
   sizes: _Sizes = (32, 64, 128, 256, 512, 1024, 2048)
-  mels: _Positive = 64
-  low: Annotated[float, config.Range(min=0)] = 0.0
-  power: Annotated[float, config.Range(min=0)] = 2.0
+  mels: config.Positive = 64
+  low: config.NonNegative = 0.0
+  power: config.NonNegative = 2.0
   l1_of: Literal['linear', 'log'] = 'linear'
   alphas: Literal['one', 'root'] = 'one'
-  floor: Annotated[float, config.Range(min=0)] = 1e-5
+  floor: config.NonNegative = 1e-5
 
   def __call__(self, estimate, target, num_samples, sample_rate):
     total, norm = jnp.zeros(()), 0.0
@@ -132,9 +130,9 @@ class LogMel(Distance):
     power: of the mel magnitudes: a factor of their logarithms.
   """
 
-  weight: _Weight = 15.0
+  weight: config.NonNegative = 15.0
   sizes: _Sizes = (32, 64, 128, 256, 512, 1024, 2048)
-  mels: Annotated[tuple[int, ...], config.Range(min=1)] = (
+  mels: config.Sizes = (
       5,
       10,
       20,
@@ -146,7 +144,7 @@ class LogMel(Distance):
   filters: mel.Convention = 'slaney'
   logarithm: Literal['ten', 'natural'] = 'ten'
   floor: Annotated[float, config.Range(min=1e-12)] = 1e-5
-  power: Annotated[float, config.Range(min=0)] = 1.0
+  power: config.NonNegative = 1.0
 
   def __post_init__(self):
     if len(self.sizes) != len(self.mels):
@@ -189,12 +187,12 @@ class MultiResolutionStft(Distance):
     side: factor of left and of right, beside mid and side; stereo only.
   """
 
-  weight: _Weight = 1.0
+  weight: config.NonNegative = 1.0
   sizes: _Sizes = (2048, 1024, 512, 256, 128, 64, 32)
-  convergence: _Weight = 1.0
-  log: _Weight = 1.0
-  linear: _Weight = 0.0
-  side: _Weight = 0.5
+  convergence: config.NonNegative = 1.0
+  log: config.NonNegative = 1.0
+  linear: config.NonNegative = 0.0
+  side: config.NonNegative = 0.5
 
   def __call__(self, estimate, target, num_samples, sample_rate):
     del sample_rate
@@ -253,11 +251,11 @@ class BandEnvelopes(Distance):
       ratio of norms, count for little.
   """
 
-  weight: _Weight = 1.0
+  weight: config.NonNegative = 1.0
   size: Annotated[int, config.Range(min=16)] = 512
   segment_seconds: Annotated[float, config.Range(min=1e-3)] = 0.384
   low: Annotated[float, config.Range(min=1)] = 150.0
-  bands: _Positive = 15
+  bands: config.Positive = 15
   floor: Annotated[float, config.Range(min=1e-6, max=1)] = 1e-3
 
   def __call__(self, estimate, target, num_samples, sample_rate):

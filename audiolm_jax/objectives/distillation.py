@@ -22,8 +22,6 @@ from audiolm_jax import tokenizers
 from audiolm_jax.ops import mel
 from audiolm_jax.ops import stft
 
-_Positive = Annotated[int, config.Range(min=1)]
-
 
 class Teacher(abc.ABC):
   """Where the features come from; subclasses are frozen dataclasses."""
@@ -70,7 +68,7 @@ class Features(Teacher):
     frame_rate: frames a second; the first N = ceil(T frame_rate / sample_rate).
   """
 
-  width: _Positive = 768
+  width: config.Positive = 768
   frame_rate: Annotated[float, config.Range(min=1e-3)] = 50.0
 
   @property
@@ -103,8 +101,8 @@ class LogMel(Teacher):
   """
 
   size: Annotated[int, config.Range(min=16)] = 1024
-  step: _Positive = 320
-  mels: _Positive = 80
+  step: config.Positive = 320
+  mels: config.Positive = 80
 
   @property
   def dimension(self):
@@ -204,7 +202,7 @@ class Distillation:
 
   teacher: Annotated[Any, config.Kind(lambda: TEACHERS)] = Features()
   projection: bool = True
-  weight: Annotated[float, config.Range(min=0)] = 120.0
+  weight: config.NonNegative = 120.0
   comparison: Literal['time', 'frame'] = 'time'
 
   def init(self, rng: Array, dimension: int) -> dict[str, dict[str, Any]]:

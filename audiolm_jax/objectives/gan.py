@@ -14,9 +14,6 @@ from audiolm_jax.objectives import adversarial
 from audiolm_jax.objectives import balancer as balancer_lib
 from audiolm_jax.objectives import discriminators
 
-_Weight = Annotated[float, config.Range(min=0)]
-_Steps = Annotated[int, config.Range(min=0)]
-
 Verdicts = tuple[discriminators.Verdict, ...]
 Variables = dict[str, Any]
 
@@ -51,12 +48,12 @@ class Gan:
   ]
   loss: Literal['hinge', 'hinge_linear', 'least_squares'] = 'hinge'
   reduction: Literal['mean', 'sum'] = 'mean'
-  weight: _Weight = 1.0
-  feature_weight: _Weight = 1.0
+  weight: config.NonNegative = 1.0
+  feature_weight: config.NonNegative = 1.0
   normalise_features: bool = False
   level: bool = False
-  start: _Steps = 0
-  ramp: _Steps = 0
+  start: config.Count = 0
+  ramp: config.Count = 0
   balancer: balancer_lib.Balancer | None = None
 
   def __post_init__(self):

@@ -46,11 +46,11 @@ class LM(objectives_base.Objective):
   """
 
   decoder: Annotated[Any, config.Kind(lambda: decoders.LM_KINDS)]
-  frames: Annotated[int, config.Range(min=1)] = 256
-  frame_rate: Annotated[float, config.Range(min=0)] = 50.0
+  frames: config.Positive = 256
+  frame_rate: config.NonNegative = 50.0
   codebooks: Annotated[str, config.Path()] | None = None
-  load_balance: Annotated[float, config.Range(min=0)] = 0.01
-  router_z: Annotated[float, config.Range(min=0)] = 0.001
+  load_balance: config.NonNegative = 0.01
+  router_z: config.NonNegative = 0.001
 
   def __post_init__(self):
     if not isinstance(self.decoder, _DECODERS):

@@ -34,14 +34,14 @@ class Segments(objectives_base.Objective):
   """
 
   decoder: Annotated[Any, config.Kind(lambda: decoders.LM_KINDS)]
-  frames: Annotated[Any, config.Named(Annotated[int, config.Range(min=1)])]
+  frames: Annotated[Any, config.Named(config.Positive)]
   weights: Annotated[Any, config.Named(float)] = dataclasses.field(
       default_factory=dict
   )
   audio: str = 'speech'
-  frame_rate: Annotated[float, config.Range(min=0)] = 50.0
-  load_balance: Annotated[float, config.Range(min=0)] = 0.01
-  router_z: Annotated[float, config.Range(min=0)] = 0.001
+  frame_rate: config.NonNegative = 50.0
+  load_balance: config.NonNegative = 0.01
+  router_z: config.NonNegative = 0.001
 
   def __post_init__(self):
     if type(self.decoder) is not segmented.Segmented:

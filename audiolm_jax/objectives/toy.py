@@ -1,7 +1,6 @@
 """A regression small enough to test the whole loop with in a second."""
 
 import dataclasses
-from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -11,8 +10,6 @@ from jaxtyping import Array, Float
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.objectives import base as objectives_base
-
-_Positive = Annotated[int, config.Range(min=1)]
 
 
 class _Block(nn.Module):
@@ -69,12 +66,12 @@ class Toy(objectives_base.Objective):
     decay: of the running mean.
   """
 
-  features: _Positive = 4
-  positions: _Positive = 5
-  width: _Positive = 8
-  layers: _Positive = 2
-  noise: Annotated[float, config.Range(min=0)] = 0.01
-  decay: Annotated[float, config.Range(min=0, max=1)] = 0.9
+  features: config.Positive = 4
+  positions: config.Positive = 5
+  width: config.Positive = 8
+  layers: config.Positive = 2
+  noise: config.NonNegative = 0.01
+  decay: config.Share = 0.9
 
   @property
   def loss_weights(self):

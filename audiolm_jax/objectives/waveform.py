@@ -32,8 +32,8 @@ class WaveformLM(objectives_base.Objective):
   """
 
   decoder: Annotated[Any, config.Kind(lambda: decoders.LM_KINDS)]
-  samples: Annotated[int, config.Range(min=1)] = 8000
-  sample_rate: Annotated[int, config.Range(min=1)] = 16000
+  samples: config.Positive = 8000
+  sample_rate: config.Positive = 16000
 
   loss_weights = {'nll': 1.0}
 

@@ -40,7 +40,7 @@ class Yarn:
   """
 
   factor: Annotated[float, config.Range(min=1)]
-  original_length: Annotated[int, config.Range(min=1)]
+  original_length: config.Positive
   beta_fast: float = 32.0
   beta_slow: float = 1.0
   truncate: bool = True
@@ -90,7 +90,7 @@ class Llama3:
   """
 
   factor: Annotated[float, config.Range(min=1)]
-  original_length: Annotated[int, config.Range(min=1)]
+  original_length: config.Positive
   low: float = 1.0
   high: float = 4.0
 
@@ -116,7 +116,7 @@ class Rope:
 
   theta: Annotated[float, config.Range(min=1)] = 10_000.0
   yarn: Yarn | None = None
-  fraction: Annotated[float, config.Range(min=0, max=1)] = 1.0
+  fraction: config.Share = 1.0
   llama3: Llama3 | None = None
 
   def rotation(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +27,8 @@ class Lora(param_transforms_base.ParamTransform):
     train: regular expressions of weights that train in full beside.
   """
 
-  rank: Annotated[int, config.Range(min=1)] = 16
-  alpha: Annotated[float, config.Range(min=0)] = 32.0
+  rank: config.Positive = 16
+  alpha: config.NonNegative = 32.0
   targets: tuple[str, ...] = ('',)
   train: tuple[str, ...] = ()
 

@@ -1,7 +1,6 @@
 """Coarse-first: what frames are about before how they sound."""
 
 import dataclasses
-from typing import Annotated
 
 import numpy as np
 
@@ -25,8 +24,8 @@ class CoarseFirst(patterns_base.Pattern):
       slots in one; else each slot has a step of its own.
   """
 
-  coarse: Annotated[int, config.Range(min=1)] = 1
-  block: Annotated[int, config.Range(min=1)] | None = None
+  coarse: config.Positive = 1
+  block: config.Positive | None = None
   parallel: bool = False
 
   @property

@@ -37,7 +37,7 @@ class Segment:
       interleaving.Parallel()
   )
   role: Literal['predict', 'observe'] = 'predict'
-  chunk: Annotated[int, config.Range(min=1)] | None = None
+  chunk: config.Positive | None = None
 
   @property
   def group(self) -> int:

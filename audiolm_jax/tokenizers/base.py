@@ -18,7 +18,6 @@ Variables = dict[str, Any]  # {'params': ..., 'state': ...}
 Rate = Annotated[
     int, config.Range(min=checks.LOWEST_RATE, max=checks.HIGHEST_RATE)
 ]
-_Natural = Annotated[int, config.Range(min=0)]
 _Samples = Annotated[int, config.Range(min=1, max=1 << 20)]
 _Channels = Annotated[int, config.Range(min=1, max=checks.MOST_CHANNELS)]
 
@@ -57,11 +56,11 @@ class Slot:
     role: 'predict' if a decoder is to produce it, 'observe' if it is given.
   """
 
-  codebook: _Natural
+  codebook: config.Count
   vocabulary: Annotated[int, config.Range(min=2, max=1 << 31)]
-  offset: Annotated[float, config.Range(min=0, max=1)] = 0.0
-  source: _Natural = 0
-  channel: _Natural = 0
+  offset: config.Share = 0.0
+  source: config.Count = 0
+  channel: config.Count = 0
   role: Literal['predict', 'observe'] = 'predict'
 
 
@@ -101,7 +100,7 @@ class Spec:
   hop: _Samples
   slots: tuple[Slot, ...]
   causal: bool
-  latency: _Natural
+  latency: config.Count
   dates: Dates
   dimension: _Samples | None = None
   channels: _Channels = 1

@@ -1,7 +1,7 @@
 """Audio cut into overlapping segments that are coded by themselves."""
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ class Segments:
       multiply again after decoding.
   """
 
-  size: Annotated[int, config.Range(min=1)] = 48000
-  stride: Annotated[int, config.Range(min=1)] = 47520
+  size: config.Positive = 48000
+  stride: config.Positive = 47520
   normalize: bool = True
 
   def __post_init__(self):

@@ -73,11 +73,11 @@ class Header:
   spec: tokenizers_base.Spec
   fingerprint: str
   tokenizer: str = ''
-  codebooks: Annotated[int, config.Range(min=1)] | None = None
+  codebooks: config.Positive | None = None
   rows: Annotated[int, config.Range(min=1, max=checks.MOST_CHANNELS)] = 1
   scales: bool = False
   precision: Literal['float16', 'float32'] = 'float32'
-  samples: Annotated[int, config.Range(min=0)] | None = None
+  samples: config.Count | None = None
 
   def __post_init__(self):
     if (self.codebooks is None) == (self.spec.dimension is None):

@@ -13,7 +13,7 @@ import json
 import math
 import pathlib
 import shutil
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from absl import logging
 import jax
@@ -46,8 +46,8 @@ class Config:
     mode: whether `best` is to be small or large.
   """
 
-  every: Annotated[int, config.Range(min=1)] = 1000
-  keep: Annotated[int, config.Range(min=1)] = 2
+  every: config.Positive = 1000
+  keep: config.Positive = 2
   best: str | None = None
   mode: Literal['min', 'max'] = 'min'
 

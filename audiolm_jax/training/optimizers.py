@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated
 
 import jax
 import optax
@@ -11,9 +10,6 @@ import optax.contrib
 from audiolm_jax import config
 from audiolm_jax.ops import weights
 from audiolm_jax.training import mesh as mesh_lib
-
-Fraction = Annotated[float, config.Range(min=0, max=1)]
-Positive = Annotated[float, config.Range(min=0)]
 
 
 def _matrix_axes(names: mesh_lib.Axes) -> tuple[int, ...]:
@@ -38,10 +34,10 @@ def _decay_mask(axes: Mapping[str, mesh_lib.Axes]):
 class AdamW:
   """Decoupled weight decay (Loshchilov & Hutter 2019); vectors do not decay."""
 
-  b1: Fraction = 0.9
-  b2: Fraction = 0.99
-  eps: Positive = 1e-8
-  weight_decay: Positive = 0.0
+  b1: config.Share = 0.9
+  b2: config.Share = 0.99
+  eps: config.NonNegative = 1e-8
+  weight_decay: config.NonNegative = 0.0
 
   def build(
       self, schedule: optax.Schedule, axes: Mapping[str, mesh_lib.Axes]
@@ -67,12 +63,12 @@ class Muon:
   so that one learning rate serves both.
   """
 
-  momentum: Fraction = 0.95
-  b1: Fraction = 0.9
-  b2: Fraction = 0.95
-  eps: Positive = 1e-8
-  weight_decay: Positive = 0.0
-  iterations: Annotated[int, config.Range(min=1)] = 5
+  momentum: config.Share = 0.95
+  b1: config.Share = 0.9
+  b2: config.Share = 0.95
+  eps: config.NonNegative = 1e-8
+  weight_decay: config.NonNegative = 0.0
+  iterations: config.Positive = 5
 
   def build(
       self, schedule: optax.Schedule, axes: Mapping[str, mesh_lib.Axes]
@@ -106,8 +102,8 @@ class Muon:
 class Constant:
   """`learning_rate` after a linear warm-up."""
 
-  learning_rate: Positive = 1e-3
-  warmup_steps: Annotated[int, config.Range(min=0)] = 0
+  learning_rate: config.NonNegative = 1e-3
+  warmup_steps: config.Count = 0
 
   def build(self, steps: int) -> optax.Schedule:
     """Learning rate as a function of the step, for a run of `steps`."""
@@ -118,9 +114,9 @@ class Constant:
 class Linear:
   """Warm-up, then a straight line to `final` times `learning_rate`."""
 
-  learning_rate: Positive = 1e-3
-  warmup_steps: Annotated[int, config.Range(min=0)] = 0
-  final: Fraction = 0.0
+  learning_rate: config.NonNegative = 1e-3
+  warmup_steps: config.Count = 0
+  final: config.Share = 0.0
 
   def build(self, steps: int) -> optax.Schedule:
     """Learning rate as a function of the step, for a run of `steps`."""
@@ -133,9 +129,9 @@ class Linear:
 class Cosine:
   """Warm-up, then half a cosine to `final` times `learning_rate`."""
 
-  learning_rate: Positive = 1e-3
-  warmup_steps: Annotated[int, config.Range(min=0)] = 0
-  final: Fraction = 0.0
+  learning_rate: config.NonNegative = 1e-3
+  warmup_steps: config.Count = 0
+  final: config.Share = 0.0
 
   def build(self, steps: int) -> optax.Schedule:
     """Learning rate as a function of the step, for a run of `steps`."""
@@ -148,9 +144,9 @@ class Cosine:
 class Exponential:
   """Warm-up, then a factor of `decay` every step (DAC: 0.999996)."""
 
-  learning_rate: Positive = 1e-4
-  warmup_steps: Annotated[int, config.Range(min=0)] = 0
-  decay: Fraction = 0.999996
+  learning_rate: config.NonNegative = 1e-4
+  warmup_steps: config.Count = 0
+  decay: config.Share = 0.999996
 
   def build(self, steps: int) -> optax.Schedule:
     """Learning rate as a function of the step; the run's length is nothing."""
@@ -166,10 +162,10 @@ class WarmupStableDecay:
   Hu et al. 2024 (MiniCPM), section 4.
   """
 
-  learning_rate: Positive = 1e-3
-  warmup_steps: Annotated[int, config.Range(min=0)] = 0
-  decay: Fraction = 0.2
-  final: Fraction = 0.0
+  learning_rate: config.NonNegative = 1e-3
+  warmup_steps: config.Count = 0
+  decay: config.Share = 0.2
+  final: config.Share = 0.0
 
   def build(self, steps: int) -> optax.Schedule:
     """Learning rate as a function of the step, for a run of `steps`."""

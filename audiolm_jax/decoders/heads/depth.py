@@ -71,8 +71,8 @@ class Depth(heads_base.Head):
   per_place: bool = False
   condition: Literal['every', 'first'] = 'every'
   first: Literal['depth', 'backbone'] = 'depth'
-  fraction: Annotated[float, config.Range(min=0, max=1)] = 1.0
-  predicted: Annotated[int, config.Range(min=1)] | None = None
+  fraction: config.Share = 1.0
+  predicted: config.Positive | None = None
 
   @nn.compact
   def _parts(self, width, step_layout):

@@ -51,23 +51,23 @@ class Attention(streaming_base.Steppable):
       back falls out of sight, as with window = cache_length.
   """
 
-  heads: Annotated[int, config.Range(min=1)] = 4
-  kv_heads: Annotated[int, config.Range(min=1)] | None = None
-  head_width: Annotated[int, config.Range(min=1)] | None = None
-  window: Annotated[int, config.Range(min=1)] | None = None
-  sink_tokens: Annotated[int, config.Range(min=0)] = 0
+  heads: config.Positive = 4
+  kv_heads: config.Positive | None = None
+  head_width: config.Positive | None = None
+  window: config.Positive | None = None
+  sink_tokens: config.Count = 0
   kind: Literal['causal', 'bidirectional', 'block_causal'] = 'causal'
-  block: Annotated[int, config.Range(min=1)] = 1
+  block: config.Positive = 1
   positions: Annotated[Any, config.Kind(lambda: POSITIONS)] | None = (
       rotary.Rope()
   )
   qk_norm: Literal['none', 'rms'] = 'none'
-  qk_epsilon: Annotated[float, config.Range(min=0)] = 1e-6
+  qk_epsilon: config.NonNegative = 1e-6
   sinks: bool = False
   use_bias: bool = False
   out_bias: bool = False
   softmax_scale: float | None = None
-  cache_length: Annotated[int, config.Range(min=1)] | None = None
+  cache_length: config.Positive | None = None
 
   @property
   def block_size(self) -> int:
@@ -222,11 +222,11 @@ class Cross(nn.Module):
     kv_heads: see `Attention`, as all others.
   """
 
-  heads: Annotated[int, config.Range(min=1)] = 4
-  kv_heads: Annotated[int, config.Range(min=1)] | None = None
-  head_width: Annotated[int, config.Range(min=1)] | None = None
+  heads: config.Positive = 4
+  kv_heads: config.Positive | None = None
+  head_width: config.Positive | None = None
   qk_norm: Literal['none', 'rms'] = 'none'
-  qk_epsilon: Annotated[float, config.Range(min=0)] = 1e-6
+  qk_epsilon: config.NonNegative = 1e-6
   use_bias: bool = False
   out_bias: bool = False
 

@@ -1,7 +1,5 @@
 """Griffin's recurrent block: a real-gated linear recurrence (2402.19427)."""
 
-from typing import Annotated
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,10 +27,10 @@ class RgLru(streaming_base.Steppable):
     use_bias: whether the projections have biases; the gates always have.
   """
 
-  inner: Annotated[int, config.Range(min=1)] | None = None
-  heads: Annotated[int, config.Range(min=1)] = 4
-  conv_width: Annotated[int, config.Range(min=1)] = 4
-  sharpness: Annotated[float, config.Range(min=0)] = 8.0
+  inner: config.Positive | None = None
+  heads: config.Positive = 4
+  conv_width: config.Positive = 4
+  sharpness: config.NonNegative = 8.0
   use_bias: bool = True
 
   @property

@@ -31,8 +31,8 @@ class S4d(streaming_base.Steppable):
   """
 
   state_width: Annotated[int, config.Range(min=2)] = 64
-  dt_min: Annotated[float, config.Range(min=0)] = 1e-3
-  dt_max: Annotated[float, config.Range(min=0)] = 1e-1
+  dt_min: config.NonNegative = 1e-3
+  dt_max: config.NonNegative = 1e-1
   form: Literal['convolution', 'scan'] = 'convolution'
 
   @property

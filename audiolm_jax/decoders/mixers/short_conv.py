@@ -1,7 +1,5 @@
 """The short convolution in front of a recurrence."""
 
-from typing import Annotated
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,7 +20,7 @@ class ShortConv(streaming_base.Steppable):
     use_bias: whether a bias is added.
   """
 
-  width: Annotated[int, config.Range(min=1)] = 4
+  width: config.Positive = 4
   use_bias: bool = True
 
   @property

@@ -12,8 +12,6 @@ from audiolm_jax import ops
 from audiolm_jax.objectives.discriminators import base as discriminators_base
 from audiolm_jax.ops import stft
 
-_Positive = Annotated[int, config.Range(min=1)]
-
 
 class _Frames(nn.Module):
   """ConvNeXt blocks on the spectra of one window."""
@@ -105,11 +103,11 @@ class FrameRate(discriminators_base.Discriminator):
   """
 
   sizes: Annotated[tuple[int, ...], config.Range(min=16)] = (2048, 1024, 512)
-  overlap: _Positive = 2
-  width: _Positive = 192
-  hidden: _Positive = 384
-  kernel: _Positive = 7
-  blocks: _Positive = 2
+  overlap: config.Positive = 2
+  width: config.Positive = 192
+  hidden: config.Positive = 384
+  kernel: config.Positive = 7
+  blocks: config.Positive = 2
 
   @nn.compact
   def __call__(

@@ -11,9 +11,6 @@ from audiolm_jax import config
 from audiolm_jax.objectives.discriminators import base as discriminators_base
 from audiolm_jax.ops import stft
 
-_Positive = Annotated[int, config.Range(min=1)]
-_Slope = Annotated[float, config.Range(min=0, max=1)]
-
 
 class _Complex(nn.Module):
   """Two-dimensional convolutions over real and imaginary parts."""
@@ -77,10 +74,10 @@ class MultiScaleStft(discriminators_base.Discriminator):
       256,
       128,
   )
-  filters: _Positive = 32
-  widths: Annotated[tuple[int, ...], config.Range(min=1)] = (3, 9)
-  dilations: Annotated[tuple[int, ...], config.Range(min=1)] = (1, 2, 4)
-  slope: _Slope = 0.2
+  filters: config.Positive = 32
+  widths: config.Sizes = (3, 9)
+  dilations: config.Sizes = (1, 2, 4)
+  slope: config.Share = 0.2
   weight_norm: bool = True
 
   @nn.compact
@@ -175,9 +172,9 @@ class MultiBandStft(discriminators_base.Discriminator):
       0.5,
       0.75,
   )
-  filters: _Positive = 32
+  filters: config.Positive = 32
   layers: Annotated[int, config.Range(min=2)] = 5
-  slope: _Slope = 0.1
+  slope: config.Share = 0.1
   weight_norm: bool = True
 
   @nn.compact

@@ -1,16 +1,11 @@
 """Discriminators of the waveform: at several periods, and several scales."""
 
-from typing import Annotated
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from audiolm_jax import config
 from audiolm_jax.objectives.discriminators import base as discriminators_base
-
-_Positive = Annotated[int, config.Range(min=1)]
-_Slope = Annotated[float, config.Range(min=0, max=1)]
 
 
 class _Period(nn.Module):
@@ -64,17 +59,17 @@ class MultiPeriod(discriminators_base.Discriminator):
     weight_norm: whether kernels are normalised.
   """
 
-  periods: Annotated[tuple[int, ...], config.Range(min=1)] = (2, 3, 5, 7, 11)
-  channels: Annotated[tuple[int, ...], config.Range(min=1)] = (
+  periods: config.Sizes = (2, 3, 5, 7, 11)
+  channels: config.Sizes = (
       32,
       128,
       512,
       1024,
       1024,
   )
-  width: _Positive = 5
-  stride: _Positive = 3
-  slope: _Slope = 0.1
+  width: config.Positive = 5
+  stride: config.Positive = 3
+  slope: config.Share = 0.1
   weight_norm: bool = True
 
   @nn.compact
@@ -144,8 +139,8 @@ class MultiScale(discriminators_base.Discriminator):
     weight_norm: whether kernels are normalised.
   """
 
-  scales: _Positive = 3
-  channels: Annotated[tuple[int, ...], config.Range(min=1)] = (
+  scales: config.Positive = 3
+  channels: config.Sizes = (
       128,
       128,
       256,
@@ -154,7 +149,7 @@ class MultiScale(discriminators_base.Discriminator):
       1024,
       1024,
   )
-  widths: Annotated[tuple[int, ...], config.Range(min=1)] = (
+  widths: config.Sizes = (
       15,
       41,
       41,
@@ -163,7 +158,7 @@ class MultiScale(discriminators_base.Discriminator):
       41,
       5,
   )
-  strides: Annotated[tuple[int, ...], config.Range(min=1)] = (
+  strides: config.Sizes = (
       1,
       2,
       2,
@@ -172,7 +167,7 @@ class MultiScale(discriminators_base.Discriminator):
       1,
       1,
   )
-  groups: Annotated[tuple[int, ...], config.Range(min=1)] = (
+  groups: config.Sizes = (
       1,
       4,
       16,
@@ -181,7 +176,7 @@ class MultiScale(discriminators_base.Discriminator):
       16,
       1,
   )
-  slope: _Slope = 0.1
+  slope: config.Share = 0.1
   weight_norm: bool = True
 
   @nn.compact

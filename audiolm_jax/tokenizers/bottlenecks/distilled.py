@@ -1,7 +1,6 @@
 """Residual vector quantisation that keeps its map to a teacher's features."""
 
 import dataclasses
-from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -22,7 +21,7 @@ class DistilledRvq(rvq.Rvq):
     features: width of the teacher's features.
   """
 
-  features: Annotated[int, config.Range(min=1)] = 768
+  features: config.Positive = 768
 
   def semantic_dimension(self, dimension):
     return self.features

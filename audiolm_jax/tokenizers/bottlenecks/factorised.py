@@ -6,7 +6,7 @@ nearest in direction is chosen, and the code, at its own length, is mapped back.
 """
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import flax
 import flax.linen as nn
@@ -21,10 +21,6 @@ from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import projections
 from audiolm_jax.tokenizers.bottlenecks import rvq
 from audiolm_jax.tokenizers.bottlenecks import vq
-
-_Positive = Annotated[int, config.Range(min=1)]
-_Share = Annotated[float, config.Range(min=0, max=1)]
-_Weight = Annotated[float, config.Range(min=0)]
 
 
 class Chosen(flax.struct.PyTreeNode):
@@ -97,21 +93,21 @@ class FactorisedRvq(bottlenecks_base.Bottleneck):
     codebook_weight: default factor of the codes' distance to the encoder.
   """
 
-  codebooks: _Positive = 9
-  vocabulary: _Positive = 1024
-  dimension: _Positive = 8
+  codebooks: config.Positive = 9
+  vocabulary: config.Positive = 1024
+  dimension: config.Positive = 8
   weight_norm: bool = True
   normalize: bool = True
-  dropout: _Share = 0.5
+  dropout: config.Share = 0.5
   learned: bool = True
-  decay: _Share = 0.99
-  dead_threshold: _Weight = 0.1
-  check_every: _Positive = 1
+  decay: config.Share = 0.99
+  dead_threshold: config.NonNegative = 0.1
+  check_every: config.Positive = 1
   initial: Literal['data', 'k_means'] = 'data'
-  iterations: _Positive = 50
-  candidates: _Positive = vq.CANDIDATES
-  commitment_weight: _Weight = 0.25
-  codebook_weight: _Weight = 1.0
+  iterations: config.Positive = 50
+  candidates: config.Positive = vq.CANDIDATES
+  commitment_weight: config.NonNegative = 0.25
+  codebook_weight: config.NonNegative = 1.0
 
   def __post_init__(self):
     rvq.check_candidates(self)

@@ -17,9 +17,6 @@ from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import projections
 from audiolm_jax.tokenizers.bottlenecks import vq
 
-_Positive = Annotated[int, config.Range(min=1)]
-_Share = Annotated[float, config.Range(min=0, max=1)]
-
 
 @dataclasses.dataclass(frozen=True)
 class Fsq(bottlenecks_base.Bottleneck):
@@ -46,12 +43,12 @@ class Fsq(bottlenecks_base.Bottleneck):
   """
 
   grid: Annotated[tuple[int, ...], config.Range(min=2)] = (8, 5, 5, 5)
-  groups: _Positive = 1
-  codebooks: _Positive = 1
+  groups: config.Positive = 1
+  codebooks: config.Positive = 1
   project: bool = True
   stretch: Annotated[float, config.Range(min=-0.1, max=0.1)] = 1e-3
   bounds: Annotated[int, config.Range(min=1, max=2)] = 1
-  dropout: _Share = 0.0
+  dropout: config.Share = 0.0
 
   def __post_init__(self):
     if self.bounds == 2 and 2 in self.grid:

@@ -1,7 +1,7 @@
 """Grouped residual quantisation (HiFi-Codec, Yang et al. 2023, 2305.02765)."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,6 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import rvq
 from audiolm_jax.tokenizers.bottlenecks import vq
-
-_Positive = Annotated[int, config.Range(min=1)]
-_Share = Annotated[float, config.Range(min=0, max=1)]
-_Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,18 +35,18 @@ class GroupedRvq(bottlenecks_base.Bottleneck):
     commitment_weight: default factor of the encoder's distance to its codes.
   """
 
-  groups: _Positive = 2
-  codebooks: _Positive = 2
-  vocabulary: _Positive = 1024
-  decay: _Share = 0.99
-  dead_threshold: _Weight = 0.1
-  check_every: _Positive = 1
-  dropout: _Share = 0.0
+  groups: config.Positive = 2
+  codebooks: config.Positive = 2
+  vocabulary: config.Positive = 1024
+  decay: config.Share = 0.99
+  dead_threshold: config.NonNegative = 0.1
+  check_every: config.Positive = 1
+  dropout: config.Share = 0.0
   normalize: bool = False
   initial: Literal['data', 'k_means'] = 'data'
-  iterations: _Positive = 50
-  candidates: _Positive = vq.CANDIDATES
-  commitment_weight: _Weight = 1.0
+  iterations: config.Positive = 50
+  candidates: config.Positive = vq.CANDIDATES
+  commitment_weight: config.NonNegative = 1.0
 
   def __post_init__(self):
     rvq.check_candidates(self)

@@ -16,10 +16,6 @@ from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import projections
 from audiolm_jax.tokenizers.bottlenecks import vq
 
-_Positive = Annotated[int, config.Range(min=1)]
-_Share = Annotated[float, config.Range(min=0, max=1)]
-_Weight = Annotated[float, config.Range(min=0)]
-
 
 class State(flax.struct.PyTreeNode):
   """The average distribution over the codes: [G, V]."""
@@ -53,14 +49,14 @@ class Lfq(bottlenecks_base.Bottleneck):
   """
 
   bits: Annotated[int, config.Range(min=1, max=16)] = 10
-  groups: _Positive = 1
+  groups: config.Positive = 1
   project: bool = True
   scale: Annotated[float, config.Range(min=1e-6)] = 1.0
   temperature: Annotated[float, config.Range(min=1e-6)] = 0.01
-  decay: _Share = 0.9
-  commitment_weight: _Weight = 0.25
-  entropy_weight: _Weight = 0.1
-  diversity_weight: _Weight = 0.1
+  decay: config.Share = 0.9
+  commitment_weight: config.NonNegative = 0.25
+  entropy_weight: config.NonNegative = 0.1
+  diversity_weight: config.NonNegative = 0.1
 
   @property
   def loss_weights(self):

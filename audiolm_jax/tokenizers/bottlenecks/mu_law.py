@@ -26,7 +26,7 @@ class MuLaw(bottlenecks_base.Bottleneck):
   """
 
   vocabulary: Annotated[int, config.Range(min=2)] = 256
-  channels: Annotated[int, config.Range(min=1)] = 1
+  channels: config.Positive = 1
 
   @property
   def loss_weights(self):

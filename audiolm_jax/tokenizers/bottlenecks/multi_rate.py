@@ -7,7 +7,6 @@ largest stride, so a level has several codes in it, each a slot with its time.
 
 import dataclasses
 import math
-from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -20,10 +19,6 @@ from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import factorised
 from audiolm_jax.tokenizers.bottlenecks import projections
 from audiolm_jax.tokenizers.bottlenecks import vq
-
-_Positive = Annotated[int, config.Range(min=1)]
-_Share = Annotated[float, config.Range(min=0, max=1)]
-_Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +42,15 @@ class MultiRateRvq(bottlenecks_base.Bottleneck):
     codebook_weight: default factor of the codes' distance to the encoder.
   """
 
-  strides: Annotated[tuple[int, ...], config.Range(min=1)] = (8, 4, 2, 1)
-  vocabulary: _Positive = 4096
-  dimension: _Positive = 8
+  strides: config.Sizes = (8, 4, 2, 1)
+  vocabulary: config.Positive = 4096
+  dimension: config.Positive = 8
   weight_norm: bool = True
   normalize: bool = True
-  dropout: _Share = 0.0
-  multiple: _Positive = 1
-  commitment_weight: _Weight = 0.25
-  codebook_weight: _Weight = 1.0
+  dropout: config.Share = 0.0
+  multiple: config.Positive = 1
+  commitment_weight: config.NonNegative = 0.25
+  codebook_weight: config.NonNegative = 1.0
 
   def __post_init__(self):
     longest = max(self.strides, default=1)

@@ -1,7 +1,7 @@
 """Residual vector quantisation with one space for all levels."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -13,10 +13,6 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import vq
 from audiolm_jax.tokenizers.bottlenecks import projections
-
-_Positive = Annotated[int, config.Range(min=1)]
-_Share = Annotated[float, config.Range(min=0, max=1)]
-_Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +45,20 @@ class Rvq(bottlenecks_base.Bottleneck):
     codebook_weight: default factor of the codes' distance to the encoder.
   """
 
-  codebooks: _Positive = 8
-  vocabulary: _Positive = 1024
-  dimension: _Positive | None = None
-  decay: _Share = 0.95
-  dead_threshold: _Weight = 0.1
-  check_every: _Positive = 1
-  dropout: _Share = 0.25
+  codebooks: config.Positive = 8
+  vocabulary: config.Positive = 1024
+  dimension: config.Positive | None = None
+  decay: config.Share = 0.95
+  dead_threshold: config.NonNegative = 0.1
+  check_every: config.Positive = 1
+  dropout: config.Share = 0.25
   normalize: bool = False
   learned: bool = False
   initial: Literal['data', 'k_means'] = 'data'
-  iterations: _Positive = 50
-  candidates: _Positive = vq.CANDIDATES
-  commitment_weight: _Weight = 0.5
-  codebook_weight: _Weight = 1.0
+  iterations: config.Positive = 50
+  candidates: config.Positive = vq.CANDIDATES
+  commitment_weight: config.NonNegative = 0.5
+  codebook_weight: config.NonNegative = 1.0
 
   def __post_init__(self):
     check_candidates(self)

@@ -7,7 +7,7 @@ need not correct what it leaves over.
 
 import dataclasses
 import functools
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,6 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import rvq
 from audiolm_jax.tokenizers.bottlenecks import vq
-
-_Positive = Annotated[int, config.Range(min=1)]
-_Share = Annotated[float, config.Range(min=0, max=1)]
-_Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,18 +41,18 @@ class SplitRvq(bottlenecks_base.Bottleneck):
     commitment_weight: default factor of the encoder's distance to its codes.
   """
 
-  semantic: _Positive = 1
-  acoustic: _Positive = 31
-  vocabulary: _Positive = 2048
-  dimension: _Positive | None = 256
-  decay: _Share = 0.99
-  dead_threshold: _Weight = 0.1
-  check_every: _Positive = 5
-  dropout: _Share = 1.0
+  semantic: config.Positive = 1
+  acoustic: config.Positive = 31
+  vocabulary: config.Positive = 2048
+  dimension: config.Positive | None = 256
+  decay: config.Share = 0.99
+  dead_threshold: config.NonNegative = 0.1
+  check_every: config.Positive = 5
+  dropout: config.Share = 1.0
   initial: Literal['data', 'k_means'] = 'data'
-  iterations: _Positive = 50
-  candidates: _Positive = vq.CANDIDATES
-  commitment_weight: _Weight = 1.0
+  iterations: config.Positive = 50
+  candidates: config.Positive = vq.CANDIDATES
+  commitment_weight: config.NonNegative = 1.0
 
   def __post_init__(self):
     rvq.check_candidates(self)

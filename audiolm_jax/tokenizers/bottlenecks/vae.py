@@ -1,7 +1,6 @@
 """Continuous latents: a variational bottleneck, and one of fixed noise."""
 
 import dataclasses
-from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -10,9 +9,6 @@ import jax.numpy as jnp
 from audiolm_jax import config
 from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import projections
-
-_Positive = Annotated[int, config.Range(min=1)]
-_Weight = Annotated[float, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +27,9 @@ class Vae(bottlenecks_base.Bottleneck):
     kl_weight: default factor of 'kl'.
   """
 
-  dimension: _Positive = 64
+  dimension: config.Positive = 64
   project: bool = True
-  kl_weight: _Weight = 1e-4
+  kl_weight: config.NonNegative = 1e-4
 
   @property
   def loss_weights(self):
@@ -103,11 +99,11 @@ class SigmaVae(bottlenecks_base.Bottleneck):
     kl_weight: default factor of 'kl'.
   """
 
-  dimension: _Positive = 64
+  dimension: config.Positive = 64
   project: bool = True
-  std: _Weight = 0.625
+  std: config.NonNegative = 0.625
   random_scale: bool = True
-  kl_weight: _Weight = 1e-4
+  kl_weight: config.NonNegative = 1e-4
 
   @property
   def loss_weights(self):

@@ -13,16 +13,13 @@ import abc
 import dataclasses
 import functools
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax import streaming
 from audiolm_jax.tokenizers.parts import base as parts_base
-
-_Positive = Annotated[int, config.Range(min=1)]
-Sizes = Annotated[tuple[int, ...], config.Range(min=1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +41,12 @@ class Units(parts_base.Part, abc.ABC):
     weight_norm: whether kernels keep direction and gain apart.
   """
 
-  channels: _Positive = 1
-  dimension: _Positive = 1024
-  widths: Sizes = (64, 128, 256, 512, 1024)
-  strides: Sizes = (2, 4, 8, 8)
-  dilations: Sizes = (1, 3, 9)
-  kernel: _Positive = 7
+  channels: config.Positive = 1
+  dimension: config.Positive = 1024
+  widths: config.Sizes = (64, 128, 256, 512, 1024)
+  strides: config.Sizes = (2, 4, 8, 8)
+  dilations: config.Sizes = (1, 3, 9)
+  kernel: config.Positive = 7
   activation: Literal['snake', 'snake_beta'] = 'snake'
   depthwise: bool = False
   causal: bool = False
@@ -153,7 +150,7 @@ class DacEncoder(Units):
     last_kernel: taps of the last convolution; odd.
   """
 
-  last_kernel: _Positive = 3
+  last_kernel: config.Positive = 3
 
   @functools.cached_property
   def layer(self) -> streaming.Layer:
@@ -179,8 +176,8 @@ class DacDecoder(Units):
       at 16 and 24 kHz. For comparisons only.
   """
 
-  widths: Sizes = (1536, 768, 384, 192, 96)
-  strides: Sizes = (8, 8, 4, 2)
+  widths: config.Sizes = (1536, 768, 384, 192, 96)
+  strides: config.Sizes = (8, 8, 4, 2)
   tanh: bool = True
   last_bias: bool = True
   drop_samples: bool = False

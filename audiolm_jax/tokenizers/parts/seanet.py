@@ -26,9 +26,6 @@ from audiolm_jax.streaming import attention
 from audiolm_jax.streaming import norms
 from audiolm_jax.tokenizers.parts import base as parts_base
 
-_Positive = Annotated[int, config.Range(min=1)]
-_Count = Annotated[int, config.Range(min=0)]
-
 
 @dataclasses.dataclass(frozen=True)
 class _Seanet(parts_base.Part):
@@ -55,24 +52,24 @@ class _Seanet(parts_base.Part):
     resample: a further stride behind the transformer (before the decoder's).
   """
 
-  channels: _Positive = 1
-  filters: _Positive = 32
-  dimension: _Positive = 128
+  channels: config.Positive = 1
+  filters: config.Positive = 32
+  dimension: config.Positive = 128
   ratios: Annotated[tuple[int, ...], config.Range(min=2)] = (8, 5, 4, 2)
-  kernel: _Positive = 7
-  last_kernel: _Positive = 7
-  residual_kernel: _Positive = 3
-  residual_layers: _Count = 1
-  dilation_base: _Positive = 2
-  compress: _Positive = 2
+  kernel: config.Positive = 7
+  last_kernel: config.Positive = 7
+  residual_kernel: config.Positive = 3
+  residual_layers: config.Count = 1
+  dilation_base: config.Positive = 2
+  compress: config.Positive = 2
   conv_shortcut: bool = False
   causal: bool = True
   padding: Literal['zeros', 'reflect'] = 'zeros'
   norm: Literal['none', 'weight', 'time_group'] = 'none'
   activation: Literal['elu', 'snake'] = 'elu'
-  lstm_layers: _Count = 2
+  lstm_layers: config.Count = 2
   transformer: attention.Transformer | None = None
-  resample: _Positive = 1
+  resample: config.Positive = 1
 
   @property
   def hop(self) -> int:

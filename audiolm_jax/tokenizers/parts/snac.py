@@ -35,7 +35,7 @@ class _Snac(dac.Units):
       this to the next; None for no attention.
   """
 
-  dimension: Annotated[int, config.Range(min=1)] = 768
+  dimension: config.Positive = 768
   depthwise: bool = True
   attention_window: Annotated[int | None, config.Range(min=1)] = None
 
@@ -57,8 +57,8 @@ class _Snac(dac.Units):
 class SnacEncoder(_Snac):
   """Audio [B, T, C] -> latents [B, T / hop, dimension]."""
 
-  widths: dac.Sizes = (48, 96, 192, 384, 768)
-  strides: dac.Sizes = (2, 4, 8, 8)
+  widths: config.Sizes = (48, 96, 192, 384, 768)
+  strides: config.Sizes = (2, 4, 8, 8)
 
   def __post_init__(self):
     super().__post_init__()
@@ -92,8 +92,8 @@ class SnacDecoder(_Snac):
       'noise', so a codec sounds the mean and is the same at every call.
   """
 
-  widths: dac.Sizes = (1024, 512, 256, 128, 64)
-  strides: dac.Sizes = (8, 8, 4, 2)
+  widths: config.Sizes = (1024, 512, 256, 128, 64)
+  strides: config.Sizes = (8, 8, 4, 2)
   noise: bool = True
 
   @functools.cached_property

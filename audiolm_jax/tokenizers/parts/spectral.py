@@ -9,7 +9,6 @@ the overlap of the last windows needs.
 
 import dataclasses
 import functools
-from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -19,9 +18,6 @@ from jaxtyping import Array, Float
 from audiolm_jax import config
 from audiolm_jax import streaming
 from audiolm_jax.tokenizers.parts import base as parts_base
-
-_Positive = Annotated[int, config.Range(min=1)]
-_Count = Annotated[int, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +35,14 @@ class SpectralEncoder(parts_base.Part):
     blocks: how many, at frame rate.
   """
 
-  hop: _Positive = 320
-  window: _Positive = 640
-  window_hop: _Positive = 160
-  dimension: _Positive = 64
-  width: _Positive = 256
-  hidden: _Positive = 768
-  kernel: _Positive = 7
-  blocks: _Count = 3
+  hop: config.Positive = 320
+  window: config.Positive = 640
+  window_hop: config.Positive = 160
+  dimension: config.Positive = 64
+  width: config.Positive = 256
+  hidden: config.Positive = 768
+  kernel: config.Positive = 7
+  blocks: config.Count = 3
 
   channels = 1
   architecture = 'CNN'
@@ -87,15 +83,15 @@ class SpectralDecoder(parts_base.Part):
     window_blocks: at the rate of the windows.
   """
 
-  hop: _Positive = 320
-  window: _Positive = 640
-  window_hop: _Positive = 160
-  latency: _Count = 480
-  width: _Positive = 256
-  hidden: _Positive = 768
-  kernel: _Positive = 7
-  blocks: _Count = 4
-  window_blocks: _Count = 1
+  hop: config.Positive = 320
+  window: config.Positive = 640
+  window_hop: config.Positive = 160
+  latency: config.Count = 480
+  width: config.Positive = 256
+  hidden: config.Positive = 768
+  kernel: config.Positive = 7
+  blocks: config.Count = 4
+  window_blocks: config.Count = 1
 
   channels = 1
   dimension = None

@@ -9,7 +9,7 @@ far ahead as back; with `causal` nothing looks ahead, and both stream.
 import abc
 import dataclasses
 import functools
-from typing import Annotated, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -22,9 +22,6 @@ from audiolm_jax import streaming
 from audiolm_jax.ops import mel
 from audiolm_jax.tokenizers.parts import base as parts_base
 from audiolm_jax.tokenizers.parts import fourier
-
-_Positive = Annotated[int, config.Range(min=1)]
-_Count = Annotated[int, config.Range(min=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +41,14 @@ class _Vocos(parts_base.Part, abc.ABC):
     causal: whether nothing looks ahead.
   """
 
-  hop: _Positive = 320
-  size: _Positive = 1280
-  dimension: _Positive = 128
-  width: _Positive = 768
-  hidden: _Positive = 2304
-  kernel: _Positive = 7
-  blocks: _Positive = 12
-  norm_epsilon: Annotated[float, config.Range(min=0)] = 1e-6
+  hop: config.Positive = 320
+  size: config.Positive = 1280
+  dimension: config.Positive = 128
+  width: config.Positive = 768
+  hidden: config.Positive = 2304
+  kernel: config.Positive = 7
+  blocks: config.Positive = 12
+  norm_epsilon: config.NonNegative = 1e-6
   causal: bool = False
 
   channels = 1
@@ -106,8 +103,8 @@ class VocosEncoder(_Vocos):
     mels: bands, whose logarithm is taken.
   """
 
-  sample_rate: _Positive = 16000
-  mels: _Positive = 100
+  sample_rate: config.Positive = 16000
+  mels: config.Positive = 100
 
   @functools.cached_property
   def layer(self) -> streaming.Layer:
@@ -142,9 +139,9 @@ class VocosDecoder(_Vocos):
   """
 
   prior: Literal['none', 'attention'] = 'none'
-  groups: _Positive = 32
-  conditions: _Count = 0
-  latency: _Count = 0
+  groups: config.Positive = 32
+  conditions: config.Count = 0
+  latency: config.Count = 0
 
   def __post_init__(self):
     super().__post_init__()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Annotated
 
 from audiolm_jax import config
 from audiolm_jax import streaming
@@ -17,7 +16,7 @@ class Waveform(parts_base.Part):
     channels: of the audio.
   """
 
-  channels: Annotated[int, config.Range(min=1)] = 1
+  channels: config.Positive = 1
 
   hop = 1
   architecture = 'none'

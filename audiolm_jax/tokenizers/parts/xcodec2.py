@@ -24,9 +24,6 @@ from audiolm_jax.tokenizers.parts import dac
 from audiolm_jax.tokenizers.parts import fourier
 from audiolm_jax.tokenizers.parts import vocos
 
-_Positive = Annotated[int, config.Range(min=1)]
-_Epsilon = Annotated[float, config.Range(min=0)]
-_Sizes = Annotated[tuple[int, ...], config.Range(min=1)]
 # Of the two stages' grid; also that of `bottlenecks.fsq`.
 _STRETCH = 1e-3
 
@@ -55,18 +52,18 @@ class Xcodec2Encoder(parts_base.Part):
     weight_norm: whether acoustic kernels keep direction and gain apart.
   """
 
-  width: _Positive = 48
-  strides: _Sizes = (2, 2, 4, 4, 5)
-  acoustic: _Positive = 1024
-  semantic: _Positive = 1024
-  hidden: _Positive = 4096
-  layers: _Positive = 16
-  heads: _Positive = 16
-  kernel: _Positive = 31
-  left: _Positive = 64
-  right: _Positive = 8
-  norm_epsilon: _Epsilon = 1e-5
-  grid: _Sizes = (4,) * 8
+  width: config.Positive = 48
+  strides: config.Sizes = (2, 2, 4, 4, 5)
+  acoustic: config.Positive = 1024
+  semantic: config.Positive = 1024
+  hidden: config.Positive = 4096
+  layers: config.Positive = 16
+  heads: config.Positive = 16
+  kernel: config.Positive = 31
+  left: config.Positive = 64
+  right: config.Positive = 8
+  norm_epsilon: config.NonNegative = 1e-5
+  grid: config.Sizes = (4,) * 8
   weight_norm: bool = False
 
   channels = 1
@@ -161,17 +158,17 @@ class Xcodec2Decoder(parts_base.Part):
     groups: of the norms of the convolutions around it.
   """
 
-  hop: _Positive = 320
-  dimension: _Positive = 8
-  fused: _Positive = 2048
-  width: _Positive = 1024
-  hidden: _Positive = 4096
-  layers: _Positive = 12
-  heads: _Positive = 16
-  head_width: _Positive = 64
+  hop: config.Positive = 320
+  dimension: config.Positive = 8
+  fused: config.Positive = 2048
+  width: config.Positive = 1024
+  hidden: config.Positive = 4096
+  layers: config.Positive = 12
+  heads: config.Positive = 16
+  head_width: config.Positive = 64
   rope_theta: Annotated[float, config.Range(min=1)] = 10_000.0
-  norm_epsilon: _Epsilon = 1e-6
-  groups: _Positive = 32
+  norm_epsilon: config.NonNegative = 1e-6
+  groups: config.Positive = 32
 
   channels = 1
   architecture = 'CNN+T'
