@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pathlib
 import resource
 
 # Before jax is imported anywhere, and for the processes that tests start.
@@ -25,6 +26,44 @@ launch.prepare()
 
 # Kilobytes that a process may have held before it drops compiled programs.
 _MOST = 3 * 2**20
+
+
+_TESTS = pathlib.Path(__file__).parent
+# What `pytest -m quick` runs: nothing that trains, few programs.
+_QUICK = (
+    'audio',
+    'models',
+    'ops',
+    'patterns',
+    'comparison/test_arms.py',
+    'comparison/test_report.py',
+    'comparison/test_statistics.py',
+    'generation/test_sampling.py',
+    'test_config.py',
+    'test_facts.py',
+    'test_imports.py',
+    'test_paths.py',
+    'tokenizers/test_windows.py',
+    'training/test_checksums.py',
+    'training/test_costs.py',
+    'training/test_locks.py',
+    'training/test_mesh.py',
+    'training/test_optimizers.py',
+    'training/test_writers.py',
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Marks what is quick."""
+  quick = [_TESTS / name for name in _QUICK]
+  assert all(path.exists() for path in quick), 'conftest names what is gone'
+  for item in items:
+    marks = {mark.name for mark in item.iter_markers()}
+    if not marks & {'slow', 'parity'} and any(
+        item.path.is_relative_to(path) for path in quick
+    ):
+      item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(scope='module', autouse=True)
