@@ -43,7 +43,7 @@ from audiolm_jax.models import sample_lm  # noqa: E402
 from audiolm_jax.models import segment_lm  # noqa: E402
 from audiolm_jax.models import token_lm  # noqa: E402
 from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
-from audiolm_jax.tokenizers import caching  # noqa: E402
+from audiolm_jax.models import caching  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 from audiolm_jax.training import writers  # noqa: E402
 

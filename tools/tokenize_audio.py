@@ -89,7 +89,7 @@ def decode(options) -> int:
 
 def corpus(options) -> int:
   """A corpus -> a token cache."""
-  from audiolm_jax.tokenizers import caching  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import caching  # pylint: disable=g-import-not-at-top
 
   start = time.monotonic()
   seconds = caching.fill(

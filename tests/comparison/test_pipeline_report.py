@@ -13,7 +13,7 @@ from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import lm as lm_evaluation
-from audiolm_jax.tokenizers import caching
+from audiolm_jax.models import caching
 from configs.codec import quickstart as codec_config
 from configs.lm import quickstart
 

@@ -13,7 +13,7 @@ from audiolm_jax import loading
 from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
 from audiolm_jax.tokenizers import bound as bound_lib
-from audiolm_jax.tokenizers import caching
+from audiolm_jax.models import caching
 from audiolm_jax.tokenizers import token_files
 from tests import tool_module
 from tests.fuzz import token_streams

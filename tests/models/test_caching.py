@@ -8,7 +8,7 @@ from audiolm_jax.data import audio_crops
 from audiolm_jax.data import corpora
 from audiolm_jax.data import token_cache
 from audiolm_jax.tokenizers import base as tokenizers_base
-from audiolm_jax.tokenizers import caching
+from audiolm_jax.models import caching
 
 HOP = 500
 
