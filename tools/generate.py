@@ -297,8 +297,8 @@ def _whole(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
 
 def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
   """The audio of every frame as soon as the codec can tell."""
+  from audiolm_jax.tokenizers import encoding  # pylint: disable=g-import-not-at-top
   from audiolm_jax.tokenizers import long  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
 
   spec = tokenizer.spec
   coder = long.Coder(
@@ -309,7 +309,7 @@ def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
   )
   codes = lm.stream(prompt, frames, seed=seed, sampler=sampler, **told)
   blocks = (
-      token_files.Block(
+      encoding.Block(
           # Overlapping segments share some.
           samples=int(spec.samples(i + 1) - spec.samples(i)),
           codes=frame[None, None],

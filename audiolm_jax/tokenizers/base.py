@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import flax
 from jaxtyping import Array, Float, Int
@@ -53,7 +53,6 @@ class Slot:
     offset: its time in the frame, as a fraction of the hop in [0, 1).
     source: which source (speaker, stem) it describes.
     channel: which audio channel.
-    role: 'predict' if a decoder is to produce it, 'observe' if it is given.
   """
 
   codebook: config.Count
@@ -61,7 +60,6 @@ class Slot:
   offset: config.Share = 0.0
   source: config.Count = 0
   channel: config.Count = 0
-  role: Literal['predict', 'observe'] = 'predict'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ from audiolm_jax import config
 from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import inputs
-from audiolm_jax.tokenizers import token_files
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.tokenizers import windows
 
 Audio = Float[np.ndarray, 'R T C']
@@ -209,7 +209,7 @@ class Coder:
   def encode(
       self,
       audio: Iterable[Audio],
-      write: Callable[[token_files.Block], None],
+      write: Callable[[encoding.Block], None],
   ) -> Report:
     """Tokenises audio that comes block by block.
 
@@ -228,7 +228,7 @@ class Coder:
 
   def decode(
       self,
-      blocks: Iterable[token_files.Block],
+      blocks: Iterable[encoding.Block],
       write: Callable[[Audio], None],
   ) -> Report:
     """Sounds tokens that come block by block.
@@ -377,7 +377,9 @@ class Coder:
       audio = windows.padded(window.piece, plan.window_samples)['audio']
       num_samples = np.full(len(audio), window.size, np.int32)
       tokens = self._encode(self.variables, audio, num_samples)
-      piece = _token_piece(tokens.codes, tokens.latents, tokens.scales)
+      piece = encoding.Block(
+          window.size, tokens.codes, tokens.latents, scales=tokens.scales
+      ).arrays
       piece = windows.cut(piece, 0, spec.frames(window.size))
       if not plan.exact:
         overlaps.add(next(iter(piece.values())))
@@ -455,13 +457,13 @@ class _Emitter:
       piece = {**piece, 'codes': piece['codes'][..., : self._codebooks]}
     self.frames += windows.size(piece)
     self.samples += samples
-    self._write(token_files.Block(samples=samples, **piece))
+    self._write(encoding.Block(samples=samples, **piece))
 
 
 class _Counter:
   """Blocks as pieces, with what they amount to so far."""
 
-  def __init__(self, blocks: Iterable[token_files.Block], spec, codebooks):
+  def __init__(self, blocks: Iterable[encoding.Block], spec, codebooks):
     self._blocks = blocks
     self._spec = spec
     self._codebooks = codebooks
@@ -470,7 +472,7 @@ class _Counter:
   def pieces(self):
     """The blocks; at the end all samples are held against all frames."""
     for block in self._blocks:
-      piece = _token_piece(block.codes, block.latents, block.scales)
+      piece = block.arrays
       if 'codes' in piece:
         piece['codes'] = piece['codes'][..., : self._codebooks]
       for name in ('codes', 'latents'):
@@ -479,15 +481,10 @@ class _Counter:
       self.frames += block.frames
       self.samples += block.samples
       yield piece
-    token_files.check_frames(self._spec, self.frames, self.samples)
+    encoding.check_frames(self._spec, self.frames, self.samples)
 
   def _check(self, values):
     try:
       inputs.values(self._spec, values, np.ones(values.shape[:2], bool))
     except ValueError as error:
       raise ValueError(f'after {self.frames} frames: {error}') from error
-
-
-def _token_piece(codes, latents, scales) -> windows.Piece:
-  named = {'codes': codes, 'latents': latents, 'scales': scales}
-  return {k: np.asarray(v) for k, v in named.items() if v is not None}

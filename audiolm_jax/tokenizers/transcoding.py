@@ -246,7 +246,8 @@ def _check_source(header, source, spec, path, force):
   shapes = [
       {name: getattr(s, name) for name in names}
       | {'vocabularies': s.vocabularies[: header.codebooks]}
-      for s in (header.spec, spec)
+      | {'durations': durations}
+      for s, durations in ((header.spec, header.durations), (spec, False))
   ]
   differing = [name for name in shapes[0] if shapes[0][name] != shapes[1][name]]
   if differing:

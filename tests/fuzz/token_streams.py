@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 
 from audiolm_jax.audio import files
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import token_files
 from audiolm_jax.tokenizers import transcoding
@@ -49,7 +50,9 @@ def forged(header: Any, blocks: Iterable[Raw] = ()) -> bytes:
     file.write(data + token_files._CRC.pack(crc))
 
   text = header if isinstance(header, bytes) else json.dumps(header).encode()
-  head = token_files._HEAD.pack(token_files._MAGIC, 1, len(text))
+  head = token_files._HEAD.pack(
+      token_files._MAGIC, token_files.VERSION, len(text)
+  )
   put(head + text)
   frames = samples = 0
   for more_frames, more_samples, payload in blocks:
@@ -161,12 +164,12 @@ def _sound(name, rng):
   blocks = []
   for i, frames in enumerate(_FRAMES):
     here, samples = slice(stops[i], stops[i + 1]), ends[i + 1] - ends[i]
-    block = token_files.Block(
+    block = encoding.Block(
         samples,
         **{field: values[:, here]},
         scales=None if scales is None else scales[:, here],
     )
-    blocks.append((frames, samples, token_files._pack(header, block)))
+    blocks.append((frames, samples, header.pack(block)))
   return json.loads(json.dumps(header.to_dict())), blocks, values
 
 
@@ -228,6 +231,9 @@ _LIES = {
     'precision': ('float64', '', 1, None, []),
     'samples': (-1, 1, 1 << 70, 1.5, 'x', []),
     'scales': (True, 0, 1, None, 'yes'),
+    'durations': (True, 0, 1, None, 'yes'),
+    'corpus': (1, None, {}),
+    'factors': (1, None, [], {'text': 1}),
     'fingerprint': ('', 'f' * 64, 1, None, []),
     'tokenizer': (1, None, {}),
     'unknown': (1, None),
@@ -254,7 +260,6 @@ _LIES = {
     'spec.slots.0.codebook': (-1, 7, 'x', None, 1.0),
     'spec.slots.0.vocabulary': (0, 1, -1, 7, 9, 1 << 31, 1 << 40, 'x', 1.5),
     'spec.slots.0.offset': (-0.5, 0.5, 2, float('nan'), 'x'),
-    'spec.slots.0.role': ('x', 'observe', 1),
     'spec.slots.2.channel': (-1, 5, 'x'),
 }
 _MISSING = object()

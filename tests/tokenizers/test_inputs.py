@@ -10,7 +10,7 @@ import pytest
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.tokenizers import long
-from audiolm_jax.tokenizers import token_files
+from audiolm_jax.tokenizers import encoding
 from tests.tokenizers import tiny
 
 FRAMES = 13
@@ -39,7 +39,7 @@ def _ways(name):
 
   def coder(tokens):
     fields = {k: getattr(tokens, k) for k in ('codes', 'latents', 'scales')}
-    block = token_files.Block(samples=int(tokens.num_samples[0]), **fields)
+    block = encoding.Block(samples=int(tokens.num_samples[0]), **fields)
     long.Coder(codec, variables, _SETTINGS).decode([block], lambda audio: None)
 
   def step(tokens):
@@ -137,7 +137,7 @@ def test_blocks_of_audio_that_is_none():
     coder.encode([good, bad], lambda block: None)
   with pytest.raises(ValueError, match='after 208 frames: slot 0 of frame 0'):
     codes = np.zeros((1, T, 3), np.int32)
-    blocks = [token_files.Block(T, codes=c) for c in (codes, codes - 1)]
+    blocks = [encoding.Block(T, codes=c) for c in (codes, codes - 1)]
     coder.decode(blocks, lambda audio: None)
 
 

@@ -16,7 +16,7 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import long
-from audiolm_jax.tokenizers import token_files
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.tokenizers import windows
 from tests import margin_rule
 from tests.tokenizers import contract
@@ -108,7 +108,7 @@ def _split(tokens, samples, spec, frames):
         for field in ('codes', 'latents', 'scales')
         if getattr(tokens, field) is not None
     }
-    yield token_files.Block(samples=stop - past, **named)
+    yield encoding.Block(samples=stop - past, **named)
 
 
 def test_what_depends_on_the_whole_is_refused_or_measured():
@@ -202,7 +202,7 @@ def test_what_was_done_is_let_go(name):
   samples = np.diff(ends).tolist()
   coder.decode(
       (
-          token_files.Block(n, codes=x, scales=ones)
+          encoding.Block(n, codes=x, scales=ones)
           for n, x in zip(samples, codes, strict=True)
       ),
       lambda audio: None,
@@ -219,7 +219,7 @@ def test_what_was_done_is_let_go(name):
 def test_samples_beyond_the_frames_are_refused(name, monkeypatch):
   coder = _coder(name)
   codes = np.zeros((1, 13, 3), np.int32)
-  block = token_files.Block(samples=2 * 13 * tiny.HOP, codes=codes)
+  block = encoding.Block(samples=2 * 13 * tiny.HOP, codes=codes)
   if name == 'state':
     step, calls = coder._decode_step, iter(range(20))
 
@@ -231,7 +231,7 @@ def test_samples_beyond_the_frames_are_refused(name, monkeypatch):
   with pytest.raises(ValueError, match='416 samples take .* frames.* 13'):
     coder.decode([block], lambda audio: None)
   with pytest.raises(ValueError, match='16 samples take 1 frames.* 0'):
-    empty = token_files.Block(samples=tiny.HOP, codes=codes[:, :0])
+    empty = encoding.Block(samples=tiny.HOP, codes=codes[:, :0])
     coder.decode([empty], lambda audio: None)
 
 

@@ -14,6 +14,7 @@ from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
 from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.models import caching
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.tokenizers import token_files
 from tests import tool_module
 from tests.fuzz import token_streams
@@ -221,9 +222,7 @@ def test_a_forged_header_is_no_way_around_the_fingerprint(
   assert run('encode', wav, tokens) == 0
   header, found = token_files.read(tmp_path / 'x.tokens')
   fields, frames = header.to_dict(), found.codes.shape[1]
-  payload = token_files._pack(
-      header, token_files.Block(int(found.num_samples[0]), found.codes)
-  )
+  payload = header.pack(encoding.Block(int(found.num_samples[0]), found.codes))
   block = frames, int(found.num_samples[0]), payload
   for key, value, message in (
       ('sample_rate', 2 * tiny.RATE, 'the header is wrong'),
