@@ -4,12 +4,12 @@ python -m audiolm_jax.main --config=configs/X.py[:arg] --workdir=DIR \
     [--config.key=value ...]
 """
 
-import re
 import sys
 
 from absl import app
 from absl import flags
 
+from audiolm_jax.training import config_files
 from audiolm_jax.training import launch
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
@@ -41,9 +41,8 @@ def _main(argv: list[str]) -> None:
       for name, value in evaluate.evaluate(_WORKDIR.value).items():
         print(f'{name} = {value:.6g}')
       return
-    settings = launch.read_config(_CONFIG.value)
-    settings = launch.override(train.Config, settings, argv[1:])
-    train.train(settings, _WORKDIR.value)
+    settings = config_files.read(_CONFIG.value)
+    train.train(config_files.override(settings, argv[1:]), _WORKDIR.value)
   except (
       config.ConfigError,
       checkpoints.CheckpointError,
@@ -56,8 +55,7 @@ def _main(argv: list[str]) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
   """Parses flags; returns the program's name and the config's overrides."""
-  own = [a for a in argv if not re.match('--?config[.]', a)]
-  overrides = [a.lstrip('-') for a in argv if re.match('--?config[.]', a)]
+  own, overrides = config_files.split(argv)
   rest = app.parse_flags_with_usage(own)
   if rest[1:]:
     sys.exit(f'error: unexpected arguments {rest[1:]}')

@@ -45,13 +45,12 @@ class NotFiniteError(FloatingPointError):
   """A loss, gradient or new state was not finite; the step was not applied."""
 
 
-def train(
-    values: ml_collections.ConfigDict, workdir: str | os.PathLike
-) -> dict[str, float]:
-  """Trains until `values.steps`, from the last checkpoint if there is one.
+def train(settings: Config, workdir: str | os.PathLike) -> dict[str, float]:
+  """Trains until `settings.steps`, from the last checkpoint if there is one.
 
   Args:
-    values: from a config file, or `config.defaults(train.Config, ...)`.
+    settings: of a config file, or made in Python. It is built anew and checked:
+      a module that stands in two of its fields gets parameters in each.
     workdir: gets config.json, checkpoints/, metrics.jsonl, tensorboard/ and
       evaluations/.
 
@@ -66,7 +65,7 @@ def train(
     NotFiniteError: naming the step, the groups and the last good checkpoint.
   """
   launch.prepare()
-  settings = config.build(Config, values)
+  settings = config.build(Config, settings)
   options.check(settings)
   assembly = assembly_lib.Assembly(settings)
   check_facts(settings)

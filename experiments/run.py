@@ -33,7 +33,6 @@ import jax
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import evaluate
-from audiolm_jax import evaluation
 from audiolm_jax import train
 from audiolm_jax.comparison import answers
 from audiolm_jax.comparison import arms as arms_lib
@@ -176,25 +175,31 @@ def answer(
   return rows
 
 
-def _run(evaluators, values, seed, directory, listen=None) -> dict:
+def _run(evaluators, settings, seed, directory, listen=None) -> dict:
   """What has not been done of a run: {metrics, seconds}.
 
   Args:
     evaluators: what to evaluate with.
-    config: of the run.
+    settings: the run's config, but for its evaluators and seed.
     seed: of the run.
     directory: of the run.
     listen: see `arms.Question`.
   """
-  values = values.copy_and_resolve_references()
-  with values.unlocked():
-    values.seed = seed
-    values.evaluators = evaluators
-    values.eval_every = values.checkpoint.every = values.steps
-  asked = json.loads(config.to_json(values))
+  settings = config.replace(
+      settings,
+      {
+          'seed': seed,
+          'evaluators': evaluators,
+          'eval_every': settings.steps,
+          'checkpoint.every': settings.steps,
+      },
+  )
+  asked = json.loads(config.to_json(settings))
   path = directory / 'result.json'
   if not path.exists():
-    writers.write_atomically(path, json.dumps(_train(values, directory, asked)))
+    writers.write_atomically(
+        path, json.dumps(_train(settings, directory, asked))
+    )
   result = _read(path)
   if result.get('config') != asked:
     raise config.ConfigError(
@@ -229,11 +234,11 @@ def _read(path: pathlib.Path) -> dict:
   return result
 
 
-def _train(values, directory, asked) -> dict:
+def _train(settings, directory, asked) -> dict:
   """A run's {metrics, seconds, config}."""
   print(f'{directory.parent.name} {directory.name}', flush=True)
   start = time.monotonic()
-  metrics = train.train(values, directory)
+  metrics = train.train(settings, directory)
   if not any(name.startswith('eval/') for name in metrics):
     sys.exit('experiments.run: interrupted; run it again to go on')
   seconds = time.monotonic() - start
@@ -248,10 +253,8 @@ def _evaluate_base(question, workdir) -> dict[str, float]:
   if not path.exists():
     assembly, state = assembly_lib.restore(question.base)
     evaluators = {
-        name: config.build_kind(evaluation.EVALUATORS, settings).build(
-            assembly.objective
-        )
-        for name, settings in question.test.items()
+        name: evaluator.build(assembly.objective)
+        for name, evaluator in question.test.items()
     }
     variables = assembly.variables(state)
     results = evaluate.run(evaluators, variables, 0, path.parent)
@@ -260,9 +263,9 @@ def _evaluate_base(question, workdir) -> dict[str, float]:
   return _read(path)
 
 
-def _budget(question, values) -> arms_lib.Budget:
-  """What a run of `config` spends, from shapes alone."""
-  settings = config.build(train.Config, values)
+def _budget(question, settings) -> arms_lib.Budget:
+  """What a run of a config spends, from shapes alone."""
+  settings = config.build(train.Config, settings)
   assembly = assembly_lib.Assembly(settings)
   objective = assembly.objective
   step = step_lib.make(

@@ -1,26 +1,18 @@
 """What questions about language models over cached tokens share."""
 
-import ml_collections
-
-from audiolm_jax import config
 from audiolm_jax import evaluation
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.training import optimizers
 
 
-def schedule(rate: float, steps: int) -> ml_collections.ConfigDict:
+def schedule(rate: float, steps: int) -> optimizers.Cosine:
   """A cosine after a tenth of the steps of warm-up."""
-  return config.kind(
-      optimizers.SCHEDULES,
-      'cosine',
-      learning_rate=rate,
-      warmup_steps=steps // 10,
-  )
+  return optimizers.Cosine(learning_rate=rate, warmup_steps=steps // 10)
 
 
 def evaluator(
     cache: str, split: str, clips: int | None, counts: bool = False
-) -> ml_collections.ConfigDict:
+) -> evaluation.LMBits:
   """Bits a frame of a split.
 
   Args:
@@ -30,14 +22,8 @@ def evaluator(
     counts: whether to score count-based models beside.
   """
   # Long clips are cut, which keeps the shapes to compile to three.
-  return config.kind(
-      evaluation.EVALUATORS,
-      'lm',
-      cache=cache,
-      split=split,
-      limit=clips,
-      max_frames=256,
-      baselines=counts,
+  return evaluation.LMBits(
+      cache=cache, split=split, limit=clips, max_frames=256, baselines=counts
   )
 
 

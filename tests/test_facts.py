@@ -4,10 +4,12 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import data
+from audiolm_jax import decoders
 from audiolm_jax import evaluation
 from audiolm_jax import objectives
 from audiolm_jax import train
 from audiolm_jax.data import token_cache
+from audiolm_jax.objectives import distillation as distillation_lib
 from configs.codec import quickstart as codec_config
 from configs.lm import quickstart
 from configs.lm import text_to_speech
@@ -29,11 +31,10 @@ def _cache(directory, hop=320, vocabulary=1024, tokenizer='same', slots=4):
 
 
 def _lm(tokens, **objective):
-  settings = quickstart.get_config('smoke')
-  settings.data.cache = settings.evaluators.lm.cache = tokens
-  settings.objective.codebooks = None
-  settings.objective.update(objective)
-  return settings
+  changes = {'data.cache': tokens, 'evaluators.lm.cache': tokens}
+  objective = {'codebooks': None, **objective}
+  changes |= {f'objective.{k}': v for k, v in objective.items()}
+  return config.replace(quickstart.get_config('smoke'), changes)
 
 
 def _refused(settings, workdir, *parts):
@@ -58,55 +59,56 @@ def test_a_language_model_is_of_its_caches_tokenizer(tmp_path):
     bad = _cache(tmp_path / name, **options)
     _refused(_lm(bad), run, *keys, 'config.data.cache')
   other = _cache(tmp_path / 'other', tokenizer='other')
-  settings = _lm(good)
-  settings.evaluators.lm.cache = other
+  settings = config.replace(_lm(good), {'evaluators.lm.cache': other})
   _refused(settings, run, 'config.evaluators.lm.cache', "'other'", "'same'")
   _refused(_lm(good, codebooks=other), run, 'config.objective.codebooks')
-  settings = _lm(good)
-  settings.data.frames = 32
+  settings = config.replace(_lm(good), {'data.frames': 32})
   _refused(settings, run, 'config.data.frames = 32', 'objective.frames = 64')
-  settings = _lm(good)
-  settings.data.codebooks = 3
+  settings = config.replace(_lm(good), {'data.codebooks': 3})
   _refused(settings, run, 'config.data.codebooks = 3', 'number of = 4')
   # These fit: the LM models the first codebooks of eight.
-  train.check_facts(config.build(train.Config, _lm(good)))
+  train.check_facts(_lm(good))
   slow = _cache(tmp_path / 'slow', hop=640)
-  train.check_facts(config.build(train.Config, _lm(slow, frame_rate=25.0)))
+  train.check_facts(_lm(slow, frame_rate=25.0))
 
 
 def test_segments_are_of_their_caches_tokenizer(tmp_path):
   settings = text_to_speech.get_config('smoke')
   slots = len(settings.objective.decoder.vocabularies) - 1
   cache = _cache(tmp_path / 'slow', hop=640, slots=slots)
-  settings.data.cache = cache
-  for evaluator in settings.evaluators.values():
-    evaluator.source.cache = cache
+  settings = config.replace(
+      settings,
+      {'data.cache': cache, 'evaluators.segments.source.cache': cache},
+  )
   _refused(settings, tmp_path / 'run', 'config.objective.frame_rate = 50', '25')
-  settings.objective.frame_rate = 25.0
-  settings.data.cache = _cache(tmp_path / 'v', 640, vocabulary=9, slots=slots)
+  other = _cache(tmp_path / 'v', 640, vocabulary=9, slots=slots)
+  settings = config.replace(
+      settings, {'objective.frame_rate': 25.0, 'data.cache': other}
+  )
   _refused(settings, tmp_path / 'run', 'vocabularies', '(9, 9')
 
 
 def test_a_codec_hears_the_rate_that_it_is_of(tmp_path):
-  settings = codec_config.get_config('smoke')
-  settings.data.sample_rate = 8000
+  base = codec_config.get_config('smoke')
   _refused(
-      settings,
+      config.replace(base, {'data.sample_rate': 8000}),
       tmp_path / 'run',
       'config.data.sample_rate = 8000',
       'config.objective.tokenizer.sample_rate = 16000',
   )
   for key, value in {'channels': 2, 'crop_seconds': 0.5}.items():
-    settings = codec_config.get_config('smoke')
-    settings.data[key] = value
+    settings = config.replace(base, {f'data.{key}': value})
     _refused(settings, tmp_path / 'run', f'config.data.{key}')
-  settings = codec_config.get_config('smoke')
-  with settings.unlocked():
-    settings.objective.distillation = {
-        'teacher': {'kind': 'features', 'frame_rate': 25.0}
-    }
-    settings.models.distillation = {}
-  settings.data.features = str(tmp_path)
+  settings = config.replace(
+      base,
+      {
+          'objective.distillation': distillation_lib.Distillation(
+              teacher=distillation_lib.Features(frame_rate=25.0)
+          ),
+          'models.distillation': train.ModelTraining(),
+          'data.features': str(tmp_path),
+      },
+  )
   _refused(
       settings,
       tmp_path / 'run',
@@ -116,18 +118,13 @@ def test_a_codec_hears_the_rate_that_it_is_of(tmp_path):
 
 
 def test_a_model_of_samples_hears_the_rate_that_it_is_of(tmp_path):
-  objective = config.kind(
-      objectives.OBJECTIVES,
-      'waveform_lm',
-      sample_rate=8000,
-      decoder={'kind': 'wavenet'},
-  )
-  settings = config.defaults(
-      train.Config,
-      objective=objective,
-      data=config.kind(data.SOURCES, 'audio'),
-      models={'lm': {}},
-      evaluators={'w': config.kind(evaluation.EVALUATORS, 'waveform')},
+  settings = train.Config(
+      objective=objectives.WaveformLM(
+          sample_rate=8000, decoder=decoders.WaveNet()
+      ),
+      data=data.AudioCrops(),
+      models={'lm': train.ModelTraining()},
+      evaluators={'w': evaluation.WaveformBits()},
   )
   _refused(
       settings,

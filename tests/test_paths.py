@@ -15,20 +15,25 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.audio import files
+from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from configs.codec import quickstart as codec_config
 from configs.lm import quickstart
 
 
 def _lm(tokens='runs/q/tokens'):
-  settings = quickstart.get_config('smoke')
-  with settings.unlocked():
-    settings.data.cache = settings.objective.codebooks = tokens
-    settings.data.conditions.text = {'kind': 'text', 'pieces': 'text.model'}
-    settings.data.conditions.text.vocabulary = 300
-    settings.evaluators.lm.cache = tokens
-    settings.models.lm.init_from = 'runs/other/lm'
-  return config.build(train.Config, settings)
+  return config.replace(
+      quickstart.get_config('smoke'),
+      {
+          'data.cache': tokens,
+          'data.conditions.text': factors.Text(
+              pieces='text.model', vocabulary=300
+          ),
+          'objective.codebooks': tokens,
+          'evaluators.lm.cache': tokens,
+          'models.lm.init_from': 'runs/other/lm',
+      },
+  )
 
 
 def _claim(workdir, settings):
@@ -92,9 +97,8 @@ def test_corpora_are_names_or_folders(tmp_path, monkeypatch):
       'espeak_sentences': 'espeak_sentences',
   }.items():
     settings = codec_config.get_config('smoke')
-    settings.data.corpus = corpus
     workdir = f'runs/{corpus}'
-    _claim(workdir, config.build(train.Config, settings))
+    _claim(workdir, config.replace(settings, {'data.corpus': corpus}))
     assert assembly_lib.read(workdir).data.corpus == kept
     assert tmp_path.name not in workdir
 
@@ -182,7 +186,7 @@ def _classes(cls, seen):
 
 
 def _of(annotation, seen):
-  base, metadata = config._unwrap(annotation)
+  base, metadata, _ = config.unwrap(annotation)
   for item in metadata:
     if isinstance(item, config.Kind):
       for kind in item.table().values():
@@ -201,11 +205,9 @@ def test_every_string_of_a_config_is_a_path_or_is_known_to_be_none():
   paths, unknown = set(), set()
   for cls in seen:
     for name, (_, annotation) in config.schema(cls).items():
-      base, metadata = config._unwrap(annotation)
-      base, _ = config._optional(base)
-      base, more = config._unwrap(base)
+      base, metadata, _ = config.unwrap(annotation)
       if base is str:
-        if any(isinstance(item, config.Path) for item in metadata + more):
+        if any(isinstance(item, config.Path) for item in metadata):
           paths.add(name)
         elif name not in _NO_PATHS:
           unknown.add(f'{cls.__name__}.{name}')

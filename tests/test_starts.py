@@ -13,7 +13,7 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import evaluate
 from audiolm_jax import train
-from audiolm_jax.training import launch
+from audiolm_jax.training import config_files
 from tests import toy_run
 
 _HOLDER = """
@@ -60,15 +60,14 @@ def test_what_cannot_be_or_would_do_nothing_is_refused(
 )
 def test_sizes_that_do_not_fit_each_other_are_told(flag):
   path = os.path.join(os.path.dirname(__file__), '../configs/lm/quickstart.py')
-  values = launch.override(
-      train.Config,
-      launch.read_config(f'{path}:smoke'),
+  settings = config_files.override(
+      config_files.read(f'{path}:smoke'),
       ['config.objective.codebooks=None', f'config.objective.decoder.{flag}'],
   )
   with pytest.raises(
       config.ConfigError, match='config.objective cannot be built: '
   ):
-    assembly_lib.Assembly(config.build(train.Config, values))
+    assembly_lib.Assembly(settings)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_a_damaged_config_is_named(tmp_path, content):
 
 
 def test_a_wrong_value_in_a_config_names_the_file(tmp_path):
-  values = toy_run.config().to_dict()
+  values = config.to_config(toy_run.config()).to_dict()
   values['steps'] = 'many'
   (tmp_path / 'config.json').write_text(json.dumps(values))
   with pytest.raises(
@@ -138,7 +137,7 @@ def test_a_failed_start_is_taken_over_and_a_run_is_not(tmp_path):
 
 
 def test_evaluation_by_nothing_is_told(tmp_path):
-  values = toy_run.config().to_dict()
+  values = config.to_config(toy_run.config()).to_dict()
   values['evaluators'] = {}
   (tmp_path / 'config.json').write_text(json.dumps(values))
   with pytest.raises(config.ConfigError, match='config.evaluators are none'):

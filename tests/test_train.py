@@ -176,11 +176,9 @@ def test_rates_are_of_the_steps_since_the_last_record(
   monkeypatch.setattr(train._Run, '_note', noting)
   monkeypatch.setattr(writers.time, 'perf_counter', lambda: len(noted))
   values = toy_run.config('config.steps=101', f'config.log_every={log_every}')
-  with values.unlocked():
-    values.evaluators = {}
-    values.eval_every = values.checkpoint.every = 200
-    values.checkpoint.best = None
-  train.train(values, tmp_path)
+  changes = {'evaluators': {}, 'eval_every': 200}
+  changes |= {'checkpoint.every': 200, 'checkpoint.best': None}
+  train.train(config.replace(values, changes), tmp_path)
   # The first also waits for the step after it, the last does not.
   rates = [
       record['time/steps_per_second']
@@ -192,11 +190,10 @@ def test_rates_are_of_the_steps_since_the_last_record(
 
 
 def test_models_are_those_of_the_objective():
-  values = toy_run.config()
-  with values.unlocked():
-    values.models.other = values.models.mlp
+  settings = toy_run.config()
+  both = {**settings.models, 'other': settings.models['mlp']}
   with pytest.raises(config.ConfigError, match="'other'.*'mlp'"):
-    assembly_lib.Assembly(config.build(train.Config, values))
+    assembly_lib.Assembly(config.replace(settings, {'models': both}))
 
 
 def test_load_gives_the_best_averaged_model(whole):
@@ -226,7 +223,7 @@ def test_the_best_checkpoint_is_by_the_metric_of_its_own_step(whole):
       if p.name.isdigit()
   ]
   assert set(steps) == {9, 12}
-  settings = config.build(train.Config, toy_run.config()).checkpoint
+  settings = toy_run.config().checkpoint
   store = checkpoints.Checkpoints(whole[0] / 'checkpoints', settings, True)
   assert store.best() == 12
   scored = [c.step for c in store._checkpointer.checkpoints if c.metrics]
@@ -340,11 +337,8 @@ def test_the_host_waits_for_the_device_at_logs_only(tmp_path, monkeypatch):
   monkeypatch.setattr(train._Run, '_loop', lambda *args: loop(*args))
   monkeypatch.setattr(train._Run, '_save', lambda self, state, step: None)
   values = toy_run.config('config.steps=40', 'config.log_every=10')
-  with values.unlocked():
-    values.evaluators = {}
-    values.checkpoint.best = None
-    values.eval_every = 100
-  train.train(values, tmp_path)
+  changes = {'evaluators': {}, 'checkpoint.best': None, 'eval_every': 100}
+  train.train(config.replace(values, changes), tmp_path)
   # After steps 11, 21 and 31, and at the end.
   assert counts == {'get': 4, 'implicit': 0, 'wait': 0}
   # The counter counts.

@@ -2,19 +2,16 @@
 
 import pathlib
 
-import ml_collections
-
 from audiolm_jax import train
-from audiolm_jax.training import launch
+from audiolm_jax.training import config_files
 
 PATH = pathlib.Path(__file__).parents[1] / 'configs' / 'toy.py'
 
 
-def config(*flags: str) -> ml_collections.ConfigDict:
+def config(*flags: str) -> train.Config:
   """Twelve steps, with evaluations and checkpoints between, and overrides."""
-  return launch.override(
-      train.Config,
-      launch.read_config(f'{PATH}:smoke'),
+  return config_files.override(
+      config_files.read(f'{PATH}:smoke'),
       [
           'config.steps=12',
           'config.log_every=2',

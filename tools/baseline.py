@@ -18,10 +18,12 @@ and says why.
 import argparse
 import gc
 import hashlib
+import importlib
 import json
 import os
 import pathlib
 import platform
+import re
 import sys
 import tempfile
 
@@ -35,6 +37,7 @@ import optax  # noqa: E402
 
 import audiolm_jax  # noqa: E402
 from audiolm_jax import assembly as assembly_lib  # noqa: E402
+from audiolm_jax import config  # noqa: E402
 from audiolm_jax import train  # noqa: E402
 from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.data import token_cache  # noqa: E402
@@ -42,29 +45,34 @@ from audiolm_jax import generation  # noqa: E402
 from audiolm_jax.models import sample_lm  # noqa: E402
 from audiolm_jax.models import segment_lm  # noqa: E402
 from audiolm_jax.models import token_lm  # noqa: E402
-from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
 from audiolm_jax.models import caching  # noqa: E402
+from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
+from audiolm_jax.training import config_files  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 from audiolm_jax.training import writers  # noqa: E402
 
 ROOT = pathlib.Path(__file__).absolute().parent.parent
+sys.path.insert(0, str(ROOT))  # configs/ are modules, too.
 STEPS = 20
 # Of the token cache, a split.
 CLIPS = 24
 CORPUS = 'asterisk_prompts'
 CODEC = 'configs/codec/quickstart.py'
-# Its argument is what it leaves out of another config, at one size only.
-NO_SMOKE = ('configs/lm/ladder/leave_out.py',)
 
 
 def configs() -> list[str]:
-  """Every config file, relative to the checkout; the codec of the tokens first."""
-  found = [
-      path.relative_to(ROOT).as_posix()
-      for path in sorted(ROOT.glob('configs/**/*.py'))
-      if 'def get_config(' in path.read_text()
-  ]
-  return [CODEC] + [p for p in found if p != CODEC and p not in NO_SMOKE]
+  """Every config but for its size, such as 'configs/lm/ladder.py:gqa'.
+
+  Files are relative to the checkout. The codec of the tokens is first.
+  """
+  names = []
+  for path in sorted(ROOT.glob('configs/**/*.py')):
+    if 'def get_config(' in path.read_text():
+      name = path.relative_to(ROOT).as_posix()
+      module = importlib.import_module(name[: -len('.py')].replace('/', '.'))
+      variants = getattr(module, 'VARIANTS', None)
+      names += [f'{name}:{v}' for v in variants] if variants else [name]
+  return [CODEC] + [name for name in names if name != CODEC]
 
 
 def machine() -> dict[str, str]:
@@ -100,35 +108,31 @@ def digest(tree) -> str:
 
 
 def run(path: str, work: pathlib.Path) -> dict[str, str]:
-  """Trains the config of a file; what is compared of it."""
-  values = launch.read_config(f'{ROOT / path}:smoke')
+  """Trains a config at the size 'smoke'; what is compared of it."""
+  settings = config_files.read(
+      f'{ROOT / path},smoke' if ':' in path else f'{ROOT / path}:smoke'
+  )
   tokens = str(work / 'tokens')
-  assignments = [
-      f'config.steps={STEPS}',
-      'config.log_every=1',
-      f'config.eval_every={STEPS}',
-      f'config.checkpoint.every={STEPS}',
-  ]
-  groups = [('config.data', values.data)]
-  groups += [
-      (f'config.evaluators.{name}', group)
-      for name, group in values.evaluators.items()
-  ]
-  groups += [
-      (f'{name}.source', group.source)
-      for name, group in groups
-      if 'source' in group
-  ]
-  for name, group in groups:
-    if 'cache' in group:
-      assignments.append(f'{name}.cache={tokens}')
-    if 'corpus' in group:
-      assignments += [f'{name}.corpus={CORPUS}', f"{name}.languages=('en',)"]
-  if values.objective.get('codebooks'):
-    assignments.append(f'config.objective.codebooks={tokens}')
-  values = launch.override(train.Config, values, assignments)
-  workdir = work / path.removesuffix('.py').replace('/', '-')
-  results = train.train(values, workdir)
+  changes = {
+      'steps': STEPS,
+      'log_every': 1,
+      'eval_every': STEPS,
+      'checkpoint.every': STEPS,
+  }
+  groups = {'data': settings.data}
+  for name, evaluator in settings.evaluators.items():
+    groups[f'evaluators.{name}'] = evaluator
+    if hasattr(evaluator, 'source'):
+      groups[f'evaluators.{name}.source'] = evaluator.source
+  for name, group in groups.items():
+    if hasattr(group, 'cache'):
+      changes[f'{name}.cache'] = tokens
+    if hasattr(group, 'corpus'):
+      changes |= {f'{name}.corpus': CORPUS, f'{name}.languages': ('en',)}
+  if getattr(settings.objective, 'codebooks', None):
+    changes['objective.codebooks'] = tokens
+  workdir = work / re.sub('[/:]', '-', path)
+  results = train.train(config.replace(settings, changes), workdir)
   records = [
       {k: v for k, v in r.items() if not k.startswith(('time/', 'cost/'))}
       for r in writers.read_metrics(workdir)
@@ -183,7 +187,7 @@ def output(model, tokens: str):
 
 
 def record(only: str, work: pathlib.Path) -> dict:
-  """What each config gives, by file."""
+  """What each config gives, by its name."""
   launch.prepare()
   corpora.prepare(CORPUS, ('en',))
   runs = {}

@@ -46,9 +46,12 @@ from audiolm_jax.audio import streams  # noqa: E402
 from audiolm_jax.data import audio_crops  # noqa: E402
 from audiolm_jax.data import synthetic  # noqa: E402
 from audiolm_jax.objectives import toy  # noqa: E402
+from audiolm_jax.tokenizers import bottlenecks  # noqa: E402
 from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
 from audiolm_jax.tokenizers import codec as codec_lib  # noqa: E402
+from audiolm_jax.tokenizers import parts  # noqa: E402
 from audiolm_jax.training import checkpoints  # noqa: E402
+from audiolm_jax.training import config_files  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 from audiolm_jax.training import mesh as mesh_lib  # noqa: E402
 from audiolm_jax.training import optimizers  # noqa: E402
@@ -87,7 +90,7 @@ def _time_loop(steps: int) -> float:
   train._Run._save = lambda self, state, step: self._drain()
   try:
     with tempfile.TemporaryDirectory() as workdir:
-      train.train(config.to_config(_settings(steps)), workdir)
+      train.train(_settings(steps), workdir)
   finally:
     train._Run._loop, train._Run._save = loop, save
   return spent[0] / steps
@@ -133,12 +136,7 @@ def loop(options, overrides) -> int:
 
 def data(options, overrides) -> int:
   """Prints seconds of audio delivered a second."""
-  settings = launch.override(
-      audio_crops.AudioCrops,
-      config.defaults(audio_crops.AudioCrops),
-      overrides,
-  )
-  settings = config.build(audio_crops.AudioCrops, settings)
+  settings = config_files.override(audio_crops.AudioCrops(), overrides)
   source = settings.open(batch_size=options.batch_size, seed=0, shard=(0, 1))
   print(
       {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
@@ -192,7 +190,7 @@ def transcode(options, overrides) -> int:
   if options.tokenizer:
     tokenizer = loading.load_codec(options.tokenizer)
   else:
-    codec = config.build(codec_lib.Codec, _recommended())
+    codec = _recommended()
     variables = jax.jit(codec.init)(jax.random.key(0))
     tokenizer = bound_lib.BoundTokenizer(codec, variables)
   path = pathlib.Path(options.path)
@@ -248,11 +246,11 @@ def train_lm(options, overrides) -> int:
 
 def _recommended():
   """The quickstart's codec, fresh."""
-  return {
-      'encoder': {'kind': 'spectral'},
-      'bottleneck': {'kind': 'rvq'},
-      'decoder': {'kind': 'spectral'},
-  }
+  return codec_lib.Codec(
+      encoder=parts.SpectralEncoder(),
+      bottleneck=bottlenecks.Rvq(),
+      decoder=parts.SpectralDecoder(),
+  )
 
 
 def _write_noise(path, minutes: float) -> None:

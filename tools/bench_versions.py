@@ -55,7 +55,7 @@ def _lm(rows):
   import jax  # pylint: disable=g-import-not-at-top
   import numpy as np  # pylint: disable=g-import-not-at-top
 
-  objective = _settings('configs/lm/quickstart.py').objective
+  objective = _settings('configs/lm/quickstart').objective
   variables = jax.jit(objective.init)(jax.random.key(0))
   model = objective.bind(_unboxed(variables))
   slots = len(model.decoder.vocabularies)
@@ -67,7 +67,7 @@ def _wavenet():
   import jax  # pylint: disable=g-import-not-at-top
   import numpy as np  # pylint: disable=g-import-not-at-top
 
-  objective = _settings('configs/lm/wavenet/mu_law.py').objective
+  objective = _settings('configs/lm/wavenet', 'mu_law').objective
   variables = jax.jit(objective.init)(jax.random.key(0))
   model = objective.bind(_unboxed(variables))
   prompt = np.zeros((1, 10, model.decoder.channels), np.float32)
@@ -119,16 +119,29 @@ def _training(path):
   return call
 
 
-def _settings(path):
+def _settings(family, variant=''):
+  """A config of the checkout, in the form that it has them."""
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax import train  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.training import launch  # pylint: disable=g-import-not-at-top
 
-  values = launch.read_config(f'{path}:cpu')
-  if 'codebooks' in values.objective:
+  try:
+    from audiolm_jax.training import config_files  # pylint: disable=g-import-not-at-top
+  except ImportError:  # A checkout from before configs were objects.
+    from audiolm_jax import train  # pylint: disable=g-import-not-at-top
+    from audiolm_jax.training import launch  # pylint: disable=g-import-not-at-top
+
+    values = launch.read_config(
+        f'{"/".join([family, variant]).strip("/")}.py:cpu'
+    )
+    if 'codebooks' in values.objective:
+      values.objective.codebooks = None
+    return config.build(train.Config, values)
+  settings = config_files.read(
+      f'{family}.py:' + ','.join(filter(None, [variant, 'cpu']))
+  )
+  if hasattr(settings.objective, 'codebooks'):
     # Random vectors will do.
-    values.objective.codebooks = None
-  return config.build(train.Config, values)
+    settings = config.replace(settings, {'objective.codebooks': None})
+  return config.build(type(settings), settings)
 
 
 def _unboxed(variables):
@@ -143,14 +156,14 @@ def _serve(names):
 
   launch.prepare()
   makers = {
-      'codec': lambda: _codec('configs/codec/causal_16khz.py', 1),
-      'encodec': lambda: _codec('configs/codec/encodec_24khz.py', 8),
+      'codec': lambda: _codec('configs/codec/causal_16khz', 1),
+      'encodec': lambda: _codec('configs/codec/encodec_24khz', 8),
       'generate_1': lambda: {'': _lm(1)},
       'generate_8': lambda: {'': _lm(8)},
       'wavenet': lambda: {'': _wavenet()},
-      'train_lm': lambda: {'': _training('configs/lm/quickstart.py')},
-      'train_codec': lambda: {'': _training('configs/codec/causal_16khz.py')},
-      'train_gan': lambda: {'': _training('configs/codec/encodec_24khz.py')},
+      'train_lm': lambda: {'': _training('configs/lm/quickstart')},
+      'train_codec': lambda: {'': _training('configs/codec/causal_16khz')},
+      'train_gan': lambda: {'': _training('configs/codec/encodec_24khz')},
   }
   calls = {}
   for name, make in makers.items():

@@ -18,7 +18,6 @@ parameters takes a minute of two cores.
 
 import argparse
 import os
-import re
 import sys
 
 if __name__ == '__main__':
@@ -35,11 +34,10 @@ import jax
 from jax.experimental import topologies
 import numpy as np
 
-from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax.ops import sharding
+from audiolm_jax.training import config_files
 from audiolm_jax.training import costs
-from audiolm_jax.training import launch
 from audiolm_jax.training import lowering
 from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import state as state_lib
@@ -166,14 +164,12 @@ def main(argv: list[str]) -> int:
   parser.add_argument('--config', required=True, metavar='FILE.py[:ARG]')
   parser.add_argument('--topology', required=True, metavar='NAME')
   parser.add_argument('--mesh', required=True, metavar='AXIS=SIZE,...')
-  own = [a for a in argv if not re.match('--config[.]', a)]
-  overrides = [a[2:] for a in argv if re.match('--config[.]', a)]
+  own, overrides = config_files.split(argv)
   options = parser.parse_args(own)
   try:
-    values = launch.override(
-        assembly_lib.Config, launch.read_config(options.config), overrides
+    settings = config_files.override(
+        config_files.read(options.config), overrides
     )
-    settings = config.build(assembly_lib.Config, values)
     devices = devices_of(options.topology)
     sizes = sizes_of(options.mesh, len(devices))
     mesh = mesh_lib.over(np.array(devices).reshape(sizes))

@@ -7,8 +7,6 @@ import dataclasses
 import pathlib
 from typing import Any
 
-import ml_collections
-
 from audiolm_jax.comparison import report as report_lib
 
 
@@ -50,14 +48,14 @@ class Arm:
 
   Attributes:
     name: of the arm.
-    configure: learning rate -> config of `train.train`, complete but for the
+    configure: gives the `train.Config` at a learning rate, complete but for the
       seed and the evaluators.
     learning_rates: ascending, swept on validation.
     description: one line for the report.
   """
 
   name: str
-  configure: Callable[[float], ml_collections.ConfigDict]
+  configure: Callable[[float], Any]
   learning_rates: tuple[float, ...]
   description: str = ''
 
@@ -102,9 +100,9 @@ class Question:
     seeds: of each arm, at its best learning rate.
     sweep_seed: of the sweep's runs; none of `seeds`, so that what was chosen
       by luck is not reported.
-    validation: evaluators of the sweep, as a config of `train.Config`.
+    validation: evaluators of the sweep, by name as in `train.Config`.
     select: metric of `validation` that the sweep minimises.
-    test: evaluators of the result, likewise.
+    test: evaluators of the result, by name as in `train.Config`.
     outcomes: what is claimed about.
     contrasts: pairs of arms (a, b); outcomes are compared as a - b.
     row_seconds: audio that a row of a batch stands for, at most.

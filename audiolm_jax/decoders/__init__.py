@@ -21,19 +21,20 @@ tests/decoders, where every pattern meets every head.
 
 from audiolm_jax.decoders import backbones
 from audiolm_jax.decoders import conditioners
-from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import heads
-from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders import starts
-from audiolm_jax.decoders import wavenet
+from audiolm_jax.decoders.decoder import Decoder
+from audiolm_jax.decoders.segmented import Segmented
+from audiolm_jax.decoders.segmented import Staged
+from audiolm_jax.decoders.wavenet import WaveNet
 
 BACKBONES = backbones.BACKBONES
 CONDITIONERS = conditioners.CONDITIONERS
 HEADS = heads.HEADS
 STARTS = starts.STARTS
 LM_KINDS = {
-    'segments': segmented.Segmented,
-    'stages': segmented.Staged,
-    'tokens': decoder_lib.Decoder,
-    'wavenet': wavenet.WaveNet,
+    'segments': Segmented,
+    'stages': Staged,
+    'tokens': Decoder,
+    'wavenet': WaveNet,
 }

@@ -17,13 +17,16 @@ one after the other (text then speech, semantic then coarse then fine) or in
 turns of some steps (interleaved text and speech).
 """
 
-from audiolm_jax.patterns import coarse_first
-from audiolm_jax.patterns import interleaving
+from audiolm_jax.patterns.coarse_first import CoarseFirst
+from audiolm_jax.patterns.interleaving import Delay
+from audiolm_jax.patterns.interleaving import Flatten
+from audiolm_jax.patterns.interleaving import Parallel
+from audiolm_jax.patterns.interleaving import Stereo
 
 PATTERNS = {
-    'coarse_first': coarse_first.CoarseFirst,
-    'delay': interleaving.Delay,
-    'flatten': interleaving.Flatten,
-    'parallel': interleaving.Parallel,
-    'stereo': interleaving.Stereo,
+    'coarse_first': CoarseFirst,
+    'delay': Delay,
+    'flatten': Flatten,
+    'parallel': Parallel,
+    'stereo': Stereo,
 }

@@ -1,6 +1,6 @@
 """Audio <-> tokens, discrete or continuous."""
 
-from audiolm_jax.tokenizers import codec as codec_lib
+from audiolm_jax.tokenizers.codec import Codec
 
 # The `kind` of a tokenizer config -> its class.
-TOKENIZERS = {'codec': codec_lib.Codec}
+TOKENIZERS = {'codec': Codec}

@@ -1,9 +1,6 @@
-"""What must be set before and around training: process, caches, config file."""
+"""What a process needs before and around training: allocator, caches, logs."""
 
-import ast
 from collections.abc import Sequence
-import copy
-import importlib.util
 import inspect
 import logging as stdlib_logging
 import os
@@ -11,14 +8,10 @@ import pathlib
 import signal
 import subprocess
 import sys
-import typing
 from typing import NoReturn
 
 from absl import flags
 from absl import logging
-import ml_collections
-
-from audiolm_jax import config
 
 # glibc's defaults return every large buffer to the kernel and fault its pages
 # in again: 42 s of system time in a 72 s run. They are read before main().
@@ -148,138 +141,3 @@ class _WithoutLateReads:
 
 def _not_a_late_read(record) -> bool:
   return 'exception was never retrieved' not in record.getMessage()
-
-
-def read_config(path: str) -> ml_collections.ConfigDict:
-  """The config of 'FILE.py' or 'FILE.py:ARGUMENT'.
-
-  A `get_config` that annotates its argument as a Literal says what it may be.
-
-  Raises:
-    config.ConfigError: if there is no such file, it is no Python file, or its
-      get_config does not take the argument or gives no config.
-  """
-  name, _, argument = path.partition(':')
-  if not os.path.isfile(name):
-    raise config.ConfigError(
-        f'--config={path}: no file {name!r} (from {os.getcwd()}).'
-    )
-  if not name.endswith('.py'):
-    raise config.ConfigError(f'--config={path}: {name} is no Python file.')
-  spec = importlib.util.spec_from_file_location('config_file', name)
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-  except SyntaxError as error:
-    if error.filename not in (None, name, os.path.abspath(name)):
-      raise  # Of a module that it imports.
-    raise config.ConfigError(
-        f'--config={path}: {name} is no Python: {error}.'
-    ) from error
-  if not callable(getattr(module, 'get_config', None)):
-    raise config.ConfigError(f'{name} does not define get_config().')
-  arguments = [argument] if argument else []
-  _check_arguments(path, module.get_config, arguments)
-  values = module.get_config(*arguments)
-  if not isinstance(values, ml_collections.ConfigDict):
-    raise config.ConfigError(
-        f'--config={path}: get_config gave {type(values).__name__}, expected'
-        ' what config.defaults() gives.'
-    )
-  return values
-
-
-def _check_arguments(path: str, get_config, arguments: list[str]) -> None:
-  """Whether `get_config` takes what stands behind the colon."""
-  signature = inspect.signature(get_config)
-  try:
-    signature.bind(*arguments)
-  except TypeError as error:
-    raise config.ConfigError(
-        f'--config={path}: get_config{signature} does not fit: {error}.'
-    ) from error
-  for parameter, argument in zip(
-      signature.parameters.values(), arguments, strict=False
-  ):
-    known = typing.get_args(parameter.annotation)
-    if typing.get_origin(parameter.annotation) is not typing.Literal:
-      continue
-    if argument not in known:
-      name = path.partition(':')[0]
-      raise config.ConfigError(
-          f'--config={path}: there is no {argument!r}; there are '
-          + ', '.join(f'{name}:{value}' for value in known)
-          + '.'
-      )
-
-
-def override(
-    schema: type,
-    values: ml_collections.ConfigDict,
-    assignments: Sequence[str],
-) -> ml_collections.ConfigDict:
-  """A copy of a config with 'config.a.b=VALUE' strings applied.
-
-  Values are Python literals, or strings where they are none. Giving a group
-  another `kind` drops its other keys, so that they take that kind's defaults.
-
-  Args:
-    schema: the config's dataclass, `train.Config`.
-    values: the config; it is left as it is.
-    assignments: such as 'config.models.lm.optimizer.kind=muon'.
-
-  Raises:
-    config.ConfigError: for an unknown key, naming the nearest; for a wrong type
-      or a value out of range, naming what is allowed.
-  """
-  values = copy.deepcopy(values)
-  # Kinds first, so that the order of arguments does not matter.
-  assignments = sorted(assignments, key=lambda a: not _is_kind(a))
-  reset = set()
-  for assignment in assignments:
-    path, equals, text = assignment.partition('=')
-    if not equals:
-      raise config.ConfigError(f'--{path} needs a value: --{path}=VALUE.')
-    *groups, key = path.split('.')[1:]
-    group, name = values, 'config'
-    for part in groups:
-      free = name in reset
-      name = f'{name}.{part}'
-      if part not in group:
-        if not free:
-          raise config.ConfigError(config.unknown_key(name, part, group))
-        with group.unlocked():
-          group[part] = {}
-        reset.add(name)
-      group = group[part]
-      if not isinstance(group, ml_collections.ConfigDict):
-        raise config.ConfigError(f'{name} is a value, so {path} is no key.')
-    if key not in group and name not in reset:
-      raise config.ConfigError(config.unknown_key(path, key, group))
-    wanted = group.get_type(key) if key in group else None
-    with group.unlocked(), group.ignore_type():
-      if key == 'kind' and group.kind != text:
-        for other in list(group):
-          del group[other]
-        reset.add(name)
-      value = _literal(text, wanted)
-      try:
-        group[key] = value
-      except (ValueError, TypeError, LookupError, OverflowError) as error:
-        raise config.ConfigError(f'{path} = {text!r}: {error}.') from error
-  return config.to_config(config.build(schema, values))
-
-
-def _is_kind(assignment: str) -> bool:
-  return assignment.partition('=')[0].endswith('.kind')
-
-
-def _literal(text: str, wanted: type | None):
-  if wanted is str and text != 'None':
-    return text
-  if text in ('true', 'false'):
-    return text == 'true'
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-    return text

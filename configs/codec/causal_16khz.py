@@ -28,11 +28,9 @@ sentences (tools/evaluate_codec.py): PESQ-wb 3.51, STOI .961, WER 3.3% (3.1% of 
 originals) and SI-SDR 11.0 dB from 8 codebooks; 2.87 and .941 from 4, 2.16 and .906 from 2,
 1.63 and .848 from 1. French 3.33, Spanish 3.15; Italian and Russian, whose languages
 and voices are not in training, 2.38 and 2.94 (BENCHMARKS.md has them beside Opus).
-`:smoke` takes seconds. 'full' is a larger model for an accelerator, on a corpus that
+`:smoke` takes seconds. `:gpu` is a larger model for an accelerator, on a corpus that
 you bring; it was built and traced here, not run.
 """
-
-from typing import Literal
 
 from audiolm_jax import config
 from audiolm_jax import data
@@ -42,43 +40,37 @@ from audiolm_jax import train
 from audiolm_jax.objectives import distances as distances_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
+from audiolm_jax.training import checkpoints
+from audiolm_jax.training import config_files
 from audiolm_jax.training import optimizers
 
 _CORPORA = {
-    'full': {'corpus': 'librispeech', 'crop_seconds': 2.0},
-    'cpu': {'corpus': 'asterisk_prompts', 'languages': ('en', 'fr', 'es')},
     'smoke': {'corpus': 'espeak_sentences', 'languages': ('en',)},
+    'cpu': {'corpus': 'asterisk_prompts', 'languages': ('en', 'fr', 'es')},
+    'gpu': {'corpus': 'librispeech', 'crop_seconds': 2.0},
 }
 
 
-def get_config(arg: Literal['full', 'cpu', 'smoke', 'tune'] = 'full'):
-  """The config; `arg` is 'full', 'cpu', 'smoke', or 'tune' to go on after 'cpu'."""
-  if arg == 'tune':
+def get_config(arg: str = 'cpu') -> train.Config:
+  """The config; `arg` is 'smoke', 'cpu', 'gpu', or 'tune' to go on after 'cpu'."""
+  (size,) = config_files.choose(arg, (*config_files.SIZES, 'tune'))
+  if size == 'tune':
     return _tuning(get_config('cpu'))
-  steps = {'full': 400_000, 'cpu': 16_000, 'smoke': 4}[arg]
+  steps = {'smoke': 4, 'cpu': 16_000, 'gpu': 400_000}[size]
   sizes = {
-      'full': {'width': 512, 'hidden': 1536, 'blocks': 8},
-      'cpu': {},
       'smoke': {'width': 16, 'hidden': 16, 'blocks': 1},
-  }[arg]
-  source = config.kind(data.SOURCES, 'audio', gain_db=4.0, **_CORPORA[arg])
-  return config.defaults(
-      train.Config,
-      objective=config.kind(
-          objectives.OBJECTIVES,
-          'codec',
-          tokenizer=config.kind(
-              tokenizers.TOKENIZERS,
-              'codec',
-              encoder=config.kind(parts.ENCODERS, 'spectral', **sizes),
-              bottleneck=config.kind(
-                  bottlenecks.BOTTLENECKS,
-                  'rvq',
-                  decay=0.99,
-                  check_every=10,
-                  dropout=0.2,
+      'cpu': {},
+      'gpu': {'width': 512, 'hidden': 1536, 'blocks': 8},
+  }[size]
+  source = data.AudioCrops(gain_db=4.0, **_CORPORA[size])
+  return train.Config(
+      objective=objectives.Codec(
+          tokenizer=tokenizers.Codec(
+              encoder=parts.SpectralEncoder(**sizes),
+              bottleneck=bottlenecks.Rvq(
+                  decay=0.99, check_every=10, dropout=0.2
               ),
-              decoder=config.kind(parts.DECODERS, 'spectral', **sizes),
+              decoder=parts.SpectralDecoder(**sizes),
               domain=('speech',),
           ),
           samples=round(source.crop_seconds * source.sample_rate),
@@ -87,41 +79,40 @@ def get_config(arg: Literal['full', 'cpu', 'smoke', 'tune'] = 'full'):
       ),
       data=source,
       models={
-          'codec': {
-              'optimizer': config.kind(
-                  optimizers.OPTIMIZERS, 'adamw', b1=0.8, b2=0.99
-              ),
-              'schedule': config.kind(
-                  optimizers.SCHEDULES,
-                  'wsd',
-                  learning_rate=5e-4 if arg == 'full' else 1.5e-3,
+          'codec': train.ModelTraining(
+              optimizer=optimizers.AdamW(b1=0.8, b2=0.99),
+              schedule=optimizers.WarmupStableDecay(
+                  learning_rate=5e-4 if size == 'gpu' else 1.5e-3,
                   warmup_steps=min(200, steps // 4),
                   decay=0.3,
               ),
-              'clip': 10.0,
-              'ema': 0.999 if arg == 'full' else 0.995,
-          }
+              clip=10.0,
+              ema=0.999 if size == 'gpu' else 0.995,
+          )
       },
       steps=steps,
-      batch_size={'full': 64, 'cpu': 8, 'smoke': 2}[arg],
+      batch_size={'smoke': 2, 'cpu': 8, 'gpu': 64}[size],
       log_every=min(50, steps),
       eval_every=steps,
-      checkpoint={'every': max(1, min(1000, steps // 2))},
+      checkpoint=checkpoints.Config(every=max(1, min(1000, steps // 2))),
   )
 
 
-def _tuning(values, steps: int = 2500):
+def _tuning(base: train.Config, steps: int = 2500) -> train.Config:
   """The same from trained parameters, with a distance of envelopes."""
-  values.objective.distances = {
-      'envelopes': config.kind(
-          distances_lib.DISTANCES, 'band_envelopes', weight=60.0, floor=0.01
-      )
-  }
-  model = values.models.codec
-  model.init_from = 'runs/causal_16khz'
-  model.ema = 0.99
-  model.schedule.learning_rate = 4e-4
-  model.schedule.warmup_steps = 20
-  model.schedule.decay = 0.7
-  values.steps = values.eval_every = steps
-  return values
+  model = 'models.codec'
+  return config.replace(
+      base,
+      {
+          'objective.distances.envelopes': distances_lib.BandEnvelopes(
+              weight=60.0, floor=0.01
+          ),
+          f'{model}.init_from': 'runs/causal_16khz',
+          f'{model}.ema': 0.99,
+          f'{model}.schedule.learning_rate': 4e-4,
+          f'{model}.schedule.warmup_steps': 20,
+          f'{model}.schedule.decay': 0.7,
+          'steps': steps,
+          'eval_every': steps,
+      },
+  )

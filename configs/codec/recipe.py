@@ -1,95 +1,64 @@
 """What the codec recipes share; each of them is a config of its own.
 
-A recipe has three sizes. 'full' is the published training, on a corpus that you
+A recipe has three sizes. 'gpu' is the published training, on a corpus that you
 bring. 'cpu' is the same losses on a small model, two CPU cores and the speech
 prompts that `python tools/prepare_data.py` builds. 'smoke' runs every line of
 it in a few steps, on synthetic speech
 (`python tools/prepare_data.py --corpus=espeak_sentences --languages=en`).
 """
 
-from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import objectives
-from audiolm_jax import tokenizers
 from audiolm_jax import train
 from audiolm_jax.objectives import discriminators
 from audiolm_jax.objectives import distances as distances_lib
-from audiolm_jax.tokenizers import bottlenecks
-from audiolm_jax.tokenizers import parts
+from audiolm_jax.training import checkpoints
 from audiolm_jax.training import optimizers
 
 _SMALL = {
-    'cpu': {'corpus': 'asterisk_prompts', 'languages': ('en', 'fr', 'es')},
     'smoke': {'corpus': 'espeak_sentences', 'languages': ('en',)},
+    'cpu': {'corpus': 'asterisk_prompts', 'languages': ('en', 'fr', 'es')},
 }
 
 
-def tokenizer(encoder, bottleneck, decoder, **options):
-  """A codec of (kind, options) of its three parts."""
-  return config.kind(
-      tokenizers.TOKENIZERS,
-      'codec',
-      encoder=config.kind(parts.ENCODERS, encoder[0], **encoder[1]),
-      bottleneck=config.kind(
-          bottlenecks.BOTTLENECKS, bottleneck[0], **bottleneck[1]
-      ),
-      decoder=config.kind(parts.DECODERS, decoder[0], **decoder[1]),
+def multi_mel(size, **options) -> distances_lib.LogMel:
+  """DAC's mel distance at its seven scales; 'smoke' compiles but one."""
+  if size == 'smoke':
+    options = {**options, 'sizes': (512,), 'mels': (40,)}
+  return distances_lib.LogMel(**options)
+
+
+def judges(size, **published):
+  """The recipe's own discriminators, or one that is cheap on CPUs."""
+  if size == 'gpu':
+    return published
+  sizes = {}
+  if size == 'smoke':
+    sizes = {'sizes': (512,), 'width': 16, 'hidden': 16, 'blocks': 1}
+  return {'frames': discriminators.FrameRate(**sizes)}
+
+
+def adamw(schedule, *, b1, b2, decay=0.0, **options) -> train.ModelTraining:
+  """How one model trains: AdamW; other options are of `train.ModelTraining`.
+
+  Args:
+    schedule: a learning rate, or one of `optimizers.SCHEDULES`.
+    b1: of AdamW.
+    b2: of AdamW.
+    decay: of the weights.
+    **options: clip, ema, ...
+  """
+  if isinstance(schedule, float):
+    schedule = optimizers.Constant(learning_rate=schedule)
+  return train.ModelTraining(
+      optimizer=optimizers.AdamW(b1=b1, b2=b2, weight_decay=decay),
+      schedule=schedule,
       **options,
   )
 
 
-def distance(kind, **options):
-  """One of the distances of decoded audio."""
-  return config.kind(distances_lib.DISTANCES, kind, **options)
-
-
-def multi_mel(arg, **options):
-  """DAC's mel distance at its seven scales; 'smoke' compiles but one."""
-  if arg == 'smoke':
-    options = {**options, 'sizes': (512,), 'mels': (40,)}
-  return distance('log_mel', **options)
-
-
-def discriminator(kind, **options):
-  """One of the discriminators."""
-  return config.kind(discriminators.DISCRIMINATORS, kind, **options)
-
-
-def judges(arg, **full):
-  """The recipe's own discriminators, or one that is cheap on CPUs."""
-  if arg == 'full':
-    return full
-  sizes = {}
-  if arg == 'smoke':
-    sizes = {'sizes': (512,), 'width': 16, 'hidden': 16, 'blocks': 1}
-  return {'frames': discriminator('frame_rate', **sizes)}
-
-
-def model(learning_rate, *, b1, b2, schedule='constant', decay=0.0, **options):
-  """How one model trains: AdamW; other options are of `train.ModelTraining`.
-
-  Args:
-    learning_rate: a number, or the fields of the schedule.
-    b1: of AdamW.
-    b2: of AdamW.
-    schedule: its kind.
-    decay: of the weights.
-    **options: clip, ema, ...
-  """
-  fields = learning_rate
-  if not isinstance(fields, dict):
-    fields = {'learning_rate': learning_rate}
-  return {
-      'optimizer': config.kind(
-          optimizers.OPTIMIZERS, 'adamw', b1=b1, b2=b2, weight_decay=decay
-      ),
-      'schedule': config.kind(optimizers.SCHEDULES, schedule, **fields),
-      **options,
-  }
-
-
 def build(
-    arg,
+    size,
     *,
     codec,
     seconds,
@@ -99,47 +68,41 @@ def build(
     corpus,
     audio=None,
     **terms,
-):
+) -> train.Config:
   """The whole config.
 
   Args:
-    arg: 'full', 'cpu' or 'smoke'.
+    size: 'smoke', 'cpu' or 'gpu'.
     codec: the tokenizer.
     seconds: of a row.
     batch_size: rows a step.
     steps: how many.
-    models: {name: `model(...)`}.
-    corpus: of 'full'.
-    audio: further options of the data source of 'full'.
+    models: {name: `adamw(...)`}.
+    corpus: of 'gpu'.
+    audio: further options of the data source of 'gpu'.
     **terms: fields of the objective.
   """
-  source = _SMALL.get(arg, {'corpus': corpus, **(audio or {})})
-  rate = codec.sample_rate
-  return config.defaults(
-      train.Config,
-      objective=config.kind(
-          objectives.OBJECTIVES,
-          'codec',
+  source = _SMALL.get(size, {'corpus': corpus, **(audio or {})})
+  return train.Config(
+      objective=objectives.Codec(
           tokenizer=codec,
-          samples=round(seconds * rate),
+          samples=round(seconds * codec.sample_rate),
           # Recipes name their own distances.
           mel_weight=0.0,
           stft_weight=0.0,
           complex_weight=0.0,
           **terms,
       ),
-      data=config.kind(
-          data.SOURCES,
-          'audio',
-          sample_rate=rate,
-          channels=codec.encoder.channels if 'channels' in codec.encoder else 1,
+      data=data.AudioCrops(
+          sample_rate=codec.sample_rate,
+          channels=codec.spec.channels,
           crop_seconds=seconds,
           **source,
       ),
       models=models,
       steps=steps,
       batch_size=batch_size,
-      log_every={'full': 100, 'cpu': 20, 'smoke': 1}[arg],
+      log_every={'smoke': 1, 'cpu': 20, 'gpu': 100}[size],
       eval_every=steps,
-      checkpoint={'every': max(1, min(10_000, steps // 2))},
+      checkpoint=checkpoints.Config(every=max(1, min(10_000, steps // 2))),
   )

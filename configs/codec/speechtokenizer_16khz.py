@@ -1,6 +1,6 @@
 """SpeechTokenizer (Zhang et al. 2023), as its authors publish its training.
 
-python -m audiolm_jax.main --config=configs/codec/speechtokenizer_16khz.py \
+python -m audiolm_jax.main --config=configs/codec/speechtokenizer_16khz.py:gpu \
     --workdir=runs/speechtokenizer_16khz --config.data.corpus=librispeech \
     --config.data.features=FOLDER_OF_HUBERT
 
@@ -15,106 +15,99 @@ of the discriminators are weight-normalised.
 `data.features` holds one CLIP_ID.npy [frames, 768] a clip, at 50 frames a
 second: the mean of all hidden states of hubert-base-ls960.
 
-Hardware: 'full' 8 GPUs for some days (an estimate: it was built and traced
+Hardware: `:gpu` 8 GPUs for some days (an estimate: it was built and traced
 here, not run). `:cpu` is 2 cores: a codec of 1.1M parameters, mel bands as
 teacher. A step takes 0.9 s of one core; no whole run was made, so no quality is
 claimed. `:smoke` compiles for half a minute; its 4 steps are seconds.
 """
 
-from typing import Literal
-
-from audiolm_jax import config
+from audiolm_jax import tokenizers
+from audiolm_jax import train
+from audiolm_jax.objectives import discriminators
+from audiolm_jax.objectives import distances as distances_lib
 from audiolm_jax.objectives import distillation as distillation_lib
+from audiolm_jax.objectives import gan as gan_lib
+from audiolm_jax.tokenizers import bottlenecks
+from audiolm_jax.tokenizers import parts
+from audiolm_jax.training import optimizers
+from audiolm_jax.training import config_files
 from configs.codec import recipe
 
 
-def get_config(arg: Literal['full', 'cpu', 'smoke'] = 'full'):
-  """The config; `arg` is 'full', 'cpu' or 'smoke'."""
-  sizes = {
-      'full': {'filters': 64, 'dimension': 1024, 'lstm_layers': 2},
-      'cpu': {'filters': 8, 'dimension': 128, 'lstm_layers': 1},
+def get_config(arg: str = 'cpu') -> train.Config:
+  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
+  (size,) = config_files.choose(arg, config_files.SIZES)
+  options = {
       'smoke': {'filters': 2, 'dimension': 8, 'lstm_layers': 1},
-  }[arg]
-  codebooks, vocabulary = {
-      'full': (8, 1024),
-      'cpu': (8, 512),
-      'smoke': (2, 16),
-  }[arg]
-  parts = {
-      **sizes,
+      'cpu': {'filters': 8, 'dimension': 128, 'lstm_layers': 1},
+      'gpu': {'filters': 64, 'dimension': 1024, 'lstm_layers': 2},
+  }[size]
+  options |= {
       'ratios': (8, 5, 4, 2),
       'conv_shortcut': True,
       'causal': False,
       'padding': 'reflect',
       'norm': 'weight',
   }
-  if arg == 'full':
-    teacher = config.kind(distillation_lib.TEACHERS, 'features', width=768)
-  else:
-    teacher = config.kind(distillation_lib.TEACHERS, 'log_mel', mels=80)
-  codec = recipe.tokenizer(
-      ('seanet', {**parts, 'bidirectional': True}),
-      (
-          'distilled_rvq',
-          {
-              'codebooks': codebooks,
-              'vocabulary': vocabulary,
-              'features': 768 if arg == 'full' else 80,
-              'decay': 0.99,
-              'initial': 'k_means',
-              'candidates': vocabulary,
-              'dropout': 0.0,
-              'commitment_weight': 10.0,
-          },
+  vocabulary = {'smoke': 16, 'cpu': 512, 'gpu': 1024}[size]
+  teacher = distillation_lib.LogMel(mels=80)
+  if size == 'gpu':
+    teacher = distillation_lib.Features(width=768)
+  codec = tokenizers.Codec(
+      encoder=parts.SeanetEncoder(**options, bidirectional=True),
+      bottleneck=bottlenecks.DistilledRvq(
+          codebooks=2 if size == 'smoke' else 8,
+          vocabulary=vocabulary,
+          features=768 if size == 'gpu' else 80,
+          decay=0.99,
+          initial='k_means',
+          candidates=vocabulary,
+          dropout=0.0,
+          commitment_weight=10.0,
       ),
-      ('seanet', parts),
+      decoder=parts.SeanetDecoder(**options),
       sample_rate=16000,
       objective=('GAN', 'Feat', 'Rec', 'VQ'),
       auxiliary=('semantic distillation',),
       domain=('speech',),
   )
   mel = {'filters': 'htk', 'logarithm': 'natural'}
-  steps = {'full': 500_000, 'cpu': 5_000, 'smoke': 4}[arg]
-  training = recipe.model(1e-4, b1=0.9, b2=0.99, schedule='cosine')
+  steps = {'smoke': 4, 'cpu': 5_000, 'gpu': 500_000}[size]
+  training = recipe.adamw(
+      optimizers.Cosine(learning_rate=1e-4), b1=0.9, b2=0.99
+  )
   return recipe.build(
-      arg,
+      size,
       codec=codec,
-      seconds={'full': 3.0, 'cpu': 1.0, 'smoke': 0.2}[arg],
+      seconds={'smoke': 0.2, 'cpu': 1.0, 'gpu': 3.0}[size],
       # Theirs is 6 a GPU.
-      batch_size={'full': 48, 'cpu': 8, 'smoke': 2}[arg],
+      batch_size={'smoke': 2, 'cpu': 8, 'gpu': 48}[size],
       steps=steps,
       corpus='librispeech',
       audio={'features': 'data/hubert', 'feature_rate': 50.0},
       distances={
-          'waveform': recipe.distance('waveform', weight=500.0),
-          'mel_1024': recipe.distance(
-              'log_mel', weight=45.0, sizes=(1024,), mels=(80,), **mel
+          'waveform': distances_lib.Waveform(weight=500.0),
+          'mel_1024': distances_lib.LogMel(
+              weight=45.0, sizes=(1024,), mels=(80,), **mel
           ),
-          'mel_shorter': recipe.distance(
-              'log_mel',
-              weight=1.0,
-              sizes=(512, 256, 128),
-              mels=(80, 80, 80),
-              **mel,
+          'mel_shorter': distances_lib.LogMel(
+              weight=1.0, sizes=(512, 256, 128), mels=(80, 80, 80), **mel
           ),
       },
-      gan={
-          'discriminators': recipe.judges(
-              arg,
-              periods=recipe.discriminator('multi_period'),
-              scales=recipe.discriminator('multi_scale'),
-              stft=recipe.discriminator('multi_scale_stft'),
+      gan=gan_lib.Gan(
+          discriminators=recipe.judges(
+              size,
+              periods=discriminators.MultiPeriod(),
+              scales=discriminators.MultiScale(),
+              stft=discriminators.MultiScaleStft(),
           ),
-          'loss': 'least_squares',
-          'reduction': 'sum',
-          'weight': 1.0,
-          'feature_weight': 2.0,
-      },
-      distillation={
-          'teacher': teacher,
-          'projection': False,
-          'comparison': 'time',
-          'weight': 120.0,
-      },
+          loss='least_squares',
+          reduction='sum',
+          weight=1.0,
+          feature_weight=2.0,
+      ),
+      distillation=distillation_lib.Distillation(
+          teacher=teacher, projection=False, comparison='time', weight=120.0
+      ),
       models={'codec': training, 'discriminator': training},
   )

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 import pathlib
 import shlex
 
-import ml_collections
-
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import param_transforms
@@ -83,36 +81,35 @@ def question(
         f' base: make one with --languages={",".join(OLD)}'
     )
 
-  def configure(transform: ml_collections.ConfigDict):
-    def configured(rate: float) -> ml_collections.ConfigDict:
-      result = _base_config(base)
-      with result.unlocked():
-        result.data.cache = new
-        result.data.languages = (NEW,)
-        result.data.limit = sizes['examples']
-        result.steps = sizes['steps']
-        result.log_every = max(1, sizes['steps'] // 20)
-        # What differs between the arms:
-        result.models.lm.param_transform = transform
-        result.models.lm.schedule = token_lms.schedule(rate, sizes['steps'])
-      return result
+  def configure(transform: param_transforms.ParamTransform):
+    def configured(rate: float) -> train.Config:
+      return config.replace(
+          _base_config(base),
+          {
+              'data.cache': new,
+              'data.languages': (NEW,),
+              'data.limit': sizes['examples'],
+              'steps': sizes['steps'],
+              'log_every': max(1, sizes['steps'] // 20),
+              # What differs between the arms:
+              'models.lm.param_transform': transform,
+              'models.lm.schedule': token_lms.schedule(rate, sizes['steps']),
+          },
+      )
 
     return configured
 
-  transforms = param_transforms.TRANSFORMS
   tried = (
       arms_lib.Arm(
           'full',
-          configure(config.kind(transforms, 'full')),
+          configure(param_transforms.Full()),
           rates['full'],
           'every weight trains',
       ),
       *[
           arms_lib.Arm(
               f'lora_{rank}',
-              configure(
-                  config.kind(transforms, 'lora', rank=rank, alpha=2.0 * rank)
-              ),
+              configure(param_transforms.Lora(rank=rank, alpha=2.0 * rank)),
               rates['lora'],
               f'rank-{rank} updates of every matrix, alpha {2 * rank}',
           )
@@ -176,12 +173,13 @@ def _tokens(workdir: pathlib.Path) -> str:
   return str((workdir / f'tokens_{NEW}').absolute())
 
 
-def _base_config(base: pathlib.Path) -> ml_collections.ConfigDict:
+def _base_config(base: pathlib.Path) -> train.Config:
   """The base LM's own config, starting from its parameters."""
-  settings = config.build(train.Config, assembly_lib.read(base / 'lm'))
-  result = config.to_config(settings)
-  with result.unlocked():
-    result.models.lm.init_from = str((base / 'lm').absolute())
-    result.evaluators = {}
-    result.checkpoint.best = None
-  return result
+  return config.replace(
+      config.build(train.Config, assembly_lib.read(base / 'lm')),
+      {
+          'models.lm.init_from': str((base / 'lm').absolute()),
+          'evaluators': {},
+          'checkpoint.best': None,
+      },
+  )

@@ -7,19 +7,15 @@ tokens. See README.md beside this file for the question, controls and results.
 from collections.abc import Iterator
 import pathlib
 
-import ml_collections
-
 import audiolm_jax
+from audiolm_jax import config
+from audiolm_jax import train
 from audiolm_jax.comparison import arms as arms_lib
 from audiolm_jax.comparison import pipeline
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
 from configs.lm import quickstart
-from configs.lm.state_spaces import hybrid
-from configs.lm.state_spaces import lstm
-from configs.lm.state_spaces import mamba2
-from configs.lm.state_spaces import rg_lru
-from configs.lm.state_spaces import s4d
+from configs.lm import state_spaces
 from experiments import token_lms
 
 # Seeds, held-out clips, rates tried, prompts to listen to.
@@ -33,12 +29,12 @@ _SIZES = {
     },
 }
 _BACKBONES = {
-    'transformer': (quickstart, 'causal attention, rotary positions'),
-    'lstm': (lstm, 'one LSTM a layer, no perceptrons: the baseline'),
-    's4d': (s4d, 'diagonal state spaces, blind to content'),
-    'mamba2': (mamba2, 'state spaces that choose by content, no perceptrons'),
-    'rg_lru': (rg_lru, 'gated linear recurrences'),
-    'hybrid': (hybrid, 'two gated linear recurrences, one local attention'),
+    'transformer': 'causal attention, rotary positions',
+    'lstm': 'one LSTM a layer, no perceptrons: the baseline',
+    's4d': 'diagonal state spaces, blind to content',
+    'mamba2': 'state spaces that choose by content, no perceptrons',
+    'rg_lru': 'gated linear recurrences',
+    'hybrid': 'two gated linear recurrences, one local attention',
 }
 _COSTS = 'parameters are matched, and a parameter of each mixer costs another'
 _ALLOWED_MISMATCHES = {
@@ -72,13 +68,20 @@ def question(
       token_cache.read_header(tokens), quickstart.CODEBOOKS
   )
 
-  def configure(module):
-    def configured(rate: float) -> ml_collections.ConfigDict:
-      result = module.get_config(budget)
-      with result.unlocked():
-        result.data.cache = result.objective.codebooks = tokens
-        result.models.lm.schedule = token_lms.schedule(rate, result.steps)
-      return result
+  def configure(name):
+    def configured(rate: float) -> train.Config:
+      if name == 'transformer':
+        result = quickstart.get_config(budget)
+      else:
+        result = state_spaces.get_config(f'{name},{budget}')
+      return config.replace(
+          result,
+          {
+              'data.cache': tokens,
+              'objective.codebooks': tokens,
+              'models.lm.schedule': token_lms.schedule(rate, result.steps),
+          },
+      )
 
     return configured
 
@@ -108,8 +111,8 @@ def question(
       ),
       base=None,
       arms=tuple(
-          arms_lib.Arm(name, configure(module), sizes['rates'], text)
-          for name, (module, text) in _BACKBONES.items()
+          arms_lib.Arm(name, configure(name), sizes['rates'], text)
+          for name, text in _BACKBONES.items()
       ),
       seeds=tuple(range(1, 1 + sizes['seeds'])),
       sweep_seed=1000,

@@ -23,9 +23,11 @@ def _workdir(cache, tmp_path_factory):
   """A codec, its tokens and an LM, a few steps each."""
   del cache  # Sets the cache directory.
   workdir = tmp_path_factory.mktemp('pipeline')
-  codec = codec_config.get_config('smoke')
-  codec.data.corpus, codec.data.languages = 'espeak_sentences', ('en',)
-  codec.steps = codec.checkpoint.every = codec.eval_every = 4
+  corpus = {'data.corpus': 'espeak_sentences', 'data.languages': ('en',)}
+  codec = config.replace(
+      codec_config.get_config('smoke'),
+      corpus | dict.fromkeys(['steps', 'checkpoint.every', 'eval_every'], 4),
+  )
   train.train(codec, workdir / 'tokenizer')
   caching.fill(
       audiolm_jax.load(workdir / 'tokenizer'),
@@ -34,10 +36,12 @@ def _workdir(cache, tmp_path_factory):
       workdir=workdir / 'tokenizer',
       languages=('en',),
   )
-  lm = quickstart.get_config('smoke')
-  tokens = str(workdir / 'tokens')
-  lm.data.cache = lm.evaluators.lm.cache = lm.objective.codebooks = tokens
-  lm.steps = lm.checkpoint.every = lm.eval_every = 2
+  keys = ['data.cache', 'evaluators.lm.cache', 'objective.codebooks']
+  lm = config.replace(
+      quickstart.get_config('smoke'),
+      dict.fromkeys(keys, str(workdir / 'tokens'))
+      | dict.fromkeys(['steps', 'checkpoint.every', 'eval_every'], 2),
+  )
   train.train(lm, workdir / 'lm')
   stages = {'tokenizer': {'command': '...', 'seconds': 12.0}}
   (workdir / 'stages.json').write_text(json.dumps(stages))

@@ -1,7 +1,5 @@
 """AudioLM's three stages are three configs over one loop."""
 
-import importlib
-
 import flax.linen as nn
 import jax
 import numpy as np
@@ -11,19 +9,18 @@ from audiolm_jax import config
 from audiolm_jax import loading
 from audiolm_jax import train
 from audiolm_jax.data import token_cache
+from audiolm_jax.training import config_files
+from configs.lm import audiolm
+from tests.configs import short_runs
 
 # The codebooks that each stage predicts.
 STAGES = {'semantic': (0,), 'coarse': (1, 2, 3), 'fine': (4, 5, 6, 7)}
 
 
-def _config(name, arg):
-  return importlib.import_module(f'configs.lm.audiolm.{name}').get_config(arg)
-
-
 @pytest.mark.parametrize('name', STAGES)
-@pytest.mark.parametrize('arg', ['cpu', 'smoke'])
-def test_a_stage_builds_and_predicts_its_codebooks(name, arg):
-  settings = config.build(train.Config, _config(name, arg))
+@pytest.mark.parametrize('size', config_files.SIZES)
+def test_a_stage_builds_and_predicts_its_codebooks(name, size):
+  settings = config.build(train.Config, audiolm.get_config(f'{name},{size}'))
   objective = settings.objective
   assert objective.decoder.predicted == STAGES[name]
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
@@ -74,14 +71,8 @@ def test_every_smoke_run_trains(tokens, tmp_path, name):
 
 
 def _train(name, tokens, workdir):
-  values = _config(name, 'smoke')
-  values.data.cache = values.evaluators.lm.cache = str(tokens)
-  values.objective.codebooks = None
-  values.objective.frames = values.data.frames = 8
-  values.evaluators.lm.max_frames = 8
-  values.batch_size = 2
-  values.steps = values.eval_every = 2
-  results = train.train(values, workdir)
+  settings = short_runs.shrunk(audiolm.get_config(f'{name},smoke'), tokens)
+  results = train.train(settings, workdir)
   assert np.isfinite(results['loss'])
   slots = STAGES[name]
   bits = [results[f'eval/lm/bits_per_frame_codebook_{slot}'] for slot in slots]

@@ -10,7 +10,7 @@ from audiolm_jax import train
 from configs.codec import causal_16khz
 
 
-@pytest.mark.parametrize('arg', ['full', 'cpu', 'tune', 'smoke'])
+@pytest.mark.parametrize('arg', ['smoke', 'cpu', 'gpu', 'tune'])
 def test_it_builds_and_streams(arg):
   values = causal_16khz.get_config(arg)
   objective = config.build(train.Config, values).objective
@@ -22,7 +22,7 @@ def test_it_builds_and_streams(arg):
     shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
     leaves = jax.tree.leaves(shapes['codec']['params'])
     millions = sum(leaf.size for leaf in leaves) / 1e6
-    expected = {'full': 28.9, 'cpu': 4.08, 'tune': 4.08}[arg]
+    expected = {'gpu': 28.9, 'cpu': 4.08, 'tune': 4.08}[arg]
     assert millions == pytest.approx(expected, rel=0.01)
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import train
+from audiolm_jax.training import config_files
 
-# Millions of parameters of the full codec, and its kbit/s (0: continuous).
+# Millions of parameters of the codec at the size 'gpu', and its kbit/s (0: continuous).
 RECIPES = {
     'dac_44khz': (76.7, 7.75),
     'encodec_24khz': (14.7, 24.0),
@@ -22,49 +23,48 @@ RECIPES = {
 }
 
 
-def _config(name, arg):
-  return importlib.import_module(f'configs.codec.{name}').get_config(arg)
+def _config(name, size):
+  return importlib.import_module(f'configs.codec.{name}').get_config(size)
 
 
 @pytest.mark.parametrize('name', sorted(RECIPES))
-@pytest.mark.parametrize('arg', ['full', 'cpu', 'smoke'])
-def test_a_recipe_builds(name, arg):
+@pytest.mark.parametrize('size', config_files.SIZES)
+def test_a_recipe_builds(name, size):
   """As shapes: nothing is compiled. Every size trains the same models."""
-  values = _config(name, arg)
+  values = _config(name, size)
   objective = config.build(train.Config, values).objective
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   assert set(shapes) == set(values.models)
   codec = objective.tokenizer
   assert str(codec.sample_rate // 1000) in name
   assert objective.samples >= codec.hop
-  if arg == 'full':
+  if size == 'gpu':
     leaves = jax.tree.leaves(shapes['codec']['params'])
-    size = sum(leaf.size for leaf in leaves)
+    parameters = sum(leaf.size for leaf in leaves)
     millions, kilobits = RECIPES[name]
-    assert size / 1e6 == pytest.approx(millions, abs=0.1)
+    assert parameters / 1e6 == pytest.approx(millions, abs=0.1)
     assert codec.spec.bits_per_second / 1e3 == pytest.approx(kilobits, abs=0.01)
 
 
 @pytest.mark.parametrize(
-    'name, arg, field, value',
+    'name, size, field, value',
     [
         ('fsq_16khz', 'smoke', 'sample_rate', 24000),
-        ('speechtokenizer_16khz', 'full', 'feature_rate', 49.0),
+        ('speechtokenizer_16khz', 'gpu', 'feature_rate', 49.0),
     ],
 )
-def test_rates_of_batches_are_those_of_the_objective(name, arg, field, value):
+def test_rates_of_batches_are_those_of_the_objective(name, size, field, value):
   """No array tells 16 from 24 kHz."""
-  values = _config(name, arg)
-  values.data[field] = value
+  values = config.replace(_config(name, size), {f'data.{field}': value})
   with pytest.raises(config.ConfigError, match=f'{field} = {value}'):
     train.check_facts(config.build(train.Config, values))
 
 
 def _train(name, workdir):
-  values = _config(name, 'smoke')
-  values.steps = 2
-  values.eval_every = 2
-  results = train.train(values, workdir)
+  settings = config.replace(
+      _config(name, 'smoke'), {'steps': 2, 'eval_every': 2}
+  )
+  results = train.train(settings, workdir)
   assert np.isfinite(results['loss'])
 
 

@@ -1,7 +1,5 @@
 """The quickstart's models that are told of a clip: built, trained, scored."""
 
-import importlib
-
 import flax.linen as nn
 import jax
 import numpy as np
@@ -10,32 +8,24 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax import loading
 from audiolm_jax import train
+from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
+from audiolm_jax.training import config_files
+from configs.lm import conditioning
 from configs.lm import quickstart
-from configs.lm.conditioning import recipe
+from tests.configs import short_runs
 
-NAMES = {
-    'text_cross': ('text', 'cross'),
-    'text_prefix': ('text', 'prefix'),
-    'language_film': ('language', 'film'),
-    'language_add': ('language', 'add'),
-    'speaker_prefix': ('speaker', 'prefix'),
-    'audio_prompt': ('prompt', 'prefix'),
-}
+NAMES = conditioning.VARIANTS
 
 
-def _config(name, arg):
-  module = importlib.import_module(f'configs.lm.conditioning.{name}')
-  return module.get_config(arg)
-
-
-@pytest.mark.parametrize('arg', ['cpu', 'smoke'])
+@pytest.mark.parametrize('size', config_files.SIZES)
 @pytest.mark.parametrize('name', NAMES)
-def test_only_the_condition_differs(name, arg):
+def test_only_the_condition_differs(name, size):
   factor, how = NAMES[name]
-  values, base = _config(name, arg), quickstart.get_config(arg)
+  values = conditioning.get_config(f'{name},{size}')
+  base = quickstart.get_config(size)
   for line in config.difference(base, values):
     assert line.startswith(
         (
@@ -43,7 +33,7 @@ def test_only_the_condition_differs(name, arg):
             f'config.objective.decoder.conditions.{factor}',
             *(
                 f'config.objective.decoder.backbone.{k}'
-                for k in recipe.NEEDS[how]
+                for k in conditioning.NEEDS[how]
             ),
         )
     ), line
@@ -78,7 +68,7 @@ def _tokens(tmp_path_factory):
                 # Some are cut, and one clip has no text.
                 'text': 'così ' * i,
                 'language': ('en', 'it', 'xx')[i % 3],
-                'speaker': recipe.NAMES['speaker'][i % 2],
+                'speaker': asterisk_prompts.SPEAKERS[i % 2],
             },
         )
         for i in indices
@@ -100,20 +90,15 @@ def test_every_smoke_run_trains(tokens, tmp_path, name):
 
 
 def _train(name, tokens, workdir):
-  values = _config(name, 'smoke')
-  values.data.cache = values.evaluators.lm.cache = str(tokens)
-  values.objective.codebooks = None
-  values.objective.frames = values.data.frames = 8
-  values.evaluators.lm.max_frames = 8
-  values.batch_size = 2
-  values.steps = values.eval_every = 2
-  results = train.train(values, workdir)
+  settings = conditioning.get_config(f'{name},smoke')
+  settings = short_runs.shrunk(settings, tokens)
+  results = train.train(settings, workdir)
   assert results['eval/lm/bits_per_frame'] == pytest.approx(40, abs=2)
   # It comes back from its work directory, and is scored with what it is told.
   model = loading.load(workdir)
   cache = token_cache.TokenCache(tokens, 'validation')
   factor, _ = NAMES[name]
-  wanted = config.build(train.Config, values).data.conditions
+  wanted = settings.data.conditions
   condition_sampler = clip_conditions.ConditionSampler(wanted, cache)
   bits, frames = [], []
   for i in range(len(cache)):

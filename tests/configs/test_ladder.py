@@ -2,10 +2,7 @@
 
 import dataclasses
 import functools
-import importlib
-import inspect
 import re
-import typing
 
 import flax.linen as nn
 import jax
@@ -15,8 +12,8 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.streaming import testing
-from configs.lm.ladder import leave_out
-from configs.lm.ladder import recipe
+from audiolm_jax.training import config_files
+from configs.lm import ladder
 
 # Each rung, what it changes of the one before, and millions of parameters of
 # its backbone at the size 'cpu'.
@@ -53,19 +50,23 @@ RUNGS = {
 NAMES = list(RUNGS)
 
 
-def _config(name, arg):
-  return importlib.import_module(f'configs.lm.ladder.{name}').get_config(arg)
-
-
 @functools.cache
-def _objective(name, arg):
-  return config.build(train.Config, _config(name, arg)).objective
+def _objective(name, size):
+  settings = ladder.get_config(f'{name},{size}')
+  return config.build(train.Config, settings).objective
 
 
-@pytest.mark.parametrize('arg', ['cpu', 'smoke'])
+def test_every_rung_is_tested_here():
+  assert NAMES == list(ladder.VARIANTS)
+
+
+@pytest.mark.parametrize('size', config_files.SIZES)
 @pytest.mark.parametrize('place', range(1, len(NAMES)))
-def test_a_rung_changes_what_it_says_and_nothing_else(place, arg):
-  before, after = (_config(n, arg) for n in NAMES[place - 1 : place + 1])
+def test_a_rung_changes_what_it_says_and_nothing_else(place, size):
+  before, after = (
+      ladder.get_config(f'{name},{size}')
+      for name in NAMES[place - 1 : place + 1]
+  )
   backbone = 'config.objective.decoder.backbone.'
   changed = set()
   for line in config.difference(before, after):
@@ -108,19 +109,17 @@ def test_the_end_is_gpt_oss():
 
 
 def test_every_ingredient_of_the_end_can_be_left_out():
-  named = inspect.signature(leave_out.get_config).parameters['arg'].annotation
-  assert set(typing.get_args(named)) == {
-      field.name for field in dataclasses.fields(recipe.Model)
-  }
-  end = _config('gpt_oss', 'cpu')
-  found = []
-  for field in dataclasses.fields(recipe.Model):
-    values = leave_out.get_config(field.name)
-    config.build(train.Config, values)
-    lines = config.difference(end, values)
-    assert lines and lines not in found
-    found.append(lines)
-  assert found[-1] == ['config.objective.decoder.backbone.dropout: 0.0 -> 0.1']
+  end = ladder.get_config('gpt_oss,cpu')
+  differences = {}
+  for field in dataclasses.fields(ladder.Ingredients):
+    without = ladder.get_config(f'without_{field.name}')
+    config.build(train.Config, without)
+    differences[field.name] = lines = tuple(config.difference(end, without))
+    assert lines
+  assert len(set(differences.values())) == len(ladder.WITHOUT)
+  assert differences['dropout'] == (
+      'config.objective.decoder.backbone.dropout: 0.0 -> 0.1',
+  )
 
 
 # These have every ingredient; the others are compiled at length only.

@@ -1,7 +1,5 @@
 """The quickstart's backbones of state spaces build and match it."""
 
-import importlib
-
 import flax.linen as nn
 import jax
 import pytest
@@ -9,18 +7,14 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax import train
 from configs.lm import quickstart
+from configs.lm import state_spaces
 
-NAMES = ('s4d', 'mamba2', 'rg_lru', 'hybrid', 'lstm')
-
-
-def _config(name, arg):
-  module = importlib.import_module(f'configs.lm.state_spaces.{name}')
-  return module.get_config(arg)
+NAMES = list(state_spaces.VARIANTS)
 
 
 def _millions(values):
   """Parameters of the backbone."""
-  values.objective.codebooks = None
+  values = config.replace(values, {'objective.codebooks': None})
   objective = config.build(train.Config, values).objective
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   leaves = jax.tree.leaves(shapes['lm']['params']['backbone'])
@@ -29,7 +23,8 @@ def _millions(values):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_only_the_backbone_differs_and_its_size_does_not(name):
-  values, base = _config(name, 'cpu'), quickstart.get_config('cpu')
+  values = state_spaces.get_config(f'{name},cpu')
+  base = quickstart.get_config('cpu')
   lines = config.difference(base, values)
   assert lines
   for line in lines:
@@ -38,5 +33,6 @@ def test_only_the_backbone_differs_and_its_size_does_not(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_the_smoke_size_builds(name):
-  assert _millions(_config(name, 'smoke')) < 0.3
+def test_the_other_sizes_build(name):
+  assert _millions(state_spaces.get_config(f'{name},smoke')) < 0.3
+  assert _millions(state_spaces.get_config(f'{name},gpu')) > 3

@@ -8,12 +8,13 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.data import token_cache
+from audiolm_jax.training import config_files
 from configs.lm import text_to_speech
 
 
-@pytest.mark.parametrize('arg', ['cpu', 'smoke'])
-def test_it_builds(arg):
-  settings = config.build(train.Config, text_to_speech.get_config(arg))
+@pytest.mark.parametrize('size', config_files.SIZES)
+def test_it_builds(size):
+  settings = config.build(train.Config, text_to_speech.get_config(size))
   objective = settings.objective
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   assert set(shapes) == set(settings.models)
@@ -45,12 +46,17 @@ def test_a_smoke_run_trains_and_is_scored(tmp_path):
     ]
     writer.write(split, part, examples)
   assert writer.finish()
-  values = text_to_speech.get_config('smoke')
-  values.data.cache = str(directory)
-  values.evaluators.segments.source.cache = str(directory)
-  values.batch_size = 2
-  values.steps = values.eval_every = 2
-  results = train.train(values, tmp_path / 'run')
+  settings = config.replace(
+      text_to_speech.get_config('smoke'),
+      {
+          'data.cache': str(directory),
+          'evaluators.segments.source.cache': str(directory),
+          'batch_size': 2,
+          'steps': 2,
+          'eval_every': 2,
+      },
+  )
+  results = train.train(settings, tmp_path / 'run')
   # Nothing has been learnt of uniform codes, nor of bytes.
   assert results['eval/segments/speech/bits_per_frame'] == pytest.approx(
       40, abs=2

@@ -9,11 +9,15 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import data
+from audiolm_jax import decoders
 from audiolm_jax import objectives
 from audiolm_jax import train
 from audiolm_jax.comparison import answers
 from audiolm_jax.comparison import arms as arms_lib
 from audiolm_jax.data import token_cache
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.decoders.mixers import attention
 from experiments import adaptation
 from experiments import run
 from tests.experiments import made_up
@@ -29,30 +33,22 @@ def places(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('experiment')
   made_up.write_cache(base / 'tokens', ('en', 'fr', 'es'), SPEC)
   made_up.write_cache(workdir / 'tokens_it', ('it',), SPEC)
-  backbone = {
-      'kind': 'stack',
-      'width': 8,
-      'layers': 1,
-      'mixers': ({'kind': 'attention', 'heads': 1},),
-      'mlp': {'kind': 'dense', 'hidden': 8},
-  }
+  backbone = stack_lib.Stack(
+      width=8,
+      layers=1,
+      mixers=(attention.Attention(heads=1),),
+      mlp=mlps.Dense(hidden=8),
+  )
   train.train(
-      config.defaults(
-          train.Config,
-          objective=config.kind(
-              objectives.OBJECTIVES,
-              'lm',
+      train.Config(
+          objective=objectives.LM(
               frames=FRAMES,
-              decoder={
-                  'kind': 'tokens',
-                  'vocabularies': (V,) * K,
-                  'backbone': backbone,
-              },
+              decoder=decoders.Decoder(
+                  vocabularies=(V,) * K, backbone=backbone
+              ),
           ),
-          data=config.kind(
-              data.SOURCES, 'tokens', cache=str(base / 'tokens'), frames=FRAMES
-          ),
-          models={'lm': {}},
+          data=data.TokenCrops(cache=str(base / 'tokens'), frames=FRAMES),
+          models={'lm': train.ModelTraining()},
           steps=4,
           batch_size=4,
       ),
@@ -83,7 +79,7 @@ def rows(places, question):
 
 def test_arms_differ_in_their_transform_alone(question):
   full, lora = (arm.configure(1e-3) for arm in question.arms)
-  lines = config.difference(full.to_dict(), lora.to_dict())
+  lines = config.difference(full, lora)
   assert len(lines) <= 5
   assert all('param_transform' in line for line in lines)
 
@@ -169,9 +165,7 @@ def test_what_is_finished_is_not_run_again(rows, places, question, monkeypatch):
 
 def test_a_work_directory_of_other_sizes_is_refused(rows, places, question):
   def other(rate):
-    result = question.arms[0].configure(rate)
-    result.steps = 5
-    return result
+    return config.replace(question.arms[0].configure(rate), {'steps': 5})
 
   changed = dataclasses.replace(
       question,

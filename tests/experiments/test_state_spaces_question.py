@@ -19,12 +19,17 @@ def _small(arm):
   """The arm in two steps, without the codec's vectors, which no cache has."""
 
   def configured(rate):
-    result = arm.configure(rate)
-    with result.unlocked():
-      result.objective.codebooks = None
-      result.objective.frames = result.data.frames = FRAMES
-      result.steps, result.batch_size, result.log_every = 2, 4, 1
-    return result
+    return config.replace(
+        arm.configure(rate),
+        {
+            'objective.codebooks': None,
+            'objective.frames': FRAMES,
+            'data.frames': FRAMES,
+            'steps': 2,
+            'batch_size': 4,
+            'log_every': 1,
+        },
+    )
 
   return dataclasses.replace(arm, configure=configured)
 
@@ -61,7 +66,7 @@ def test_arms_differ_in_their_backbone_alone(places, budget):
   found = state_spaces.question(*places, budget).arms
   first, *others = (arm.configure(1e-3) for arm in found)
   for other in others:
-    lines = config.difference(first.to_dict(), other.to_dict())
+    lines = config.difference(first, other)
     assert lines
     assert all('.decoder.backbone.' in line for line in lines)
 
@@ -70,8 +75,9 @@ def test_arms_have_the_same_number_of_parameters(places):
   question = state_spaces.question(*places, 'cpu')
   found = []
   for arm in question.arms:
-    settings = arm.configure(1e-3)
-    settings.objective.codebooks = None
+    settings = config.replace(
+        arm.configure(1e-3), {'objective.codebooks': None}
+    )
     found.append(run._budget(question, settings).params)
   assert max(found) <= 1.04 * min(found)
 

@@ -18,7 +18,7 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.training import checkpoints
-from audiolm_jax.training import launch
+from audiolm_jax.training import config_files
 from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import options
 from audiolm_jax.training import writers
@@ -47,8 +47,8 @@ def _trained(workdir: pathlib.Path) -> None:
   """A run with two checkpoints, whose weights are kept beside it."""
   flags = ['config.steps=4', 'config.eval_every=2', 'config.log_every=1']
   flags += ['config.checkpoint.every=2']
-  values = launch.override(train.Config, launch.read_config(_TOY), flags)
-  train.train(values, workdir)
+  settings = config_files.override(config_files.read(_TOY), flags)
+  train.train(settings, workdir)
   np.savez(workdir / _WEIGHTS, **_weights(workdir))
 
 
@@ -172,7 +172,8 @@ def make_overrides(directory, rng, count) -> Cases:
   ]
   keys = {}
   for file in files:
-    values = launch.read_config(f'{file}:smoke').to_dict()
+    settings = config_files.read(f'{file}:smoke')
+    values = config.to_config(settings).to_dict()
     keys[file] = ['.'.join(path) for path in _paths(values)]
   for index in range(count):
     file = files[rng.integers(len(files))]
@@ -201,8 +202,7 @@ def make_overrides(directory, rng, count) -> Cases:
 def read_overrides(path: pathlib.Path) -> None:
   """Gets as far as a start does before it opens its data."""
   name, *arguments = path.read_text().split('\n')
-  values = launch.override(train.Config, launch.read_config(name), arguments)
-  settings = config.build(train.Config, values)
+  settings = config_files.override(config_files.read(name), arguments)
   options.check(settings)
   assembly_lib.Assembly(settings).check_size()
 

@@ -17,7 +17,7 @@ import jax  # noqa: E402
 
 import audiolm_jax  # noqa: E402
 from audiolm_jax import train  # noqa: E402
-from audiolm_jax.training import launch  # noqa: E402
+from audiolm_jax.training import config_files  # noqa: E402
 from audiolm_jax.training import writers  # noqa: E402
 
 CONFIG = os.path.join(os.path.dirname(__file__), '../../configs/toy.py:smoke')
@@ -31,9 +31,8 @@ def main(workdir, devices, data, fsdp, tensor, process=0, processes=1, port=0):
     jax.distributed.initialize(
         f'localhost:{port}', int(processes), int(process)
     )
-  settings = launch.override(
-      train.Config,
-      launch.read_config(CONFIG),
+  settings = config_files.override(
+      config_files.read(CONFIG),
       [
           f'config.mesh.data={data}',
           f'config.mesh.fsdp={fsdp}',

@@ -9,9 +9,8 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import generation
 from audiolm_jax import objectives
-from audiolm_jax import train
 from audiolm_jax.data import factors
-from configs.lm.conditioning import recipe
+from configs.lm import conditioning
 
 V, F = 5, 4
 _BACKBONE = {
@@ -165,11 +164,11 @@ def test_conditions_that_do_not_fit_are_refused(objective, variables):
 
 
 def test_data_must_mean_the_same_by_a_condition():
-  values = recipe.build('smoke', 'language', 'prefix')
-  names = values.data.conditions.language.names
-  with values.unlocked():
-    values.data.conditions.language.names = names[::-1]
-  settings = config.build(train.Config, values)
+  settings = conditioning.get_config('language_add,smoke')
+  names = settings.data.conditions['language'].names
+  settings = config.replace(
+      settings, {'data.conditions.language.names': names[::-1]}
+  )
   with pytest.raises(config.ConfigError, match='conditions.language is .*but'):
     assembly_lib.Assembly(settings)
 

@@ -12,9 +12,8 @@ from absl import flags
 import pytest
 from tests import tool_module
 
-from audiolm_jax import train
 from audiolm_jax.audio import files
-from audiolm_jax.training import launch
+from audiolm_jax.training import config_files
 from tests.data import test_folder
 
 
@@ -152,9 +151,8 @@ def test_a_folder_is_what_is_trained_on(
   assert f'--workdir={stages.workdir}' in report
   # The config takes what it is given.
   configs = tool_module.TOOLS.parent / 'configs'
-  settings = launch.override(
-      train.Config,
-      launch.read_config(f'{configs}/codec/quickstart.py:smoke'),
+  settings = config_files.override(
+      config_files.read(f'{configs}/codec/quickstart.py:smoke'),
       [a.lstrip('-') for a in codec if a.startswith('--config.')],
   )
   assert settings.data.corpus == str(folder)

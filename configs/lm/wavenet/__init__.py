@@ -1,1 +1,0 @@
-"""WaveNets that differ in their head only; all score the 16-bit grid."""
