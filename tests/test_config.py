@@ -1,14 +1,23 @@
 """config: what is accepted, and what the refusals say."""
 
 import dataclasses
-import math
 import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
 from typing import Annotated, Any, Literal
 
+import flax.linen as nn
+import jax
 import ml_collections
 import pytest
 
 from audiolm_jax import config
+from audiolm_jax import data
+from audiolm_jax import objectives
+from audiolm_jax import train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +55,26 @@ class Outer:
   ] = dataclasses.field(default_factory=dict)
 
 
-def test_defaults_round_trip():
-  values = config.defaults(
-      Outer,
-      steps=3,
-      optimizer=config.kind(TABLE, 'adam', beta=0.5),
-      named={'x': config.kind(TABLE, 'sgd')},
-  )
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  a: int = 1
+  b: int = 2
+
+  def __post_init__(self):
+    if self.a > self.b:
+      raise ValueError(f'a = {self.a} is above b = {self.b}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+  pair: Pair
+
+
+def test_instances_and_json_round_trip():
+  built = Outer(3, Adam(beta=0.5), named={'x': Sgd()})
+  values = config.to_config(built)
   assert values.inner.width == 8 and values.optimizer.kind == 'adam'
-  built = config.build(Outer, values)
-  assert built == Outer(3, Adam(beta=0.5), named={'x': Sgd()})
+  assert config.build(Outer, values) == config.build(Outer, built) == built
   # Through JSON, where tuples become lists.
   loaded = ml_collections.ConfigDict(json.loads(config.to_json(values)))
   assert config.build(Outer, loaded) == built
@@ -63,9 +82,7 @@ def test_defaults_round_trip():
 
 
 def test_a_tuple_may_hold_groups():
-  values = config.defaults(
-      Outer, steps=3, several=({'kind': 'adam', 'beta': 0.5}, Sgd())
-  )
+  values = config.to_config(Outer(3, several=(Adam(beta=0.5), Sgd())))
   assert values.several[1] == {'kind': 'sgd', 'rate': 0.1}
   loaded = ml_collections.ConfigDict(json.loads(config.to_json(values)))
   for found in (values, loaded):
@@ -76,7 +93,7 @@ def test_a_tuple_may_hold_groups():
 
 
 def test_an_optional_field_can_be_set_later_but_not_to_another_type():
-  values = config.defaults(Outer, steps=1)
+  values = config.to_config(Outer(1))
   values.limit = 5
   assert config.build(Outer, values).limit == 5
   with pytest.raises(TypeError):
@@ -136,6 +153,221 @@ def test_a_refusal_names_key_value_and_what_is_allowed(values, words):
     assert word in str(error.value)
 
 
+@pytest.mark.parametrize(
+    'wrong, words',
+    [
+        (Outer('a'), ['config.steps', "'a'", 'str', 'int']),
+        (Outer(1, Adam(beta=2.0)), ['config.optimizer.beta', '2.0', '[0, 1]']),
+        (
+            Outer(1, objectives.Toy()),
+            ['config.optimizer is Toy', "['adam', 'sgd']"],
+        ),
+        (Outer(1, inner=Inner(sizes=('x',))), ['config.inner.sizes[0]', "'x'"]),
+        (Outer(1, named={'x': Sgd(-1.0)}), ['config.named.x.rate', '>= 0']),
+        (Outer(1, several=Sgd()), ['config.several', 'tuple']),
+    ],
+)
+def test_building_checks_what_was_made_in_python(wrong, words):
+  with pytest.raises(config.ConfigError) as error:
+    config.build(Outer, wrong)
+  for word in words:
+    assert word in str(error.value)
+  # As JSON it is no other.
+  with pytest.raises(config.ConfigError):
+    config.build(Outer, config.to_config(wrong))
+
+
+class Layer(nn.Module):
+  """A module with a parameter."""
+
+  width: int = 2
+
+  @nn.compact
+  def __call__(self):
+    return self.param('w', nn.initializers.ones, (self.width,))
+
+
+LAYERS = {'layer': Layer}
+AnyLayer = Annotated[Any, config.Kind(lambda: LAYERS)]
+
+
+class Both(nn.Module):
+  """Two of them, which have the same default."""
+
+  first: AnyLayer = Layer()
+  second: AnyLayer = Layer()
+  more: tuple[AnyLayer, ...] = ()
+
+  def __call__(self):
+    return [layer() for layer in (self.first, self.second, *self.more)]
+
+
+def test_a_module_in_two_fields_gets_parameters_in_each():
+  layer = Layer()
+  made = Both(layer, layer, (layer,))
+  key = jax.random.key(0)
+  # Linen's own way, which nobody means.
+  assert set(made.init(key)['params']) == {'first'}
+  assert set(Both().init(key)['params']) == {'first', 'second'}
+  for form in (made, config.to_config(made)):
+    built = config.build(Both, form)
+    assert set(built.init(key)['params']) == {'first', 'second', 'more_0'}
+  assert set(config.build(Both, {}).init(key)['params']) == {'first', 'second'}
+
+
+def test_a_run_from_python_is_built_anew(monkeypatch, tmp_path):
+  class Built(Exception):
+    pass
+
+  def stop(settings):
+    raise Built(settings)
+
+  monkeypatch.setattr(train.assembly_lib, 'Assembly', stop)
+  settings = train.Config(objectives.Toy(), data.Synthetic(), {})
+  with pytest.raises(Built) as built:
+    train.train(settings, tmp_path)
+  (found,) = built.value.args
+  assert found == settings and found.objective is not settings.objective
+  with pytest.raises(config.ConfigError, match='config.steps = 0'):
+    train.train(dataclasses.replace(settings, steps=0), tmp_path)
+
+
+def test_replace_changes_what_its_paths_name_and_leaves_the_rest():
+  old = Outer(1, Adam(), several=(Sgd(), Adam()), named={'x': Sgd()})
+  new = config.replace(
+      old,
+      {
+          'steps': 2,
+          'optimizer': Sgd(0.5),
+          'inner.width': 3,
+          'inner.layers': 4,
+          'several[1].beta': 0.5,
+          'named.x.rate': 0.2,
+          'named.y': Adam(),
+      },
+  )
+  assert new == Outer(
+      2,
+      Sgd(0.5),
+      Inner(3, layers=4),
+      several=(Sgd(), Adam(beta=0.5)),
+      named={'x': Sgd(0.2), 'y': Adam()},
+  )
+  assert old.named == {'x': Sgd()} and old.inner == Inner()
+  both = config.replace(Both(more=(Layer(),)), {'more[0].width': 5})
+  assert both.more[0].width == 5 and both.first.width == 2
+  # A whole that is replaced, and something in it.
+  new = config.replace(old, {'inner.width': 3, 'inner': Inner(layers=7)})
+  assert new.inner == Inner(3, layers=7)
+
+
+@pytest.mark.parametrize(
+    'path, message',
+    [
+        ('stepz', 'config.stepz .* Did you mean config.steps?'),
+        ('inner.widht', 'Did you mean config.inner.width?'),
+        ('several[2].rate', r'config.several\[2\] .* Known: 0'),
+        ('named.xx.rate', 'config.named.xx .* Did you mean config.named.x?'),
+        ('steps.x', 'config.steps = 1 has no fields'),
+        ('limit.x', 'config.limit = None has no fields'),
+    ],
+)
+def test_replace_names_the_nearest_path(path, message):
+  settings = Outer(1, several=(Sgd(),), named={'x': Sgd()})
+  with pytest.raises(config.ConfigError, match=message):
+    config.replace(settings, {path: 1})
+
+
+def test_replaced_fields_that_do_not_fit_are_told_with_their_path():
+  whole = Whole(Pair())
+  assert config.replace(whole, {'pair.a': 5, 'pair.b': 6}).pair == Pair(5, 6)
+  with pytest.raises(config.ConfigError, match='config.pair: a = 3 is above'):
+    config.replace(whole, {'pair.a': 3})
+
+
+@dataclasses.dataclass(frozen=True)
+class Mine:
+  """A class that is in no table."""
+
+  rate: float = 0.3
+
+
+def test_a_class_of_ones_own_is_named_by_its_module():
+  settings = Outer(1, Mine(), several=(Mine(0.4),))
+  values = json.loads(config.to_json(settings))
+  name = f'{__name__}:Mine'
+  assert values['optimizer'] == {'kind': name, 'rate': 0.3}
+  assert config.build(Outer, values) == settings
+  with pytest.raises(config.ConfigError, match='config.optimizer.rate'):
+    config.build(Outer, {'steps': 1, 'optimizer': {'kind': name, 'rate': 'x'}})
+
+  @dataclasses.dataclass(frozen=True)
+  class Local:
+    pass
+
+  with pytest.raises(config.ConfigError, match='at the top of a module'):
+    config.build(Outer, Outer(1, Local()))
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'this:s',  # A module that prints when it is imported.
+        'os:system',
+        'audiolm_jax.train:Config',
+        f'{__name__}:TABLE',
+        f'{__name__}:Nothing',
+        'experiments.nothing:Mine',
+        'experiments.../etc:Mine',
+        'experiments:',
+        ':Mine',
+        'configs.lm.__init__.x:Mine',
+    ],
+)
+def test_a_config_imports_nothing_from_elsewhere(kind):
+  before = set(sys.modules)
+  with pytest.raises(config.ConfigError) as error:
+    config.build(Outer, {'steps': 1, 'optimizer': {'kind': kind}})
+  assert f'config.optimizer.kind = {kind!r}' in str(error.value)
+  assert f'import {kind.partition(":")[0]} first' in str(error.value)
+  assert 'this' not in set(sys.modules) - before
+
+
+def test_a_config_imports_classes_of_the_checkouts_experiments():
+  code = """
+import sys
+from audiolm_jax import config
+from audiolm_jax.config import classes
+assert 'configs.lm.ladder' not in sys.modules
+cls = classes.class_of({}, 'configs.lm.ladder:Size')
+assert cls is sys.modules['configs.lm.ladder'].Size
+assert classes.kind_of({}, cls) == 'configs.lm.ladder:Size'
+"""
+  root = pathlib.Path(__file__).parents[1]
+  command = [sys.executable, '-c', code]
+  subprocess.run(command, cwd=root, check=True)
+
+
+def test_a_folder_that_is_no_checkout_is_not_imported_from(tmp_path):
+  package = tmp_path / 'experiments'
+  package.mkdir()
+  for name in ('__init__', 'mine'):
+    (package / f'{name}.py').write_text('raise SystemExit("it ran")')
+  code = """
+import sys
+sys.path.insert(0, '')
+from audiolm_jax.config import classes
+assert classes.class_of({}, 'experiments.mine:Mine') is None
+"""
+  root = pathlib.Path(__file__).parents[1]
+  subprocess.run(
+      [sys.executable, '-c', code],
+      cwd=tmp_path,
+      env={**os.environ, 'PYTHONPATH': str(root)},
+      check=True,
+  )
+
+
 def test_difference_names_every_leaf():
   old = {'a': 1, 'b': {'c': (1, 2), 'd': 4}}
   new = {'a': 1, 'b': {'c': [1, 3], 'e': 5}}
@@ -157,15 +389,6 @@ def test_difference_looks_into_rows_of_groups():
 
 
 def test_a_check_of_a_class_names_its_group():
-  @dataclasses.dataclass(frozen=True)
-  class Pair:
-    a: int = 1
-    b: int = 2
-
-    def __post_init__(self):
-      if self.a > self.b:
-        raise ValueError(f'a = {self.a} is above b = {self.b}')
-
   with pytest.raises(
       config.ConfigError, match='config.pair: a = 3 is above b = 2'
   ):

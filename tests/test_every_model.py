@@ -15,9 +15,20 @@ from audiolm_jax import decoders
 from audiolm_jax import objectives
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
+from audiolm_jax import patterns
 from audiolm_jax import tokenizers
+from audiolm_jax.data import factors
+from audiolm_jax.decoders import conditioners
+from audiolm_jax.decoders import heads
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.decoders import waveform_heads
+from audiolm_jax.decoders import wavenet
+from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.objectives import discriminators
 from audiolm_jax.objectives import distillation as distillation_lib
+from audiolm_jax.objectives import gan as gan_lib
+from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
 from audiolm_jax.training import mesh as mesh_lib
@@ -25,165 +36,105 @@ from audiolm_jax.training import mesh as mesh_lib
 
 def _codec():
   sizes = {'width': 16, 'hidden': 24, 'blocks': 1}
-  tokenizer = config.kind(
-      tokenizers.TOKENIZERS,
-      'codec',
-      encoder=config.kind(parts.ENCODERS, 'spectral', dimension=8, **sizes),
-      bottleneck=config.kind(
-          bottlenecks.BOTTLENECKS, 'rvq', codebooks=2, vocabulary=16
-      ),
-      decoder=config.kind(parts.DECODERS, 'spectral', **sizes),
+  tokenizer = tokenizers.Codec(
+      encoder=parts.SpectralEncoder(dimension=8, **sizes),
+      bottleneck=bottlenecks.Rvq(codebooks=2, vocabulary=16),
+      decoder=parts.SpectralDecoder(**sizes),
   )
   # The other discriminators: tests/objectives/discriminators.
-  judge = config.kind(
-      discriminators.DISCRIMINATORS,
-      'frame_rate',
-      sizes=(256,),
-      width=8,
-      hidden=8,
-      blocks=1,
-  )
-  return config.kind(
-      objectives.OBJECTIVES,
-      'codec',
+  judge = discriminators.FrameRate(sizes=(256,), width=8, hidden=8, blocks=1)
+  return objectives.Codec(
       tokenizer=tokenizer,
       samples=3200,
       sizes=(256,),
       mels=(20,),
       complex_size=256,
-      gan={
-          'loss': 'least_squares',
-          'discriminators': {'frames': judge},
-      },
-      distillation={
-          'teacher': config.kind(distillation_lib.TEACHERS, 'log_mel')
-      },
+      gan=gan_lib.Gan(loss='least_squares', discriminators={'frames': judge}),
+      distillation=distillation_lib.Distillation(
+          teacher=distillation_lib.LogMel()
+      ),
   )
 
 
 def _lm():
-  decoder = config.kind(
-      decoders.LM_KINDS,
-      'tokens',
-      vocabularies=(11, 13),
-      backbone=config.kind(decoders.BACKBONES, 'stack', width=16, layers=2),
+  decoder = decoders.Decoder(
+      vocabularies=(11, 13), backbone=stack_lib.Stack(width=16, layers=2)
   )
-  return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=9)
+  return objectives.LM(decoder=decoder, frames=9)
 
 
 def _conditioned():
   """Every kind of condition, and every place where one acts."""
-  encoder = config.kind(
-      decoders.BACKBONES, 'stack', width=8, layers=1, scan=False
-  )
-  decoder = config.kind(
-      decoders.LM_KINDS,
-      'tokens',
+  encoder = stack_lib.Stack(width=8, layers=1, scan=False)
+  prompt = factors.Codes(vocabularies=(11, 13), length=4)
+  decoder = decoders.Decoder(
       vocabularies=(11, 13),
-      backbone=config.kind(
-          decoders.BACKBONES,
-          'stack',
+      backbone=stack_lib.Stack(
           width=16,
           layers=2,
-          cross={'heads': 2},
+          cross=attention.Cross(heads=2),
           adaptive='adaln_zero',
       ),
       conditions={
-          'text': {
-              'kind': 'text',
-              'source': {'length': 5},
-              'how': 'cross',
-              'encoder': encoder,
-          },
-          'voice': {'kind': 'vector', 'source': {'width': 3}, 'how': 'film'},
-          'language': {
-              'kind': 'class',
-              'source': {'names': ('a', 'b')},
-              'how': 'add',
-          },
-          'prompt': {
-              'kind': 'codes',
-              'source': {'vocabularies': (11, 13), 'length': 4},
-              'how': 'prefix',
-          },
+          'text': conditioners.Text(
+              source=factors.Text(length=5), how='cross', encoder=encoder
+          ),
+          'voice': conditioners.Vector(
+              source=factors.Vector(width=3), how='film'
+          ),
+          'language': conditioners.Class(
+              source=factors.Name(names=('a', 'b')), how='add'
+          ),
+          'prompt': conditioners.Codes(source=prompt, how='prefix'),
       },
   )
-  return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=9)
+  return objectives.LM(decoder=decoder, frames=9)
 
 
 def _depth():
   """A depth head with weights of each place, and experts in the backbone."""
-  inner = config.kind(
-      decoders.BACKBONES, 'stack', width=8, layers=1, scan=False
-  )
-  decoder = config.kind(
-      decoders.LM_KINDS,
-      'tokens',
+  decoder = decoders.Decoder(
       vocabularies=(11, 13, 13),
-      pattern={'kind': 'coarse_first', 'parallel': True},
-      backbone=config.kind(
-          decoders.BACKBONES,
-          'stack',
-          width=16,
-          layers=2,
-          mlp={'kind': 'moe', 'experts': 3, 'hidden': 8},
+      pattern=patterns.CoarseFirst(parallel=True),
+      backbone=stack_lib.Stack(
+          width=16, layers=2, mlp=mlps.Moe(experts=3, hidden=8)
       ),
-      head={
-          'kind': 'depth',
-          'backbone': inner,
-          'per_place': True,
-          'first': 'backbone',
-      },
+      head=heads.Depth(
+          backbone=stack_lib.Stack(width=8, layers=1, scan=False),
+          per_place=True,
+          first='backbone',
+      ),
   )
-  return config.kind(objectives.OBJECTIVES, 'lm', decoder=decoder, frames=5)
+  return objectives.LM(decoder=decoder, frames=5)
 
 
 def _segments():
   segments = (
-      {'label': 'text', 'slots': (0,)},
-      {'label': 'speech', 'slots': (1, 2), 'pattern': {'kind': 'delay'}},
+      sequence_lib.Segment('text', (0,)),
+      sequence_lib.Segment('speech', (1, 2), patterns.Delay()),
   )
-  decoder = config.kind(
-      decoders.LM_KINDS,
-      'segments',
+  decoder = decoders.Segmented(
       vocabularies=(11, 13, 7),
-      sequence={'segments': segments},
-      backbone=config.kind(decoders.BACKBONES, 'stack', width=16, layers=2),
+      sequence=sequence_lib.Sequence(segments),
+      backbone=stack_lib.Stack(width=16, layers=2),
       tie=True,
   )
-  frames = {'text': 4, 'speech': 6}
-  return config.kind(
-      objectives.OBJECTIVES, 'segments', decoder=decoder, frames=frames
-  )
+  return objectives.Segments(decoder=decoder, frames={'text': 4, 'speech': 6})
 
 
 def _waveform_lm():
-  decoder = config.kind(
-      decoders.LM_KINDS,
-      'wavenet',
-      inputs='classes',
-      stack={
-          'width': 8,
-          'skip': 8,
-          'dilations': (1, 2),
-          'film': 3,
-          'local': 2,
-          'local_hop': 4,
-      },
-      head={'kind': 'logistics', 'mixtures': 2},
+  stack = wavenet.GatedStack(
+      width=8, skip=8, dilations=(1, 2), film=3, local=2, local_hop=4
   )
-  return config.kind(
-      objectives.OBJECTIVES, 'waveform_lm', decoder=decoder, samples=12
+  decoder = decoders.WaveNet(
+      inputs='classes', stack=stack, head=waveform_heads.Logistics(mixtures=2)
   )
-
-
-def _toy():
-  return config.kind(objectives.OBJECTIVES, 'toy')
+  return objectives.WaveformLM(decoder=decoder, samples=12)
 
 
 _FAST = {'xla_backend_optimization_level': 0}
 SMALL = {
-    'toy': _toy,
+    'toy': objectives.Toy,
     'codec': _codec,
     'lm': _lm,
     'lm with conditions': _conditioned,
@@ -194,8 +145,8 @@ SMALL = {
 
 
 def test_every_objective_is_tested_here():
-  kinds = {settings().kind for settings in SMALL.values()}
-  assert kinds == set(objectives.OBJECTIVES)
+  classes = {type(make()) for make in SMALL.values()}
+  assert classes == set(objectives.OBJECTIVES.values())
 
 
 def _batch(objective):
@@ -221,7 +172,8 @@ def _batch(objective):
 
 @pytest.mark.parametrize('name', sorted(SMALL))
 def test_low_rank_updates_reach_every_weight(name):
-  objective = config.build_kind(objectives.OBJECTIVES, SMALL[name]())
+  made = SMALL[name]()
+  objective = config.build(type(made), made)
   boxed = jax.jit(objective.init, compiler_options=_FAST)(jax.random.key(0))
   variables = nn.meta.unbox(boxed)
   base = {model: v['params'] for model, v in variables.items()}

@@ -39,9 +39,7 @@ from audiolm_jax.config.annotations import Sizes
 from audiolm_jax.config.annotations import schema
 from audiolm_jax.config.annotations import unknown_key
 from audiolm_jax.config.annotations import unwrap
-from audiolm_jax.config.forms import defaults
 from audiolm_jax.config.forms import difference
-from audiolm_jax.config.forms import kind
 from audiolm_jax.config.forms import to_config
 from audiolm_jax.config.forms import to_json
 from audiolm_jax.config.paths import located

@@ -104,25 +104,3 @@ def _plain(value):
   return (
       [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
   )
-
-
-def defaults(cls: type, /, **overrides) -> ml_collections.ConfigDict:
-  """The complete `ConfigDict` of dataclass `cls`, with `overrides` applied.
-
-  Args:
-    cls: a dataclass or Linen module class.
-    **overrides: field values; nested ones as dicts or ConfigDicts. A field
-      without a default must be given.
-
-  Raises:
-    ConfigError: naming the key, for an unknown or ill-typed override.
-  """
-  return to_config(building.build(cls, overrides, path=cls.__name__))
-
-
-def kind(table: Mapping[str, type], name: str, /, **overrides):
-  """`defaults(table[name])` with its `kind` entry, for a `Kind` field."""
-  config = to_config(building.build_kind(table, {'kind': name, **overrides}))
-  with config.unlocked():
-    config.kind = name
-  return config

@@ -22,12 +22,12 @@ def _settings(**options):
 
 
 def test_config_builds_it(cache):
-  settings = config.kind(data.SOURCES, 'audio', crop_seconds=0.5)
-  assert settings.corpus == 'asterisk_prompts'
+  settings = {'kind': 'audio', 'crop_seconds': 0.5}
   source = config.build_kind(data.SOURCES, settings)
-  assert source.crop_seconds == 0.5
+  assert source == data.AudioCrops(crop_seconds=0.5)
+  assert source.corpus == 'asterisk_prompts'
   with pytest.raises(config.ConfigError, match='level_db'):
-    config.kind(data.SOURCES, 'audio', level_db=3.0)
+    config.build(data.AudioCrops, {'level_db': 3.0})
   # What is not built is a config error too: no traceback for the user.
   with pytest.raises(config.ConfigError, match='prepare_data'):
     source.open(batch_size=2, seed=0)

@@ -7,7 +7,6 @@ import pytest
 
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
-from audiolm_jax import decoders
 from audiolm_jax.data import token_crops
 from audiolm_jax.decoders import initial
 from audiolm_jax.objectives import lm as lm_lib
@@ -53,7 +52,7 @@ def _settings(tmp_path):
   decoder = {
       'kind': 'tokens',
       'vocabularies': (7, 7),
-      'backbone': config.kind(decoders.BACKBONES, 'stack', width=8, layers=1),
+      'backbone': {'kind': 'stack', 'width': 8, 'layers': 1},
   }
   objective = config.build(
       lm_lib.LM, {'decoder': decoder, 'frames': 4, 'codebooks': str(tmp_path)}

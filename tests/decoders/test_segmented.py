@@ -237,12 +237,11 @@ def test_observed_segments_count_but_are_not_scored():
 
 
 def test_it_can_be_configured():
-  settings = config.kind(
-      decoders.LM_KINDS,
-      'segments',
-      vocabularies=(V,) * 3,
-      sequence={'segments': ({'label': 'text', 'slots': (0,)},)},
-  )
+  settings = {
+      'kind': 'segments',
+      'vocabularies': (V,) * 3,
+      'sequence': {'segments': ({'label': 'text', 'slots': (0,)},)},
+  }
   decoder = config.build_kind(decoders.LM_KINDS, settings)
   assert decoder.sequence.segments == (segment('text', (0,)),)
   assert decoder.group == 1

@@ -139,11 +139,11 @@ def test_wrong_settings_are_refused(corpus):
     )
   with pytest.raises(config.ConfigError, match='pesq'):
     codec_evaluation.CodecEvaluator(codec_evaluation.Codec(judges=('peks',)))
-  settings = config.kind(evaluation.EVALUATORS, 'codec', limit=3)
+  settings = {'kind': 'codec', 'limit': 3}
   built = config.build_kind(evaluation.EVALUATORS, settings)
   assert built == codec_evaluation.Codec(limit=3)
   with pytest.raises(config.ConfigError, match='limit'):
-    config.kind(evaluation.EVALUATORS, 'codec', limit=0)
+    config.build(codec_evaluation.Codec, {'limit': 0})
 
 
 def test_judges_scores_are_kept_with_their_weights(corpus, monkeypatch):

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
+from audiolm_jax import decoders
 from audiolm_jax import evaluation
 from audiolm_jax import objectives
 from audiolm_jax.data import token_cache
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.evaluation import base as evaluation_base
 
 V = 5
@@ -50,22 +54,15 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def objective():
-  settings = config.kind(
-      objectives.OBJECTIVES,
-      'lm',
-      decoder={
-          'kind': 'tokens',
-          'vocabularies': (V, V),
-          'backbone': {
-              'kind': 'stack',
-              'width': 8,
-              'layers': 1,
-              'mixers': ({'kind': 'attention', 'heads': 1},),
-              'mlp': {'kind': 'dense', 'hidden': 8},
-          },
-      },
+  backbone = stack_lib.Stack(
+      width=8,
+      layers=1,
+      mixers=(attention.Attention(heads=1),),
+      mlp=mlps.Dense(hidden=8),
   )
-  return config.build_kind(objectives.OBJECTIVES, settings)
+  return objectives.LM(
+      decoder=decoders.Decoder(vocabularies=(V, V), backbone=backbone)
+  )
 
 
 @pytest.fixture(scope='module')
@@ -77,10 +74,7 @@ def variables(objective):
 
 
 def _build(objective, cache, **settings):
-  settings = config.kind(
-      evaluation.EVALUATORS, 'lm', cache=str(cache), **settings
-  )
-  return config.build_kind(evaluation.EVALUATORS, settings).build(objective)
+  return evaluation.LMBits(cache=str(cache), **settings).build(objective)
 
 
 def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
@@ -124,12 +118,7 @@ def test_languages_limit_and_max_frames_select(cache, objective, variables):
 
 
 def test_a_cache_that_does_not_fit_is_refused(cache, objective):
-  other = config.kind(
-      objectives.OBJECTIVES,
-      'lm',
-      decoder={'kind': 'tokens', 'vocabularies': (V, V + 1)},
-  )
-  other = config.build_kind(objectives.OBJECTIVES, other)
+  other = objectives.LM(decoder=decoders.Decoder(vocabularies=(V, V + 1)))
   with pytest.raises(config.ConfigError, match='vocabularies'):
     _build(other, cache)
   with pytest.raises(token_cache.CacheError, match='another is asked for'):

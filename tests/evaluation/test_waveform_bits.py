@@ -13,6 +13,8 @@ from audiolm_jax import data
 from audiolm_jax import decoders
 from audiolm_jax import evaluation
 from audiolm_jax import objectives
+from audiolm_jax.decoders import waveform_heads
+from audiolm_jax.decoders import wavenet
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import waveform_baselines
 from audiolm_jax.streaming import testing
@@ -123,21 +125,16 @@ def corpus():
 
 
 def _objective(**stack):
-  decoder = config.kind(
-      decoders.LM_KINDS,
-      'wavenet',
-      stack={'width': 4, 'skip': 4, 'dilations': (1, 2), 'cycles': 1, **stack},
-      head={'kind': 'logistics', 'mixtures': 2},
+  stack = {'width': 4, 'skip': 4, 'dilations': (1, 2), 'cycles': 1, **stack}
+  decoder = decoders.WaveNet(
+      stack=wavenet.GatedStack(**stack),
+      head=waveform_heads.Logistics(mixtures=2),
   )
-  settings = config.kind(
-      objectives.OBJECTIVES, 'waveform_lm', decoder=decoder, sample_rate=RATE
-  )
-  return config.build_kind(objectives.OBJECTIVES, settings)
+  return objectives.WaveformLM(decoder=decoder, sample_rate=RATE)
 
 
 def _build(objective, **settings):
-  settings = config.kind(evaluation.EVALUATORS, 'waveform', **settings)
-  return config.build_kind(evaluation.EVALUATORS, settings).build(objective)
+  return evaluation.WaveformBits(**settings).build(objective)
 
 
 def test_every_clip_is_scored_whole_and_once():

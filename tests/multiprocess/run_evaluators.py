@@ -17,10 +17,20 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from audiolm_jax import assembly as assembly_lib  # noqa: E402
-from audiolm_jax import config  # noqa: E402
 from audiolm_jax import data  # noqa: E402
+from audiolm_jax import decoders  # noqa: E402
 from audiolm_jax import evaluate  # noqa: E402
+from audiolm_jax import evaluation  # noqa: E402
+from audiolm_jax import objectives  # noqa: E402
+from audiolm_jax import tokenizers  # noqa: E402
+from audiolm_jax.decoders import mlps  # noqa: E402
+from audiolm_jax.decoders import stack as stack_lib  # noqa: E402
+from audiolm_jax.decoders import wavenet  # noqa: E402
+from audiolm_jax.decoders.mixers import attention  # noqa: E402
+from audiolm_jax.tokenizers import bottlenecks  # noqa: E402
+from audiolm_jax.tokenizers import parts  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
+from audiolm_jax.training import mesh as mesh_lib  # noqa: E402
 
 RATE = 1600
 
@@ -50,80 +60,40 @@ def corpus():
 
 
 def _lm(cache):
-  attention = {'kind': 'attention', 'heads': 2}
-  experts = {'kind': 'moe', 'experts': 4, 'hidden': 16}
-  return (
-      'lm',
-      {
-          'kind': 'lm',
-          'decoder': {
-              'kind': 'tokens',
-              'vocabularies': (8,),
-              'backbone': {
-                  'kind': 'stack',
-                  'width': 16,
-                  'layers': 1,
-                  'mixers': (attention,),
-                  'mlp': experts,
-              },
-          },
-      },
-      {'kind': 'lm', 'cache': cache},
+  backbone = stack_lib.Stack(
+      width=16,
+      layers=1,
+      mixers=(attention.Attention(heads=2),),
+      mlp=mlps.Moe(experts=4, hidden=16),
   )
+  decoder = decoders.Decoder(vocabularies=(8,), backbone=backbone)
+  return 'lm', objectives.LM(decoder=decoder), evaluation.LMBits(cache=cache)
 
 
 def _codec(cache):
   del cache
   sizes = {'hop': 16, 'window': 16, 'window_hop': 8, 'width': 8, 'hidden': 8}
-  return (
-      'codec',
-      {
-          'kind': 'codec',
-          'sizes': (128,),
-          'mels': (8,),
-          'complex_size': 128,
-          'tokenizer': {
-              'kind': 'codec',
-              'sample_rate': RATE,
-              'encoder': {
-                  'kind': 'spectral',
-                  'dimension': 4,
-                  'blocks': 1,
-                  **sizes,
-              },
-              'bottleneck': {'kind': 'rvq', 'codebooks': 1, 'vocabulary': 8},
-              'decoder': {
-                  'kind': 'spectral',
-                  'latency': 8,
-                  'window_blocks': 0,
-                  'blocks': 1,
-                  **sizes,
-              },
-          },
-      },
-      {'kind': 'codec', 'min_seconds': 0.0},
+  codec = tokenizers.Codec(
+      sample_rate=RATE,
+      encoder=parts.SpectralEncoder(dimension=4, blocks=1, **sizes),
+      bottleneck=bottlenecks.Rvq(codebooks=1, vocabulary=8),
+      decoder=parts.SpectralDecoder(
+          latency=8, window_blocks=0, blocks=1, **sizes
+      ),
   )
+  objective = objectives.Codec(
+      tokenizer=codec, sizes=(128,), mels=(8,), complex_size=128
+  )
+  return 'codec', objective, evaluation.Codec(min_seconds=0.0)
 
 
 def _waveform(cache):
   del cache
-  return (
-      'lm',
-      {
-          'kind': 'waveform_lm',
-          'sample_rate': RATE,
-          'decoder': {
-              'kind': 'wavenet',
-              'stack': {
-                  'width': 8,
-                  'skip': 8,
-                  'dilations': (1, 2),
-                  'cycles': 1,
-              },
-          },
-      },
-      {'kind': 'waveform'},
+  stack = wavenet.GatedStack(width=8, skip=8, dilations=(1, 2), cycles=1)
+  objective = objectives.WaveformLM(
+      sample_rate=RATE, decoder=decoders.WaveNet(stack=stack)
   )
+  return 'lm', objective, evaluation.WaveformBits()
 
 
 def main(cache, devices, process=0, processes=1, port=0):
@@ -140,15 +110,13 @@ def main(cache, devices, process=0, processes=1, port=0):
   found = {}
   for make in (_lm, _codec, _waveform):
     model, objective, evaluator = make(cache)
-    values = config.defaults(
-        assembly_lib.Config,
+    assembly = assembly_lib.Config(
         objective=objective,
-        data=config.kind(data.SOURCES, 'synthetic'),
-        models={model: {}},
+        data=data.Synthetic(),
+        models={model: assembly_lib.ModelTraining()},
         evaluators={'clips': evaluator},
-        mesh={'data': 1, 'fsdp': -1},
-    )
-    assembly = config.build(assembly_lib.Config, values).assemble()
+        mesh=mesh_lib.Config(data=1, fsdp=-1),
+    ).assemble()
     with jax.set_mesh(assembly.mesh):
       variables = assembly.variables(assembly.create())
       evaluators = evaluate.build(assembly)

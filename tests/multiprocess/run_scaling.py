@@ -16,15 +16,15 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from audiolm_jax import assembly as assembly_lib  # noqa: E402
-from audiolm_jax import config  # noqa: E402
 from audiolm_jax import data  # noqa: E402
 from audiolm_jax import decoders  # noqa: E402
 from audiolm_jax import objectives  # noqa: E402
 from audiolm_jax import tokenizers  # noqa: E402
 from audiolm_jax import training  # noqa: E402
-from audiolm_jax.decoders import backbones  # noqa: E402
 from audiolm_jax.decoders import mlps  # noqa: E402
+from audiolm_jax.decoders import stack as stack_lib  # noqa: E402
 from audiolm_jax.objectives import discriminators  # noqa: E402
+from audiolm_jax.objectives import gan as gan_lib  # noqa: E402
 from audiolm_jax.tokenizers import bottlenecks  # noqa: E402
 from audiolm_jax.tokenizers import parts  # noqa: E402
 from audiolm_jax.training import costs  # noqa: E402
@@ -38,55 +38,26 @@ MESHES = ((1, 4), (1, 8), (2, 4))
 
 
 def _lm():
-  return config.kind(
-      objectives.OBJECTIVES,
-      'lm',
-      decoder=config.kind(
-          decoders.LM_KINDS,
-          'tokens',
-          vocabularies=(64, 64),
-          backbone=config.kind(
-              backbones.BACKBONES,
-              'stack',
-              width=64,
-              layers=3,
-              # Their sort of positions is each device's, too.
-              mlp=config.kind(mlps.MLPS, 'moe', experts=4, hidden=64),
-              remat='full',
-          ),
-      ),
-      frames=256,
+  backbone = stack_lib.Stack(
+      width=64,
+      layers=3,
+      # Their sort of positions is each device's, too.
+      mlp=mlps.Moe(experts=4, hidden=64),
+      remat='full',
   )
+  decoder = decoders.Decoder(vocabularies=(64, 64), backbone=backbone)
+  return objectives.LM(decoder=decoder, frames=256)
 
 
 def _codec():
   sizes = {'hop': 64, 'window': 128, 'window_hop': 32, 'width': 16, 'blocks': 1}
-  judge = config.kind(
-      discriminators.DISCRIMINATORS,
-      'multi_scale_stft',
-      sizes=(256,),
-      filters=8,
-      dilations=(1,),
-  )
-  return config.kind(
-      objectives.OBJECTIVES,
-      'codec',
-      tokenizer=config.kind(
-          tokenizers.TOKENIZERS,
-          'codec',
-          encoder=config.kind(
-              parts.ENCODERS, 'spectral', dimension=16, hidden=32, **sizes
-          ),
-          bottleneck=config.kind(
-              bottlenecks.BOTTLENECKS, 'rvq', codebooks=1, vocabulary=16
-          ),
-          decoder=config.kind(
-              parts.DECODERS,
-              'spectral',
-              latency=64,
-              window_blocks=1,
-              hidden=32,
-              **sizes,
+  judge = discriminators.MultiScaleStft(sizes=(256,), filters=8, dilations=(1,))
+  return objectives.Codec(
+      tokenizer=tokenizers.Codec(
+          encoder=parts.SpectralEncoder(dimension=16, hidden=32, **sizes),
+          bottleneck=bottlenecks.Rvq(codebooks=1, vocabulary=16),
+          decoder=parts.SpectralDecoder(
+              latency=64, window_blocks=1, hidden=32, **sizes
           ),
       ),
       samples=4096,
@@ -95,21 +66,19 @@ def _codec():
       complex_size=512,
       sizes=(512,),
       mels=(16,),
-      gan={'discriminators': {'spectra': judge}},
+      gan=gan_lib.Gan(discriminators={'spectra': judge}),
   )
 
 
 def settings(objective, devices):
   """A run of as many rows on each of so many devices."""
   models = ['lm'] if objective is _lm else ['codec', 'discriminator']
-  values = config.defaults(
-      assembly_lib.Config,
+  return assembly_lib.Config(
       objective=objective(),
-      data=config.kind(data.SOURCES, 'synthetic'),
-      models={name: {} for name in models},
+      data=data.Synthetic(),
+      models=dict.fromkeys(models, assembly_lib.ModelTraining()),
       batch_size=ROWS * devices,
   )
-  return config.build(assembly_lib.Config, values)
 
 
 def grid(data_size, fsdp):

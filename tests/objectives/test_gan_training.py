@@ -9,15 +9,18 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import objectives
+from audiolm_jax import param_transforms
 from audiolm_jax import tokenizers
 from audiolm_jax import train
 from audiolm_jax.data import pipeline
+from audiolm_jax.objectives import balancer as balancer_lib
 from audiolm_jax.objectives import discriminators
 from audiolm_jax.objectives import distances as distances_lib
 from audiolm_jax.objectives import distillation as distillation_lib
+from audiolm_jax.objectives import gan as gan_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
-from audiolm_jax.training import optimizers
+from audiolm_jax.training import checkpoints
 
 
 class Killed(Exception):
@@ -27,72 +30,46 @@ class Killed(Exception):
 def _tokenizer():
   windows = {'hop': 64, 'window': 64, 'window_hop': 32}
   sizes = {'width': 8, 'hidden': 8, 'blocks': 1, **windows}
-  return config.kind(
-      tokenizers.TOKENIZERS,
-      'codec',
-      encoder=config.kind(parts.ENCODERS, 'spectral', dimension=4, **sizes),
-      bottleneck=config.kind(
-          bottlenecks.BOTTLENECKS, 'rvq', codebooks=2, vocabulary=8
-      ),
-      decoder=config.kind(
-          parts.DECODERS, 'spectral', latency=32, window_blocks=0, **sizes
-      ),
+  return tokenizers.Codec(
+      encoder=parts.SpectralEncoder(dimension=4, **sizes),
+      bottleneck=bottlenecks.Rvq(codebooks=2, vocabulary=8),
+      decoder=parts.SpectralDecoder(latency=32, window_blocks=0, **sizes),
   )
 
 
 def _config(**models):
-  judge = config.kind(
-      discriminators.DISCRIMINATORS,
-      'frame_rate',
-      sizes=(128,),
-      width=8,
-      hidden=8,
-      blocks=1,
-  )
-  given = {
-      'optimizer': config.kind(optimizers.OPTIMIZERS, 'adamw'),
-      'clip': 1.0,
-  }
-  return config.defaults(
-      train.Config,
-      objective=config.kind(
-          objectives.OBJECTIVES,
-          'codec',
+  judge = discriminators.FrameRate(sizes=(128,), width=8, hidden=8, blocks=1)
+  distillation = None
+  if 'teacher' in models:
+    teacher = distillation_lib.Codec(tokenizer=_tokenizer())
+    distillation = distillation_lib.Distillation(teacher=teacher)
+  return train.Config(
+      objective=objectives.Codec(
           tokenizer=_tokenizer(),
           samples=1600,
           mel_weight=0.0,
           stft_weight=0.0,
           complex_weight=0.0,
-          distances={'wave': config.kind(distances_lib.DISTANCES, 'waveform')},
+          distances={'wave': distances_lib.Waveform()},
           unquantised_rate=0.5,
-          gan={'discriminators': {'frames': judge}, 'balancer': {}},
-          **(
-              {}
-              if 'teacher' not in models
-              else {
-                  'distillation': {
-                      'teacher': config.kind(
-                          distillation_lib.TEACHERS,
-                          'codec',
-                          tokenizer=_tokenizer(),
-                      )
-                  }
-              }
+          gan=gan_lib.Gan(
+              discriminators={'frames': judge}, balancer=balancer_lib.Balancer()
           ),
+          distillation=distillation,
       ),
-      data=config.kind(
-          data.SOURCES,
-          'audio',
-          corpus='espeak_sentences',
-          languages=('en',),
-          crop_seconds=0.1,
+      data=data.AudioCrops(
+          corpus='espeak_sentences', languages=('en',), crop_seconds=0.1
       ),
-      models={'codec': {**given, 'ema': 0.9}, 'discriminator': given, **models},
+      models={
+          'codec': train.ModelTraining(clip=1.0, ema=0.9),
+          'discriminator': train.ModelTraining(clip=1.0),
+          **models,
+      },
       steps=4,
       batch_size=2,
       log_every=2,
       eval_every=4,
-      checkpoint={'every': 2},
+      checkpoint=checkpoints.Config(every=2),
   )
 
 
@@ -138,15 +115,16 @@ def test_load_gives_the_codec(whole):
 
 def test_either_model_starts_another_run(whole):
   """A discriminator, and the codec as another one's frozen teacher."""
+  workdir = str(whole[0])
   settings = _config(
-      distillation={},
-      teacher={
-          'param_transform': {'kind': 'frozen'},
-          'init_from': str(whole[0]),
-          'init_model': 'codec',
-      },
+      discriminator=train.ModelTraining(clip=1.0, init_from=workdir),
+      distillation=train.ModelTraining(),
+      teacher=train.ModelTraining(
+          param_transform=param_transforms.Frozen(),
+          init_from=workdir,
+          init_model='codec',
+      ),
   )
-  settings.models.discriminator.init_from = str(whole[0])
   assembly = assembly_lib.Assembly(config.build(train.Config, settings))
   state = assembly.create()
   _, old = assembly_lib.restore(whole[0])
@@ -164,7 +142,7 @@ def test_either_model_starts_another_run(whole):
       variables['codec']['params'],
   )
   assert not jax.tree.leaves(state.trainable['teacher'])
-  settings.models.teacher.init_model = 'lm'
+  settings = config.replace(settings, {'models.teacher.init_model': 'lm'})
   assembly = assembly_lib.Assembly(config.build(train.Config, settings))
   with pytest.raises(config.ConfigError, match="not 'lm'"):
     assembly.create()
@@ -172,6 +150,4 @@ def test_either_model_starts_another_run(whole):
 
 def test_the_balancer_refuses_microbatches():
   with pytest.raises(config.ConfigError, match='accumulation = 2'):
-    settings = _config()
-    settings.accumulation = 2
-    assembly_lib.Assembly(config.build(train.Config, settings))
+    assembly_lib.Assembly(config.replace(_config(), {'accumulation': 2}))

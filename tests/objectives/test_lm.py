@@ -7,30 +7,26 @@ import jax
 import numpy as np
 import pytest
 
-from audiolm_jax import config
+from audiolm_jax import decoders
 from audiolm_jax import generation
 from audiolm_jax import objectives
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.decoders.mixers import attention
 
 
 @pytest.fixture(scope='module')
 def objective():
-  settings = config.kind(
-      objectives.OBJECTIVES,
-      'lm',
-      frames=6,
-      decoder={
-          'kind': 'tokens',
-          'vocabularies': (7, 7),
-          'backbone': {
-              'kind': 'stack',
-              'width': 8,
-              'layers': 1,
-              'mixers': ({'kind': 'attention', 'heads': 2},),
-              'mlp': {'kind': 'dense', 'hidden': 8},
-          },
-      },
+  backbone = stack_lib.Stack(
+      width=8,
+      layers=1,
+      mixers=(attention.Attention(heads=2),),
+      mlp=mlps.Dense(hidden=8),
   )
-  return config.build_kind(objectives.OBJECTIVES, settings)
+  return objectives.LM(
+      frames=6,
+      decoder=decoders.Decoder(vocabularies=(7, 7), backbone=backbone),
+  )
 
 
 @pytest.fixture(scope='module')

@@ -7,27 +7,30 @@ import pytest
 
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
+from audiolm_jax import decoders
 from audiolm_jax import generation
 from audiolm_jax import objectives
 from audiolm_jax.data import factors
+from audiolm_jax.decoders import conditioners
+from audiolm_jax.decoders import mlps
+from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.patterns import sequence as sequence_lib
 from configs.lm import conditioning
 
 V, F = 5, 4
-_BACKBONE = {
-    'kind': 'stack',
-    'width': 8,
-    'layers': 1,
-    'mixers': ({'kind': 'attention', 'heads': 2},),
-    'mlp': {'kind': 'dense', 'hidden': 8},
-    'cross': {'heads': 2},
-}
+_BACKBONE = stack_lib.Stack(
+    width=8,
+    layers=1,
+    mixers=(attention.Attention(heads=2),),
+    mlp=mlps.Dense(hidden=8),
+    cross=attention.Cross(heads=2),
+)
 _CONDITIONS = {
-    'text': {'kind': 'text', 'source': {'length': 4}, 'how': 'cross'},
-    'language': {
-        'kind': 'class',
-        'source': {'names': ('en', 'it')},
-        'how': 'prefix',
-    },
+    'text': conditioners.Text(source=factors.Text(length=4), how='cross'),
+    'language': conditioners.Class(
+        source=factors.Name(names=('en', 'it')), how='prefix'
+    ),
 }
 FAST = {'xla_backend_optimization_level': 0}
 TOLD = {'text': ['ab', 'c', None], 'language': ['it', None, 'en']}
@@ -37,24 +40,15 @@ LENGTHS = np.array([F, F - 1, F], np.int32)
 GREEDY = generation.Sampler(temperature=0.0)
 
 
-def _objective(dropout=0.0, kind='tokens', **decoder):
+def _objective(dropout=0.0, cls=decoders.Decoder, **decoder):
   conditions = {
-      name: {**values, 'dropout': dropout}
-      for name, values in _CONDITIONS.items()
+      name: condition.clone(dropout=dropout)
+      for name, condition in _CONDITIONS.items()
   }
-  settings = config.kind(
-      objectives.OBJECTIVES,
-      'lm',
-      frames=F,
-      decoder={
-          'kind': kind,
-          'vocabularies': (V, V),
-          'backbone': _BACKBONE,
-          'conditions': conditions,
-          **decoder,
-      },
+  decoder = cls(
+      vocabularies=(V, V), backbone=_BACKBONE, conditions=conditions, **decoder
   )
-  return config.build_kind(objectives.OBJECTIVES, settings)
+  return objectives.LM(frames=F, decoder=decoder)
 
 
 @pytest.fixture(scope='module')
@@ -175,10 +169,11 @@ def test_data_must_mean_the_same_by_a_condition():
 
 def test_a_stage_is_told_too(variables):
   segments = (
-      {'label': 'shown', 'slots': (0,), 'role': 'observe'},
-      {'label': 'made', 'slots': (1,)},
+      sequence_lib.Segment('shown', (0,), role='observe'),
+      sequence_lib.Segment('made', (1,)),
   )
-  stage = _objective(kind='stages', sequence={'segments': segments})
+  sequence = sequence_lib.Sequence(segments)
+  stage = _objective(cls=decoders.Staged, sequence=sequence)
   lm = variables['lm']['params']
   turns = np.random.default_rng(1).normal(size=(2, 8)).astype(np.float32)
   bound = stage.bind({'lm': {'params': {**lm, 'segment': turns}}})
@@ -195,17 +190,12 @@ def test_a_stage_is_told_too(variables):
 
 
 def test_segments_take_their_text_as_a_segment():
-  decoder = {
-      'kind': 'segments',
-      'vocabularies': (V, V),
-      'sequence': {'segments': ({'label': 'speech', 'slots': (0, 1)},)},
-      'backbone': _BACKBONE,
-      'conditions': _CONDITIONS,
-  }
+  segment = sequence_lib.Segment('speech', (0, 1))
+  decoder = decoders.Segmented(
+      vocabularies=(V, V),
+      sequence=sequence_lib.Sequence((segment,)),
+      backbone=_BACKBONE,
+      conditions=_CONDITIONS,
+  )
   with pytest.raises(config.ConfigError, match='segments that are observed'):
-    config.kind(
-        objectives.OBJECTIVES,
-        'segments',
-        decoder=decoder,
-        frames={'speech': 3},
-    )
+    objectives.Segments(decoder=decoder, frames={'speech': 3})

@@ -32,10 +32,9 @@ def _objective(slots=3, **fields):
       'backbone': BACKBONE,
       **fields.pop('decoder', {}),
   }
-  settings = config.kind(
-      objectives.OBJECTIVES, 'lm', frames=F, decoder=decoder, **fields
+  return config.build(
+      objectives.LM, {'frames': F, 'decoder': decoder, **fields}
   )
-  return config.build_kind(objectives.OBJECTIVES, settings)
 
 
 def _variables(objective):

@@ -44,8 +44,7 @@ DECODER = {
 
 def _build(**fields):
   fields = {'decoder': DECODER, 'frames': FRAMES, **fields}
-  settings = config.kind(objectives.OBJECTIVES, 'segments', **fields)
-  return config.build_kind(objectives.OBJECTIVES, settings)
+  return config.build(objectives.Segments, fields)
 
 
 @pytest.fixture(scope='module', name='objective')
@@ -190,15 +189,9 @@ def _codes(index):
 
 
 def test_clips_and_their_texts_come_in_the_shapes_of_training(cache, objective):
-  settings = config.kind(
-      data.SOURCES,
-      'text_and_tokens',
-      cache=str(cache),
-      codebooks=2,
-      frames=5,
-      text_bytes=4,
+  source = data.TextAndTokens(
+      cache=str(cache), codebooks=2, frames=5, text_bytes=4
   )
-  source = config.build_kind(data.SOURCES, settings)
   stream = source.open(batch_size=4, seed=0)
   seen = set()
   for _ in range(4):
@@ -224,19 +217,14 @@ def test_clips_and_their_texts_come_in_the_shapes_of_training(cache, objective):
 
 
 def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
-  settings = config.kind(
-      evaluation.EVALUATORS,
-      'segments',
-      source={
-          'cache': str(cache),
-          'codebooks': 2,
-          'frames': FRAMES['speech'],
-          'text_bytes': FRAMES['text'],
-          'limit': 3,
-      },
-      batch_size=2,
+  source = data.TextAndTokens(
+      cache=str(cache),
+      codebooks=2,
+      frames=FRAMES['speech'],
+      text_bytes=FRAMES['text'],
+      limit=3,
   )
-  built = config.build_kind(evaluation.EVALUATORS, settings)
+  built = evaluation.SegmentBits(source=source, batch_size=2)
   scores = list(built.build(objective).run(variables))
   names = [(s.name, s.item) for s in scores]
   assert len(set(names)) == len(names) == 3 * (2 + 3)

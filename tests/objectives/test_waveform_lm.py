@@ -28,24 +28,17 @@ def _quick():
 
 
 def _objective(**options):
-  decoder = config.kind(
-      decoders.LM_KINDS,
-      'wavenet',
-      **{
-          'bits': 8,
-          'stack': {'width': 6, 'skip': 8, 'dilations': (1, 2), 'cycles': 1},
-          'head': {'kind': 'gaussian'},
-          **options,
-      },
+  decoder = {
+      'kind': 'wavenet',
+      'bits': 8,
+      'stack': {'width': 6, 'skip': 8, 'dilations': (1, 2), 'cycles': 1},
+      'head': {'kind': 'gaussian'},
+      **options,
+  }
+  return config.build(
+      objectives.WaveformLM,
+      {'decoder': decoder, 'samples': T, 'sample_rate': 100},
   )
-  settings = config.kind(
-      objectives.OBJECTIVES,
-      'waveform_lm',
-      decoder=decoder,
-      samples=T,
-      sample_rate=100,
-  )
-  return config.build_kind(objectives.OBJECTIVES, settings)
 
 
 @pytest.fixture(scope='module')

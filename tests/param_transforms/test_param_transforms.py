@@ -138,8 +138,8 @@ def test_lora_over_packed_weights():
 
 
 def test_two_arms_differ_in_three_lines():
-  full = config.kind(param_transforms.TRANSFORMS, 'full')
-  lora = config.kind(param_transforms.TRANSFORMS, 'lora', rank=4, alpha=8.0)
+  full = {'kind': 'full'}
+  lora = {'kind': 'lora', 'rank': 4, 'alpha': 8.0}
   assert config.build_kind(param_transforms.TRANSFORMS, full) == (
       param_transforms.Full()
   )

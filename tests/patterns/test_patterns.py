@@ -189,4 +189,4 @@ def test_fields_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match='needs the length'):
     coarse_first.CoarseFirst().cells(np.arange(3), 2)
   with pytest.raises(config.ConfigError, match='delays'):
-    config.kind(patterns.PATTERNS, 'delay', delays=(0, -1))
+    config.build(patterns.Delay, {'delays': (0, -1)})

@@ -1,5 +1,7 @@
 """Segments: an exact bijection, packed row by row."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -127,20 +129,12 @@ def test_names_must_be_the_segments():
 
 
 def test_it_can_be_configured():
-  settings = config.defaults(
-      sequence_lib.Sequence,
+  sequence = sequence_lib.Sequence(
       segments=(
-          {'label': 'text', 'slots': (0,), 'role': 'observe'},
-          {
-              'label': 'speech',
-              'slots': (1, 2),
-              'pattern': {'kind': 'delay', 'delays': (0, 1)},
-          },
-      ),
+          sequence_lib.Segment('text', (0,), role='observe'),
+          sequence_lib.Segment('speech', (1, 2), interleaving.Delay((0, 1))),
+      )
   )
-  found = config.build(sequence_lib.Sequence, settings)
-  assert found.segments == (
-      sequence_lib.Segment('text', (0,), role='observe'),
-      sequence_lib.Segment('speech', (1, 2), interleaving.Delay((0, 1))),
-  )
-  assert '"delay"' in config.to_json(settings)
+  text = config.to_json(sequence)
+  assert '"delay"' in text
+  assert config.build(sequence_lib.Sequence, json.loads(text)) == sequence

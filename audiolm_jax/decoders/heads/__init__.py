@@ -4,10 +4,10 @@
 `sample`, a line here, and its place in tests/decoders/test_decoder.py.
 """
 
-from audiolm_jax.decoders.heads import depth
-from audiolm_jax.decoders.heads import independent
 from audiolm_jax.decoders.heads.base import Choose
 from audiolm_jax.decoders.heads.base import Head
 from audiolm_jax.decoders.heads.base import StepLayout
+from audiolm_jax.decoders.heads.depth import Depth
+from audiolm_jax.decoders.heads.independent import Independent
 
-HEADS = {'depth': depth.Depth, 'independent': independent.Independent}
+HEADS = {'depth': Depth, 'independent': Independent}

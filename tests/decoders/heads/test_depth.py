@@ -253,7 +253,5 @@ def test_experts_are_refused():
 
 
 def test_it_can_be_configured():
-  settings = config.kind(
-      decoders.HEADS, 'depth', backbone={'kind': 'stack', 'width': 8}
-  )
+  settings = {'kind': 'depth', 'backbone': {'kind': 'stack', 'width': 8}}
   assert config.build_kind(decoders.HEADS, settings).backbone.width == 8

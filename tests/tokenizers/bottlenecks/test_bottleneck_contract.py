@@ -424,7 +424,8 @@ def test_low_rank_updates_reach_every_matrix(name):
 def test_config_and_back(name):
   kind, fields, _ = CASES[name]
   built = case(name).bottleneck
-  values = config.kind(bottlenecks.BOTTLENECKS, kind, **fields)
+  values = {'kind': kind, **fields}
   assert config.build_kind(bottlenecks.BOTTLENECKS, values) == built
+  assert config.build(type(built), config.to_config(built)) == built
   assert dataclasses.is_dataclass(built)
   assert isinstance(built.quantiser, str)
