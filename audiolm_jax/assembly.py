@@ -193,11 +193,12 @@ class Assembly:
 
   def _model_optimizer(self, model, settings):
     axes = self.transforms[model].axes(self._axes[model])
-    schedule = settings.schedule.build(self.config.steps)
     return step_lib.ModelOptimizer(
         transform=settings.param_transform,
-        optimizer=settings.optimizer.build(schedule, mesh_lib.flat_axes(axes)),
-        schedule=schedule,
+        optimizer=functools.partial(
+            settings.optimizer.build, axes=mesh_lib.flat_axes(axes)
+        ),
+        schedule=settings.schedule.build(self.config.steps),
         clip=settings.clip,
         ema=settings.ema,
     )
@@ -217,7 +218,7 @@ class Assembly:
       )
       trainable[model], frozen[model] = model_optimizer.transform.split(params)
       states[model] = variables[model].get('state', {})
-      optimizer_state[model] = model_optimizer.optimizer.init(trainable[model])
+      optimizer_state[model] = model_optimizer.init(trainable[model])
       if model_optimizer.ema is not None:
         # A copy: two leaves of a donated state must not share a buffer.
         ema[model] = jax.tree.map(jnp.copy, trainable[model])

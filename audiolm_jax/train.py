@@ -6,6 +6,7 @@ that was killed anywhere and started again equals one that was not.
 """
 
 import contextlib
+import functools
 import math
 import os
 import pathlib
@@ -32,6 +33,7 @@ from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import options
 from audiolm_jax.training import processes
 from audiolm_jax.training import state as state_lib
+from audiolm_jax.training import step as step_lib
 from audiolm_jax.training import writers
 
 Config = assembly_lib.Config
@@ -195,9 +197,8 @@ class _Run:
       self._profile(step)
       with jax.transfer_guard('disallow'):
         host = self._next(state) if batch is None else batch
-        state, metrics = self.step(
-            state, mesh_lib.put_batch(host, self.assembly.mesh)
-        )
+        batch = mesh_lib.put_batch(host, self.assembly.mesh)
+        state, metrics = self.step(state, batch, self.rates(state.step))
       batch = None
       self._note(step + 1, metrics, host)
     self._end_profile()
@@ -362,6 +363,10 @@ class _Run:
   def _compile(self, batch):
     """Compiles the step, and says what it costs."""
     assembly = self.assembly
+    self.rates = jax.jit(
+        functools.partial(step_lib.rates, assembly.model_optimizers),
+        out_shardings=assembly.shardings.step,
+    )
     traced = lowering.trace_step(assembly, batch)
     compiled = traced.lower().compile()
     trainable = state_lib.size(assembly.abstract.trainable)

@@ -268,13 +268,15 @@ def _budget(question, settings) -> arms_lib.Budget:
   settings = config.build(train.Config, settings)
   assembly = assembly_lib.Assembly(settings)
   objective = assembly.objective
-  step = step_lib.make(
-      objective, assembly.model_optimizers, settings.accumulation
-  )
+  optimizers = assembly.model_optimizers
+  step = step_lib.Step(objective, optimizers, settings.accumulation)
   trainable = state_lib.size(assembly.abstract.trainable)
   with jax.set_mesh(assembly.mesh):
     step_flops = costs.flops(
-        step, assembly.abstract, objective.example_batch(settings.batch_size)
+        step,
+        assembly.abstract,
+        objective.example_batch(settings.batch_size),
+        dict.fromkeys(optimizers, 0.0),
     )
     row_flops = costs.flops(
         lambda state, batch: objective(

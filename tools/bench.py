@@ -104,16 +104,17 @@ def _time_step(steps: int) -> float:
     batch = mesh_lib.put_batch(source.next(None), assembly.mesh)
     state = assembly.create()
     step = jax.jit(
-        step_lib.make(assembly.objective, assembly.model_optimizers),
+        step_lib.Step(assembly.objective, assembly.model_optimizers),
         donate_argnums=0,
         out_shardings=(assembly.shardings, None),
     )
-    compiled = step.lower(state, batch).compile()
-    state, metrics = compiled(state, batch)
+    rates = step_lib.rates(assembly.model_optimizers, state.step)
+    compiled = step.lower(state, batch, rates).compile()
+    state, metrics = compiled(state, batch, rates)
     jax.block_until_ready((state, metrics))
     then = time.perf_counter()
     for _ in range(steps):
-      state, metrics = compiled(state, batch)
+      state, metrics = compiled(state, batch, rates)
     jax.block_until_ready((state, metrics))
     return (time.perf_counter() - then) / steps
 

@@ -100,8 +100,13 @@ def _training(path):
   mesh = assembly.mesh
   with jax.set_mesh(mesh):
     state = assembly.create()
+    optimizers, rates = assembly.model_optimizers, ()
+    if hasattr(step_lib, 'rates'):  # Since learning rates are inputs.
+      make, rates = step_lib.Step, (step_lib.rates(optimizers, state.step),)
+    else:
+      make = step_lib.make
     step = jax.jit(
-        step_lib.make(assembly.objective, assembly.model_optimizers),
+        make(assembly.objective, optimizers),
         donate_argnums=0,
         out_shardings=(
             assembly.shardings,
@@ -109,11 +114,11 @@ def _training(path):
         ),
     )
     batch = mesh_lib.put_batch(batch, mesh)
-    compiled = step.lower(state, batch).compile()
+    compiled = step.lower(state, batch, *rates).compile()
 
   def call():
     nonlocal state
-    state, metrics = compiled(state, batch)
+    state, metrics = compiled(state, batch, *rates)
     return jax.block_until_ready(metrics)
 
   return call

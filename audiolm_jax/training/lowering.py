@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from audiolm_jax.ops import sharding
 from audiolm_jax.training import step as step_lib
@@ -18,9 +19,8 @@ def trace_step(assembly: Any, batch: Mapping[str, Any]) -> jax.stages.Traced:
       are the config's `batch_size`.
   """
   settings, mesh = assembly.config, assembly.mesh
-  step = step_lib.make(
-      assembly.objective, assembly.model_optimizers, settings.accumulation
-  )
+  optimizers = assembly.model_optimizers
+  step = step_lib.Step(assembly.objective, optimizers, settings.accumulation)
   rows = jax.sharding.NamedSharding(mesh, sharding.BATCH)
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   shapes = {
@@ -29,11 +29,13 @@ def trace_step(assembly: Any, batch: Mapping[str, Any]) -> jax.stages.Traced:
       )
       for name, value in batch.items()
   }
+  rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
+  rates = dict.fromkeys(optimizers, rate)
   jitted = jax.jit(
       step, donate_argnums=0, out_shardings=(assembly.shardings, whole)
   )
   with jax.set_mesh(mesh):
-    return jitted.trace(assembly.abstract, shapes)
+    return jitted.trace(assembly.abstract, shapes, rates)
 
 
 def lowered_step(config: Any, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:

@@ -1,12 +1,13 @@
 """The training step: one pure function of the state and a batch."""
 
-import dataclasses
+from collections.abc import Callable
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 import optax
 
 from audiolm_jax.ops import sharding
@@ -19,17 +20,46 @@ class ModelOptimizer:
 
   Attributes:
     transform: its parameter transform (split and merge).
-    optimizer: an optax transformation of its trainable params.
-    schedule: the learning rate, for the metrics.
+    optimizer: schedule -> optax transformation of its trainable params.
+    schedule: step -> learning rate.
     clip: largest global norm of its gradient, or None.
     ema: decay of the average of its trainable params, or None.
   """
 
   transform: Any
-  optimizer: optax.GradientTransformation
+  optimizer: Callable[[optax.Schedule], optax.GradientTransformation]
   schedule: optax.Schedule
   clip: float | None = None
   ema: float | None = None
+
+  def init(self, trainable: Any) -> Any:
+    """The optimizer's state before the first step."""
+    return self.optimizer(self.schedule).init(trainable)
+
+  def update(
+      self,
+      grads: Any,
+      norm: Float[Array, ''],
+      rate: Float[Array, ''],
+      optimizer_state: Any,
+      trainable: Any,
+  ) -> tuple[Any, Any]:
+    """(parameters, optimizer's state) after an update.
+
+    Args:
+      grads: of the loss.
+      norm: their global norm.
+      rate: the learning rate.
+      optimizer_state: before the update.
+      trainable: the parameters before it.
+    """
+    if self.clip is not None:
+      factor = jnp.minimum(1.0, self.clip / jnp.maximum(norm, 1e-12))
+      grads = jax.tree.map(lambda g: (g * factor).astype(g.dtype), grads)
+    updates, optimizer_state = self.optimizer(lambda _: rate).update(
+        grads, optimizer_state, trainable
+    )
+    return optax.apply_updates(trainable, updates), optimizer_state
 
 
 def split_batch(batch: Mapping[str, Array], parts: int) -> dict[str, Array]:
@@ -46,12 +76,19 @@ def split_batch(batch: Mapping[str, Array], parts: int) -> dict[str, Array]:
   return jax.tree.map(split, dict(batch))
 
 
-def make(
-    objective: Any,
-    model_optimizers: Mapping[str, ModelOptimizer],
-    accumulation: int = 1,
-):
-  """Builds `step(state, batch) -> (state, metrics)`.
+def rates(
+    model_optimizers: Mapping[str, ModelOptimizer], step: Int[Array, '']
+) -> dict[str, Float[Array, '']]:
+  """{model: learning rate} of the update after `step` steps, fp32."""
+  return {
+      model: jnp.asarray(settings.schedule(step), jnp.float32)
+      for model, settings in model_optimizers.items()
+  }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+  """A training step: `step(state, batch, rates) -> (state, metrics)`.
 
   With accumulation the loss is still sum_t w_t (sum of s_t) / (sum of W_t) over
   the whole batch: the weights of all microbatches are summed first (a pass that
@@ -59,111 +96,76 @@ def make(
   w_t s_t / W_t are.
 
   If the loss, a gradient or the new state is not finite, the returned state is
-  the old one, bit for bit.
+  the old one, bit for bit. Learning rates and the seed (in the state) are
+  inputs, so that runs that differ in them alone share one compilation.
 
-  Args:
+  Attributes:
     objective: an `objectives.base.Objective`.
     model_optimizers: {model: ModelOptimizer} for every model of the objective.
     accumulation: microbatches a step; divides the batch.
 
-  Returns:
-    The step. Its metrics are {'scalars': {name: array}, 'finite': {group:
-    bool}}; groups are 'term/<name>', 'gradient/<model>/<module>',
-    'parameters/<model>' and 'state/<model>'.
-
   Raises:
     ValueError: for accumulation of an objective that is not additive.
   """
-  if accumulation > 1 and not objective.additive:
-    raise ValueError(
-        f'config.accumulation = {accumulation}: {type(objective).__name__} has'
-        ' a term that does not add over microbatches (additive = False), so'
-        ' accumulation must be 1.'
-    )
 
-  def output(trainable, state, batch, rng):
-    variables = {}
-    for index, (model, model_optimizer) in enumerate(
-        sorted(model_optimizers.items())
-    ):
-      merge_rng = jax.random.fold_in(rng, index + 1)
-      variables[model] = {
-          'params': model_optimizer.transform.merge(
-              trainable[model], state.frozen[model], merge_rng
-          ),
-          'state': state.model_state[model],
-      }
-    return objective(variables, batch, rng)
+  objective: Any
+  model_optimizers: Mapping[str, ModelOptimizer]
+  accumulation: int = 1
 
-  def loss(trainable, state, batch, rng, totals=None):
-    out = output(trainable, state, batch, rng)
-    totals = _weights(out) if totals is None else totals
-    value = sum(
-        factor * _ratio(out.terms[name][0], totals[name])
-        for name, factor in objective.loss_weights.items()
-    )
-    return value, out
+  def __post_init__(self):
+    if self.accumulation > 1 and not self.objective.additive:
+      raise ValueError(
+          f'config.accumulation = {self.accumulation}:'
+          f' {type(self.objective).__name__} has a term that does not add over'
+          ' microbatches (additive = False), so accumulation must be 1.'
+      )
 
-  gradient = jax.grad(loss, has_aux=True)
+  def __call__(
+      self,
+      state: state_lib.TrainState,
+      batch: Mapping[str, Array],
+      rates: Mapping[str, Float[Array, '']],
+  ) -> tuple[state_lib.TrainState, dict[str, Any]]:
+    """The state after a step, and its metrics.
 
-  def one(state, batch, rng):
-    return gradient(state.trainable, state, batch, rng)
+    Args:
+      state: before the step.
+      batch: of all microbatches.
+      rates: {model: learning rate}; see the function `rates`.
 
-  def several(state, batch, rng):
-    parts = split_batch(batch, accumulation)
-    rngs = jax.random.split(rng, accumulation)
-
-    def add_weights(total, part):
-      found = _weights(output(state.trainable, state, *part))
-      return jax.tree.map(jnp.add, total, found), None
-
-    def add_gradients(total, part):
-      found = gradient(state.trainable, state, *part, totals)
-      return jax.tree.map(jnp.add, total, found), None
-
-    first = jax.tree.map(lambda x: x[0], (parts, rngs))
-    weights = jax.eval_shape(
-        lambda: _weights(output(state.trainable, state, *first))
-    )
-    totals, _ = jax.lax.scan(add_weights, _zeros(weights), (parts, rngs))
-    shapes = jax.eval_shape(
-        lambda: gradient(state.trainable, state, *first, totals)
-    )
-    return jax.lax.scan(add_gradients, _zeros(shapes), (parts, rngs))[0]
-
-  def step(state: state_lib.TrainState, batch):
+    Returns:
+      The state, and {'scalars': {name: array}, 'finite': {group: bool}}; groups
+      are 'term/<name>', 'gradient/<model>/<module>', 'parameters/<model>' and
+      'state/<model>'.
+    """
     rng = jax.random.wrap_key_data(state.rng)
     rng, finish_rng = jax.random.split(jax.random.fold_in(rng, state.step))
-    compute = one if accumulation == 1 else several
+    compute = self._gradient if self.accumulation == 1 else self._accumulated
     gradients, out = compute(state, batch, rng)
-    scalars, finite = _measures(objective, out)
+    scalars, finite = _measures(self.objective, out)
     trainable, optimizer_state, ema = {}, {}, dict(state.ema)
-    for model, model_optimizer in sorted(model_optimizers.items()):
-      old, grads = state.trainable[model], gradients[model]
+    for model, settings in sorted(self.model_optimizers.items()):
+      grads = gradients[model]
       norm = optax.global_norm(grads)
       scalars[f'gradient_norm/{model}'] = norm
-      scalars[f'learning_rate/{model}'] = jnp.asarray(
-          model_optimizer.schedule(state.step), jnp.float32
-      )
+      scalars[f'learning_rate/{model}'] = rates[model]
       finite |= _finite_groups(f'gradient/{model}', grads)
-      if model_optimizer.clip is not None:
-        factor = jnp.minimum(
-            1.0, model_optimizer.clip / jnp.maximum(norm, 1e-12)
-        )
-        grads = jax.tree.map(lambda g, f=factor: (g * f).astype(g.dtype), grads)
-      updates, optimizer_state[model] = model_optimizer.optimizer.update(
-          grads, state.optimizer_state[model], old
+      trainable[model], optimizer_state[model] = settings.update(
+          grads,
+          norm,
+          rates[model],
+          state.optimizer_state[model],
+          state.trainable[model],
       )
-      trainable[model] = optax.apply_updates(old, updates)
       # A moment can overflow where the parameters do not, yet.
       finite[f'parameters/{model}'] = _all_finite(
           (trainable[model], optimizer_state[model])
       )
-      if model_optimizer.ema is not None:
+      if settings.ema is not None:
         ema[model] = _average(
-            state.ema[model], trainable[model], model_optimizer.ema, state.step
+            state.ema[model], trainable[model], settings.ema, state.step
         )
-    model_state = objective.finish(
+    model_state = self.objective.finish(
         state.model_state, out.statistics, finish_rng
     )
     for model in sorted(model_state):
@@ -179,7 +181,56 @@ def make(
     new = jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, state)
     return new, {'scalars': scalars, 'finite': finite}
 
-  return step
+  def _gradient(self, state, batch, rng, totals=None):
+    """(gradients, output) of a (micro)batch."""
+    gradient = jax.grad(self._loss, has_aux=True)
+    return gradient(state.trainable, state, batch, rng, totals)
+
+  def _accumulated(self, state, batch, rng):
+    """(gradients, output), added over microbatches."""
+    parts = split_batch(batch, self.accumulation)
+    rngs = jax.random.split(rng, self.accumulation)
+
+    def weights(*part):
+      return _weights(self._output(state.trainable, state, *part))
+
+    def add_weights(total, part):
+      return jax.tree.map(jnp.add, total, weights(*part)), None
+
+    def add_gradients(total, part):
+      one = self._gradient(state, *part, totals)
+      return jax.tree.map(jnp.add, total, one), None
+
+    first = jax.tree.map(lambda x: x[0], (parts, rngs))
+    shapes = jax.eval_shape(lambda: weights(*first))
+    totals, _ = jax.lax.scan(add_weights, _zeros(shapes), (parts, rngs))
+    shapes = jax.eval_shape(lambda: self._gradient(state, *first, totals))
+    return jax.lax.scan(add_gradients, _zeros(shapes), (parts, rngs))[0]
+
+  def _loss(self, trainable, state, batch, rng, totals):
+    """The weighted sum of the terms; `totals` are the weights of all parts."""
+    out = self._output(trainable, state, batch, rng)
+    totals = _weights(out) if totals is None else totals
+    value = sum(
+        factor * _ratio(out.terms[name][0], totals[name])
+        for name, factor in self.objective.loss_weights.items()
+    )
+    return value, out
+
+  def _output(self, trainable, state, batch, rng):
+    """What the objective says of a (micro)batch."""
+    variables = {}
+    for index, (model, settings) in enumerate(
+        sorted(self.model_optimizers.items())
+    ):
+      merge_rng = jax.random.fold_in(rng, index + 1)
+      variables[model] = {
+          'params': settings.transform.merge(
+              trainable[model], state.frozen[model], merge_rng
+          ),
+          'state': state.model_state[model],
+      }
+    return self.objective(variables, batch, rng)
 
 
 def _ratio(value, weight):

@@ -27,7 +27,7 @@ def test_a_step_is_lowered_and_nothing_is_allocated():
   before = len(jax.live_arrays())
   lowered = _lowered(batch_size=6)
   assert len(jax.live_arrays()) == before
-  state, batch = lowered.args_info[0]
+  state, batch, _ = lowered.args_info[0]
   assert {x.shape[0] for x in jax.tree.leaves(batch)} == {6}
   # The state is taken over, the batch is not.
   assert all(x.donated for x in jax.tree.leaves(state))

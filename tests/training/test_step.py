@@ -13,6 +13,7 @@ from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.data import synthetic
 from audiolm_jax.objectives import toy
+from audiolm_jax.training import lowering
 from audiolm_jax.training import optimizers
 from audiolm_jax.training import step as step_lib
 
@@ -42,13 +43,17 @@ def state():
   return _assembly(ema=0.9).create()
 
 
-def _step(assembly):
-  return jax.jit(
-      step_lib.make(
-          assembly.objective,
-          assembly.model_optimizers,
-          assembly.config.accumulation,
-      )
+def _step(assembly, **changes):
+  """The compiled step, at the learning rates of its schedules."""
+  parts = {
+      'objective': assembly.objective,
+      'model_optimizers': assembly.model_optimizers,
+      'accumulation': assembly.config.accumulation,
+  }
+  step = step_lib.Step(**parts | changes)
+  jitted = jax.jit(step)
+  return lambda state, batch: jitted(
+      state, batch, step_lib.rates(step.model_optimizers, state.step)
   )
 
 
@@ -108,7 +113,7 @@ def test_not_additive_refuses_accumulation(state):
     additive = False
 
   with pytest.raises(ValueError, match='additive'):
-    step_lib.make(Other(), {}, accumulation=2)
+    step_lib.Step(Other(), {}, accumulation=2)
   settings = dataclasses.replace(_assembly(2).config, objective=Other())
   with pytest.raises(config.ConfigError, match='accumulation = 2'):
     assembly_lib.Assembly(settings)
@@ -130,12 +135,12 @@ def test_clipping_scales_the_whole_gradient(state, batch):
   for clip in (None, 0.1):
     assembly = _assembly()
     model_optimizer = dataclasses.replace(
-        assembly.model_optimizers['mlp'], optimizer=sgd, clip=clip
+        assembly.model_optimizers['mlp'], optimizer=lambda _: sgd, clip=clip
     )
     start = state.replace(
         optimizer_state={'mlp': sgd.init(state.trainable['mlp'])}, ema={}
     )
-    step = jax.jit(step_lib.make(assembly.objective, {'mlp': model_optimizer}))
+    step = _step(assembly, model_optimizers={'mlp': model_optimizer})
     new, metrics = step(start, batch)
     moved[clip] = jax.tree.map(jnp.subtract, new.trainable, start.trainable)
   norm = float(metrics['scalars']['gradient_norm/mlp'])
@@ -183,7 +188,7 @@ def test_an_overflowing_moment_is_not_kept(state, batch):
       return {'error': 1e25, 'size': 0.0}
 
   assembly = _assembly(ema=0.9)
-  step = jax.jit(step_lib.make(Steep(noise=0.0), assembly.model_optimizers))
+  step = _step(assembly, objective=Steep(noise=0.0))
   new, metrics = step(state, batch)
   bad = [name for name, ok in metrics['finite'].items() if not ok]
   assert bad == ['parameters/mlp']
@@ -204,7 +209,7 @@ def test_gradient_of_one_group_is_named(state, batch):
       return out.replace(terms={**out.terms, 'error': (value + spike, weight)})
 
   assembly = _assembly(ema=0.9)
-  step = jax.jit(step_lib.make(Sharp(noise=0.0), assembly.model_optimizers))
+  step = _step(assembly, objective=Sharp(noise=0.0))
   new, metrics = step(state, batch)
   bad = [name for name, ok in metrics['finite'].items() if not ok]
   assert bad == ['gradient/mlp/output', 'parameters/mlp']
@@ -240,3 +245,26 @@ def test_a_batch_that_weighs_nothing_has_no_loss_and_moves_nothing(
   assert all(np.isfinite(value) for value in metrics['scalars'].values())
   assert float(metrics['scalars']['gradient_norm/mlp']) == 0
   assert int(new.step) == int(state.step) + 1
+
+
+def test_learning_rate_and_seed_are_inputs_of_one_program():
+  """So that a sweep over both compiles once."""
+  programs = set()
+  for rate, seed in ((1e-3, 0), (3e-2, 1)):
+    settings = dataclasses.replace(
+        _assembly(schedule=optimizers.Cosine(learning_rate=rate)).config,
+        seed=seed,
+    )
+    lowered = lowering.lowered_step(settings, settings.mesh.build())
+    programs.add(lowered.as_text())
+  assert len(programs) == 1
+
+
+def test_rates_are_those_of_the_schedules(state, batch):
+  schedule = optimizers.Linear(learning_rate=0.1, final=0.0)
+  assembly = _assembly(schedule=schedule, ema=0.9)
+  half = state.replace(step=jnp.int32(500))
+  rates = step_lib.rates(assembly.model_optimizers, half.step)
+  assert float(rates['mlp']) == pytest.approx(0.05)
+  _, metrics = _step(assembly)(half, batch)
+  assert float(metrics['scalars']['learning_rate/mlp']) == pytest.approx(0.05)
