@@ -22,6 +22,7 @@ from audiolm_jax import evaluation
 from audiolm_jax import objectives
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
+from audiolm_jax.config import relocation
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import limits
@@ -354,7 +355,7 @@ def read(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
     raise config.ConfigError(
         f'{path} is damaged: {error}. Put the config of the run back.'
     ) from error
-  return ml_collections.ConfigDict(config.placed(Config, values, workdir))
+  return ml_collections.ConfigDict(relocation.placed(Config, values, workdir))
 
 
 def restore(

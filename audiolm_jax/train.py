@@ -23,6 +23,7 @@ import numpy as np
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import evaluate
+from audiolm_jax.config import relocation
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import costs
 from audiolm_jax.training import launch
@@ -102,12 +103,12 @@ def _claim(workdir: pathlib.Path, settings: Config) -> None:
   """
   # Paths as they are from the work directory, which may move with them.
   resolved = config.to_config(settings).to_dict()
-  resolved = config.portable(Config, resolved, workdir)
+  resolved = relocation.portable(Config, resolved, workdir)
   if _has_trained(workdir):
     # What it does not say yet was at its default.
     old = config.build(Config, assembly_lib.read(workdir))
     old = config.to_config(old)
-    new = config.placed(Config, resolved, workdir)
+    new = relocation.placed(Config, resolved, workdir)
     lines = config.difference(old.to_dict(), new)
     if lines:
       raise config.ConfigError(

@@ -372,9 +372,15 @@ def test_difference_names_every_leaf():
   old = {'a': 1, 'b': {'c': (1, 2), 'd': 4}}
   new = {'a': 1, 'b': {'c': [1, 3], 'e': 5}}
   assert config.difference(old, new) == [
-      'config.b.c: (1, 2) -> [1, 3]',
+      'config.b.c: [1, 2] -> [1, 3]',
       'config.b.d: 4 -> (absent)',
       'config.b.e: (absent) -> 5',
+  ]
+
+
+def test_difference_takes_instances():
+  assert config.difference(Outer(1), config.to_config(Outer(2))) == [
+      'config.steps: 1 -> 2'
   ]
 
 
@@ -384,7 +390,7 @@ def test_difference_looks_into_rows_of_groups():
       'config.a[0].c: 2 -> 3'
   ]
   assert config.difference(old, {'a': ({'b': 1, 'c': 2},)}) == [
-      "config.a: ({'b': 1, 'c': 2}, {'b': 1}) -> ({'b': 1, 'c': 2},)"
+      "config.a: [{'b': 1, 'c': 2}, {'b': 1}] -> [{'b': 1, 'c': 2}]"
   ]
 
 

@@ -15,6 +15,7 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.audio import files
+from audiolm_jax.config import relocation
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from configs.codec import quickstart as codec_config
@@ -145,8 +146,8 @@ def test_paths_are_found_in_every_kind_of_field(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   part = Part('x/a', None, 'x/a')
   values = config.to_config(Whole(part, (part,), part, {'n': part})).to_dict()
-  kept = config.portable(Whole, values, tmp_path / 'x' / 'y')
-  back = config.placed(Whole, kept, tmp_path / 'x' / 'y')
+  kept = relocation.portable(Whole, values, tmp_path / 'x' / 'y')
+  back = relocation.placed(Whole, kept, tmp_path / 'x' / 'y')
   for found, expected in ((kept, '../a'), (back, str(tmp_path / 'x/a'))):
     for group in (
         found['kind'],
@@ -158,10 +159,10 @@ def test_paths_are_found_in_every_kind_of_field(tmp_path, monkeypatch):
       assert group['text'] == 'x/a'
   assert config.build(Whole, ml_collections.ConfigDict(back))
   # What shares nothing with the folder but the root stays where it is.
-  assert config.relative('/usr/x', tmp_path) == '/usr/x'
+  assert relocation.relative('/usr/x', tmp_path) == '/usr/x'
   # What fits no schema is for `build` to refuse.
   wrong = {'kind': {'kind': 'none', 'file': 3}, 'parts': 'x', 'more': 1}
-  assert config.portable(Whole, wrong, os.fspath(tmp_path)) == wrong
+  assert relocation.portable(Whole, wrong, os.fspath(tmp_path)) == wrong
 
 
 # Strings of configs that name no file; a new one is here, or a `config.Path`.

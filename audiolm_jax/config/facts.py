@@ -6,7 +6,7 @@ import math
 import operator
 from typing import Any
 
-from audiolm_jax.config import annotations
+from audiolm_jax import config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def check_facts(facts: Iterable[Fact]) -> None:
   for fact in facts:
     for other in known.setdefault(fact.name, []):
       if not fact.agrees(other):
-        raise annotations.ConfigError(
+        raise config.ConfigError(
             f'{other.key} = {other.value!r}, but {fact.key} = {fact.value!r}:'
             f' the {fact.name} must be the same.'
         )

@@ -8,6 +8,7 @@ import shlex
 from typing import Any
 
 from audiolm_jax import config
+from audiolm_jax.config import relocation
 from audiolm_jax.training import writers
 
 NAME = 'header.json'
@@ -36,7 +37,7 @@ def write(directory: pathlib.Path, fields: dict[str, Any]) -> None:
       language, speaker and checksums.
   """
   fields = json.loads(json.dumps(fields))
-  workdir = config.relative(fields['tokenizer_workdir'], directory)
+  workdir = relocation.relative(fields['tokenizer_workdir'], directory)
   fields |= {'version': VERSION, 'tokenizer_workdir': workdir}
   fields['checksum'] = _checksum(fields)
   writers.write_atomically(directory / NAME, json.dumps(fields))
@@ -70,7 +71,7 @@ def read(directory: str | os.PathLike) -> dict[str, Any]:
     fault = 'its checksum is of something else'
   if fault:
     raise CacheError(f'{path} is not as it was written: {fault}. {AGAIN}')
-  fields['tokenizer_workdir'] = config.located(
+  fields['tokenizer_workdir'] = relocation.located(
       fields['tokenizer_workdir'], directory
   )
   return fields

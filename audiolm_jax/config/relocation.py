@@ -6,9 +6,8 @@ import os
 import typing
 from typing import Any
 
-from audiolm_jax.config import building
+from audiolm_jax import config
 from audiolm_jax.config import classes
-from audiolm_jax.config import annotations
 
 
 def relative(path: str | os.PathLike, folder: str | os.PathLike) -> str:
@@ -61,16 +60,16 @@ def _with_paths(annotation, value, change):
 
   What does not fit the annotation stays as it is: `build` tells of that.
   """
-  base, metadata, _ = annotations.unwrap(annotation)
+  base, metadata, _ = config.unwrap(annotation)
   for item in metadata:
-    if isinstance(item, annotations.Path) and isinstance(value, str) and value:
+    if isinstance(item, config.Path) and isinstance(value, str) and value:
       return change(item, value)
-    if isinstance(item, annotations.Kind) and building.is_group(value):
+    if isinstance(item, config.Kind) and config.is_group(value):
       base = classes.class_of(item.table(), value.get('kind'))
-    if isinstance(item, annotations.Named) and building.is_group(value):
+    if isinstance(item, config.Named) and config.is_group(value):
       return {k: _with_paths(item.value, v, change) for k, v in value.items()}
-  if building.is_group(value) and dataclasses.is_dataclass(base):
-    fields = annotations.schema(base)
+  if config.is_group(value) and dataclasses.is_dataclass(base):
+    fields = config.schema(base)
     return {
         k: _with_paths(fields[k][1], v, change) if k in fields else v
         for k, v in value.items()
