@@ -222,3 +222,10 @@ def test_every_string_of_a_config_is_a_path_or_is_known_to_be_none():
       'pieces',
       'vectors',
   }
+
+
+def test_no_class_with_a_kind_has_a_field_of_that_name():
+  """In JSON the two would be one key."""
+  seen = set()
+  _classes(train.Config, seen)
+  assert {cls for cls in seen if 'kind' in config.schema(cls)} == set()

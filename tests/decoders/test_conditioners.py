@@ -390,7 +390,7 @@ def _boxed(leaf):
 def test_an_encoder_knows_the_order_of_a_text(how):
   """Without one, only positions of cross-attention do."""
   texts = SOURCES['text'].prepare(['abc', 'cba'])
-  stack = small.stack(4, mixer={'kind': 'bidirectional'}, final_norm=False)
+  stack = small.stack(4, mixer={'mask_kind': 'bidirectional'}, final_norm=False)
   for encoder in (None, stack):
     module = conditioners.Text(how=how, encoder=encoder, source=SOURCES['text'])
     inputs = (texts['values'], texts['lengths'], 8, jnp.float32)

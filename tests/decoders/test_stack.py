@@ -103,7 +103,7 @@ CONTRACTS = {
         D,
         2,
         (
-            attention.Attention(2, kind='block_causal', block=2, window=3),
+            attention.Attention(2, mask_kind='block_causal', block=2, window=3),
             attention.Attention(2, window=2),
         ),
         None,

@@ -241,7 +241,7 @@ def test_bfloat16_is_for_activations_only():
 
 
 def test_a_bidirectional_stack_is_a_layer():
-  near = attention.Attention(2, kind='bidirectional', window=2)
+  near = attention.Attention(2, mask_kind='bidirectional', window=2)
   stack = make(mixers=(near,), layers=2)
   assert not stack.steppable
   assert stack.reach(5, 6) == (3, 8)

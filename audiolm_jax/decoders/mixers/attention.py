@@ -36,7 +36,7 @@ class Attention(streaming_base.Steppable):
     sink_tokens: the first positions, which every later query sees whatever the window
       (StreamingLLM, 2309.17453). A query sees them from no further than sink_tokens +
       window - 1, the largest distance among neighbours.
-    kind: see `attention.Mask`.
+    mask_kind: `kind` of `ops.attention.Mask`: which positions a step may see.
     block: of block_causal; steps are multiples of it.
     positions: what queries and keys are told of theirs.
     qk_norm: whether queries and keys are normed (RMS) in each head, before
@@ -56,7 +56,7 @@ class Attention(streaming_base.Steppable):
   head_width: config.Positive | None = None
   window: config.Positive | None = None
   sink_tokens: config.Count = 0
-  kind: Literal['causal', 'bidirectional', 'block_causal'] = 'causal'
+  mask_kind: Literal['causal', 'bidirectional', 'block_causal'] = 'causal'
   block: config.Positive = 1
   positions: Annotated[Any, config.Kind(lambda: POSITIONS)] | None = (
       rotary.Rope()
@@ -71,12 +71,12 @@ class Attention(streaming_base.Steppable):
 
   @property
   def block_size(self) -> int:
-    return self.block if self.kind == 'block_causal' else 1
+    return self.block if self.mask_kind == 'block_causal' else 1
 
   @property
   def steppable(self) -> bool:
     bounded = self.window is not None or self.cache_length is not None
-    return self.kind != 'bidirectional' and bounded
+    return self.mask_kind != 'bidirectional' and bounded
 
   @property
   def receptive_field(self) -> int | None:
@@ -86,7 +86,7 @@ class Attention(streaming_base.Steppable):
 
   @nn.nowrap
   def reach(self, start, stop):
-    if self.kind == 'bidirectional' and self.receptive_field is not None:
+    if self.mask_kind == 'bidirectional' and self.receptive_field is not None:
       return start - self.window + 1, stop + self.window - 1
     return super().reach(start, stop)
 
@@ -168,7 +168,7 @@ class Attention(streaming_base.Steppable):
         self._rotate(q, positions),
         positions,
         sets,
-        attention_ops.Mask(self.kind, window, self.block),
+        attention_ops.Mask(self.mask_kind, window, self.block),
         kept,
         sinks,
         self.softmax_scale,

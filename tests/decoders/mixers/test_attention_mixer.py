@@ -27,7 +27,7 @@ STREAMING = {
         'softmax_scale': 0.3,
     },
     'cache_length': {'cache_length': 16, 'kv_heads': 2},
-    'blocks': {'kind': 'block_causal', 'block': 2, 'window': 3},
+    'blocks': {'mask_kind': 'block_causal', 'block': 2, 'window': 3},
 }
 
 
@@ -39,7 +39,7 @@ def test_streaming_contract(name):
 
 @pytest.mark.parametrize('options', [{}, {'window': 3}], ids=str)
 def test_bidirectional_is_a_layer(options):
-  layer = attention.Attention(2, kind='bidirectional', **options)
+  layer = attention.Attention(2, mask_kind='bidirectional', **options)
   assert not layer.steppable
   testing.assert_layer_contract(layer, SPEC)
 
@@ -108,9 +108,9 @@ class Reference:
     """Whether n sees s, and from which position."""
     layer = self.layer
     end = n
-    if layer.kind == 'block_causal':
+    if layer.mask_kind == 'block_causal':
       end = (n // layer.block + 1) * layer.block - 1
-    if layer.kind != 'bidirectional' and s > end:
+    if layer.mask_kind != 'bidirectional' and s > end:
       return False, n
     if layer.window is None:
       return True, n
@@ -132,8 +132,13 @@ class Reference:
             'sinks': True,
         },
         {'positions': rotary.Rope(10.0, fraction=0.5), 'head_width': 4},
-        {'positions': None, 'kind': 'bidirectional', 'window': 2},
-        {'kind': 'block_causal', 'block': 3, 'window': 4, 'sink_tokens': 1},
+        {'positions': None, 'mask_kind': 'bidirectional', 'window': 2},
+        {
+            'mask_kind': 'block_causal',
+            'block': 3,
+            'window': 4,
+            'sink_tokens': 1,
+        },
     ],
     ids=str,
 )
