@@ -3,7 +3,8 @@
 A checkpoint is a flat mapping from leaf names to arrays, plus JSON: the data
 sources' positions, one for each process, the metric by which it may be the best,
 and checksums of all of it. Flat names make what is missing, left over or
-mis-shaped nameable before anything is read.
+mis-shaped nameable before anything is read. Leaves that never move (the base
+under a LoRA) stand beside the checkpoints, once for all of them.
 """
 
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ from audiolm_jax.training import processes
 
 # Where the checksum of a checkpoint's own metadata stands in it.
 _CHECKSUM = 'checksum'
+# The folder of leaves that never move, and how their names begin: they are those
+# of `state.TrainState.frozen`.
+_FROZEN = 'frozen'
 
 
 class CheckpointError(RuntimeError):
@@ -81,6 +85,7 @@ class Checkpoints:
           )
       )
     self._directory = pathlib.Path(directory)
+    self._frozen: dict[str, dict[str, int]] | None = None
     self._check_metrics()
     if not read_only:
       self._remove_temporary()
@@ -174,6 +179,8 @@ class Checkpoints:
       CheckpointError: if the one before could not be written.
     """
     leaves = _flat(state)
+    frozen = {k: leaves.pop(k) for k in list(leaves) if _is_frozen(k)}
+    self._keep_frozen(frozen)
     if jax.default_backend() == 'cpu':
       # There the writer may hold views of the very buffers that the next step
       # is given to overwrite.
@@ -186,7 +193,7 @@ class Checkpoints:
         'positions': processes.gather(json.dumps(position)),
         'best': wanted,
         'metrics': chosen,
-        'leaves': checksums.of_leaves(leaves),
+        'leaves': checksums.of_leaves(leaves) | self._frozen,
     }
     with self._writing():
       self._checkpointer.save_checkpointables_async(
@@ -196,6 +203,54 @@ class Checkpoints:
           custom_metadata={**facts, _CHECKSUM: checksums.of_json(facts)},
           force=True,
       )
+
+  def _keep_frozen(self, leaves: dict[str, jax.Array]) -> None:
+    """Writes what never moves, before the first checkpoint that needs it.
+
+    What a run wrote there that was ended before it had a checkpoint is
+    replaced.
+
+    Raises:
+      CheckpointError: if what is there is not this state's, or it could not be
+        written.
+    """
+    if self._frozen is not None:
+      return
+    sums = checksums.of_leaves(leaves)
+    path = self._directory / _FROZEN
+    if leaves and self.steps() and path.exists():
+      stored = self._frozen_facts()[1]
+      if stored != sums:
+        raise CheckpointError(
+            f'{path} is not what never moves in this run, but the checkpoints'
+            ' beside it need it: put it back, or remove them all.'
+        )
+    elif not leaves:
+      if jax.process_index() == 0 and not self.steps():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+      with self._writing():
+        ocp.save_checkpointables(
+            path,
+            {'state': leaves},
+            custom_metadata={'leaves': sums},
+            overwrite=True,
+        )
+    self._frozen = sums
+
+  def _frozen_facts(self) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+    """Metadata and checksums of what never moves; empty if there is nothing."""
+    path = self._directory / _FROZEN
+    if not path.exists():
+      return {}, {}
+    try:
+      metadata = ocp.checkpointables_metadata(path)
+      return (
+          dict(metadata.metadata['state']),
+          metadata.custom_metadata['leaves'],
+      )
+    except Exception as error:
+      raise self._frozen_damaged(_brief(error)) from error
 
   def restore(self, step: int, abstract: Any) -> tuple[Any, Any]:
     """The state saved at `step`, and this process's JSON value.
@@ -213,6 +268,8 @@ class Checkpoints:
       raise CheckpointError(f'{where} does not exist; there are {self.steps()}')
     wanted = _flat(abstract)
     stored, facts = self._metadata(step)
+    frozen, _ = self._frozen_facts()
+    stored = stored | frozen
     positions = facts['positions']
     problems = mismatches(
         {k: v.shape for k, v in wanted.items()},
@@ -232,15 +289,9 @@ class Checkpoints:
           '%s was saved without checksums: damage to it would not be seen.',
           where,
       )
-    try:
-      loaded = self._checkpointer.load(
-          step, wanted, checkpointable_name='state'
-      )
-    except Exception as error:
-      raise self._damaged(step, _brief(error)) from error
-    problems = checksums.problems(loaded, facts.get('leaves', {}))
-    if problems:
-      raise self._damaged(step, _some(problems))
+    sums = facts.get('leaves', {})
+    loaded = self._load(step, wanted, frozen.keys(), sums)
+    self._frozen = {k: v for k, v in sums.items() if _is_frozen(k)}
     names = [
         mesh_lib.key(p)
         for p, _ in jax.tree_util.tree_leaves_with_path(abstract)
@@ -250,6 +301,30 @@ class Checkpoints:
     )
     position = positions[jax.process_index() % len(positions)]
     return state, json.loads(position)
+
+  def _load(self, step, wanted, frozen, sums) -> dict[str, jax.Array]:
+    """The leaves of a checkpoint and those that never move, held to be whole."""
+    moving = {k: v for k, v in wanted.items() if k not in frozen}
+    constant = {k: v for k, v in wanted.items() if k in frozen}
+    try:
+      loaded = self._checkpointer.load(
+          step, moving, checkpointable_name='state'
+      )
+    except Exception as error:
+      raise self._damaged(step, _brief(error)) from error
+    if constant:
+      try:
+        path = self._directory / _FROZEN
+        loaded |= ocp.load_checkpointables(path, {'state': constant})['state']
+      except Exception as error:
+        raise self._frozen_damaged(_brief(error)) from error
+    problems = checksums.problems(loaded, sums)
+    wrong = [line for line in problems if line.split()[0] in frozen]
+    if wrong:
+      raise self._frozen_damaged(_some(wrong))
+    if problems:
+      raise self._damaged(step, _some(problems))
+    return loaded
 
   def _metadata(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The stored leaves' metadata, and what `save` said of the checkpoint."""
@@ -275,6 +350,12 @@ class Checkpoints:
     return CheckpointError(
         f'{self._where(step)} is damaged: {reason}. Remove it to go on from an'
         ' earlier one.'
+    )
+
+  def _frozen_damaged(self, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f'{self._directory / _FROZEN} is damaged: {reason}. Put it back: all'
+        ' checkpoints beside it need it.'
     )
 
   def wait(self) -> None:
@@ -326,6 +407,10 @@ class _Always:
   def should_save(self, *args, **kwargs) -> bool:
     del args, kwargs
     return True
+
+
+def _is_frozen(name: str) -> bool:
+  return name.startswith(f'{_FROZEN}.')
 
 
 def _flat(tree):

@@ -230,3 +230,87 @@ def test_what_could_not_be_written_is_told_and_removed(
     ):
       store.wait()
   assert not left.exists()
+
+
+# -- leaves that never move ------------------------------------------------------
+
+
+def _adapted(value, base=7.0):
+  w = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
+  w[0, 0] = base
+  return {
+      'frozen': {'lm': {'w': jnp.asarray(w)}},
+      'trainable': {'lm': {'a': jnp.full((64, 2), value)}},
+  }
+
+
+@pytest.fixture
+def adapted(tmp_path):
+  """The directory of two checkpoints over one base."""
+  store = checkpoints.Checkpoints(tmp_path / 'c', checkpoints.Config())
+  for step in (1, 2):
+    store.save(step, _adapted(step), None, {})
+  store.close()
+  return tmp_path / 'c'
+
+
+def _restored(directory, step=2):
+  store = checkpoints.Checkpoints(directory, checkpoints.Config())
+  try:
+    return store.restore(step, _abstract(_adapted(0)))[0]
+  finally:
+    store.close()
+
+
+def test_what_never_moves_stands_once(adapted):
+  for step in (1, 2):
+    jax.tree.map(
+        np.testing.assert_array_equal, _restored(adapted, step), _adapted(step)
+    )
+  size = {
+      path.name: sum(p.stat().st_size for p in path.rglob('*') if p.is_file())
+      for path in adapted.iterdir()
+  }
+  assert size['frozen'] > 200_000 > 10 * max(size['1'], size['2'])
+
+
+def test_what_never_moves_is_held_against_its_checksum(adapted):
+  store = checkpoints.Checkpoints(adapted.parent / 'd', checkpoints.Config())
+  store.save(1, _adapted(1, base=8.0), None, {})
+  store.close()
+  shutil.rmtree(adapted / 'frozen')
+  with pytest.raises(checkpoints.CheckpointError, match='missing: frozen.lm.w'):
+    _restored(adapted)
+  shutil.copytree(adapted.parent / 'd' / 'frozen', adapted / 'frozen')
+  with pytest.raises(
+      checkpoints.CheckpointError,
+      match='frozen is damaged: frozen.lm.w is not what was saved.*Put it back',
+  ):
+    _restored(adapted)
+  for path in (adapted / 'frozen').rglob('*'):
+    if path.is_file():
+      path.write_bytes(b'garbage')
+  with pytest.raises(checkpoints.CheckpointError, match='frozen is damaged'):
+    _restored(adapted)
+
+
+def test_another_base_beside_checkpoints_is_refused(adapted):
+  store = checkpoints.Checkpoints(adapted, checkpoints.Config())
+  with pytest.raises(checkpoints.CheckpointError, match='put it back, or'):
+    store.save(3, _adapted(3, base=8.0), None, {})
+  store.close()
+
+
+def test_a_base_without_checkpoints_is_replaced(adapted):
+  """What a run left that was ended before its first checkpoint."""
+  for step in (1, 2):
+    shutil.rmtree(adapted / str(step))
+  store = checkpoints.Checkpoints(adapted, checkpoints.Config())
+  store.save(2, _adapted(2, base=8.0), None, {})
+  store.close()
+  assert float(_restored(adapted)['frozen']['lm']['w'][0, 0]) == 8
+  shutil.rmtree(adapted / '2')
+  store = checkpoints.Checkpoints(adapted, checkpoints.Config())
+  store.save(1, {'trainable': jnp.zeros(2)}, None, {})
+  store.close()
+  assert not (adapted / 'frozen').exists()
