@@ -75,7 +75,12 @@ def conditioner(factor: str, how: str, size: str, dropout: float = 0.1):
   if factor == 'text':
     # Of the quickstart's clips, one in a hundred has a longer text: it is cut.
     source = factors.Text(length=24 if small else 192)
-    encoder = stack_lib.Stack(width=16 if small else 128, layers=2)
+    # Two layers over the bytes, which see them all.
+    encoder = stack_lib.Stack(
+        width=16 if small else 128,
+        layers=2,
+        mixers=(attention.Attention(mask_kind='bidirectional'),),
+    )
     return conditioners.Text(
         source=source, how=how, dropout=dropout, encoder=encoder
     )

@@ -40,6 +40,9 @@ def test_only_the_condition_differs(name, size):
   settings = config.build(train.Config, values)
   condition = settings.objective.decoder.conditions[factor]
   assert condition.how == how and 0 < condition.dropout < 1
+  if factor == 'text':
+    (mixer,) = condition.encoder.mixers
+    assert mixer.mask_kind == 'bidirectional'
   assert condition.source == settings.data.conditions[factor]
   # A config that was written to a work directory is the same one.
   assert config.build(train.Config, config.to_config(settings)) == settings
