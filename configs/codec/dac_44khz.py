@@ -28,15 +28,13 @@ from audiolm_jax.training import config_files
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'cpu') -> train.Config:
-  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
-  (size,) = config_files.choose(arg, config_files.SIZES)
+def _codec(size: str) -> tokenizers.Codec:
   first, last, dimension = {
       'smoke': (2, 16, 16),
       'cpu': (8, 128, 128),
       'gpu': (64, 1536, 1024),
   }[size]
-  codec = tokenizers.Codec(
+  return tokenizers.Codec(
       encoder=parts.DacEncoder(
           dimension=dimension,
           widths=tuple(first * 2**i for i in range(5)),
@@ -59,6 +57,11 @@ def get_config(arg: str = 'cpu') -> train.Config:
       whole_frames=True,
       objective=('GAN', 'Feat', 'Rec', 'VQ'),
   )
+
+
+def get_config(arg: str = 'cpu') -> train.Config:
+  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
+  (size,) = config_files.choose(arg, config_files.SIZES)
   training = {
       'schedule': optimizers.Exponential(
           learning_rate=1e-4 if size == 'gpu' else 3e-4
@@ -69,7 +72,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
   }
   return recipe.build(
       size,
-      codec=codec,
+      codec=_codec(size),
       seconds={'smoke': 0.1, 'cpu': 0.38, 'gpu': 0.38}[size],
       batch_size={'smoke': 2, 'cpu': 8, 'gpu': 72}[size],
       steps={'smoke': 4, 'cpu': 5_000, 'gpu': 400_000}[size],

@@ -31,9 +31,7 @@ from audiolm_jax.training import config_files
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'cpu') -> train.Config:
-  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
-  (size,) = config_files.choose(arg, config_files.SIZES)
+def _codec(size: str) -> tokenizers.Codec:
   options = {
       'smoke': {'filters': 2, 'dimension': 8, 'lstm_layers': 1},
       'cpu': {'filters': 8, 'dimension': 64, 'lstm_layers': 1},
@@ -41,7 +39,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
   }[size]
   options |= {'ratios': (8, 5, 4, 2), 'norm': 'weight'}
   vocabulary = 16 if size == 'smoke' else 1024
-  codec = tokenizers.Codec(
+  return tokenizers.Codec(
       encoder=parts.SeanetEncoder(**options),
       bottleneck=bottlenecks.Rvq(
           codebooks={'smoke': 2, 'cpu': 8, 'gpu': 32}[size],
@@ -57,10 +55,15 @@ def get_config(arg: str = 'cpu') -> train.Config:
       sample_rate=24000,
       objective=('GAN', 'Feat', 'Rec', 'VQ'),
   )
+
+
+def get_config(arg: str = 'cpu') -> train.Config:
+  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
+  (size,) = config_files.choose(arg, config_files.SIZES)
   training = {'schedule': 3e-4, 'b1': 0.5, 'b2': 0.9}
   return recipe.build(
       size,
-      codec=codec,
+      codec=_codec(size),
       seconds={'smoke': 0.2, 'cpu': 1.0, 'gpu': 1.0}[size],
       batch_size={'smoke': 2, 'cpu': 8, 'gpu': 64}[size],
       steps={'smoke': 4, 'cpu': 5_000, 'gpu': 400_000}[size],

@@ -28,9 +28,7 @@ from audiolm_jax.training import config_files
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'cpu') -> train.Config:
-  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
-  (size,) = config_files.choose(arg, config_files.SIZES)
+def _codec(size: str) -> tokenizers.Codec:
   dimension = {'smoke': 8, 'cpu': 64, 'gpu': 1024}[size]
   blocks = {
       'smoke': {'width': 16, 'hidden': 16, 'blocks': 1},
@@ -49,7 +47,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
         strides=(2, 2, 4, 4, 5),
     )
     quantiser = bottlenecks.Fsq(grid=(4,) * 8)
-  codec = tokenizers.Codec(
+  return tokenizers.Codec(
       encoder=encoder,
       bottleneck=quantiser,
       decoder=parts.VocosDecoder(**blocks),
@@ -58,6 +56,11 @@ def get_config(arg: str = 'cpu') -> train.Config:
       objective=('GAN', 'Feat', 'Rec'),
       domain=('speech',),
   )
+
+
+def get_config(arg: str = 'cpu') -> train.Config:
+  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
+  (size,) = config_files.choose(arg, config_files.SIZES)
   steps = {'smoke': 4, 'cpu': 10_000, 'gpu': 800_000}[size]
   warmup_steps = min(1000, steps // 4)
   schedule = optimizers.Cosine(learning_rate=1e-3, warmup_steps=warmup_steps)
@@ -68,7 +71,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
   training = recipe.adamw(schedule, b1=0.8, b2=0.9, clip=1.0)
   return recipe.build(
       size,
-      codec=codec,
+      codec=_codec(size),
       seconds={'smoke': 0.2, 'cpu': 1.0, 'gpu': 6.0}[size],
       batch_size={'smoke': 2, 'cpu': 8, 'gpu': 64}[size],
       steps=steps,

@@ -36,9 +36,7 @@ from audiolm_jax.training import config_files
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'cpu') -> train.Config:
-  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
-  (size,) = config_files.choose(arg, config_files.SIZES)
+def _codec(size: str) -> tokenizers.Codec:
   filters, dimension, layers, heads = {
       'smoke': (2, 16, 1, 2),
       'cpu': (8, 128, 2, 4),
@@ -65,7 +63,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
       'cpu': {'acoustic': 7, 'vocabulary': 512, 'dimension': 64},
       'gpu': {'acoustic': 31, 'vocabulary': 2048, 'dimension': 256},
   }[size]
-  codec = tokenizers.Codec(
+  return tokenizers.Codec(
       encoder=parts.SeanetEncoder(**options),
       bottleneck=bottlenecks.SplitRvq(**quantiser),
       decoder=parts.SeanetDecoder(**options),
@@ -74,6 +72,11 @@ def get_config(arg: str = 'cpu') -> train.Config:
       auxiliary=('semantic distillation',),
       domain=('speech',),
   )
+
+
+def get_config(arg: str = 'cpu') -> train.Config:
+  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
+  (size,) = config_files.choose(arg, config_files.SIZES)
   teacher = distillation_lib.LogMel(step=480)
   mel = {'spectral': recipe.multi_mel(size)}
   if size == 'gpu':
@@ -86,7 +89,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
   }
   return recipe.build(
       size,
-      codec=codec,
+      codec=_codec(size),
       seconds={'smoke': 0.32, 'cpu': 2.0, 'gpu': 12.0}[size],
       batch_size={'smoke': 2, 'cpu': 8, 'gpu': 128}[size],
       steps={'smoke': 4, 'cpu': 5_000, 'gpu': 4_000_000}[size],

@@ -34,9 +34,7 @@ from audiolm_jax.training import config_files
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'cpu') -> train.Config:
-  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
-  (size,) = config_files.choose(arg, config_files.SIZES)
+def _codec(size: str) -> tokenizers.Codec:
   options = {
       'smoke': {'filters': 2, 'dimension': 8, 'lstm_layers': 1},
       'cpu': {'filters': 8, 'dimension': 128, 'lstm_layers': 1},
@@ -50,10 +48,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
       'norm': 'weight',
   }
   vocabulary = {'smoke': 16, 'cpu': 512, 'gpu': 1024}[size]
-  teacher = distillation_lib.LogMel(mels=80)
-  if size == 'gpu':
-    teacher = distillation_lib.Features(width=768)
-  codec = tokenizers.Codec(
+  return tokenizers.Codec(
       encoder=parts.SeanetEncoder(**options, bidirectional=True),
       bottleneck=bottlenecks.DistilledRvq(
           codebooks=2 if size == 'smoke' else 8,
@@ -71,6 +66,14 @@ def get_config(arg: str = 'cpu') -> train.Config:
       auxiliary=('semantic distillation',),
       domain=('speech',),
   )
+
+
+def get_config(arg: str = 'cpu') -> train.Config:
+  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
+  (size,) = config_files.choose(arg, config_files.SIZES)
+  teacher = distillation_lib.LogMel(mels=80)
+  if size == 'gpu':
+    teacher = distillation_lib.Features(width=768)
   mel = {'filters': 'htk', 'logarithm': 'natural'}
   steps = {'smoke': 4, 'cpu': 5_000, 'gpu': 500_000}[size]
   training = recipe.adamw(
@@ -78,7 +81,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
   )
   return recipe.build(
       size,
-      codec=codec,
+      codec=_codec(size),
       seconds={'smoke': 0.2, 'cpu': 1.0, 'gpu': 3.0}[size],
       # Theirs is 6 a GPU.
       batch_size={'smoke': 2, 'cpu': 8, 'gpu': 48}[size],

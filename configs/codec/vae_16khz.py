@@ -32,13 +32,11 @@ from audiolm_jax.training import config_files
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'cpu') -> train.Config:
-  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
-  (size,) = config_files.choose(arg, config_files.SIZES)
+def _codec(size: str) -> tokenizers.Codec:
   first, width = {'smoke': (2, 4), 'cpu': (16, 32), 'gpu': (128, 64)}[size]
   widths = tuple(first * multiple for multiple in (1, 1, 2, 4, 8))
   strides = (2, 4, 5, 8)
-  codec = tokenizers.Codec(
+  return tokenizers.Codec(
       encoder=parts.DacEncoder(
           # Means and scales.
           dimension=2 * width,
@@ -61,11 +59,16 @@ def get_config(arg: str = 'cpu') -> train.Config:
       whole_frames=True,
       objective=('GAN', 'Feat', 'Rec'),
   )
+
+
+def get_config(arg: str = 'cpu') -> train.Config:
+  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
+  (size,) = config_files.choose(arg, config_files.SIZES)
   options = {'b1': 0.8, 'b2': 0.99, 'decay': 1e-3}
   warm = {'warmup_steps': {'smoke': 1, 'cpu': 100, 'gpu': 1000}[size]}
   return recipe.build(
       size,
-      codec=codec,
+      codec=_codec(size),
       seconds={'smoke': 0.2, 'cpu': 1.0, 'gpu': 1.5}[size],
       batch_size={'smoke': 2, 'cpu': 8, 'gpu': 64}[size],
       steps={'smoke': 4, 'cpu': 5_000, 'gpu': 1_000_000}[size],

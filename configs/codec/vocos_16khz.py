@@ -29,9 +29,7 @@ from audiolm_jax.training import config_files
 from configs.codec import recipe
 
 
-def get_config(arg: str = 'cpu') -> train.Config:
-  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
-  (size,) = config_files.choose(arg, config_files.SIZES)
+def _codec(size: str) -> tokenizers.Codec:
   dimension = {'smoke': 8, 'cpu': 64, 'gpu': 512}[size]
   blocks = {
       'smoke': {'width': 16, 'hidden': 16, 'blocks': 1},
@@ -54,7 +52,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
       'cpu': (8, 1024),
       'gpu': (1, 4096),
   }[size]
-  codec = tokenizers.Codec(
+  return tokenizers.Codec(
       encoder=encoder,
       bottleneck=bottlenecks.Rvq(
           codebooks=codebooks,
@@ -73,6 +71,11 @@ def get_config(arg: str = 'cpu') -> train.Config:
       objective=('GAN', 'Feat', 'Rec', 'VQ'),
       domain=('speech',),
   )
+
+
+def get_config(arg: str = 'cpu') -> train.Config:
+  """The config; `arg` is 'smoke', 'cpu' or 'gpu'."""
+  (size,) = config_files.choose(arg, config_files.SIZES)
   training = recipe.adamw(
       optimizers.Cosine(learning_rate=2e-4 if size == 'gpu' else 1e-3),
       b1=0.8 if size == 'cpu' else 0.9,
@@ -80,7 +83,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
   )
   return recipe.build(
       size,
-      codec=codec,
+      codec=_codec(size),
       seconds={'smoke': 0.2, 'cpu': 1.0, 'gpu': 3.0}[size],
       batch_size={'smoke': 2, 'cpu': 8, 'gpu': 320}[size],
       steps={'smoke': 4, 'cpu': 10_000, 'gpu': 1_000_000}[size],
