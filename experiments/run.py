@@ -167,11 +167,11 @@ def answer(
       )
   table = json.dumps([row.to_dict() for row in rows], indent=2)
   writers.write_atomically(workdir / 'rows.json', table)
-  found = answers.Answer(
+  result = answers.Answer(
       question, rows, base, sweeps, allowed_mismatches, workdir
   )
-  answers.report(found).write(workdir / 'report.html')
-  print(answers.text(found))
+  answers.report(result).write(workdir / 'report.html')
+  print(answers.text(result))
   return rows
 
 

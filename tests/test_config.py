@@ -85,8 +85,8 @@ def test_a_tuple_may_hold_groups():
   values = config.to_config(Outer(3, several=(Adam(beta=0.5), Sgd())))
   assert values.several[1] == {'kind': 'sgd', 'rate': 0.1}
   loaded = ml_collections.ConfigDict(json.loads(config.to_json(values)))
-  for found in (values, loaded):
-    built = config.build(Outer, found)
+  for form in (values, loaded):
+    built = config.build(Outer, form)
     assert built.several == (Adam(beta=0.5), Sgd())
   with pytest.raises(config.ConfigError, match=r'several\[1\]\.kind'):
     config.build(Outer, {'steps': 3, 'several': [Sgd(), {'kind': 'adan'}]})
@@ -226,8 +226,8 @@ def test_a_run_from_python_is_built_anew(monkeypatch, tmp_path):
   settings = train.Config(objectives.Toy(), data.Synthetic(), {})
   with pytest.raises(Built) as built:
     train.train(settings, tmp_path)
-  (found,) = built.value.args
-  assert found == settings and found.objective is not settings.objective
+  (anew,) = built.value.args
+  assert anew == settings and anew.objective is not settings.objective
   with pytest.raises(config.ConfigError, match='config.steps = 0'):
     train.train(dataclasses.replace(settings, steps=0), tmp_path)
 

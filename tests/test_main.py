@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
     'flags,message',
     [
         (
-            ['--config=configs/toy.py:smoke', '--config.stepz=1'],
+            ['--config=configs/toy.py:smoke', '--config.stepz', '1'],
             'error: config.stepz is not a known key. Did you mean config.steps?',
         ),
         (['--config=configs/toy.py:smoke', 'extra'], "['extra']"),

@@ -158,8 +158,8 @@ def output(model, tokens: str):
         (2, count, spec.channels), np.float32
     )
     lengths = np.array([count, count // 3])
-    found = model.encode(0.1 * audio, lengths)
-    return found, model.decode(found)
+    encoded = model.encode(0.1 * audio, lengths)
+    return encoded, model.decode(encoded)
   if isinstance(model, sample_lm.SampleLM):
     prompt = np.sin(np.arange(60, dtype=np.float32))[None, :, None] / 4
     return model.generate(
@@ -245,13 +245,13 @@ def main():
       )
       return 0
   with tempfile.TemporaryDirectory() as work:
-    found = record(options.only, pathlib.Path(work))
+    result = record(options.only, pathlib.Path(work))
   if stored is None:
-    text = json.dumps(found, indent=2) + '\n'
+    text = json.dumps(result, indent=2) + '\n'
     writers.write_atomically(options.file, text)
     return 0
-  lines = differences(stored['runs'], found['runs'])
-  print('\n'.join(lines) or f'{len(found["runs"])} runs are equal.')
+  lines = differences(stored['runs'], result['runs'])
+  print('\n'.join(lines) or f'{len(result["runs"])} runs are equal.')
   return bool(lines)
 
 

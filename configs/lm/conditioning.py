@@ -1,14 +1,14 @@
-"""The quickstart's language model told one thing of each clip, in one place.
+"""The quickstart's language model with one condition of each clip, in one place.
 
 python -m audiolm_jax.main --config=configs/lm/conditioning.py:text_cross,cpu \
     --workdir=runs/conditioning/text_cross
 
 The variants say what, and how it acts; all else is the quickstart's, which is
-the model that is told nothing. They train on the tokens of tools/quickstart.py
+the model without conditions. They train on the tokens of tools/quickstart.py
 (runs/quickstart/tokens; set --config.data.cache, --config.objective.codebooks and
 --config.evaluators.lm.cache for others); the size 'smoke' runs every line of
 them. One row in ten has no condition, so that generation may be guided, and
-follow what it is told more closely than it learned to:
+follow its condition more closely than it learned to:
 
     python tools/generate.py --model=runs/conditioning/text_cross \
         --text='press one' --guidance=2 --out=one.wav
@@ -30,7 +30,7 @@ from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.training import config_files
 from configs.lm import quickstart
 
-# What is told, and how it acts; see `decoders.conditioners`.
+# The condition, and how it acts; see `decoders.conditioners`.
 VARIANTS = {
     # What a clip says, by cross-attention to its bytes, as MusicGen has it
     # (2306.05284), with an encoder that is trained along. A clip longer than a

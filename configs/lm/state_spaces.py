@@ -18,9 +18,10 @@ have the parameters of the quickstart's transformer (3.1M), to within 4%.
 Hardware: `:VARIANT,cpu` 2 CPU cores, for the times above, which are relative to
 the quickstart's. Expected are these bits on test clips cut to 256 frames
 (experiments/state_spaces). Those of s4d, rg_lru and lstm are at a learning rate
-of 4e-3; for the LSTM 2e-3, the quickstart's, was as good on validation. A variant
-at the size 'gpu' has the quickstart's budget for accelerators and the widths of
-'cpu'; it was built and traced here, not run.
+of 4e-3; for the LSTM 2e-3, the quickstart's, was as good on validation. At the
+size 'gpu' a variant has the quickstart's width and budget for accelerators, and
+the mixers and perceptrons of 'cpu', so that parameters are not matched there; it
+was built and traced here, not run.
 """
 
 from audiolm_jax import config

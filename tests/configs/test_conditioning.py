@@ -1,4 +1,4 @@
-"""The quickstart's models that are told of a clip: built, trained, scored."""
+"""The quickstart's models with a condition: built, trained, scored."""
 
 import flax.linen as nn
 import jax
@@ -97,7 +97,7 @@ def _train(name, tokens, workdir):
   settings = short_runs.shrunk(settings, tokens)
   results = train.train(settings, workdir)
   assert results['eval/lm/bits_per_frame'] == pytest.approx(40, abs=2)
-  # It comes back from its work directory, and is scored with what it is told.
+  # It comes back from its work directory, and is scored with its condition.
   model = loading.load(workdir)
   cache = token_cache.TokenCache(tokens, 'validation')
   factor, _ = NAMES[name]
@@ -106,16 +106,16 @@ def _train(name, tokens, workdir):
   bits, frames = [], []
   for i in range(len(cache)):
     if factor == 'prompt':
-      told = factors.unflatten(condition_sampler([i]), [factor])[factor]
-      value = told['values'][0, : told['num_frames'][0]]
+      sampled = factors.unflatten(condition_sampler([i]), [factor])[factor]
+      value = sampled['values'][0, : sampled['num_frames'][0]]
     else:
       # Texts may be empty, and one language is in no table.
       value = cache[i].factors[factor] or None
       value = None if value == 'xx' else value
     codes = cache[i].codes[None, :8]
-    found = model.bits_per_frame(codes, conditions={factor: [value]})
-    bits.append(found[0])
+    scored = model.bits_per_frame(codes, conditions={factor: [value]})
+    bits.append(scored[0])
     frames.append(codes.shape[1])
   expected = np.average(bits, weights=frames)
   assert results['eval/lm/bits_per_frame'] == pytest.approx(expected, rel=1e-5)
-  assert (model.bits_per_frame(codes) != found).all()
+  assert (model.bits_per_frame(codes) != scored).all()

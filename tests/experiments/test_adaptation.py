@@ -27,7 +27,7 @@ SPEC = made_up.spec(K, V)
 
 
 @pytest.fixture(scope='module')
-def places(tmp_path_factory):
+def folders(tmp_path_factory):
   """(base, workdir): a trained base LM, and Italian tokens."""
   base = tmp_path_factory.mktemp('base')
   workdir = tmp_path_factory.mktemp('experiment')
@@ -58,14 +58,14 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def question(places):
+def question(folders):
   with pytest.MonkeyPatch.context() as patch:
     sizes = {'steps': 3, 'examples': 6, 'seeds': 2, 'clips': 6}
     patch.setitem(adaptation._SIZES, 'smoke', sizes)
     patch.setitem(
         adaptation._RATES, 'smoke', {'full': (1e-6, 3e-2), 'lora': (3e-2,)}
     )
-    whole = adaptation.question(*places, 'smoke')
+    whole = adaptation.question(*folders, 'smoke')
     # Two arms show as much as three.
     return dataclasses.replace(
         whole, arms=whole.arms[:2], contrasts=whole.contrasts[:1]
@@ -73,8 +73,8 @@ def question(places):
 
 
 @pytest.fixture(scope='module')
-def rows(places, question):
-  return run.answer(question, places[1])
+def rows(folders, question):
+  return run.answer(question, folders[1])
 
 
 def test_arms_differ_in_their_transform_alone(question):
@@ -84,11 +84,11 @@ def test_arms_differ_in_their_transform_alone(question):
   assert all('param_transform' in line for line in lines)
 
 
-def test_unequal_budgets_are_refused_before_training(places, question):
+def test_unequal_budgets_are_refused_before_training(folders, question):
   refused = dataclasses.replace(question, allowed_mismatches={})
   with pytest.raises(arms_lib.UnequalBudgets, match='trainable_params'):
-    run.answer(refused, places[1] / 'refused')
-  assert not (places[1] / 'refused').exists()
+    run.answer(refused, folders[1] / 'refused')
+  assert not (folders[1] / 'refused').exists()
 
 
 def test_rows_account_for_what_was_spent(rows, question):
@@ -104,9 +104,9 @@ def test_rows_account_for_what_was_spent(rows, question):
   assert full.training_flops > 0 and lora.inference_flops > full.inference_flops
 
 
-def test_the_better_learning_rate_was_taken(rows, places):
+def test_the_better_learning_rate_was_taken(rows, folders):
   assert {r.settings['learning_rate'] for r in rows} == {3e-2}
-  sweep = places[1] / 'results' / 'full'
+  sweep = folders[1] / 'results' / 'full'
   bits = [
       json.loads((sweep / name / 'result.json').read_text())['metrics'][
           'eval/it/bits_per_frame'
@@ -116,11 +116,11 @@ def test_the_better_learning_rate_was_taken(rows, places):
   assert bits[1] < bits[0]
 
 
-def test_outcomes_are_differences_from_the_base(rows, places, question):
+def test_outcomes_are_differences_from_the_base(rows, folders, question):
   base = json.loads(
-      (places[1] / 'results' / 'base' / 'result.json').read_text()
+      (folders[1] / 'results' / 'base' / 'result.json').read_text()
   )
-  answer = answers.Answer(question, rows, base, {}, {}, places[1])
+  answer = answers.Answer(question, rows, base, {}, {}, folders[1])
   gain, forgetting = question.outcomes
   for row in rows:
     bits = row.metrics['eval/it/bits_per_frame']
@@ -130,8 +130,8 @@ def test_outcomes_are_differences_from_the_base(rows, places, question):
     assert expected > 0
     bits = row.metrics['eval/old/bits_per_frame']
     expected = bits - base['eval/old/bits_per_frame']
-    found = answer.values(row.arm, forgetting)[row.seed]
-    assert found == pytest.approx(expected)
+    forgotten = answer.values(row.arm, forgetting)[row.seed]
+    assert forgotten == pytest.approx(expected)
   checkpoints = answer.checkpoints('lora_4', 'full', gain)
   assert checkpoints.n == 6
   seed = question.seeds[0]
@@ -141,29 +141,31 @@ def test_outcomes_are_differences_from_the_base(rows, places, question):
   assert checkpoints.mean == pytest.approx(difference, rel=1e-4)
 
 
-def test_the_report_holds_the_answer(rows, places, question):
-  text = (places[1] / 'report.html').read_text()
+def test_the_report_holds_the_answer(rows, folders, question):
+  text = (folders[1] / 'report.html').read_text()
   for expected in (question.title, 'gain: lora_4 − full', 'trainable'):
     assert expected in text
   assert 'these checkpoints' in text
 
 
-def test_what_is_finished_is_not_run_again(rows, places, question, monkeypatch):
+def test_what_is_finished_is_not_run_again(
+    rows, folders, question, monkeypatch
+):
   def refuse(*_):
     raise AssertionError('trained again')
 
   monkeypatch.setattr(train, 'train', refuse)
-  assert run.answer(question, places[1]) == rows
+  assert run.answer(question, folders[1]) == rows
   # One missing result is all that is made again.
-  path = places[1] / 'results' / 'lora_4' / 'seed_2' / 'result.json'
+  path = folders[1] / 'results' / 'lora_4' / 'seed_2' / 'result.json'
   text = path.read_text()
   path.unlink()
   with pytest.raises(AssertionError, match='trained again'):
-    run.answer(question, places[1])
+    run.answer(question, folders[1])
   path.write_text(text)
 
 
-def test_a_work_directory_of_other_sizes_is_refused(rows, places, question):
+def test_a_work_directory_of_other_sizes_is_refused(rows, folders, question):
   def other(rate):
     return config.replace(question.arms[0].configure(rate), {'steps': 5})
 
@@ -180,11 +182,11 @@ def test_a_work_directory_of_other_sizes_is_refused(rows, places, question):
       },
   )
   with pytest.raises(config.ConfigError, match='config.steps: 3 -> 5'):
-    run.answer(changed, places[1])
+    run.answer(changed, folders[1])
 
 
-def test_italian_must_be_new_and_of_the_same_tokenizer(places, tmp_path):
-  base, workdir = places
+def test_italian_must_be_new_and_of_the_same_tokenizer(folders, tmp_path):
+  base, workdir = folders
   made_up.write_cache(tmp_path / 'tokens_it', ('it',), SPEC, 'another')
   with pytest.raises(token_cache.CacheError, match='not of the tokenizer'):
     adaptation.question(base, tmp_path, 'smoke')
@@ -193,10 +195,10 @@ def test_italian_must_be_new_and_of_the_same_tokenizer(places, tmp_path):
     adaptation.question(tmp_path / 'base', workdir, 'smoke')
 
 
-def test_the_preparing_commands_are_complete(places):
-  lines = list(adaptation.prepare(*places))
+def test_the_preparing_commands_are_complete(folders):
+  lines = list(adaptation.prepare(*folders))
   assert 'prepare_data.py --corpus=made_up --languages=it' in lines[0]
-  assert f'--out={places[1]}/tokens_it' in lines[1]
-  odd = places[1] / "it's my 'run'"
-  *_, line = adaptation.prepare(places[0], odd)
+  assert f'--out={folders[1]}/tokens_it' in lines[1]
+  odd = folders[1] / "it's my 'run'"
+  *_, line = adaptation.prepare(folders[0], odd)
   assert shlex.split(line)[-1] == f'--out={odd}/tokens_it'

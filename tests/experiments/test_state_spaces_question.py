@@ -41,7 +41,7 @@ def _listen(directory, report):
 
 
 @pytest.fixture(scope='module')
-def places(tmp_path_factory):
+def folders(tmp_path_factory):
   base = tmp_path_factory.mktemp('base')
   tokens = made_up.spec(quickstart.CODEBOOKS, 1024)
   made_up.write_cache(base / 'tokens', ('en', 'fr', 'es'), tokens)
@@ -49,44 +49,44 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def question(places):
-  whole = state_spaces.question(*places, 'smoke').only(['lstm', 'transformer'])
+def question(folders):
+  whole = state_spaces.question(*folders, 'smoke').only(['lstm', 'transformer'])
   return dataclasses.replace(
       whole, arms=tuple(map(_small, whole.arms)), listen=_listen
   )
 
 
 @pytest.fixture(scope='module')
-def rows(places, question):
-  return run.answer(question, places[1])
+def rows(folders, question):
+  return run.answer(question, folders[1])
 
 
 @pytest.mark.parametrize('budget', ['smoke', 'cpu'])
-def test_arms_differ_in_their_backbone_alone(places, budget):
-  found = state_spaces.question(*places, budget).arms
-  first, *others = (arm.configure(1e-3) for arm in found)
+def test_arms_differ_in_their_backbone_alone(folders, budget):
+  arms = state_spaces.question(*folders, budget).arms
+  first, *others = (arm.configure(1e-3) for arm in arms)
   for other in others:
     lines = config.difference(first, other)
     assert lines
     assert all('.decoder.backbone.' in line for line in lines)
 
 
-def test_arms_have_the_same_number_of_parameters(places):
-  question = state_spaces.question(*places, 'cpu')
-  found = []
+def test_arms_have_the_same_number_of_parameters(folders):
+  question = state_spaces.question(*folders, 'cpu')
+  sizes = []
   for arm in question.arms:
     settings = config.replace(
         arm.configure(1e-3), {'objective.codebooks': None}
     )
-    found.append(run._budget(question, settings).params)
-  assert max(found) <= 1.04 * min(found)
+    sizes.append(run._budget(question, settings).params)
+  assert max(sizes) <= 1.04 * min(sizes)
 
 
-def test_outcomes_without_a_base_are_metrics(rows, places, question):
+def test_outcomes_without_a_base_are_metrics(rows, folders, question):
   assert [(r.arm, r.seed) for r in rows] == [
       (arm, seed) for arm in ('transformer', 'lstm') for seed in (1, 2)
   ]
-  page = (places[1] / 'report.html').read_text()
+  page = (folders[1] / 'report.html').read_text()
   for row in rows:
     bits = row.metrics['eval/test/bits_per_frame']
     assert 0 < bits < 41
@@ -99,12 +99,12 @@ def test_outcomes_without_a_base_are_metrics(rows, places, question):
   bigram = rows[0].metrics['eval/test/bigram/bits_per_frame']
   assert bigram < 20
   assert f'{bigram:.4g}' in page
-  assert not (places[1] / 'results' / 'base').exists()
+  assert not (folders[1] / 'results' / 'base').exists()
 
 
-def test_each_arm_is_heard(rows, places, question):
+def test_each_arm_is_heard(rows, folders, question):
   del rows
-  report = json.loads((places[1] / 'report.json').read_text())
+  report = json.loads((folders[1] / 'report.json').read_text())
   heard = {
       section['title']: section['blocks'][0]['text']
       for section in report['sections']
@@ -115,7 +115,7 @@ def test_each_arm_is_heard(rows, places, question):
       'lstm: What it says': 'of lstm',
   }
   assert not (
-      places[1] / 'results' / 'lstm' / 'seed_1' / 'checkpoints'
+      folders[1] / 'results' / 'lstm' / 'seed_1' / 'checkpoints'
   ).exists()
 
 
@@ -134,8 +134,8 @@ def test_listening_that_was_interrupted_is_made_up_for(question, tmp_path):
   assert 'lstm: What it says' in (tmp_path / 'report.html').read_text()
 
 
-def test_only_takes_arms_and_the_contrasts_among_them(places):
-  whole = state_spaces.question(*places, 'smoke')
+def test_only_takes_arms_and_the_contrasts_among_them(folders):
+  whole = state_spaces.question(*folders, 'smoke')
   some = whole.only(['s4d', 'lstm', 'transformer'])
   assert [arm.name for arm in some.arms] == ['transformer', 'lstm', 's4d']
   assert some.contrasts == (
@@ -149,5 +149,5 @@ def test_only_takes_arms_and_the_contrasts_among_them(places):
   assert isinstance(some, arms_lib.Question)
 
 
-def test_nothing_needs_preparing(places):
-  assert not list(state_spaces.prepare(*places))
+def test_nothing_needs_preparing(folders):
+  assert not list(state_spaces.prepare(*folders))
