@@ -17,14 +17,14 @@ from audiolm_jax import ops
 from audiolm_jax import param_transforms
 from audiolm_jax import patterns
 from audiolm_jax import tokenizers
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import heads
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.objectives import discriminators
 from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.objectives import gan as gan_lib

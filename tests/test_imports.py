@@ -11,6 +11,7 @@ ORDER = [
     'config',
     'ops',
     'streaming',
+    'backbones',
     'training',
     'audio',
     'patterns',

@@ -1,13 +1,12 @@
-"""Backbones, heads, and the decoders made of them.
+"""Decoders: patterns, embeddings, backbones and heads put together.
 
 A decoder of tokens lays the slots of frames out in steps (`patterns`), embeds
 each step's codes, transforms them with a backbone and gives the next step's by
 a head. Each is a field of its config:
 
-    BACKBONES  what carries the past to the next step. `stack` has a period of
-               MIXERS (attention, state spaces, recurrences), and MLPS.
+    backbone   what carries the past to the next step, of `backbones`.
     HEADS      what gives the G codes of a step: `heads/base.py` is the seam.
-    CONDITIONERS  what a decoder is told beside the codes.
+    CONDITIONERS  what a decoder is given beside the codes.
     STARTS     what the first step of a row takes in: a learned row, a code
                before all rows, or a first frame that is given, not scored.
     LM_KINDS   `tokens`: one stream of frames in one pattern; `segments`: some
@@ -19,7 +18,6 @@ To add one: a Linen module beside its kin, a line in its table, and its place in
 tests/decoders, where every pattern meets every head.
 """
 
-from audiolm_jax.decoders import backbones
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import starts
@@ -28,7 +26,6 @@ from audiolm_jax.decoders.segmented import Segmented
 from audiolm_jax.decoders.segmented import Staged
 from audiolm_jax.decoders.wavenet import WaveNet
 
-BACKBONES = backbones.BACKBONES
 CONDITIONERS = conditioners.CONDITIONERS
 HEADS = heads.HEADS
 STARTS = starts.STARTS

@@ -25,10 +25,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
+from audiolm_jax import backbones
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.data import factors
-from audiolm_jax.decoders import backbones
 from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming_base
 

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
+from audiolm_jax import backbones
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import patterns
-from audiolm_jax.decoders import backbones
+from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import embedding as embedding_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import ranges
-from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.heads import independent
 from audiolm_jax.patterns import base as patterns_base

@@ -11,8 +11,8 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import norms
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import norms
 from audiolm_jax.ops import sharding
 
 _COUNT = config.Range(min=1)

@@ -3,8 +3,8 @@
 from typing import Any, Literal
 
 from audiolm_jax import ops
+from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.streaming import base as streaming_base
 
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import segmented
-from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.heads import depth
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import fields
 from audiolm_jax.interop import llama

@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
-from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.interop import fields
 from audiolm_jax.patterns import interleaving

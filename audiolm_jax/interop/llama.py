@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import fields
 from audiolm_jax.interop import language_model

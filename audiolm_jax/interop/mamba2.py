@@ -2,8 +2,8 @@
 
 import math
 
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import mamba2
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import mamba2
 from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import stacks
 

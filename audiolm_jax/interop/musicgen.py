@@ -9,12 +9,12 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax import ops
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import mlps
 from audiolm_jax.decoders import ranges
-from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders import text_encoder
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import encodec
 from audiolm_jax.interop import fields

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from audiolm_jax.backbones import mlps
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import mlps
 
 Pair = tuple[Float[Array, ''], Float[Array, '']]
 

@@ -22,11 +22,11 @@ and traced here, not run.
 
 from audiolm_jax import config
 from audiolm_jax import train
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.training import config_files
 from configs.lm import quickstart
 

@@ -30,9 +30,9 @@ from typing import Any, Literal
 
 from audiolm_jax import config
 from audiolm_jax import train
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.ops import rotary
 from audiolm_jax.training import config_files
 from configs.lm import quickstart

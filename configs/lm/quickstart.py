@@ -24,9 +24,9 @@ from audiolm_jax import evaluation
 from audiolm_jax import objectives
 from audiolm_jax import patterns
 from audiolm_jax import train
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import config_files
 from audiolm_jax.training import optimizers

@@ -26,11 +26,11 @@ was built and traced here, not run.
 
 from audiolm_jax import config
 from audiolm_jax import train
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders.mixers import attention
-from audiolm_jax.decoders.mixers import mamba2
-from audiolm_jax.decoders.mixers import rg_lru
-from audiolm_jax.decoders.mixers import s4d
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones.mixers import attention
+from audiolm_jax.backbones.mixers import mamba2
+from audiolm_jax.backbones.mixers import rg_lru
+from audiolm_jax.backbones.mixers import s4d
 from audiolm_jax.streaming import lstm
 from audiolm_jax.training import config_files
 from configs.lm import quickstart

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.decoders.heads import depth
 from audiolm_jax.decoders.heads import independent
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
 

@@ -9,10 +9,10 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import generation
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
 from tests.decoders import small

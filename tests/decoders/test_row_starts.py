@@ -7,11 +7,11 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import generation
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders import starts
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.generation import segments
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.patterns import sequence as sequence_lib

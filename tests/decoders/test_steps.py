@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiolm_jax.backbones import mixers as mixers_lib
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import mixers as mixers_lib
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.streaming import testing

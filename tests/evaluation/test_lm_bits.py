@@ -9,10 +9,10 @@ from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax import evaluation
 from audiolm_jax import objectives
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.data import token_cache
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.evaluation import base as evaluation_base
 
 V = 5

@@ -12,12 +12,12 @@ from audiolm_jax import data
 from audiolm_jax import decoders
 from audiolm_jax import objectives
 from audiolm_jax import train
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.comparison import answers
 from audiolm_jax.comparison import arms as arms_lib
 from audiolm_jax.data import token_cache
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
 from experiments import adaptation
 from experiments import run
 from tests.experiments import made_up

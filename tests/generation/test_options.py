@@ -9,8 +9,8 @@ import pytest
 
 from audiolm_jax import generation
 from audiolm_jax import ops
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import steps
 from audiolm_jax.patterns import interleaving

@@ -23,10 +23,10 @@ from audiolm_jax import evaluate  # noqa: E402
 from audiolm_jax import evaluation  # noqa: E402
 from audiolm_jax import objectives  # noqa: E402
 from audiolm_jax import tokenizers  # noqa: E402
-from audiolm_jax.decoders import mlps  # noqa: E402
-from audiolm_jax.decoders import stack as stack_lib  # noqa: E402
+from audiolm_jax.backbones import mlps  # noqa: E402
+from audiolm_jax.backbones import stack as stack_lib  # noqa: E402
+from audiolm_jax.backbones.mixers import attention  # noqa: E402
 from audiolm_jax.decoders import wavenet  # noqa: E402
-from audiolm_jax.decoders.mixers import attention  # noqa: E402
 from audiolm_jax.tokenizers import bottlenecks  # noqa: E402
 from audiolm_jax.tokenizers import parts  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402

@@ -21,8 +21,8 @@ from audiolm_jax import decoders  # noqa: E402
 from audiolm_jax import objectives  # noqa: E402
 from audiolm_jax import tokenizers  # noqa: E402
 from audiolm_jax import training  # noqa: E402
-from audiolm_jax.decoders import mlps  # noqa: E402
-from audiolm_jax.decoders import stack as stack_lib  # noqa: E402
+from audiolm_jax.backbones import mlps  # noqa: E402
+from audiolm_jax.backbones import stack as stack_lib  # noqa: E402
 from audiolm_jax.objectives import discriminators  # noqa: E402
 from audiolm_jax.objectives import gan as gan_lib  # noqa: E402
 from audiolm_jax.tokenizers import bottlenecks  # noqa: E402

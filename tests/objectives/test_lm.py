@@ -10,9 +10,9 @@ import pytest
 from audiolm_jax import decoders
 from audiolm_jax import generation
 from audiolm_jax import objectives
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 
 
 @pytest.fixture(scope='module')

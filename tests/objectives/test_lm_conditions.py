@@ -10,11 +10,11 @@ from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax import generation
 from audiolm_jax import objectives
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
 from audiolm_jax.patterns import sequence as sequence_lib
 from configs.lm import conditioning
 

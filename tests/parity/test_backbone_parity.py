@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.ops import attention as attention_ops
 from audiolm_jax.ops import mel
 from audiolm_jax.ops import rotary

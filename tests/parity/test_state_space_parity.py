@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from audiolm_jax.decoders.mixers import mamba2
-from audiolm_jax.decoders.mixers import rg_lru
+from audiolm_jax.backbones.mixers import mamba2
+from audiolm_jax.backbones.mixers import rg_lru
 from audiolm_jax.streaming import testing
 
 pytestmark = pytest.mark.parity

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from audiolm_jax import backbones
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.decoders import backbones
+from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.decoders import embedding as embedding_lib
-from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.decoders.heads import kernels as kernels_lib
 

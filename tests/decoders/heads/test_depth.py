@@ -6,10 +6,10 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import decoders
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import heads
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
 from audiolm_jax.decoders.heads import depth
 from audiolm_jax.patterns import interleaving
 from tests.decoders import small

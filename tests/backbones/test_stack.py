@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from audiolm_jax import param_transforms
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import stack as stack_lib
-from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.streaming import testing
 from audiolm_jax.training import costs
 from audiolm_jax.training import mesh as mesh_lib

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.ops import rotary
 from audiolm_jax.streaming import testing
 

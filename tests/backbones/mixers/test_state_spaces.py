@@ -9,10 +9,10 @@ import pytest
 
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
-from audiolm_jax.decoders.mixers import mamba2
-from audiolm_jax.decoders.mixers import rg_lru
-from audiolm_jax.decoders.mixers import s4d
-from audiolm_jax.decoders.mixers import short_conv
+from audiolm_jax.backbones.mixers import mamba2
+from audiolm_jax.backbones.mixers import rg_lru
+from audiolm_jax.backbones.mixers import s4d
+from audiolm_jax.backbones.mixers import short_conv
 from audiolm_jax.streaming import testing
 from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import optimizers

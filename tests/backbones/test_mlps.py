@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.decoders import mlps
+from audiolm_jax.backbones import mlps
 from audiolm_jax.streaming import testing
 
 quick_jit = functools.partial(jax.jit, compiler_options=testing.quick_options())

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.decoders.mixers import short_conv
+from audiolm_jax.backbones.mixers import short_conv
 from audiolm_jax.ops.ssm import linear_recurrence
 from audiolm_jax.streaming import base as streaming_base
 

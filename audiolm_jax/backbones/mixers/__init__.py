@@ -3,10 +3,10 @@
 Each is a `streaming.Steppable` from [B, N, D] to [B, N, D].
 """
 
-from audiolm_jax.decoders.mixers import attention
-from audiolm_jax.decoders.mixers import mamba2
-from audiolm_jax.decoders.mixers import rg_lru
-from audiolm_jax.decoders.mixers import s4d
+from audiolm_jax.backbones.mixers import attention
+from audiolm_jax.backbones.mixers import mamba2
+from audiolm_jax.backbones.mixers import rg_lru
+from audiolm_jax.backbones.mixers import s4d
 from audiolm_jax.streaming import lstm
 
 MIXERS = {

@@ -12,10 +12,10 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.decoders import mixers as mixers_lib
-from audiolm_jax.decoders import mlps
-from audiolm_jax.decoders import norms
-from audiolm_jax.decoders.mixers import attention
+from audiolm_jax.backbones import mixers as mixers_lib
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import norms
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.ops import rotary
 from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming_base
