@@ -5,6 +5,7 @@ from typing import Any, Literal
 from audiolm_jax import ops
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.ops import weights
 from audiolm_jax.streaming import base as streaming_base
 
 
@@ -57,10 +58,9 @@ def cast(
   """
 
   def convert(w):
-    if isinstance(w, ops.LoraTensor):
-      return w.replace(w=convert(w.w))
-    packed = isinstance(w, (ops.PackedTensor, ops.Int8Tensor))
-    if packed or w.ndim < 2 or min(w.shape[-2:]) < least:
+    if weights.is_weight(w):
+      return w.with_base(convert)
+    if w.ndim < 2 or min(w.shape[-2:]) < least:
       return w
     return ops.quantize(w) if kind == 'int8' else w.astype('bfloat16')
 

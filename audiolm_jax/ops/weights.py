@@ -6,19 +6,80 @@ parameter tree by another *kind* of leaf without touching a model.
 """
 
 from collections.abc import Callable
+import functools
+from typing import NamedTuple
 
 import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int8, UInt8
+from jaxtyping import Array, Float, Int, Int8, UInt8
 
 # Leading logical axes over which a weight is a batch of matrices (or vectors).
 # All other axes but the last are inputs, the last is the output.
 BATCH_AXES = ('layers', 'experts', 'slots', 'blocks')
 
 
-class LoraTensor(flax.struct.PyTreeNode):
+class LowRank(NamedTuple):
+  """base + scale * a b, where a has the base's batch and input axes.
+
+  Attributes:
+    base: of any kind.
+    a: batch axes + inputs + (rank,).
+    b: batch axes + (rank, out).
+    scale: of the update.
+  """
+
+  base: 'Weight'
+  a: Array
+  b: Array
+  scale: float
+
+
+class Leaf(flax.struct.PyTreeNode):
+  """A weight that is not stored as an array: what `ops.linear` asks of it.
+
+  To add a kind: a subclass with `shape` and `dense`, and whichever of the other
+  methods has a shorter way than by the dense array.
+  """
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """The logical shape."""
+    raise NotImplementedError(type(self).__name__)
+
+  @property
+  def ndim(self) -> int:
+    return len(self.shape)
+
+  def dense(self) -> Array:
+    """The array that it stands for."""
+    raise NotImplementedError(type(self).__name__)
+
+  def low_rank(self) -> LowRank | None:
+    """Its low-rank form, whose parts are multiplied one after the other."""
+    return None
+
+  def rows(self, ids: Int[Array, '*n']) -> 'Weight':
+    """The rows of a matrix [V, D] at `ids`, as a weight [*n, D]."""
+    return jnp.take(self.dense(), ids, axis=0)
+
+  def part(self, start: int, stop: int) -> 'Weight':
+    """Rows [start, stop) of a matrix, as a weight of two axes."""
+    return self.dense()[start:stop]
+
+  def with_base(self, function: Callable[['Weight'], 'Weight']) -> 'Leaf':
+    """With `function` of the weight that it stands on, if there is one."""
+    del function
+    return self
+
+  def einsum(self, subscripts: str, x: Array) -> Array | None:
+    """`jnp.einsum(subscripts, x, self)` in x's dtype; None for the dense way."""
+    del subscripts, x
+    return None
+
+
+class LoraTensor(Leaf):
   """w + scale * a b, never materialised by `ops.linear` (Hu et al. 2021, eq. 3).
 
   Attributes:
@@ -34,15 +95,30 @@ class LoraTensor(flax.struct.PyTreeNode):
   scale: float = flax.struct.field(pytree_node=False, default=1.0)
 
   @property
-  def shape(self) -> tuple[int, ...]:
+  def shape(self):
     return self.w.shape
 
-  @property
-  def ndim(self) -> int:
-    return len(self.shape)
+  def low_rank(self):
+    return LowRank(self.w, self.a, self.b, self.scale)
+
+  def part(self, start, stop):
+    return self.replace(w=part(self.w, start, stop), a=self.a[start:stop])
+
+  def with_base(self, function):
+    return self.replace(w=function(self.w))
+
+  def dense(self):
+    base = materialize(self.w)
+    if self.b.ndim == 2:
+      update = self.a @ self.b
+    else:
+      batch = self.b.ndim - 2
+      flat = self.a.reshape(*self.a.shape[:batch], -1, self.a.shape[-1])
+      update = (flat @ self.b).reshape(base.shape)
+    return base + self.scale * update
 
 
-class PackedTensor(flax.struct.PyTreeNode):
+class PackedTensor(Leaf):
   """A 4-bit weight: two values a byte, one scale for each output.
 
   The value is (nibble - 8) * scale. Low nibbles hold the first half of the last
@@ -57,15 +133,22 @@ class PackedTensor(flax.struct.PyTreeNode):
   scale: Float[Array, '*ones out']
 
   @property
-  def shape(self) -> tuple[int, ...]:
+  def shape(self):
     return (*self.packed.shape[:-1], 2 * self.packed.shape[-1])
 
-  @property
-  def ndim(self) -> int:
-    return self.packed.ndim
+  def dense(self):
+    nibbles = jnp.concatenate([self.packed & 0xF, self.packed >> 4], axis=-1)
+    return (nibbles.astype(jnp.float32) - 8) * self.scale
+
+  def rows(self, ids):
+    # The scale is shared by all rows, so rows are gathered packed.
+    return PackedTensor(jnp.take(self.packed, ids, axis=0), self.scale[0])
+
+  def part(self, start, stop):
+    return self.replace(packed=self.packed[start:stop])
 
 
-class Int8Tensor(flax.struct.PyTreeNode):
+class Int8Tensor(Leaf):
   """An 8-bit weight with one scale for each output: values * scale.
 
   Attributes:
@@ -77,20 +160,55 @@ class Int8Tensor(flax.struct.PyTreeNode):
   scale: Float[Array, '*ones out']
 
   @property
-  def shape(self) -> tuple[int, ...]:
+  def shape(self):
     return self.values.shape
 
-  @property
-  def ndim(self) -> int:
-    return self.values.ndim
+  def dense(self):
+    return self.values.astype(jnp.float32) * self.scale
+
+  def rows(self, ids):
+    return Int8Tensor(jnp.take(self.values, ids, axis=0), self.scale[0])
+
+  def part(self, start, stop):
+    return self.replace(values=self.values[start:stop])
+
+  def einsum(self, subscripts, x):
+    """Scales what there is less of: the result, or x where outputs are summed."""
+    inputs, out = subscripts.split('->')
+    left, right = inputs.split(',')
+    letters = right[:-2] + right[-1]
+    scale = jnp.squeeze(self.scale, -2)
+    product = functools.partial(
+        jnp.einsum, preferred_element_type=jnp.float32, optimize=False
+    )
+    values = self.values.astype(x.dtype)
+    if set(letters) <= set(out):
+      y = product(subscripts, x, values)
+      y = product(f'{out},{letters}->{out}', y, scale)
+    elif set(letters) <= set(left):
+      scaled = product(f'{left},{letters}->{left}', x, scale)
+      y = product(subscripts, scaled.astype(x.dtype), values)
+    else:
+      y = product(subscripts, x, self.dense().astype(x.dtype))
+    return y.astype(x.dtype)
 
 
-Weight = Array | LoraTensor | PackedTensor | Int8Tensor
+Weight = Array | Leaf
 
 
 def is_weight(x) -> bool:
   """True for a leaf that stands for one whole weight."""
-  return isinstance(x, (LoraTensor, PackedTensor, Int8Tensor))
+  return isinstance(x, Leaf)
+
+
+def part(w: Weight, start: int, stop: int) -> Weight:
+  """Rows [start, stop) of a matrix of any kind."""
+  return w.part(start, stop) if is_weight(w) else w[start:stop]
+
+
+def low_rank(w: Weight) -> LowRank | None:
+  """A weight's low-rank form, if it has one."""
+  return w.low_rank() if is_weight(w) else None
 
 
 def pack(w: Float[Array, '*inputs out']) -> PackedTensor:
@@ -126,30 +244,13 @@ def quantize(w: Float[Array, '*inputs out']) -> Int8Tensor:
   return Int8Tensor(jnp.round(w / scale).astype(jnp.int8), scale)
 
 
-def unpack(w: PackedTensor) -> Float[Array, '*inputs out']:
-  nibbles = jnp.concatenate([w.packed & 0xF, w.packed >> 4], axis=-1)
-  return (nibbles.astype(jnp.float32) - 8) * w.scale
-
-
 def materialize(w: Weight, dtype: jnp.dtype | None = None) -> Array:
   """The dense array that a leaf stands for.
 
   For the few uses that need all of it at once (weight norm, small depthwise
   kernels, export); everything else goes through `ops.linear`.
   """
-  if isinstance(w, LoraTensor):
-    base = materialize(w.w)
-    if w.b.ndim == 2:
-      update = w.a @ w.b
-    else:
-      batch = w.b.ndim - 2
-      flat = w.a.reshape(*w.a.shape[:batch], -1, w.a.shape[-1])
-      update = (flat @ w.b).reshape(base.shape)
-    w = base + w.scale * update
-  elif isinstance(w, PackedTensor):
-    w = unpack(w)
-  elif isinstance(w, Int8Tensor):
-    w = w.values.astype(jnp.float32) * w.scale
+  w = w.dense() if is_weight(w) else w
   return w if dtype is None else w.astype(dtype)
 
 

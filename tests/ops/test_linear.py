@@ -8,6 +8,7 @@ import pytest
 import scipy.signal
 
 from audiolm_jax import ops
+from audiolm_jax.ops import weights
 
 
 def _random(*shape, seed=0):
@@ -21,8 +22,25 @@ def _lora(w, batch=0, rank=3, packed=False):
   return ops.LoraTensor(ops.pack(w) if packed else w, a, b, 0.5)
 
 
+class Halved(weights.Leaf):
+  """A kind that the package does not know."""
+
+  half: jax.Array
+
+  @property
+  def shape(self):
+    return self.half.shape
+
+  def dense(self):
+    return 2 * self.half
+
+
+KINDS = ('array', 'packed', 'lora', 'lora over packed', 'of its own')
+
+
 def _kinds(w, batch=0):
   return {
+      'of its own': Halved(w / 2),
       'array': w,
       'packed': ops.pack(w),
       'lora': _lora(w, batch),
@@ -41,16 +59,14 @@ def _dense(w):
     packed = np.asarray(w.packed).astype(int)
     nibbles = np.concatenate([packed % 16, packed // 16], axis=-1)
     return (nibbles - 8) * np.asarray(w.scale)
-  return np.asarray(w)
+  return 2 * np.asarray(w.half) if isinstance(w, Halved) else np.asarray(w)
 
 
 def _close(x, y):
   np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize(
-    'kind', ['array', 'packed', 'lora', 'lora over packed']
-)
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize(
     'subscripts, x, w, batch',
     [
@@ -77,9 +93,7 @@ def test_gradient_of_one_row_is_that_of_a_product():
   _close(d_w, np.asarray(x).T @ np.asarray(cotangent))
 
 
-@pytest.mark.parametrize(
-    'kind', ['array', 'packed', 'lora', 'lora over packed']
-)
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('stride, dilation', [(1, 1), (2, 1), (1, 3)])
 def test_conv_matches_scipy(kind, stride, dilation):
   x, w = _random(2, 20, 3), _kinds(_random(4, 3, 6, seed=4))[kind]
@@ -101,9 +115,7 @@ def test_conv_matches_scipy(kind, stride, dilation):
   _close(ops.conv(x, w, stride, (5, 2), dilation), want)
 
 
-@pytest.mark.parametrize(
-    'kind', ['array', 'packed', 'lora', 'lora over packed']
-)
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize(
     'stride, dilation', [((1, 1), (1, 1)), ((1, 2), (2, 1)), ((3, 1), (1, 2))]
 )
@@ -195,9 +207,7 @@ def test_depthwise_conv_equals_grouped_conv(kind):
   _close(ops.depthwise_conv(x, w, (4, 0), 2), want)
 
 
-@pytest.mark.parametrize(
-    'kind', ['array', 'packed', 'lora', 'lora over packed']
-)
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('width, stride', [(4, 2), (5, 2), (3, 3), (7, 3)])
 def test_conv_transpose_is_the_adjoint_of_conv(kind, width, stride):
   w = _kinds(_random(width, 3, 6, seed=6))[kind]
@@ -210,18 +220,14 @@ def test_conv_transpose_is_the_adjoint_of_conv(kind, width, stride):
   _close(jnp.sum(y * probe), jnp.sum(x * back))
 
 
-@pytest.mark.parametrize(
-    'kind', ['array', 'packed', 'lora', 'lora over packed']
-)
+@pytest.mark.parametrize('kind', KINDS)
 def test_take(kind):
   w = _kinds(_random(7, 4))[kind]
   ids = jnp.array([[0, 6], [3, 3]])
   _close(ops.take(w, ids), _dense(w)[np.asarray(ids)])
 
 
-@pytest.mark.parametrize(
-    'kind', ['array', 'packed', 'lora', 'lora over packed']
-)
+@pytest.mark.parametrize('kind', KINDS)
 def test_ragged_dot(kind):
   x, w = _random(6, 4), _kinds(_random(3, 4, 8), batch=1)[kind]
   groups = np.array([2, 0, 3])

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax import ops
+from audiolm_jax.ops import weights
 from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.ops import sharding
 
@@ -174,18 +175,7 @@ def tie(table: ops.Weight, vocabularies: tuple[int, ...]) -> Kernels:
   """Classifiers that are the slots' rows of an embedding table."""
   ends = np.cumsum(vocabularies)
   parts = {
-      slot: _rows(table, int(end) - size, int(end))
+      slot: weights.part(table, int(end) - size, int(end))
       for slot, (end, size) in enumerate(zip(ends, vocabularies, strict=True))
   }
   return Kernels(vocabularies, parts, tied=True)
-
-
-def _rows(table, start, stop):
-  if isinstance(table, ops.LoraTensor):
-    rows = _rows(table.w, start, stop)
-    return table.replace(w=rows, a=table.a[start:stop])
-  # Scales of packed weights are each output's: they have one row.
-  count = table.shape[0]
-  return jax.tree.map(
-      lambda w: w[start:stop] if w.shape[0] == count else w, table
-  )
