@@ -138,11 +138,16 @@ def test_an_optional_field_can_be_set_later_but_not_to_another_type():
             {'steps': 1, 'named': {'x': {'kind': 'sgd', 'rate': 10**400}}},
             ['config.named.x.rate', '(int)'],
         ),
+        ({'steps': 10**400}, ['config.steps', '64 bits']),
         ({'steps': 1, 'inner': {'layers': 10**9}}, ['inner.layers', '10000']),
         ({'steps': 1, 'inner': {'width': 10**9}}, ['inner.width', '1048576']),
         (
             {'steps': 1, 'optimizer': {'kind': ['adam']}},
             ['config.optimizer.kind', "['adam']"],
+        ),
+        (
+            {'steps': 1, 'optimizer': {'kind': {'a': 1}}},
+            ['config.optimizer.kind', "{'a': 1}"],
         ),
     ],
 )

@@ -160,7 +160,7 @@ def build_kind(table: Mapping[str, type], config, path: str = 'config'):
   if cls is None:
     near = difflib.get_close_matches(str(name), list(table), n=1)
     hint = f' Did you mean {near[0]!r}?' if near else ''
-    if ':' in str(name):
+    if isinstance(name, str) and ':' in name:
       module = name.partition(':')[0]
       hint = f' If it is a class of your own, import {module} first.'
     raise ConfigError(
@@ -372,6 +372,8 @@ def _check_leaf(annotation, value, path):
       raise wrong
     if type(value) is float and not math.isfinite(value):
       raise wrong
+    if type(value) is int and value.bit_length() > 63:
+      raise ConfigError(f'{path} = {value}: expected fewer than 64 bits.')
     for names, most in _MOST.items():
       if type(value) is int and value > most and names.search(path):
         raise ConfigError(f'{path} = {value}: expected at most {most}.')
