@@ -170,6 +170,7 @@ def test_a_refusal_names_key_value_and_what_is_allowed(values, words):
         (Outer(1, inner=Inner(sizes=('x',))), ['config.inner.sizes[0]', "'x'"]),
         (Outer(1, named={'x': Sgd(-1.0)}), ['config.named.x.rate', '>= 0']),
         (Outer(1, several=Sgd()), ['config.several', 'tuple']),
+        (Outer(1, inner=Sgd()), ['config.inner is Sgd', 'expected Inner']),
     ],
 )
 def test_building_checks_what_was_made_in_python(wrong, words):

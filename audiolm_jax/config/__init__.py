@@ -88,11 +88,11 @@ class Named:
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-  """A file or folder, from where the program runs.
+  """A file or folder, relative to where the program runs.
 
   Attributes:
-    kept: where a value may also be a name: what a file keeps of it, which for a
-      path is its absolute form.
+    kept: for fields whose value may also be a name: gives what config.json
+      keeps of a value, which for a path is its absolute form.
   """
 
   kept: Callable[[str], str] | None = None
@@ -338,8 +338,12 @@ def _check(annotation, value, path):
           for key, entry in _as_dict(value, path).items()
       }
   if dataclasses.is_dataclass(base):
-    cls = type(value) if isinstance(value, base) else base
-    return build(cls, value, path)
+    if dataclasses.is_dataclass(value) and type(value) is not base:
+      # A subclass, too: config.json could not name it.
+      raise ConfigError(
+          f'{path} is {type(value).__name__}: expected {_describe(annotation)}.'
+      )
+    return build(base, value, path)
   return _check_leaf(annotation, value, path)
 
 
@@ -390,12 +394,10 @@ def _replaced(value, changes: dict[tuple[str | int, ...], Any], path: str):
     value = changes.pop(())
   if not changes:
     return value
-  if dataclasses.is_dataclass(value):
-    fields = {name: getattr(value, name) for name in schema(type(value))}
-  elif isinstance(value, Mapping):
-    fields = dict(value)
-  elif isinstance(value, (tuple, list)):
+  if isinstance(value, (tuple, list)):
     fields = dict(enumerate(value))
+  elif dataclasses.is_dataclass(value) or isinstance(value, Mapping):
+    fields = _as_dict(value, path)
   else:
     raise ConfigError(f'{path} = {value!r} has no fields to replace.')
   below = {}
@@ -420,7 +422,7 @@ def _replaced(value, changes: dict[tuple[str | int, ...], Any], path: str):
 def _set(result, name, annotation, value):
   """Stores a field's value in a ConfigDict in the form `build` accepts.
 
-  What does not fit the annotation stays as it is: `build` tells of that.
+  What does not fit the annotation stays as it is, for `build` to refuse.
   """
   base, metadata, _ = unwrap(annotation)
   for item in metadata:

@@ -62,7 +62,9 @@ def _is_of_checkout(module: str) -> bool:
   ):
     return False
   spec = importlib.util.find_spec(top)
-  if spec is None or spec.origin != str(_ROOT / top / '__init__.py'):
+  if spec is None or spec.origin is None:
+    return False
+  if not pathlib.Path(spec.origin).parents[1].samefile(_ROOT):
     return False
   file = _ROOT.joinpath(top, *below)
   return file.with_suffix('.py').is_file() or file.is_dir()

@@ -58,7 +58,7 @@ def placed(
 def _with_paths(annotation, value, change):
   """A value with `change(Path, value)` in place of each path in it.
 
-  What does not fit the annotation stays as it is: `build` tells of that.
+  What does not fit the annotation stays as it is, for `build` to refuse.
   """
   base, metadata, _ = config.unwrap(annotation)
   for item in metadata:
