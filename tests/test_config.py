@@ -14,10 +14,12 @@ import jax
 import ml_collections
 import pytest
 
+import audiolm_jax
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import objectives
 from audiolm_jax import train
+from tests import toy_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,6 +315,25 @@ def test_a_class_of_ones_own_is_named_by_its_module():
 
   with pytest.raises(config.ConfigError, match='at the top of a module'):
     config.build(Outer, Outer(1, Local()))
+
+
+@dataclasses.dataclass(frozen=True)
+class MyToy(objectives.Toy):
+  """An objective of an experiment's own."""
+
+
+def test_a_run_of_ones_own_class_is_trained_and_loaded(tmp_path):
+  settings = toy_run.config('config.steps=1', 'config.evaluators={}')
+  settings = config.replace(
+      settings, {'objective': MyToy(), 'checkpoint.best': None}
+  )
+  train.train(settings, tmp_path)
+  text = (tmp_path / 'config.json').read_text()
+  assert f'"kind": "{__name__}:MyToy"' in text
+  assert audiolm_jax.load(tmp_path).objective == MyToy()
+  (tmp_path / 'config.json').write_text(text.replace(__name__, 'this'))
+  with pytest.raises(config.ConfigError, match='import this first'):
+    audiolm_jax.load(tmp_path)
 
 
 @pytest.mark.parametrize(

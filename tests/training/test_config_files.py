@@ -107,6 +107,21 @@ def test_every_config_file_lists_its_arguments(name):
     assert not config.difference(base, config_files.read(f'{name}:{argument}'))
 
 
+def test_configs_that_are_named_anywhere_are_there():
+  paths = list(ROOT.glob('*.md'))
+  for folder in ('audiolm_jax', 'configs', 'docs', 'experiments', 'tools'):
+    paths += (ROOT / folder).rglob('*')
+  names = set()
+  for path in paths:
+    if path.suffix in ('.md', '.py', '.ipynb'):
+      text = path.read_text('utf-8')
+      names |= set(re.findall(r'--config=(configs/\w[^\s`\'"]*)', text))
+  assert len(names) > 20
+  for name in sorted(names):
+    if not re.search('RUNG|X.py|{', name):
+      config_files.read(name)
+
+
 def test_an_argument_has_a_part_for_each_choice():
   choices = ('rope', 'gqa'), config_files.SIZES
   assert config_files.choose('gqa,gpu', *choices) == ('gqa', 'gpu')
