@@ -2,6 +2,8 @@
 
 python -m audiolm_jax.main --config=configs/X.py[:arg] --workdir=DIR \
     [--config.key=value ...]
+
+The config.json of a work directory lists all keys.
 """
 
 import sys

@@ -16,8 +16,8 @@ Field annotations understood: `int`, `float`, `bool`, `str`, `Literal[...]`,
 `Annotated[str, Path()]` is a file or folder.
 
 A `Kind` field may also hold a dataclass of an experiment's own, whose `kind` is
-then 'module:Class', as in 'experiments.heads.mine:MyHead'. Reading such a config
-imports the module only if it lies in `configs/` or `experiments/` of the
+then 'module:Class', as in 'experiments.heads.mine:MyHead'. Reading such a
+config imports the module only if it lies in `configs/` or `experiments/` of the
 checkout that this package is in; any other must have been imported by the
 program. So a work directory from elsewhere runs no code of its own.
 """
@@ -172,13 +172,14 @@ def build_kind(table: Mapping[str, type], config, path: str = 'config'):
 def replace(instance, changes: Mapping[str, Any]):
   """A config with some fields, anywhere in it, replaced.
 
-  `replace(run, {'steps': 9, 'objective.decoder.backbone.mixers[0].window': 8})`.
-  Values are instances or what the field holds; `build` checks them.
+  `replace(run, {'steps': 9, 'objective.decoder.backbone.layers': 12})`. Values
+  are instances or what the field holds; `build` checks them.
 
   Args:
     instance: a dataclass or Linen module.
-    changes: values by path. A path may end in a new name only where names are
-      free, as in 'evaluators.bits'.
+    changes: values by path; entries of tuples are numbered, as in 'mixers[0]'.
+      A path may end in a new name only where names are free, as in
+      'evaluators.bits'.
 
   Raises:
     ConfigError: for a path that there is not, naming the nearest one.

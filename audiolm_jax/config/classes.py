@@ -35,9 +35,9 @@ def class_of(table: Mapping[str, type], kind: Any) -> type | None:
   Args:
     table: the kinds that a field has.
     kind: a name in the table, or 'module:Class'. The module is imported if it
-      is a file of `configs/` or `experiments/` in the checkout that this package
-      is in. Any other must have been imported: configs come from elsewhere, too,
-      and must not choose what is run here.
+      is a file of `configs/` or `experiments/` in the checkout that this
+      package is in. Any other must have been imported: configs come from
+      elsewhere, too, and must not choose what is run here.
   """
   if not isinstance(kind, str):
     return None
@@ -55,7 +55,7 @@ def class_of(table: Mapping[str, type], kind: Any) -> type | None:
 
 
 def _is_of_checkout(module: str) -> bool:
-  """Whether importing a module runs a file of our `configs` or `experiments`."""
+  """Whether a module is a file of our `configs` or `experiments`."""
   top, *below = module.split('.')
   if top not in ('configs', 'experiments') or not all(
       part.isidentifier() for part in below

@@ -14,8 +14,8 @@ import ml_collections
 
 from audiolm_jax import config
 
-# Of a config: 'smoke' runs every line of it in seconds on CPUs, 'cpu' is for two
-# cores and 'gpu' for accelerators.
+# Of a config: 'smoke' runs every line of it in seconds on CPUs, 'cpu' is for
+# two cores and 'gpu' for accelerators.
 SIZES = ('smoke', 'cpu', 'gpu')
 
 

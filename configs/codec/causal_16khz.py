@@ -1,35 +1,37 @@
-"""The causal 16 kHz speech codec that we recommend, trained for an hour on CPUs.
+"""The causal 16 kHz speech codec that we recommend: an hour's training on CPUs.
 
 python -m audiolm_jax.main --config=configs/codec/causal_16khz.py:cpu \
     --workdir=runs/causal_16khz
 
 50 frames a second, 8 codebooks of 1024 (4 kbit/s; the first 1, 2 or 4 alone are
-.5, 1 and 2), 30 ms of delay beyond the frame. English, French and Spanish prompts;
-`python tools/prepare_data.py` builds the corpus. Then, for yet more STOI:
+.5, 1 and 2), 30 ms of delay beyond the frame. English, French and Spanish
+prompts; `python tools/prepare_data.py` builds the corpus. Then, for yet more
+STOI:
 
 python -m audiolm_jax.main --config=configs/codec/causal_16khz.py:tune \
     --workdir=runs/causal_16khz_tuned \
     --config.models.codec.init_from=runs/causal_16khz
 
-The quickstart's architecture and losses, seventeen times its steps. What changes
-with them: codebooks average over some 40 vectors a code instead of 8 and check for
-dead codes ten times less often, fewer rows drop codebooks, and the learning rate is
-constant until the last third.
+The quickstart's architecture and losses, seventeen times its steps. What
+changes with them: codebooks average over some 40 vectors a code instead of 8
+and check for dead codes ten times less often, fewer rows drop codebooks, and
+the learning rate is constant until the last third.
 
 The second command goes on from there for 2,500 steps (10 minutes) with one loss
-more, of band envelopes, which are what STOI correlates: from an earlier training
-with STOI .957 and PESQ-wb 3.41 to .966, 3.39 and WER 2.7%. After it STOI is no
-independent judge, the other two are. From the start that loss must not be there: a
-codec trained so reached STOI .959 but PESQ-wb 1.86, since envelopes can be right
-without phases (SI-SDR -24 dB).
+more, of band envelopes, which are what STOI correlates: from an earlier
+training with STOI .957 and PESQ-wb 3.41 to .966, 3.39 and WER 2.7%. After it
+STOI is no independent judge, the other two are. From the start that loss must
+not be there: a codec trained so reached STOI .959 but PESQ-wb 1.86, since
+envelopes can be right without phases (SI-SDR -24 dB).
 
 Hardware: `:cpu` 2 CPU cores, an hour at most. Expected on 71 held-out English
-sentences (tools/evaluate_codec.py): PESQ-wb 3.51, STOI .961, WER 3.3% (3.1% of the
-originals) and SI-SDR 11.0 dB from 8 codebooks; 2.87 and .941 from 4, 2.16 and .906 from 2,
-1.63 and .848 from 1. French 3.33, Spanish 3.15; Italian and Russian, whose languages
-and voices are not in training, 2.38 and 2.94 (BENCHMARKS.md has them beside Opus).
-`:smoke` takes seconds. `:gpu` is a larger model for an accelerator, on a corpus that
-you bring; it was built and traced here, not run.
+sentences (tools/evaluate_codec.py): PESQ-wb 3.51, STOI .961, WER 3.3% (3.1% of
+the originals) and SI-SDR 11.0 dB from 8 codebooks; 2.87 and .941 from 4, 2.16
+and .906 from 2, 1.63 and .848 from 1. French 3.33, Spanish 3.15; Italian and
+Russian, whose languages and voices are not in training, 2.38 and 2.94
+(BENCHMARKS.md has them beside Opus). `:smoke` takes seconds. `:gpu` is a larger
+model for an accelerator, on a corpus that you bring; it was built and traced
+here, not run.
 """
 
 from audiolm_jax import config
@@ -52,7 +54,7 @@ _CORPORA = {
 
 
 def get_config(arg: str = 'cpu') -> train.Config:
-  """The config; `arg` is 'smoke', 'cpu', 'gpu', or 'tune' to go on after 'cpu'."""
+  """The config; `arg` is a size, or 'tune' to go on after 'cpu'."""
   (size,) = config_files.choose(arg, (*config_files.SIZES, 'tune'))
   if size == 'tune':
     return _tuning(get_config('cpu'))

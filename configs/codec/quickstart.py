@@ -9,9 +9,9 @@ kbit/s), 30 ms of delay beyond the frame. English, French and Spanish prompts;
 
 Hardware: 2 CPU cores. Time: 3.5 minutes (`:smoke`: English only, half a minute,
 most of it compiling). Expected on 71 held-out English sentences: PESQ-wb 1.76
-(other seeds: 1.90, 2.03) and STOI .90 from 8 codebooks, 1.59 and .88 from 4, 1.38
-and .84 from 2 (printed by tools/evaluate_codec.py). `:gpu` is the same model for
-longer, in larger batches; it was built and traced here, not run.
+(other seeds: 1.90, 2.03) and STOI .90 from 8 codebooks, 1.59 and .88 from 4,
+1.38 and .84 from 2 (printed by tools/evaluate_codec.py). `:gpu` is the same
+model for longer, in larger batches; it was built and traced here, not run.
 """
 
 from audiolm_jax import data
@@ -42,8 +42,8 @@ def get_config(arg: str = 'cpu') -> train.Config:
                   window_blocks=0 if small else 1, **sizes
               ),
           ),
-          # The complex distance teaches phase (PESQ), the mel distance envelopes
-          # (STOI); this balance learns both in the time there is.
+          # The complex distance teaches phase (PESQ), the mel distance
+          # envelopes (STOI); this balance learns both in the time there is.
           mel_weight=8.0,
           stft_weight=1.0,
           **scales,

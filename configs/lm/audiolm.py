@@ -8,8 +8,8 @@ SoundStream, each stage given what the one before it made. Here there are no
 tokens of w2v-BERT: **the codec's first codebook stands in for the semantic
 tokens**. It is acoustic, too, so what these three stages show is the hierarchy,
 not what semantic tokens add to it. With a codec whose first codebook is
-distilled from a speech model (configs/codec/speechtokenizer_16khz.py), its token
-cache makes them semantic without another change.
+distilled from a speech model (configs/codec/speechtokenizer_16khz.py), its
+token cache makes them semantic without another change.
 
 All three read the token cache that `tools/quickstart.py` makes
 (runs/quickstart/tokens; give another by --config.data.cache,
@@ -20,15 +20,15 @@ bits a frame, and the baselines', are of the same codes as anywhere else.
 | stage | a row | parameters | GFLOPs a step |
 |---|---|---|---|
 | semantic | codebook 1 | 3.7M | 23, 0.8 times the quickstart's |
-| coarse | all of codebook 1, then 2 to 4, frame by frame | 5.2M | 108, 3.8 times |
+| coarse | all of codebook 1, then 2 to 4 by frames | 5.2M | 108, 3.8 times |
 | fine | codebooks 1 to 4 of its frames, then 5 to 8 | 7.3M | 106, 3.8 times |
 
 How a frame sounds in detail is a matter of its neighbours: rows of the fine
 stage are half as long as before.
 
-Hardware: `:STAGE,cpu` 2 CPU cores. Their times, and the bits to expect, have not
-been measured. `:STAGE,gpu` has the quickstart's budget for accelerators; it was
-built and traced here, not run.
+Hardware: `:STAGE,cpu` 2 CPU cores. Their times, and the bits to expect, have
+not been measured. `:STAGE,gpu` has the quickstart's budget for accelerators; it
+was built and traced here, not run.
 """
 
 from audiolm_jax import config

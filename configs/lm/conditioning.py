@@ -1,14 +1,14 @@
-"""The quickstart's language model with one condition of each clip, in one place.
+"""The quickstart's language model with one condition, in one place.
 
 python -m audiolm_jax.main --config=configs/lm/conditioning.py:text_cross,cpu \
     --workdir=runs/conditioning/text_cross
 
-The variants say what, and how it acts; all else is the quickstart's, which is
-the model without conditions. They train on the tokens of tools/quickstart.py
-(runs/quickstart/tokens; set --config.data.cache, --config.objective.codebooks and
---config.evaluators.lm.cache for others); the size 'smoke' runs every line of
-them. One row in ten has no condition, so that generation may be guided, and
-follow its condition more closely than it learned to:
+The variants say which condition, and how it acts; all else is the quickstart's,
+which is the model without conditions. They train on the tokens of
+tools/quickstart.py (runs/quickstart/tokens; for others set --config.data.cache,
+--config.objective.codebooks and --config.evaluators.lm.cache); the size 'smoke'
+runs every line of them. One row in ten has no condition, so that generation may
+be guided, and follow its condition more closely than it learned to:
 
     python tools/generate.py --model=runs/conditioning/text_cross \
         --text='press one' --guidance=2 --out=one.wav
@@ -40,15 +40,15 @@ VARIANTS = {
     # text and speech has it, but that the text is not predicted and has an
     # encoder of its own (compare configs/lm/text_to_speech.py).
     'text_prefix': ('text', 'prefix'),
-    # A clip's language, which scales and shifts every branch (FiLM, 1709.07871).
-    # At the start it changes nothing. The clips' voices differ between
-    # languages, too.
+    # A clip's language, which scales and shifts every branch (FiLM,
+    # 1709.07871). At the start it changes nothing. The clips' voices differ
+    # between languages, too.
     'language_film': ('language', 'film'),
     # A clip's language, as a vector added to the input of every step: the
     # cheapest way there is.
     'language_add': ('language', 'add'),
-    # A clip's speaker, as one position before its first frame. Speakers that are
-    # not in the list have the vector of no condition.
+    # A clip's speaker, as one position before its first frame. Speakers that
+    # are not in the list have the vector of no condition.
     'speaker_prefix': ('speaker', 'prefix'),
     # Three seconds of the same speaker in another clip, before the first frame.
     'audio_prompt': ('prompt', 'prefix'),

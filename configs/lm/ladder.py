@@ -7,17 +7,18 @@ trains a rung on the tokens of tools/quickstart.py (runs/quickstart/tokens; set
 --config.data.cache, --config.objective.codebooks and
 --config.evaluators.lm.cache for others). Each rung of `VARIANTS` changes one
 thing of the one before. `ladder.py:without_sinks` is the end, gpt-oss, without
-one ingredient (GPT-2's in its place): the rungs add one after the other, so that
-what each is worth depends on those before, and here each is missed by itself.
+one ingredient (GPT-2's in its place): the rungs add one after the other, so
+that what each is worth depends on those before, and here each is missed by
+itself.
 
 Data, embeddings, pattern, head, optimizer and steps are those of
 configs/lm/quickstart.py, so that rungs differ in their backbone alone. Where an
 ingredient would change the budget its widths are chosen against that: a gated
 perceptron has two thirds of the hidden width, and the experts that a position
-meets have together the hidden width of the dense perceptron. Biases stay: gpt-oss
-has them in attention, router and experts. What gpt-oss has beside the last
-rung's block are sizes (128 experts, of which a position meets 4; 8 query heads a
-key head; windows of 128).
+meets have together the hidden width of the dense perceptron. Biases stay:
+gpt-oss has them in attention, router and experts. What gpt-oss has beside the
+last rung's block are sizes (128 experts, of which a position meets 4; 8 query
+heads a key head; windows of 128).
 
 Hardware: `:RUNG,cpu` 2 CPU cores, for the times beside each rung. Results are
 bits a frame on 100 validation clips (one seed); the rungs without one were
@@ -109,24 +110,24 @@ _CHANGES: dict[str, dict[str, Any]] = {
     # Two query heads share a key head: the cache of keys and values halves.
     # 110 s, 30.88 bits.
     'gqa': {'grouped': True},
-    # 8 experts of half the hidden width, of which a position meets 2: four times
-    # the perceptron's parameters at the same FLOPs. The objective adds the losses
-    # that balance the experts and keep the router's logits small.
+    # 8 experts of half the hidden width, of which a position meets 2: four
+    # times the perceptron's parameters at the same FLOPs. The objective adds
+    # the losses that balance the experts and keep the router's logits small.
     # 190 s, 31.00 bits.
     'moe': {'experts': True},
     # The first of every two layers sees the last steps only (32, or 16 at the
     # size 'smoke'; gpt-oss 128). 200 s, 30.96 bits.
     'sliding_window': {'sliding': True},
-    # A learned logit in each head's softmax that has no value, so that heads may
-    # attend to nothing.
+    # A learned logit in each head's softmax that has no value, so that heads
+    # may attend to nothing.
     'sinks': {'sinks': True},
-    # Models that see each token once do without; whether small data allows it is
-    # what this rung asks.
+    # Models that see each token once do without; whether small data allows it
+    # is what this rung asks.
     'no_dropout': {'dropout': False},
     # (up + 1) gate sigmoid(1.702 gate), with gate and up clamped at 7.
     'clamped_swiglu': {'activation': 'clamped_swiglu'},
-    # Theta 150,000, and frequencies stretched from 4,096 to 131,072 positions by
-    # YaRN for plain rotary frequencies.
+    # Theta 150,000, and frequencies stretched from 4,096 to 131,072 positions
+    # by YaRN for plain rotary frequencies.
     'gpt_oss': {'positions': 'yarn'},
 }
 VARIANTS: dict[str, Ingredients] = {}
@@ -185,7 +186,7 @@ def backbone(model: Ingredients, size: Size) -> stack_lib.Stack:
 
 
 def get_config(arg: str = 'gpt2,cpu') -> train.Config:
-  """The config; `arg` is a rung, or 'without_' and an ingredient, and a size."""
+  """The config; `arg` is a rung or 'without_INGREDIENT', and a size."""
   models = VARIANTS | WITHOUT
   name, size = config_files.choose(arg, models, config_files.SIZES)
   return config.replace(

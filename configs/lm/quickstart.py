@@ -12,10 +12,10 @@ single clips, cropped or padded to 128 frames (2.56 s): most clips are shorter,
 and a row that starts where a clip starts is what whole clips are scored on.
 
 Hardware: 2 CPU cores. Time: 100 s (`:smoke`: 20 s, most of it compiling).
-Expected on test clips: 32.1 bits a frame, 5.74 of them in the first codebook; an
-interpolated bigram needs 34.6 and 6.34 (printed by tools/report.py). `:gpu` is
-a transformer of width 768 with 12 layers over rows of 512 frames, for the tokens
-of a large corpus; it was built and traced here, not run.
+Expected on test clips: 32.1 bits a frame, 5.74 of them in the first codebook;
+an interpolated bigram needs 34.6 and 6.34 (printed by tools/report.py). `:gpu`
+is a transformer of width 768 with 12 layers over rows of 512 frames, for the
+tokens of a large corpus; it was built and traced here, not run.
 """
 
 from audiolm_jax import data

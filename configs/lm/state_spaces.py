@@ -20,8 +20,8 @@ the quickstart's. Expected are these bits on test clips cut to 256 frames
 (experiments/state_spaces). Those of s4d, rg_lru and lstm are at a learning rate
 of 4e-3; for the LSTM 2e-3, the quickstart's, was as good on validation. At the
 size 'gpu' a variant has the quickstart's width and budget for accelerators, and
-the mixers and perceptrons of 'cpu', so that parameters are not matched there; it
-was built and traced here, not run.
+the mixers and perceptrons of 'cpu', so that parameters are not matched there;
+it was built and traced here, not run.
 """
 
 from audiolm_jax import config
@@ -39,9 +39,9 @@ from configs.lm import quickstart
 def _s4d(small):
   """S4D in the place of attention (2206.11893).
 
-  Linear in time and blind to content: what mixes time is one convolution in each
-  channel, trained by Fourier transforms and generating from a state of constant
-  size.
+  Linear in time and blind to content: what mixes time is one convolution in
+  each channel, trained by Fourier transforms and generating from a state of
+  constant size.
   """
   states, hidden = (8, 128) if small else (64, 1216)
   return {'mixers': (s4d.S4d(state_width=states),), 'mlp': _dense(hidden)}

@@ -14,8 +14,8 @@ config shows the form, text then speech, in which to train larger ones.
 
 Hardware: 2 CPU cores. 5.4M parameters; a step is 62 GFLOPs, 2.2 times the
 quickstart's. Its time, and the bits to expect, have not been measured. `:gpu`
-has the quickstart's budget for accelerators, and rows of up to 256 bytes and 512
-frames; it was built and traced here, not run.
+has the quickstart's budget for accelerators, and rows of up to 256 bytes and
+512 frames; it was built and traced here, not run.
 """
 
 from audiolm_jax import config

@@ -5,8 +5,8 @@ python -m audiolm_jax.main --config=configs/lm/wavenet.py:mu_law,cpu \
 
 `:HEAD,cpu` is a small model at 8 kHz on the English prompts that `python
 tools/prepare_data.py --corpus=asterisk_prompts --languages=en` builds.
-`:HEAD,gpu` is 30 layers at 16 kHz on a corpus that you bring. `:HEAD,smoke` runs
-every line in a few steps, on synthetic speech (`--corpus=espeak_sentences
+`:HEAD,gpu` is 30 layers at 16 kHz on a corpus that you bring. `:HEAD,smoke`
+runs every line in a few steps, on synthetic speech (`--corpus=espeak_sentences
 --languages=en`).
 
 Hardware: 'gpu' is one GPU (an estimate: it was built and traced here, not run).

@@ -11,7 +11,8 @@ from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.training import config_files
 
-# Millions of parameters of the codec at the size 'gpu', and its kbit/s (0: continuous).
+# Millions of parameters of the codec at the size 'gpu', and its kbit/s (0:
+# continuous).
 RECIPES = {
     'dac_44khz': (76.7, 7.75),
     'encodec_24khz': (14.7, 24.0),

@@ -1,4 +1,4 @@
-"""The question of state spaces, end to end on tiny backbones over made-up tokens."""
+"""The question of state spaces, end to end on tiny backbones."""
 
 import dataclasses
 import json
