@@ -3,6 +3,7 @@
 python run_scaling.py lm|codec
 """
 
+import functools
 import json
 import math
 import os
@@ -30,6 +31,7 @@ from audiolm_jax.tokenizers import parts  # noqa: E402
 from audiolm_jax.training import costs  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 from audiolm_jax.training import mesh as mesh_lib  # noqa: E402
+from audiolm_jax.training import step as step_lib  # noqa: E402
 
 # Rows a device.
 ROWS = 2
@@ -106,13 +108,18 @@ def train(run, mesh, compiled):
     batch[name] = 0.1 * rng.standard_normal(shape).astype(np.float32)
   else:
     batch[name] = rng.integers(0, 64, shape, np.int32)
-  found = []
+  rates = jax.jit(
+      functools.partial(step_lib.rates, assembly.model_optimizers),
+      out_shardings=assembly.shardings.step,
+  )
+  records = []
   with jax.set_mesh(mesh):
     state = assembly.create()
+    placed = mesh_lib.put_batch(batch, mesh)
     for _ in range(2):
-      state, metrics = compiled(state, mesh_lib.put_batch(batch, mesh))
-      found.append({k: float(v) for k, v in metrics['scalars'].items()})
-  return found
+      state, metrics = compiled(state, placed, rates(state.step))
+      records.append({k: float(v) for k, v in metrics['scalars'].items()})
+  return records
 
 
 def main(name):
