@@ -229,3 +229,15 @@ def test_no_class_with_a_kind_has_a_field_of_that_name():
   seen = set()
   _classes(train.Config, seen)
   assert {cls for cls in seen if 'kind' in config.schema(cls)} == set()
+
+
+def test_every_default_is_one_that_its_field_allows():
+  """`build` checks them, too."""
+  seen = set()
+  _classes(train.Config, seen)
+  for cls in seen:
+    try:
+      made = cls()
+    except TypeError:  # Some fields have none.
+      continue
+    assert config.build(cls, {}) == made
