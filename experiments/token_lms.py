@@ -12,7 +12,7 @@ def schedule(rate: float, steps: int) -> optimizers.Cosine:
 
 def evaluator(
     cache: str, split: str, clips: int | None, counts: bool = False
-) -> evaluation.LMBits:
+) -> evaluation.Bits:
   """Bits a frame of a split.
 
   Args:
@@ -22,8 +22,11 @@ def evaluator(
     counts: whether to score count-based models beside.
   """
   # Long clips are cut, which keeps the shapes to compile to three.
-  return evaluation.LMBits(
-      cache=cache, split=split, limit=clips, max_frames=256, baselines=counts
+  return evaluation.Bits(
+      clips=evaluation.TokenClips(
+          cache=cache, split=split, limit=clips, max_frames=256
+      ),
+      baselines=counts,
   )
 
 

@@ -56,11 +56,15 @@ def _codec():
   )
 
 
+def _nll(decoder, **lengths):
+  return objectives.NLL(decoder=decoder, lengths=lengths)
+
+
 def _lm():
   decoder = decoders.Decoder(
       vocabularies=(11, 13), backbone=stack_lib.Stack(width=16, layers=2)
   )
-  return objectives.LM(decoder=decoder, frames=9)
+  return _nll(decoder, frames=9)
 
 
 def _conditioned():
@@ -88,7 +92,7 @@ def _conditioned():
           'prompt': conditioners.Codes(source=prompt, how='prefix'),
       },
   )
-  return objectives.LM(decoder=decoder, frames=9)
+  return _nll(decoder, frames=9)
 
 
 def _depth():
@@ -105,7 +109,7 @@ def _depth():
           first='backbone',
       ),
   )
-  return objectives.LM(decoder=decoder, frames=5)
+  return _nll(decoder, frames=5)
 
 
 def _segments():
@@ -119,17 +123,17 @@ def _segments():
       backbone=stack_lib.Stack(width=16, layers=2),
       tie=True,
   )
-  return objectives.Segments(decoder=decoder, frames={'text': 4, 'speech': 6})
+  return _nll(decoder, text=4, speech=6)
 
 
-def _waveform_lm():
+def _samples():
   stack = wavenet.GatedStack(
       width=8, skip=8, dilations=(1, 2), film=3, local=2, local_hop=4
   )
   decoder = decoders.WaveNet(
       inputs='classes', stack=stack, head=waveform_heads.Logistics(mixtures=2)
   )
-  return objectives.WaveformLM(decoder=decoder, samples=12)
+  return _nll(decoder, samples=12)
 
 
 _FAST = {'xla_backend_optimization_level': 0}
@@ -140,7 +144,7 @@ SMALL = {
     'lm with conditions': _conditioned,
     'lm with depth': _depth,
     'segments': _segments,
-    'waveform_lm': _waveform_lm,
+    'samples': _samples,
 }
 
 

@@ -31,7 +31,7 @@ def _cache(directory, hop=320, vocabulary=1024, tokenizer='same', slots=4):
 
 
 def _lm(tokens, **objective):
-  changes = {'data.cache': tokens, 'evaluators.lm.cache': tokens}
+  changes = {'data.cache': tokens, 'evaluators.lm.clips.cache': tokens}
   objective = {'codebooks': None, **objective}
   changes |= {f'objective.{k}': v for k, v in objective.items()}
   return config.replace(quickstart.get_config('smoke'), changes)
@@ -49,7 +49,7 @@ def _refused(settings, workdir, *parts):
 def test_a_language_model_is_of_its_caches_tokenizer(tmp_path):
   run, good = tmp_path / 'run', _cache(tmp_path / 'good', slots=8)
   for name, options, keys in (
-      ('rate', {'hop': 200}, ('config.objective.frame_rate = 50', '80')),
+      ('rate', {'hop': 200}, ('config.objective.rate = 50', '80')),
       (
           'vocabulary',
           {'vocabulary': 2000},
@@ -59,17 +59,19 @@ def test_a_language_model_is_of_its_caches_tokenizer(tmp_path):
     bad = _cache(tmp_path / name, **options)
     _refused(_lm(bad), run, *keys, 'config.data.cache')
   other = _cache(tmp_path / 'other', tokenizer='other')
-  settings = config.replace(_lm(good), {'evaluators.lm.cache': other})
-  _refused(settings, run, 'config.evaluators.lm.cache', "'other'", "'same'")
+  settings = config.replace(_lm(good), {'evaluators.lm.clips.cache': other})
+  _refused(
+      settings, run, 'config.evaluators.lm.clips.cache', "'other'", "'same'"
+  )
   _refused(_lm(good, codebooks=other), run, 'config.objective.codebooks')
   settings = config.replace(_lm(good), {'data.frames': 32})
-  _refused(settings, run, 'config.data.frames = 32', 'objective.frames = 64')
+  _refused(settings, run, 'config.data.frames = 32', 'lengths.frames = 64')
   settings = config.replace(_lm(good), {'data.codebooks': 3})
   _refused(settings, run, 'config.data.codebooks = 3', 'number of = 4')
   # These fit: the LM models the first codebooks of eight.
   train.check_facts(_lm(good))
   slow = _cache(tmp_path / 'slow', hop=640)
-  train.check_facts(_lm(slow, frame_rate=25.0))
+  train.check_facts(_lm(slow, rate=25.0))
 
 
 def test_segments_are_of_their_caches_tokenizer(tmp_path):
@@ -78,12 +80,12 @@ def test_segments_are_of_their_caches_tokenizer(tmp_path):
   cache = _cache(tmp_path / 'slow', hop=640, slots=slots)
   settings = config.replace(
       settings,
-      {'data.cache': cache, 'evaluators.segments.source.cache': cache},
+      {'data.cache': cache, 'evaluators.segments.clips.source.cache': cache},
   )
-  _refused(settings, tmp_path / 'run', 'config.objective.frame_rate = 50', '25')
+  _refused(settings, tmp_path / 'run', 'config.objective.rate = 50', '25')
   other = _cache(tmp_path / 'v', 640, vocabulary=9, slots=slots)
   settings = config.replace(
-      settings, {'objective.frame_rate': 25.0, 'data.cache': other}
+      settings, {'objective.rate': 25.0, 'data.cache': other}
   )
   _refused(settings, tmp_path / 'run', 'vocabularies', '(9, 9')
 
@@ -119,16 +121,14 @@ def test_a_codec_hears_the_rate_that_it_is_of(tmp_path):
 
 def test_a_model_of_samples_hears_the_rate_that_it_is_of(tmp_path):
   settings = train.Config(
-      objective=objectives.WaveformLM(
-          sample_rate=8000, decoder=decoders.WaveNet()
-      ),
+      objective=objectives.NLL(rate=8000.0, decoder=decoders.WaveNet()),
       data=data.AudioCrops(),
       models={'lm': train.ModelTraining()},
-      evaluators={'w': evaluation.WaveformBits()},
+      evaluators={'w': evaluation.Bits(clips=evaluation.AudioClips())},
   )
   _refused(
       settings,
       tmp_path / 'run',
       'config.data.sample_rate = 16000',
-      'config.objective.sample_rate = 8000',
+      'config.objective.rate = 8000',
   )

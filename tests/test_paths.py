@@ -31,7 +31,7 @@ def _lm(tokens='runs/q/tokens'):
               pieces='text.model', vocabulary=300
           ),
           'objective.codebooks': tokens,
-          'evaluators.lm.cache': tokens,
+          'evaluators.lm.clips.cache': tokens,
           'models.lm.init_from': 'runs/other/lm',
       },
   )
@@ -60,7 +60,7 @@ def test_a_runs_paths_move_with_it(tmp_path, monkeypatch):
     found = assembly_lib.read(root / 'q/lm')
     assert found.data.cache == str(root / 'q/tokens')
     assert found.objective.codebooks == str(root / 'q/tokens')
-    assert found.evaluators.lm.cache == str(root / 'q/tokens')
+    assert found.evaluators.lm.clips.cache == str(root / 'q/tokens')
     assert found.models.lm.init_from == str(root / 'other/lm')
     pieces = tmp_path / there / 'text.model'
     assert found.data.conditions.text.pieces == str(pieces)

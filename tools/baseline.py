@@ -38,14 +38,14 @@ import optax  # noqa: E402
 import audiolm_jax  # noqa: E402
 from audiolm_jax import assembly as assembly_lib  # noqa: E402
 from audiolm_jax import config  # noqa: E402
+from audiolm_jax import generation  # noqa: E402
 from audiolm_jax import train  # noqa: E402
 from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.data import token_cache  # noqa: E402
-from audiolm_jax import generation  # noqa: E402
+from audiolm_jax.models import caching  # noqa: E402
 from audiolm_jax.models import sample_lm  # noqa: E402
 from audiolm_jax.models import segment_lm  # noqa: E402
 from audiolm_jax.models import token_lm  # noqa: E402
-from audiolm_jax.models import caching  # noqa: E402
 from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
 from audiolm_jax.training import config_files  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
@@ -121,9 +121,12 @@ def run(path: str, work: pathlib.Path) -> dict[str, str]:
   }
   groups = {'data': settings.data}
   for name, evaluator in settings.evaluators.items():
-    groups[f'evaluators.{name}'] = evaluator
-    if hasattr(evaluator, 'source'):
-      groups[f'evaluators.{name}.source'] = evaluator.source
+    key = f'evaluators.{name}'
+    groups[key] = evaluator
+    for inner in ('clips', 'source'):
+      if hasattr(groups[key], inner):
+        groups[f'{key}.{inner}'] = getattr(groups[key], inner)
+        key = f'{key}.{inner}'
   for name, group in groups.items():
     if hasattr(group, 'cache'):
       changes[f'{name}.cache'] = tokens
@@ -182,7 +185,7 @@ def output(model, tokens: str):
     )
   codes = np.stack([cache[i].codes[:24, :slots] for i in range(2)])
   if isinstance(model, token_lm.StageLM):
-    return model.score(codes[:, :9], lengths).log_prob
+    return model.score(codes[:, :9], lengths)['frames'].log_prob
   return model.generate(codes[:, :9], 24, num_frames=lengths, sampler=greedy)
 
 

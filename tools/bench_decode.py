@@ -332,7 +332,7 @@ def _train_ours(ours, variables, ids, scan) -> Callable[[], float]:
     scores = ours.decoder.apply(
         {'params': params}, codes, num_frames, method='score'
     )
-    return -scores.log_prob.mean()
+    return -scores['frames'].log_prob.mean()
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
   def step(params, state):

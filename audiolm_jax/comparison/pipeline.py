@@ -12,8 +12,10 @@ from audiolm_jax.comparison import codec as codec_report
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.evaluation import bits as bits_lib
+from audiolm_jax.evaluation import clips as clips_lib
 from audiolm_jax.evaluation import codec as codec_evaluation
-from audiolm_jax.evaluation import lm as lm_evaluation
+from audiolm_jax.objectives import likelihood
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.training import writers
 
@@ -152,13 +154,13 @@ def _codec_scores(held_out, tokenizer) -> dict[str, Any]:
 
 def _lm_bits(workdir, lm, header) -> dict[str, dict[str, float]]:
   """{model: {'all': bits/frame, 'codebook 0': ...}} on whole test clips."""
-  settings = lm_evaluation.LMBits(
+  clips = clips_lib.TokenClips(
       cache=str(workdir / 'tokens'),
       split='test',
-      baselines=True,
       tokenizer_hash=header['tokenizer_hash'],
   )
-  evaluator = settings.build(lm)
+  objective = likelihood.NLL(lm.decoder, rate=lm.frame_rate)
+  evaluator = bits_lib.Bits(clips=clips, baselines=True).build(objective)
   means = evaluation_base.summarize(
       evaluator.run({'lm': {'params': lm.params}})
   )

@@ -2,36 +2,23 @@
 
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+import numpy as np
 
 from audiolm_jax import ops
-from audiolm_jax.decoders import conditioners
-from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.data import factors
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import ranges
+from audiolm_jax.decoders import scores as scores_lib
+from audiolm_jax.decoders import steps as steps_lib
 from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.streaming import base as streaming_base
 
 
-class SequenceScores(flax.struct.PyTreeNode):
-  """The scores of a sequence's predicted segments.
-
-  Attributes:
-    segments: by label.
-    losses: see `decoder.Scores`, over all segments.
-    steps: likewise.
-  """
-
-  segments: dict[str, decoder_lib.Scores]
-  losses: dict[str, Float[Array, 'B']]
-  steps: Int[Array, 'B']
-
-
-class Segmented(decoder_lib.Steps, kw_only=True):
+class Segmented(steps_lib.Steps, kw_only=True):
   """An autoregressive model of one segment after the other.
 
   A step's input also tells of which segment the step is: lengths are given, not
@@ -61,89 +48,65 @@ class Segmented(decoder_lib.Steps, kw_only=True):
   def step_layout(self) -> heads.StepLayout:
     return heads.StepLayout(self.vocabularies, self.sequence.groups)
 
-  def score(
-      self,
-      codes: dict[str, Int[Array, 'B F K']],
-      num_frames: dict[str, Int[Array, 'B']],
-      context: streaming_base.Context = None,
-      conditions: conditioners.Conditions | None = None,
-  ) -> SequenceScores:
-    """Log-probability of every code of the segments that are predicted.
-
-    Args:
-      codes: of each segment; anything past a row's length changes nothing.
-      num_frames: frames of each row, of each segment.
-      context: see `decoder.Decoder.score`.
-      conditions: likewise.
-    """
-    forced = self._teacher_forced(codes, num_frames, context, conditions)
-    found = {}
-    for label, own, *seen in self._predicted(forced):
-      log_prob, scored = self.head.log_prob(
-          *seen, self.step_layout, self._table()
-      )
-      found[label] = decoder_lib.Scores(
-          own.to_frames(jnp.where(scored, log_prob, 0)),
-          own.to_frames(scored),
-          tag=self.head.tag,
-      )
-    return SequenceScores(found, forced.output.losses, forced.count)
-
-  def code_logits(
-      self,
-      codes: dict[str, Int[Array, 'B F K']],
-      num_frames: dict[str, Int[Array, 'B']],
-      context: streaming_base.Context = None,
-      conditions: conditioners.Conditions | None = None,
-  ) -> dict[str, Float[Array, 'B F K V']]:
-    """Of each predicted segment; see `decoder.Decoder.code_logits`."""
-    forced = self._teacher_forced(codes, num_frames, context, conditions)
+  @property
+  def streams(self) -> dict[str, scores_lib.Stream]:
+    """The segments, by label; the columns of one are its own slots."""
     return {
-        label: own.to_frames(
-            self.head.logits(*seen, self.step_layout, self._table())
+        s.label: scores_lib.Stream(
+            f'num_frames/{s.label}',
+            f'{s.label}/bits_per_frame',
+            tuple(range(len(s.slots))) if s.role == 'predict' else (),
+            f'nll_{s.label}',
         )
-        for label, own, *seen in self._predicted(forced)
+        for s in self.sequence.segments
     }
 
-  def _teacher_forced(
-      self, codes, num_frames, context, conditions
-  ) -> decoder_lib.TeacherForced:
-    """As in `decoder.Decoder`."""
+  @nn.nowrap
+  def slots(self, label):
+    (slots,) = (s.slots for s in self.sequence.segments if s.label == label)
+    return slots
+
+  @nn.nowrap
+  def example_batch(self, batch_size, lengths):
+    batch = self._no_conditions(batch_size)
+    for segment in self.sequence.segments:
+      shape = (batch_size, lengths[segment.label], len(segment.slots))
+      batch[f'codes/{segment.label}'] = np.zeros(shape, np.int32)
+      batch[f'num_frames/{segment.label}'] = np.zeros(batch_size, np.int32)
+    return batch
+
+  @nn.nowrap
+  def read(self, batch):
+    labels = [segment.label for segment in self.sequence.segments]
+    codes, num_frames = (
+        {label: batch[f'{name}/{label}'] for label in labels}
+        for name in ('codes', 'num_frames')
+    )
+    conditions = factors.unflatten(batch, sorted(self.conditions))
+    return codes, num_frames, None, conditions
+
+  def _lay_out(self, codes, num_frames):
     self.check(codes, num_frames)
-    batch = next(iter(codes.values())).shape[0]
-    context = self._context(context, conditions, batch)
     layout = self.sequence.layout({k: c.shape[1] for k, c in codes.items()})
     exists = layout.scored(num_frames)
     steps = jnp.where(exists, layout.to_steps(codes), 0)
     packing = layout.packing(num_frames)
-    output = self._transform(
-        steps,
-        layout.slot,
-        exists,
-        packing.mask,
-        packing,
-        self._turn(layout.segment[None]),
-        context,
-    )
-    count = self._count(packing.mask, context)
-    asked = self._asked(exists, packing)
-    return decoder_lib.TeacherForced(layout, steps, asked, output, count)
+    turns = self._turn(layout.segment[None])
+    return steps_lib.Table(layout, steps, exists, packing.mask, packing, turns)
 
-  def _predicted(self, forced):
-    """(label, layout, what the head sees) of each segment that is predicted."""
-    layout = forced.layout
+  def _parts(self, layout, y, codes, exists):
+    parts = {}
     for segment in layout.segments:
-      if segment.role == 'observe':
-        continue
-      rows, group = layout.rows[segment.label], segment.group
-      yield (
-          segment.label,
-          layout.layouts[segment.label],
-          forced.output.y[:, rows],
-          forced.steps[:, rows, :group],
-          forced.exists[:, rows, :group],
-          layout.slot[rows, :group],
-      )
+      if segment.role == 'predict':
+        rows, group = layout.rows[segment.label], segment.group
+        parts[segment.label] = steps_lib.Part(
+            layout.layouts[segment.label],
+            y[:, rows],
+            codes[:, rows, :group],
+            exists[:, rows, :group],
+            layout.slot[rows, :group],
+        )
+    return parts
 
   @nn.nowrap
   def check(
@@ -209,47 +172,38 @@ class Staged(Segmented, kw_only=True):
         )
     )
 
-  def score(
-      self,
-      codes: Int[Array, 'B F K'],
-      num_frames: Int[Array, 'B'],
-      context: streaming_base.Context = None,
-      conditions: conditioners.Conditions | None = None,
-  ) -> decoder_lib.Scores:
-    """See `decoder.Decoder.score`; observed slots are not scored."""
-    found = super().score(
+  # Batches are of frames again.
+  streams = steps_lib.Steps.streams
+  slots = steps_lib.Steps.slots
+  example_batch = steps_lib.Steps.example_batch
+  read = steps_lib.Steps.read
+
+  def score(self, codes, num_frames, context=None, conditions=None):
+    scores = super().score(
         *self._segments(codes, num_frames), context, conditions
     )
     log_prob = jnp.zeros(codes.shape, jnp.float32)
     mask = jnp.zeros(codes.shape, bool)
     for segment in self.sequence.segments:
-      if segment.label in found.segments:
-        scores, slots = found.segments[segment.label], list(segment.slots)
-        log_prob = log_prob.at[..., slots].set(scores.log_prob)
-        mask = mask.at[..., slots].set(scores.mask)
-    return decoder_lib.Scores(
-        log_prob, mask, found.losses, found.steps, self.head.tag
-    )
+      if segment.label in scores.streams:
+        stream, slots = scores[segment.label], list(segment.slots)
+        log_prob = log_prob.at[..., slots].set(stream.log_prob)
+        mask = mask.at[..., slots].set(stream.mask)
+    frames = scores_lib.StreamScores(log_prob, mask)
+    return scores.replace(streams={'frames': frames})
 
-  def code_logits(
-      self,
-      codes: Int[Array, 'B F K'],
-      num_frames: Int[Array, 'B'],
-      context: streaming_base.Context = None,
-      conditions: conditioners.Conditions | None = None,
-  ) -> Float[Array, 'B F K V']:
-    """See `decoder.Decoder.code_logits`; observed slots are at -inf."""
-    found = super().code_logits(
+  def code_logits(self, codes, num_frames, context=None, conditions=None):
+    streams = super().code_logits(
         *self._segments(codes, num_frames), context, conditions
     )
     shape = (*codes.shape, max(self.vocabularies))
     logits = jnp.full(shape, -jnp.inf, jnp.float32)
     for segment in self.sequence.segments:
-      if segment.label in found:
+      if segment.label in streams:
         slots = list(segment.slots)
-        known = heads_base.pad_vocabulary(found[segment.label], shape[-1])
+        known = heads_base.pad_vocabulary(streams[segment.label], shape[-1])
         logits = logits.at[:, :, slots].set(known)
-    return logits
+    return {'frames': logits}
 
   @nn.nowrap
   def _segments(self, codes, num_frames):

@@ -4,17 +4,19 @@ Whole sequences are scored at once. Steps of one sample cost O(layers): each
 convolution keeps a ring of its past (`streaming.ring`).
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import streaming
-from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming_base
@@ -210,12 +212,53 @@ class WaveNet(nn.Module):
     )
     self.outputs = _Outputs()
 
+  @property
+  def tag(self) -> str:
+    """What `score` gives."""
+    return 'exact'
+
+  @property
+  def streams(self) -> dict[str, scores_lib.Stream]:
+    """The samples, whose channels are reported together."""
+    channels = tuple(range(self.channels))
+    return {
+        'samples': scores_lib.Stream(
+            'num_samples', 'bits_per_sample', channels, by_slot=False
+        )
+    }
+
+  @nn.nowrap
+  def example_batch(
+      self, batch_size: int, lengths: Mapping[str, int]
+  ) -> dict[str, np.ndarray]:
+    """A batch of zeros, of rows of `lengths['samples']` samples.
+
+    The stack's local condition is `teacher` [B, S, E], as `data.AudioCrops`
+    gives features; its global one is `film` [B, E].
+    """
+    stack, samples = self.stack, lengths['samples']
+    shapes = {'audio': (samples, self.channels)}
+    if stack.local:
+      shapes['teacher'] = (-(-samples // stack.local_hop), stack.local)
+    if stack.film:
+      shapes['film'] = (stack.film,)
+    batch = {k: np.zeros((batch_size, *v), 'f4') for k, v in shapes.items()}
+    return batch | {'num_samples': np.zeros(batch_size, np.int32)}
+
+  @nn.nowrap
+  def read(self, batch: Mapping[str, Array]) -> tuple[Any, ...]:
+    """What `score` takes of a batch, in the order of its arguments."""
+    names = {'teacher': 'local', 'film': 'film'}
+    context = {new: batch[old] for old, new in names.items() if old in batch}
+    samples = waveform_heads.to_grid(batch['audio'], self.bits)
+    return samples, batch['num_samples'], context
+
   def score(
       self,
       samples: Int[Array, 'B T C'],
       num_samples: Int[Array, 'B'],
       context: streaming_base.Context = None,
-  ) -> decoder_lib.Scores:
+  ) -> scores_lib.Scores:
     """Log-probability of each row's first `num_samples` samples.
 
     Args:
@@ -229,7 +272,10 @@ class WaveNet(nn.Module):
     y, _ = self.stack(x[:, : samples.shape[1]], mask, context)
     log_prob = self.log_prob(self.outputs(y), samples)
     scored = jnp.broadcast_to(mask[..., None], samples.shape)
-    return decoder_lib.Scores(jnp.where(scored, log_prob, 0), scored)
+    log_prob = jnp.where(scored, log_prob, 0)
+    return scores_lib.Scores(
+        {'samples': scores_lib.StreamScores(log_prob, scored)}
+    )
 
   def initial_state(self, batch: int) -> streaming_base.State:
     """The state before the first sample."""

@@ -4,16 +4,11 @@ To add one: a dataclass with `build(objective) -> base.Evaluator`, and a line
 here.
 """
 
+from audiolm_jax.evaluation.bits import Bits
+from audiolm_jax.evaluation.clips import AudioClips
+from audiolm_jax.evaluation.clips import TextClips
+from audiolm_jax.evaluation.clips import TokenClips
 from audiolm_jax.evaluation.codec import Codec
-from audiolm_jax.evaluation.lm import LMBits
-from audiolm_jax.evaluation.segments import SegmentBits
 from audiolm_jax.evaluation.toy import ToyError
-from audiolm_jax.evaluation.waveform import WaveformBits
 
-EVALUATORS = {
-    'codec': Codec,
-    'lm': LMBits,
-    'segments': SegmentBits,
-    'toy': ToyError,
-    'waveform': WaveformBits,
-}
+EVALUATORS = {'bits': Bits, 'codec': Codec, 'toy': ToyError}

@@ -11,7 +11,7 @@ import numpy as np
 from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
-from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.heads import depth
@@ -84,10 +84,10 @@ class Csm:
       text_lengths: Int[Array, 'B'],
       codes: Int[Array, 'B F K'],
       num_frames: Int[Array, 'B'],
-  ) -> decoder_lib.Scores:
-    """Log-probabilities of the frames of each row, given its text."""
+  ) -> scores_lib.Scores:
+    """Log-probabilities of the frames, 'audio', of each row given its text."""
     inputs = text, text_lengths, codes, num_frames
-    return self._apply('score', variables, *inputs).segments['audio']
+    return self._apply('score', variables, *inputs)
 
   def logits(
       self,

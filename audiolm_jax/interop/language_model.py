@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.interop import fields
 from audiolm_jax.patterns import interleaving
@@ -69,7 +70,7 @@ class LanguageModel:
       variables: Any,
       ids: Int[Array, 'B N'],
       num_frames: Int[Array, 'B'] | None = None,
-  ) -> decoder_lib.Scores:
+  ) -> scores_lib.Scores:
     """Log-probability of every id after a row's first, which is not scored.
 
     Args:

@@ -12,6 +12,7 @@ from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders.heads import depth
 from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import llama
@@ -63,7 +64,7 @@ class Moshi:
       variables: Any,
       codes: Int[Array, 'B F K'],
       num_frames: Int[Array, 'B'],
-  ) -> decoder_lib.Scores:
+  ) -> scores_lib.Scores:
     """Log-probabilities of all but the user's slots."""
     return self.decoder.apply(
         {'params': variables['params']}, codes, num_frames, method='score'
@@ -78,7 +79,7 @@ class Moshi:
     """Of each code, given those before it: `decoders.Decoder.code_logits`."""
     return self.decoder.apply(
         {'params': variables['params']}, codes, num_frames, method='code_logits'
-    )
+    )['frames']
 
 
 class MoshiFamily(interop_base.Family):

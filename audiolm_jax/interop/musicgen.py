@@ -14,6 +14,7 @@ from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import text_encoder
 from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import encodec
@@ -140,7 +141,7 @@ class MusicGen:
       codes: Int[Array, 'B F K'],
       num_frames: Int[Array, 'B'],
       context: dict[str, Array],
-  ) -> decoder_lib.Scores:
+  ) -> scores_lib.Scores:
     """Log-probabilities of frames; see `decoders.Decoder.score`."""
     return self.decoder.apply(
         {'params': variables['params']},
@@ -164,7 +165,7 @@ class MusicGen:
         num_frames,
         context,
         method='code_logits',
-    )
+    )['frames']
 
 
 class Musicgen(interop_base.Family):

@@ -1,16 +1,16 @@
 """What models of every kind say of the rows of a batch."""
 
-import math
-
 from jaxtyping import Array, Float, Int
 import numpy as np
+
+from audiolm_jax.decoders import scores as scores_lib
 
 
 def bits(
     log_prob: Float[Array, 'B N K'], counts: Int[np.ndarray, 'B']
 ) -> Float[np.ndarray, 'B']:
   """Bits for each of a row's `counts` frames (or samples); NaN for none."""
-  total = -np.asarray(log_prob).sum(axis=(1, 2)) / math.log(2)
+  total = scores_lib.bits(-np.asarray(log_prob).sum(axis=(1, 2)))
   none = np.full_like(total, np.nan)
   return np.divide(total, counts, out=none, where=counts > 0)
 

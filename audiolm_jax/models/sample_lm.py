@@ -1,7 +1,6 @@
 """Models of samples of audio, with their parameters."""
 
 import dataclasses
-import functools
 import math
 from typing import Any
 
@@ -10,45 +9,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
-from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
 from audiolm_jax.generation import waveform
 from audiolm_jax.models import rows as rows_lib
-from audiolm_jax.ops import sharding
+from audiolm_jax.models import scoring
 from audiolm_jax.streaming import base as streaming_base
 
 # Samples that are generated in one call: any duration compiles one loop.
 _RUN = 8000
-
-
-@functools.partial(jax.jit, static_argnames='decoder')
-def score(
-    decoder: wavenet.WaveNet,
-    params: Any,
-    audio: Float[Array, 'B T C'],
-    num_samples: Int[Array, 'B'],
-    context: streaming_base.Context = None,
-) -> decoder_lib.Scores:
-  """Log-probabilities of amplitudes, rounded to the decoder's grid."""
-  return sharding.whole(
-      row_scores(decoder, params, audio, num_samples, context)
-  )
-
-
-@functools.partial(jax.jit, static_argnames='decoder')
-def row_scores(
-    decoder: wavenet.WaveNet,
-    params: Any,
-    audio: Float[Array, 'B T C'],
-    num_samples: Int[Array, 'B'],
-    context: streaming_base.Context = None,
-) -> decoder_lib.Scores:
-  """`score`, each device having its own rows."""
-  samples = waveform_heads.to_grid(audio, decoder.bits)
-  return decoder.apply(
-      {'params': params}, samples, num_samples, context, method='score'
-  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +40,8 @@ class SampleLM:
       audio: Float[Array, 'B T C'],
       num_samples: Int[Array, 'B'] | None = None,
       context: streaming_base.Context = None,
-  ) -> decoder_lib.Scores:
-    """Log-probabilities of samples; compiles once for each shape.
+  ) -> scores_lib.Scores:
+    """Log-probabilities of the stream 'samples'; compiles for each shape.
 
     Args:
       audio: amplitudes in [-1, 1), rounded to the grid.
@@ -83,7 +53,9 @@ class SampleLM:
         finite, or lengths that are out of range.
     """
     audio, num_samples = self._check(audio, num_samples)
-    return score(self.decoder, self.params, audio, num_samples, context)
+    samples = waveform_heads.to_grid(audio, self.decoder.bits)
+    inputs = samples, num_samples, context
+    return scoring.score(self.decoder, self.params, inputs)
 
   def bits_per_sample(
       self,
@@ -92,7 +64,7 @@ class SampleLM:
       context: streaming_base.Context = None,
   ) -> Float[np.ndarray, 'B']:
     """Bits a sample (of one channel) of each row; NaN for an empty one."""
-    scores = self.score(audio, num_samples, context)
+    scores = self.score(audio, num_samples, context)['samples']
     # Sums over many samples.
     log_prob = np.asarray(scores.log_prob, np.float64)
     counts = np.asarray(scores.mask).sum(axis=(1, 2))

@@ -1,30 +1,18 @@
 """Language models of sequences of segments, with their parameters."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
 from jaxtyping import Array, Float, Int
 import numpy as np
 
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import segmented
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import segments
 from audiolm_jax.models import rows as rows_lib
-from audiolm_jax.ops import sharding
-
-
-@functools.partial(jax.jit, static_argnames='decoder')
-def score(
-    decoder: segmented.Segmented,
-    params: Any,
-    codes: dict[str, Int[Array, 'B F K']],
-    num_frames: dict[str, Int[Array, 'B']],
-) -> segmented.SequenceScores:
-  """`decoder.score` compiled, without dropout."""
-  scores = decoder.apply({'params': params}, codes, num_frames, method='score')
-  return sharding.whole(scores)
+from audiolm_jax.models import scoring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +22,25 @@ class SegmentLM:
   Attributes:
     decoder: the model.
     params: its parameters.
+    frame_rate: frames a second of the segment that stands for audio.
   """
 
   decoder: segmented.Segmented
   params: Any
+  frame_rate: float
 
   def score(
       self,
       codes: dict[str, Int[Array, 'B F K']],
       num_frames: dict[str, Int[Array, 'B']],
-  ) -> segmented.SequenceScores:
+  ) -> scores_lib.Scores:
     """Log-probabilities of segments; compiles once for each shape.
 
     Raises:
       ValueError: if codes or lengths are out of range.
     """
     self.decoder.check(codes, num_frames)
-    return score(self.decoder, self.params, codes, num_frames)
+    return scoring.score(self.decoder, self.params, (codes, num_frames))
 
   def bits_per_frame(
       self,
@@ -58,10 +48,10 @@ class SegmentLM:
       num_frames: dict[str, Int[Array, 'B']],
   ) -> dict[str, Float[np.ndarray, 'B']]:
     """Bits a frame of each row's predicted segments (NaN for empty ones)."""
-    found = self.score(codes, num_frames).segments
+    streams = self.score(codes, num_frames).streams
     return {
-        label: rows_lib.bits(scores.log_prob, np.asarray(num_frames[label]))
-        for label, scores in found.items()
+        label: rows_lib.bits(stream.log_prob, np.asarray(num_frames[label]))
+        for label, stream in streams.items()
     }
 
   def generate(

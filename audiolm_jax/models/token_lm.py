@@ -13,28 +13,14 @@ from audiolm_jax import generation
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.generation import segments
 from audiolm_jax.models import rows as rows_lib
-from audiolm_jax.ops import sharding
+from audiolm_jax.models import scoring
 from audiolm_jax.streaming import base as streaming_base
 
 # Of conditions: by name, one for each row; None for none.
 Values = Mapping[str, Sequence[Any]]
-
-
-@functools.partial(jax.jit, static_argnames='decoder')
-def score(
-    decoder: decoder_lib.Decoder,
-    params: Any,
-    codes: Int[Array, 'B F K'],
-    num_frames: Int[Array, 'B'],
-    conditions: conditioners.Conditions | None = None,
-) -> decoder_lib.Scores:
-  """`decoder.score` compiled, without dropout."""
-  scores = decoder.apply(
-      {'params': params}, codes, num_frames, None, conditions, method='score'
-  )
-  return sharding.whole(scores)
 
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'batch'))
@@ -67,8 +53,8 @@ class TokenLM:
       codes: Int[Array, 'B F K'],
       num_frames: Int[Array, 'B'] | None = None,
       conditions: Values | None = None,
-  ) -> decoder_lib.Scores:
-    """Log-probabilities of frames; compiles once for each shape.
+  ) -> scores_lib.Scores:
+    """Log-probabilities of the stream 'frames'; compiles for each shape.
 
     Args:
       codes: of B rows.
@@ -82,7 +68,8 @@ class TokenLM:
     """
     codes, num_frames = self._check(codes, num_frames)
     prepared = self._prepare(conditions, len(codes))
-    return score(self.decoder, self.params, codes, num_frames, prepared)
+    inputs = codes, num_frames, None, prepared
+    return scoring.score(self.decoder, self.params, inputs)
 
   def bits_per_frame(
       self,
@@ -91,7 +78,7 @@ class TokenLM:
       conditions: Values | None = None,
   ) -> Float[np.ndarray, 'B']:
     """Bits a frame of each row (NaN for an empty one); see `score`."""
-    scores = self.score(codes, num_frames, conditions)
+    scores = self.score(codes, num_frames, conditions)['frames']
     scored = np.asarray(scores.mask)[:, :, self.decoder.predicted[0]]
     return rows_lib.bits(scores.log_prob, scored.sum(axis=1))
 

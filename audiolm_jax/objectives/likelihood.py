@@ -1,63 +1,270 @@
-"""What the objectives of token decoders share: their terms and metrics."""
+"""The likelihood of given codes: of frames, of segments or of samples."""
 
-import math
-from typing import Any
+import dataclasses
+from typing import Annotated, Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+import numpy as np
 
+from audiolm_jax import config
+from audiolm_jax import decoders
 from audiolm_jax.backbones import mlps
+from audiolm_jax.data import token_cache
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import initial
+from audiolm_jax.decoders import scores as scores_lib
+from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import wavenet
+from audiolm_jax.decoders.heads import independent
+from audiolm_jax.models import sample_lm
+from audiolm_jax.models import segment_lm
+from audiolm_jax.models import token_lm
+from audiolm_jax.objectives import base as objectives_base
 
-Pair = tuple[Float[Array, ''], Float[Array, '']]
+_MODELS = {
+    decoder_lib.Decoder: token_lm.TokenLM,
+    segmented.Segmented: segment_lm.SegmentLM,
+    segmented.Staged: token_lm.StageLM,
+    wavenet.WaveNet: sample_lm.SampleLM,
+}
+# Of a backbone with experts, unless the config says otherwise.
+_EXPERTS = {'load_balance': 0.01, 'router_z': 0.001}
 
 
-def rngs(rng: Array) -> dict[str, Array]:
-  """A training step's streams: dropout, steps to train on, conditions to drop."""
-  streams = 'frames', 'conditions'
-  return {
-      'dropout': rng,
-      **{k: jax.random.fold_in(rng, 1 + i) for i, k in enumerate(streams)},
-  }
+@dataclasses.dataclass(frozen=True)
+class NLL(objectives_base.Objective):
+  """Negative log-likelihood of every predicted code of every row.
 
+  One model, 'lm'. What batches hold is the decoder's to say: see its
+  `example_batch`. Dropout, that of conditions, and a head that trains on a part
+  of the steps are at work in training only; metrics of such a head are unbiased
+  estimates.
 
-def loss_names(backbone: Any) -> tuple[str, ...]:
-  """What a backbone adds to the loss: of experts, their router's losses."""
-  experts = isinstance(getattr(backbone, 'mlp', None), mlps.Moe)
-  return ('load_balance', 'router_z') if experts else ()
+  Attributes:
+    decoder: the model.
+    lengths: frames (or samples) of training's rows, for each of the decoder's
+      streams: 'frames', 'samples', or the labels of segments. 256 for those
+      that are not named.
+    rate: frames (or samples) a second of the stream that stands for audio.
+    audio: the stream that stands for audio; None for the last one.
+    weights: by stream, the weight of the mean over its codes; 1 for those that
+      are not named.
+    codebooks: directory of the token cache whose codec's vectors the code
+      embeddings and an independent head start from; None starts from random
+      ones. For frames only.
+    load_balance: weight of the loss that spreads steps over experts (2101.03961,
+      eq. 4). For a backbone with experts only, where None is 0.01.
+    router_z: weight of the loss that keeps the logits of the experts' router
+      small (2202.08906, eq. 5). For a backbone with experts only, where None is
+      0.001.
+  """
+
+  decoder: Annotated[Any, config.Kind(lambda: decoders.LM_KINDS)]
+  lengths: Annotated[Any, config.Named(config.Positive)] = dataclasses.field(
+      default_factory=dict
+  )
+  rate: config.NonNegative = 50.0
+  audio: str | None = None
+  weights: Annotated[Any, config.Named(config.NonNegative)] = dataclasses.field(
+      default_factory=dict
+  )
+  codebooks: Annotated[str, config.Path()] | None = None
+  load_balance: config.NonNegative | None = None
+  router_z: config.NonNegative | None = None
+
+  def __post_init__(self):
+    streams = self.decoder.streams
+    predicted = [label for label, stream in streams.items() if stream.slots]
+    for name, labels, known in (
+        ('lengths', self.lengths, list(streams)),
+        ('weights', self.weights, predicted),
+        ('audio', [self._audio], list(streams)),
+    ):
+      unknown = sorted(set(labels) - set(known))
+      if unknown:
+        raise config.ConfigError(
+            f'config.objective.{name} names {unknown}: expected some of the'
+            f' streams {known} of the decoder, a {type(self.decoder).__name__}.'
+        )
+    if 'frames' not in streams:
+      if self.codebooks is not None:
+        raise config.ConfigError(
+            f'config.objective.codebooks = {self.codebooks!r}: the streams'
+            f' {list(streams)} are no frames of a codec.'
+        )
+      if getattr(self.decoder, 'conditions', None):
+        raise config.ConfigError(
+            'config.objective.decoder.conditions: batches of segments hold'
+            ' none; make them segments that are observed.'
+        )
+    for name in _EXPERTS:
+      if getattr(self, name) is not None and not self._has_experts:
+        raise config.ConfigError(
+            f'config.objective.{name} = {getattr(self, name)}: the decoder has'
+            ' no experts.'
+        )
+
+  @property
+  def _audio(self):
+    return self.audio or list(self.decoder.streams)[-1]
+
+  @property
+  def _has_experts(self):
+    backbone = getattr(self.decoder, 'backbone', None)
+    return isinstance(getattr(backbone, 'mlp', None), mlps.Moe)
+
+  def _length(self, label):
+    return self.lengths.get(label, 256)
+
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and evaluators may also say; see `config.Fact`."""
+    label, decoder = self._audio, self.decoder
+    rate, where = f'{key}.rate', f'{key}.decoder'
+    length = self._length(label)
+    facts = [config.Fact('length of a row', f'{key}.lengths.{label}', length)]
+    if label == 'samples':
+      facts += [
+          config.Fact('sample rate', rate, self.rate),
+          config.Fact('channels', f'{where}.channels', decoder.channels),
+      ]
+      if decoder.stack.local:
+        hop = decoder.stack.local_hop
+        where = f'{rate} / decoder.stack.local_hop'
+        facts.append(config.Fact('feature rate', where, self.rate / hop))
+    else:
+      sizes = tuple(decoder.vocabularies[k] for k in decoder.slots(label))
+      facts += [
+          config.Fact('frame rate', rate, self.rate),
+          config.Fact('vocabularies', f'{where}.vocabularies', sizes),
+          config.Fact(
+              'codes a frame', f'{where}.vocabularies, number of', len(sizes)
+          ),
+      ]
+    if self.codebooks is not None:
+      facts += token_cache.facts(self.codebooks, f'{key}.codebooks')
+    return facts
+
+  @property
+  def loss_weights(self) -> dict[str, float]:
+    losses = {
+        stream.term: self.weights.get(label, 1.0)
+        for label, stream in self.decoder.streams.items()
+        if stream.slots
+    }
+    if self._has_experts:
+      for name, usual in _EXPERTS.items():
+        given = getattr(self, name)
+        losses[name] = usual if given is None else given
+    return losses
+
+  def init(self, rng: Array) -> objectives_base.Variables:
+    batch = self.example_batch(1)
+    variables = self.decoder.init(
+        rng, *self.decoder.read(batch), method='score'
+    )
+    return {'lm': {'params': variables['params'], 'state': {}}}
+
+  @property
+  def conditions(self) -> dict[str, Any]:
+    modules = getattr(self.decoder, 'conditions', {})
+    return {name: module.source for name, module in modules.items()}
+
+  def initial_values(self) -> dict[str, Any]:
+    if self.codebooks is None:
+      return {}
+    vectors = token_cache.read_codebooks(self.codebooks)
+    sizes = (vectors.shape[1],) * len(self.decoder.vocabularies)
+    if len(vectors) < len(sizes) or self.decoder.vocabularies != sizes:
+      raise config.ConfigError(
+          f'config.objective.codebooks = {self.codebooks!r} has'
+          f' {len(vectors)} codebooks of {vectors.shape[1]}, but'
+          f' config.objective.decoder.vocabularies ='
+          f' {self.decoder.vocabularies}.'
+      )
+    width = self.decoder.backbone.width
+    values = initial.from_codebooks(vectors[: len(sizes)], width)
+    apart = isinstance(self.decoder.head, independent.Independent)
+    if self.decoder.tie or not apart:
+      del values['head']
+    return {'lm': {'params': values}}
+
+  def example_batch(self, batch_size: int) -> objectives_base.Batch:
+    lengths = {label: self._length(label) for label in self.decoder.streams}
+    return {
+        **self.decoder.example_batch(batch_size, lengths),
+        'id': np.zeros(batch_size, np.int32),
+    }
+
+  def __call__(
+      self,
+      variables: objectives_base.Variables,
+      batch: objectives_base.Batch,
+      rng: Array,
+  ) -> objectives_base.Output:
+    scores = self.decoder.apply(
+        {'params': variables['lm']['params']},
+        *self.decoder.read(batch),
+        rngs=_rngs(rng),
+        method='score',
+    )
+    terms, metrics = {}, {}
+    for label, stream in self.decoder.streams.items():
+      if stream.slots:
+        count = jnp.sum(batch[stream.lengths]).astype(jnp.float32)
+        nats = nats_by_slot(scores[label], count)
+        nats = {slot: nats[slot] for slot in stream.slots}
+        total, codes = sum(nats.values()), count * len(nats)
+        terms[stream.term] = total, codes
+        metrics[stream.metric] = (
+            scores_lib.bits(total),
+            count if stream.by_slot else codes,
+        )
+        if stream.by_slot:
+          for slot, value in nats.items():
+            name = f'{stream.metric}_codebook_{slot}'
+            metrics[name] = scores_lib.bits(value), count
+    for name, loss in scores.losses.items():
+      steps = jnp.sum(scores.steps).astype(jnp.float32)
+      terms[name] = jnp.sum(loss), steps
+    return objectives_base.Output(terms=terms, metrics=metrics)
+
+  def bind(self, variables: objectives_base.Variables) -> Any:
+    params = nn.meta.unbox(variables['lm']['params'])
+    return _MODELS[type(self.decoder)](self.decoder, params, self.rate)
+
+  def audio_seconds(self, batch: objectives_base.Batch) -> float:
+    lengths = batch[self.decoder.streams[self._audio].lengths]
+    return float(np.sum(lengths)) / self.rate
 
 
 def nats_by_slot(
-    scores: decoder_lib.Scores, frames: Float[Array, '']
+    scores: scores_lib.StreamScores, count: Float[Array, '']
 ) -> Float[Array, 'K']:
-  """Negative log-likelihoods of all valid frames, slot by slot.
+  """Negative log-likelihoods of all valid frames (or samples), slot by slot.
 
   Where a head scored only some of them (see `heads.Head`), chosen at random, it
   is an unbiased estimate: their mean times the number of frames.
 
   Args:
     scores: of a batch.
-    frames: how many valid ones it has.
+    count: how many valid frames it has.
   """
-  count = jnp.sum(scores.mask, axis=(0, 1)).astype(jnp.float32)
-  factor = jnp.where(count == frames, 1, frames / jnp.maximum(count, 1))
+  scored = jnp.sum(scores.mask, axis=(0, 1)).astype(jnp.float32)
+  factor = jnp.where(scored == count, 1, count / jnp.maximum(scored, 1))
   return -factor * jnp.sum(scores.log_prob, axis=(0, 1))
 
 
-def loss_terms(
-    losses: dict[str, Float[Array, 'B']], steps: Float[Array, 'B']
-) -> dict[str, Pair]:
-  """A backbone's losses as terms, means over steps."""
-  count = jnp.sum(steps).astype(jnp.float32)
-  return {name: (jnp.sum(loss), count) for name, loss in losses.items()}
+def _rngs(rng):
+  """Streams of a training step.
 
-
-def bits_metrics(
-    name: str, nats: dict[int, Float[Array, '']], frames: Float[Array, '']
-) -> dict[str, Pair]:
-  """Bits a frame, in all and of each slot."""
-  metrics = {name: (sum(nats.values()) / math.log(2), frames)}
-  for slot, value in nats.items():
-    metrics[f'{name}_codebook_{slot}'] = (value / math.log(2), frames)
-  return metrics
+  Those of dropout, of the steps that a head trains on, of conditions to drop and
+  of bounds.
+  """
+  streams = 'frames', 'conditions', 'bound'
+  return {
+      'dropout': rng,
+      **{k: jax.random.fold_in(rng, 1 + i) for i, k in enumerate(streams)},
+  }

@@ -13,7 +13,7 @@ token cache makes them semantic without another change.
 
 All three read the token cache that `tools/quickstart.py` makes
 (runs/quickstart/tokens; give another by --config.data.cache,
---config.objective.codebooks and --config.evaluators.lm.cache), and are the
+--config.objective.codebooks and --config.evaluators.lm.clips.cache), and are the
 quickstart's in everything else. Slots are its codebooks, so that each stage's
 bits a frame, and the baselines', are of the same codes as anywhere else.
 
@@ -88,9 +88,9 @@ def get_config(arg: str = 'semantic,cpu') -> train.Config:
       base,
       {
           'objective.decoder': decoder,
-          'objective.frames': frames,
+          'objective.lengths.frames': frames,
           'data.frames': frames,
           'data.codebooks': codebooks,
-          'evaluators.lm.max_frames': frames,
+          'evaluators.lm.clips.max_frames': frames,
       },
   )

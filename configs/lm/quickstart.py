@@ -4,7 +4,7 @@ python -m audiolm_jax.main --config=configs/lm/quickstart.py:cpu \
     --workdir=runs/quickstart/lm \
     --config.data.cache=runs/quickstart/tokens \
     --config.objective.codebooks=runs/quickstart/tokens \
-    --config.evaluators.lm.cache=runs/quickstart/tokens
+    --config.evaluators.lm.clips.cache=runs/quickstart/tokens
 
 The first 4 codebooks of the codec in a delay pattern; a transformer of width
 256 with 4 layers (5.2M parameters, 2.1M of them embeddings and heads). Rows are
@@ -46,8 +46,8 @@ def get_config(arg: str = 'cpu') -> train.Config:
   frames = {'smoke': 64, 'cpu': 128, 'gpu': 512}[size]
   tokens = 'runs/quickstart/tokens'
   return train.Config(
-      objective=objectives.LM(
-          frames=frames,
+      objective=objectives.NLL(
+          lengths={'frames': frames},
           # From random vectors, 400 steps do not reach the bigram.
           codebooks=tokens,
           decoder=decoders.Decoder(
@@ -65,11 +65,13 @@ def get_config(arg: str = 'cpu') -> train.Config:
       ),
       data=data.TokenCrops(cache=tokens, codebooks=CODEBOOKS, frames=frames),
       evaluators={
-          'lm': evaluation.LMBits(
-              cache=tokens,
-              limit={'smoke': 10, 'cpu': 100, 'gpu': 500}[size],
-              # Few lengths, and so few shapes to compile.
-              max_frames=frames,
+          'lm': evaluation.Bits(
+              clips=evaluation.TokenClips(
+                  cache=tokens,
+                  limit={'smoke': 10, 'cpu': 100, 'gpu': 500}[size],
+                  # Few lengths, and so few shapes to compile.
+                  max_frames=frames,
+              ),
           )
       },
       models={

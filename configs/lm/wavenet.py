@@ -67,7 +67,7 @@ def get_config(arg: str = 'mu_law,cpu') -> train.Config:
   seconds = {'smoke': 0.05, 'cpu': 0.5, 'gpu': 1.0}[size]
   steps = {'smoke': 4, 'cpu': 400, 'gpu': 500_000}[size]
   return train.Config(
-      objective=objectives.WaveformLM(
+      objective=objectives.NLL(
           decoder=decoders.WaveNet(
               bits=16,
               inputs=inputs,
@@ -76,17 +76,19 @@ def get_config(arg: str = 'mu_law,cpu') -> train.Config:
               # 16-bit amplitudes do not go through bfloat16.
               dtype='float32',
           ),
-          samples=round(seconds * rate),
-          sample_rate=rate,
+          lengths={'samples': round(seconds * rate)},
+          rate=float(rate),
       ),
       data=data.AudioCrops(
           sample_rate=rate, crop_seconds=seconds, **_CORPORA[size]
       ),
       evaluators={
-          'bits': evaluation.WaveformBits(
-              **_CORPORA[size],
-              limit={'smoke': 2, 'cpu': 60, 'gpu': 200}[size],
-              max_seconds={'smoke': 0.5, 'cpu': 4.0, 'gpu': 8.0}[size],
+          'bits': evaluation.Bits(
+              clips=evaluation.AudioClips(
+                  **_CORPORA[size],
+                  limit={'smoke': 2, 'cpu': 60, 'gpu': 200}[size],
+                  max_seconds={'smoke': 0.5, 'cpu': 4.0, 'gpu': 8.0}[size],
+              ),
               baselines=True,
           )
       },

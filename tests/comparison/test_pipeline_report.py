@@ -12,8 +12,10 @@ from audiolm_jax.comparison import pipeline
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import base as evaluation_base
-from audiolm_jax.evaluation import lm as lm_evaluation
+from audiolm_jax.evaluation import bits as bits_lib
+from audiolm_jax.evaluation import clips as clips_lib
 from audiolm_jax.models import caching
+from audiolm_jax.objectives import likelihood
 from configs.codec import quickstart as codec_config
 from configs.lm import quickstart
 
@@ -36,7 +38,7 @@ def _workdir(cache, tmp_path_factory):
       workdir=workdir / 'tokenizer',
       languages=('en',),
   )
-  keys = ['data.cache', 'evaluators.lm.cache', 'objective.codebooks']
+  keys = ['data.cache', 'evaluators.lm.clips.cache', 'objective.codebooks']
   lm = config.replace(
       quickstart.get_config('smoke'),
       dict.fromkeys(keys, str(workdir / 'tokens'))
@@ -60,8 +62,9 @@ def test_the_report_and_the_summary_say_what_was_measured(workdir):
   rows = {row['codebooks']: row for row in summary['codec'][0]['rows']}
   assert rows[8]['bits_per_second'] == 2 * rows[4]['bits_per_second'] == 4000
   # The LM's line is what its evaluator says of the test split.
-  settings = lm_evaluation.LMBits(cache=str(workdir / 'tokens'), split='test')
-  scores = settings.build(lm).run({'lm': {'params': lm.params}})
+  clips = clips_lib.TokenClips(cache=str(workdir / 'tokens'), split='test')
+  evaluator = bits_lib.Bits(clips=clips).build(likelihood.NLL(lm.decoder))
+  scores = evaluator.run({'lm': {'params': lm.params}})
   bits = summary['lm_bits_per_frame']
   assert bits['language model']['all'] == pytest.approx(
       evaluation_base.summarize(scores)['bits_per_frame']

@@ -26,7 +26,7 @@ def test_a_stage_builds_and_predicts_its_codebooks(name, size):
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   assert set(shapes) == set(settings.models)
   assert settings.data.codebooks == len(objective.decoder.vocabularies)
-  assert settings.data.frames == objective.frames
+  assert settings.data.frames == objective.lengths['frames']
   # A config that was written to a work directory is the same one.
   assert config.build(train.Config, config.to_config(settings)) == settings
 

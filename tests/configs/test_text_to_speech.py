@@ -18,11 +18,11 @@ def test_it_builds(size):
   objective = settings.objective
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   assert set(shapes) == set(settings.models)
-  assert objective.frames == {
+  assert objective.lengths == {
       'text': settings.data.text_bytes,
       'speech': settings.data.frames,
   }
-  source = settings.evaluators['segments'].source
+  source = settings.evaluators['segments'].clips.source
   assert (source.split, source.frames) == ('validation', settings.data.frames)
   assert config.build(train.Config, config.to_config(settings)) == settings
 
@@ -50,7 +50,7 @@ def test_a_smoke_run_trains_and_is_scored(tmp_path):
       text_to_speech.get_config('smoke'),
       {
           'data.cache': str(directory),
-          'evaluators.segments.source.cache': str(directory),
+          'evaluators.segments.clips.source.cache': str(directory),
           'batch_size': 2,
           'steps': 2,
           'eval_every': 2,

@@ -25,7 +25,7 @@ def test_it_builds(name, size):
   assert set(shapes) == set(values.models)
   decoder = objective.decoder
   assert decoder.bits == 16
-  assert objective.samples > decoder.stack.receptive_field
+  assert objective.lengths['samples'] > decoder.stack.receptive_field
   if size == 'gpu':
     leaves = jax.tree.leaves(shapes['lm']['params'])
     assert sum(leaf.size for leaf in leaves) / 1e6 == pytest.approx(

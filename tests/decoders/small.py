@@ -74,22 +74,37 @@ def parameters(module, *inputs, seed=0, method='score'):
   return jax.tree_util.tree_map_with_path(fill, tree)
 
 
-def scorer(decoder):
-  """Compiled (params, codes, num_frames) -> scores, teacher-forced."""
+def score(decoder):
+  """Compiled (params, *inputs) -> `Scores`, teacher-forced."""
   return quick_jit(
-      lambda params, codes, num_frames: decoder.apply(
-          {'params': params}, codes, num_frames, method='score'
+      lambda params, *inputs: decoder.apply(
+          {'params': params}, *inputs, method='score'
       )
   )
+
+
+def scorer(decoder):
+  """`score` of the only stream of frames, or of segments by their labels."""
+  run = score(decoder)
+
+  def streams(params, *inputs):
+    streams = run(params, *inputs).streams
+    return streams.get('frames', streams)
+
+  return streams
 
 
 def code_logits(decoder):
-  """Compiled (params, codes, num_frames) -> `code_logits`."""
-  return quick_jit(
-      lambda params, codes, num_frames: decoder.apply(
-          {'params': params}, codes, num_frames, method='code_logits'
-      )
-  )
+  """Compiled (params, codes, num_frames) -> `code_logits`, as `scorer` does."""
+
+  @quick_jit
+  def run(params, codes, num_frames):
+    streams = decoder.apply(
+        {'params': params}, codes, num_frames, method='code_logits'
+    )
+    return streams.get('frames', streams)
+
+  return run
 
 
 def picked(logits, codes):

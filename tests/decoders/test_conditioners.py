@@ -69,17 +69,10 @@ def _prepared(values=VALUES):
 
 
 def _scorer(decoder):
-  @small.quick_jit
-  def score(params, codes, lengths, conditions):
-    return decoder.apply(
-        {'params': params},
-        codes,
-        lengths,
-        conditions=conditions,
-        method='score',
-    )
-
-  return score
+  score = small.scorer(decoder)
+  return lambda params, codes, lengths, conditions: score(
+      params, codes, lengths, None, conditions
+  )
 
 
 def _params(decoder, conditions):
@@ -299,13 +292,16 @@ def test_prefixes_before_steps_that_are_packed():
   decoder = _make(how, coarse_first.CoarseFirst())
   values = {kind: VALUES[kind] for kind in how}
   params = _params(decoder, _prepared(values))
-  score = _scorer(decoder)
+  score = small.score(decoder)
   lengths = np.array([2, F, 3], np.int32)
-  batch = score(params, CODES, lengths, _prepared(values))
+  batch = score(params, CODES, lengths, None, _prepared(values))
   row = {kind: rows[2:] for kind, rows in values.items()}
-  alone = score(params, CODES[2:, :3], lengths[2:], _prepared(row))
+  alone = score(params, CODES[2:, :3], lengths[2:], None, _prepared(row))
   np.testing.assert_allclose(
-      alone.log_prob, batch.log_prob[2:, :3], rtol=1e-5, atol=1e-6
+      alone['frames'].log_prob,
+      batch['frames'].log_prob[2:, :3],
+      rtol=1e-5,
+      atol=1e-6,
   )
   # Losses of a backbone are sums over all of its positions: a text of 5 ids,
   # nothing (one vector), and 3 frames of 2 slots.
@@ -326,7 +322,7 @@ def test_logits_and_gradients_see_conditions(mixed):
         conditions=_prepared(),
         method='score',
     )
-    return scores.log_prob.sum()
+    return scores['frames'].log_prob.sum()
 
   found = gradient(params)
   for name in SOURCES:

@@ -68,9 +68,9 @@ def _probability(scores):
 
 
 def test_probabilities_of_all_sequences_sum_to_one(model):
-  _, params, score = model
+  decoder, params, score = model
   scores = score(params, CODES, FULL)
-  assert scores.tag == 'exact' and np.asarray(scores.mask).all()
+  assert decoder.tag == 'exact' and np.asarray(scores.mask).all()
   prob = _probability(scores)
   assert prob.sum() == pytest.approx(1, abs=1e-5)
   assert prob.std() > 1e-4  # It is no uniform model.
@@ -332,7 +332,7 @@ def test_what_each_backbone_field_changes(change):
       scores = decoder.apply(
           {'params': params}, codes, num_frames, method='score'
       )
-      return -scores.log_prob.sum()
+      return -scores['frames'].log_prob.sum()
 
     value, gradient = small.quick_jit(jax.value_and_grad(total))(params)
     assert value.dtype == jnp.float32
@@ -366,7 +366,7 @@ def test_dropout_needs_its_rng_and_changes_the_score():
         np.array([4]),
         rngs={'dropout': jax.random.key(seed)},
         method='score',
-    ).log_prob.sum()
+    )['frames'].log_prob.sum()
 
   assert score(0) == score(0) != score(1)
 

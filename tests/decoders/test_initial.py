@@ -9,7 +9,7 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax.data import token_crops
 from audiolm_jax.decoders import initial
-from audiolm_jax.objectives import lm as lm_lib
+from audiolm_jax.objectives import likelihood
 
 CODEBOOKS = np.random.default_rng(0).normal(size=(3, 7, 4)) * [
     [[4.0]],
@@ -55,7 +55,12 @@ def _settings(tmp_path):
       'backbone': {'kind': 'stack', 'width': 8, 'layers': 1},
   }
   objective = config.build(
-      lm_lib.LM, {'decoder': decoder, 'frames': 4, 'codebooks': str(tmp_path)}
+      likelihood.NLL,
+      {
+          'decoder': decoder,
+          'lengths': {'frames': 4},
+          'codebooks': str(tmp_path),
+      },
   )
   return assembly_lib.Config(
       objective=objective,

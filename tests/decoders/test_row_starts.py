@@ -54,7 +54,8 @@ def test_a_code_before_all_rows_is_their_first_frame(positions):
   options = {'positions': positions, 'max_positions': F + 1}
   given = _decoder(**options)
   params = small.parameters(given, CODES, LENGTHS)
-  wanted = small.scorer(given)(params, _with_begin(CODES), LENGTHS + 1)
+  scores = small.score(given)(params, _with_begin(CODES), LENGTHS + 1)
+  wanted = scores['frames']
   code = _decoder(starts.Code(BEGIN), **options)
   found = small.scorer(code)(params, CODES, LENGTHS)
   np.testing.assert_array_equal(wanted.mask[:, 1:], found.mask)
@@ -64,7 +65,7 @@ def test_a_code_before_all_rows_is_their_first_frame(positions):
   # The first is not scored, and its row's losses are of one position less.
   assert not np.asarray(wanted.mask)[:, 0].any()
   assert not np.asarray(wanted.log_prob)[:, 0].any()
-  np.testing.assert_array_equal(wanted.steps, LENGTHS)
+  np.testing.assert_array_equal(scores.steps, LENGTHS)
   # Nor is it that of a learned row.
   own = small.scorer(_decoder(starts.Own(), **options))(params, CODES, LENGTHS)
   assert (np.abs(own.log_prob - found.log_prob)[0] > 1e-4).any()
@@ -161,7 +162,7 @@ def test_a_given_frame_comes_after_what_is_put_before_it():
   def score(codes):
     return decoder.apply(
         {'params': params}, codes, LENGTHS, None, told, method='score'
-    ).log_prob
+    )['frames'].log_prob
 
   context = decoder.apply({'params': params}, told, 4, method='context')
   found = quick.generate(
@@ -236,7 +237,7 @@ def test_segments_start_with_a_given_text():
     scores = small.scorer(decoder)(params, codes, num_frames)
     np.testing.assert_allclose(
         log_prob['speech'],
-        scores.segments['speech'].log_prob,
+        scores['speech'].log_prob,
         rtol=1e-4,
         atol=1e-5,
     )

@@ -86,7 +86,7 @@ def model(request):
 def _sum(scores):
   return sum(
       np.asarray(s.log_prob, np.float64).sum(axis=(1, 2))
-      for s in scores.segments.values()
+      for s in scores.values()
   )
 
 
@@ -101,7 +101,7 @@ def test_probabilities_of_all_sequences_sum_to_one(model):
   assert prob.sum() == pytest.approx(3, abs=1e-4)
   # A uniform model: all codes of a segment are scored, with log2 V bits each.
   scores = score(jax.tree.map(jnp.zeros_like, params), CODES, FULL)
-  for name, found in scores.segments.items():
+  for name, found in scores.items():
     np.testing.assert_allclose(found.log_prob, -np.log(V), rtol=1e-6)
     assert found.log_prob.shape == CODES[name].shape
 
@@ -165,7 +165,7 @@ def stepwise(decoder):
 
 def test_stepwise_log_probs_equal_teacher_forced_ones(model):
   decoder, params, score = model
-  expected = score(params, CODES, RAGGED).segments
+  expected = score(params, CODES, RAGGED)
   found = stepwise(decoder)(params, CODES, RAGGED)
   for name in CODES:
     np.testing.assert_allclose(
@@ -178,7 +178,7 @@ def test_stepwise_log_probs_equal_teacher_forced_ones(model):
       name: np.where(np.asarray(expected[name].mask), c, -(10**6))
       for name, c in CODES.items()
   }
-  again = score(params, other, RAGGED).segments
+  again = score(params, other, RAGGED)
   for name in CODES:
     np.testing.assert_array_equal(again[name].log_prob, expected[name].log_prob)
 
@@ -186,7 +186,7 @@ def test_stepwise_log_probs_equal_teacher_forced_ones(model):
 def test_code_logits_are_what_scores_are_of(model):
   decoder, params, score = model
   logits = small.code_logits(decoder)(params, CODES, RAGGED)
-  scores = score(params, CODES, RAGGED).segments
+  scores = score(params, CODES, RAGGED)
   assert set(logits) == set(scores)
   for name, wanted in scores.items():
     found = small.picked(logits[name], CODES[name])
@@ -221,11 +221,11 @@ def test_stages_give_logits_of_the_slots_that_they_predict():
 def test_observed_segments_count_but_are_not_scored():
   plain, observing = make('in turns'), make('in turns', observed=('speech',))
   params = init(plain)
-  wanted = small.scorer(plain)(params, CODES, FULL).segments
-  found = small.scorer(observing)(params, CODES, FULL)
-  assert list(found.segments) == ['text']
+  wanted = small.scorer(plain)(params, CODES, FULL)
+  found = small.score(observing)(params, CODES, FULL)
+  assert list(found.streams) == ['text']
   np.testing.assert_allclose(
-      found.segments['text'].log_prob, wanted['text'].log_prob, rtol=1e-6
+      found['text'].log_prob, wanted['text'].log_prob, rtol=1e-6
   )
   np.testing.assert_array_equal(found.steps, 4)
   # Speech comes first here: text depends on it.

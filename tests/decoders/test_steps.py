@@ -175,7 +175,8 @@ class Scored(streaming_base.Steppable):
 
   def __call__(self, x, mask, context=None):
     codes = self._codes(streaming_base.zero_masked(x, mask))
-    return self.decoder.score(codes, jnp.sum(mask, axis=1)).log_prob, mask
+    scores = self.decoder.score(codes, jnp.sum(mask, axis=1))
+    return scores['frames'].log_prob, mask
 
   def process(self, x, mask, state, context):
     codes, found = self._codes(x), []

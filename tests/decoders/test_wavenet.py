@@ -120,6 +120,10 @@ MODELS = {
 FULL = np.array([20, 20, 20])
 
 
+def _score(model):
+  return lambda *inputs: model.apply(*inputs, method='score')['samples']
+
+
 class _Case:
   """A model with parameters away from their start, and samples."""
 
@@ -139,9 +143,7 @@ class _Case:
         lambda p: p + 0.2 * rng.normal(size=p.shape).astype(np.float32),
         nn.meta.unbox(params),
     )
-    self.score = _jit(
-        functools.partial(self.model.apply, method='score'),
-    )
+    self.score = _jit(_score(self.model))
 
   def scores(self, samples=None, num_samples=None):
     samples = self.samples if samples is None else samples
@@ -158,7 +160,7 @@ def case(request):
 
 def test_scores_of_padded_rows(case):
   scores = case.scores()
-  assert scores.tag == 'exact'
+  assert case.model.tag == 'exact'
   assert scores.log_prob.shape == scores.mask.shape == case.samples.shape
   valid = np.arange(20) < case.num_samples[:, None]
   np.testing.assert_array_equal(
@@ -268,7 +270,7 @@ def test_only_temperature_0_ignores_the_key(case, run, start):
 def test_activations_in_bfloat16_probabilities_in_float32():
   case = _Case('mu_law')
   model = case.model.clone(dtype='bfloat16')
-  score = _jit(functools.partial(model.apply, method='score'))
+  score = _jit(_score(model))
   variables = {'params': case.params}
   found = score(variables, case.samples, case.num_samples, case.context)
   expected = case.scores()

@@ -41,8 +41,8 @@ def folders(tmp_path_factory):
   )
   train.train(
       train.Config(
-          objective=objectives.LM(
-              frames=FRAMES,
+          objective=objectives.NLL(
+              lengths={'frames': FRAMES},
               decoder=decoders.Decoder(
                   vocabularies=(V,) * K, backbone=backbone
               ),

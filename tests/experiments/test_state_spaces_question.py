@@ -23,7 +23,7 @@ def _small(arm):
         arm.configure(rate),
         {
             'objective.codebooks': None,
-            'objective.frames': FRAMES,
+            'objective.lengths.frames': FRAMES,
             'data.frames': FRAMES,
             'steps': 2,
             'batch_size': 4,

@@ -119,7 +119,7 @@ def test_guidance(head):
   def score(codes, context):
     return decoder.apply(
         {'params': params}, codes, FULL, context, method='score'
-    ).log_prob
+    )['frames'].log_prob
 
   free = ~MASK
   totals = []

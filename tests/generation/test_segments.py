@@ -76,7 +76,7 @@ def test_generated_codes_have_the_scores_of_a_whole_sequence(turns):
       jax.random.key(0),
       WARM,
   )
-  scores = small.scorer(decoder)(params, codes, LENGTHS).segments
+  scores = small.scorer(decoder)(params, codes, LENGTHS)
   for name in FRAMES:
     found = np.asarray(codes[name])
     valid = np.arange(found.shape[1])[:, None] < LENGTHS[name][:, None, None]
@@ -100,12 +100,12 @@ def test_greedy_codes_are_the_likeliest_given_those_before():
   assert (np.asarray(log_prob['text']) == 0).all()
   score = small.scorer(decoder)
   layout = interleaving.Delay().layout(4, 2)
-  own = score(params, codes, LENGTHS).segments['speech'].log_prob
+  own = score(params, codes, LENGTHS)['speech'].log_prob
   for frame, slot in np.ndindex(4, 2):
     for code in range(V):
       other = {k: np.array(c) for k, c in codes.items()}
       other['speech'][:, frame, slot] = code
-      found = score(params, other, LENGTHS).segments['speech'].log_prob
+      found = score(params, other, LENGTHS)['speech'].log_prob
       gain = np.asarray(found - own)[:, frame, slot]
       assert (gain < 1e-5).all(), (layout.step[frame, slot], code)
 

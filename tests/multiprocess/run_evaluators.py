@@ -67,7 +67,8 @@ def _lm(cache):
       mlp=mlps.Moe(experts=4, hidden=16),
   )
   decoder = decoders.Decoder(vocabularies=(8,), backbone=backbone)
-  return 'lm', objectives.LM(decoder=decoder), evaluation.LMBits(cache=cache)
+  bits = evaluation.Bits(clips=evaluation.TokenClips(cache=cache))
+  return 'lm', objectives.NLL(decoder=decoder), bits
 
 
 def _codec(cache):
@@ -90,10 +91,10 @@ def _codec(cache):
 def _waveform(cache):
   del cache
   stack = wavenet.GatedStack(width=8, skip=8, dilations=(1, 2), cycles=1)
-  objective = objectives.WaveformLM(
-      sample_rate=RATE, decoder=decoders.WaveNet(stack=stack)
+  objective = objectives.NLL(
+      rate=float(RATE), decoder=decoders.WaveNet(stack=stack)
   )
-  return 'lm', objective, evaluation.WaveformBits()
+  return 'lm', objective, evaluation.Bits(clips=evaluation.AudioClips())
 
 
 def main(cache, devices, process=0, processes=1, port=0):

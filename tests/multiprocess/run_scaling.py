@@ -48,7 +48,7 @@ def _lm():
       remat='full',
   )
   decoder = decoders.Decoder(vocabularies=(64, 64), backbone=backbone)
-  return objectives.LM(decoder=decoder, frames=256)
+  return objectives.NLL(decoder=decoder, lengths={'frames': 256})
 
 
 def _codec():

@@ -128,7 +128,7 @@ def check_steps(pair):
 def check_scores(pair):
   """Of what follows the first id, which nothing comes before."""
   ids = pair.ids()
-  scores = pair.score(pair.variables, ids, _LENGTHS)
+  scores = pair.score(pair.variables, ids, _LENGTHS)['frames']
   logits = torch.from_numpy(pair.expected(ids)[:, :-1]).log_softmax(-1)
   chosen = torch.from_numpy(ids[:, 1:, None])
   expected = logits.gather(-1, chosen).numpy()

@@ -84,9 +84,8 @@ def _score(small):
   text, codes = _inputs()
 
   def run(variables):
-    return (
-        small[2].score(variables, text, _TEXT_LENGTHS, codes, _LENGTHS).log_prob
-    )
+    inputs = text, _TEXT_LENGTHS, codes, _LENGTHS
+    return small[2].score(variables, *inputs)['audio'].log_prob
 
   return jax.jit(run, compiler_options=testing.quick_options())
 

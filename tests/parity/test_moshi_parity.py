@@ -77,7 +77,7 @@ def _codes():
 @pytest.fixture(scope='module', name='score')
 def _score(small):
   def run(variables):
-    scores = small[2].score(variables, _codes(), _LENGTHS)
+    scores = small[2].score(variables, _codes(), _LENGTHS)['frames']
     return scores.log_prob, scores.mask
 
   return jax.jit(run, compiler_options=testing.quick_options())

@@ -109,7 +109,7 @@ def _score(small):
     states = small.model.encode_text(variables, small.text, _TEXT_LENGTHS)
     context = small.model.context(variables, states, _TEXT_LENGTHS)
     scores = small.model.score(variables, codes, num_frames, context)
-    return scores.log_prob
+    return scores['frames'].log_prob
 
   return run
 

@@ -1,4 +1,4 @@
-"""LMBits on a small token cache, clip by clip against the model itself."""
+"""Bits on a small token cache, clip by clip against the model itself."""
 
 import flax.linen as nn
 import jax
@@ -60,7 +60,7 @@ def objective():
       mixers=(attention.Attention(heads=1),),
       mlp=mlps.Dense(hidden=8),
   )
-  return objectives.LM(
+  return objectives.NLL(
       decoder=decoders.Decoder(vocabularies=(V, V), backbone=backbone)
   )
 
@@ -73,8 +73,9 @@ def variables(objective):
   return nn.meta.unbox(init(jax.random.key(0)))
 
 
-def _build(objective, cache, **settings):
-  return evaluation.LMBits(cache=str(cache), **settings).build(objective)
+def _build(objective, cache, baselines=False, **clips):
+  clips = evaluation.TokenClips(cache=str(cache), **clips)
+  return evaluation.Bits(clips=clips, baselines=baselines).build(objective)
 
 
 def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
@@ -118,7 +119,7 @@ def test_languages_limit_and_max_frames_select(cache, objective, variables):
 
 
 def test_a_cache_that_does_not_fit_is_refused(cache, objective):
-  other = objectives.LM(decoder=decoders.Decoder(vocabularies=(V, V + 1)))
+  other = objectives.NLL(decoder=decoders.Decoder(vocabularies=(V, V + 1)))
   with pytest.raises(config.ConfigError, match='vocabularies'):
     _build(other, cache)
   with pytest.raises(token_cache.CacheError, match='another is asked for'):

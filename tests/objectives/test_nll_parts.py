@@ -1,4 +1,4 @@
-"""The LM objective with experts, with a part of the steps, and in stages."""
+"""The likelihood of frames with experts, with a part of the steps, and in stages."""
 
 import math
 
@@ -9,7 +9,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import objectives
-from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.objectives import likelihood
 from tests.decoders import small
 
@@ -33,7 +33,7 @@ def _objective(slots=3, **fields):
       **fields.pop('decoder', {}),
   }
   return config.build(
-      objectives.LM, {'frames': F, 'decoder': decoder, **fields}
+      objectives.NLL, {'lengths': {'frames': F}, 'decoder': decoder, **fields}
   )
 
 
@@ -146,7 +146,7 @@ def test_nats_are_sums_where_all_is_scored_and_means_where_a_part_is():
   log_prob = -rng.random((2, 3, 2)).astype(np.float32)
   mask = np.ones((2, 3, 2), bool)
   mask[1, 1:, 1] = False
-  scores = decoder_lib.Scores(np.where(mask, log_prob, 0), mask)
+  scores = scores_lib.StreamScores(np.where(mask, log_prob, 0), mask)
   found = np.asarray(likelihood.nats_by_slot(scores, np.float32(6)))
   np.testing.assert_allclose(found[0], -log_prob[..., 0].sum(), rtol=1e-6)
   np.testing.assert_allclose(
@@ -183,7 +183,7 @@ def test_stages_score_what_they_predict_given_what_they_observe(stages):
       variables, batch, jax.random.key(0)
   )
   bound = objective.bind(variables)
-  scores = bound.score(batch['codes'], batch['num_frames'])
+  scores = bound.score(batch['codes'], batch['num_frames'])['frames']
   valid = np.arange(F) < LENGTHS[:, None]
   np.testing.assert_array_equal(scores.mask[..., 0], False)
   for slot in (1, 2):
@@ -204,7 +204,7 @@ def test_stages_score_what_they_predict_given_what_they_observe(stages):
   # What is observed counts, the last frame's for the first one, too.
   other = batch['codes'].copy()
   other[0, -1, 0] = (other[0, -1, 0] + 1) % V
-  changed = bound.score(other, batch['num_frames']).log_prob
+  changed = bound.score(other, batch['num_frames'])['frames'].log_prob
   assert abs(changed[0, 0, 1] - scores.log_prob[0, 0, 1]) > 1e-5
 
 
@@ -231,10 +231,19 @@ def test_a_stage_fills_what_it_predicts(stages):
     bound.generate(other, num_frames=num_frames, shown=num_frames + 1)
 
 
-def test_a_decoder_of_something_else_is_refused():
-  sequence = {'segments': ({'label': 'text', 'slots': (0,)},)}
-  with pytest.raises(config.ConfigError, match="expected kind 'tokens'"):
-    _objective(decoder={'kind': 'segments', 'sequence': sequence})
+@pytest.mark.parametrize(
+    'fields, message',
+    [
+        ({'lengths': {'text': 3}}, r"lengths names \['text'\].*\['frames'\]"),
+        ({'weights': {'text': 3.0}}, r"weights names \['text'\]"),
+        ({'audio': 'speech'}, r"audio names \['speech'\]"),
+        ({'load_balance': 0.01}, 'load_balance = 0.01: the decoder has no'),
+        ({'router_z': 0.0}, 'router_z = 0.0: the decoder has no experts'),
+    ],
+)
+def test_options_that_mean_nothing_to_the_decoder_are_refused(fields, message):
+  with pytest.raises(config.ConfigError, match=message):
+    _objective(**fields)
 
 
 def test_variables_are_unboxed_ones_of_init(stages):

@@ -130,11 +130,12 @@ def _objective(**stack):
       stack=wavenet.GatedStack(**stack),
       head=waveform_heads.Logistics(mixtures=2),
   )
-  return objectives.WaveformLM(decoder=decoder, sample_rate=RATE)
+  return objectives.NLL(decoder=decoder, rate=float(RATE))
 
 
-def _build(objective, **settings):
-  return evaluation.WaveformBits(**settings).build(objective)
+def _build(objective, baselines=False, **clips):
+  clips = evaluation.AudioClips(**clips)
+  return evaluation.Bits(clips=clips, baselines=baselines).build(objective)
 
 
 def test_every_clip_is_scored_whole_and_once():

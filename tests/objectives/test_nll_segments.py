@@ -1,5 +1,6 @@
 """Text and speech as segments: from a token cache to terms and bits."""
 
+import dataclasses
 import math
 
 import jax
@@ -43,8 +44,8 @@ DECODER = {
 
 
 def _build(**fields):
-  fields = {'decoder': DECODER, 'frames': FRAMES, **fields}
-  return config.build(objectives.Segments, fields)
+  fields = {'decoder': DECODER, 'lengths': FRAMES, **fields}
+  return config.build(objectives.NLL, fields)
 
 
 @pytest.fixture(scope='module', name='objective')
@@ -55,7 +56,7 @@ def _objective():
 @pytest.fixture(scope='module', name='variables')
 def _variables(objective):
   batch = objective.example_batch(1)
-  params = small.parameters(objective.decoder, *objective.split(batch))
+  params = small.parameters(objective.decoder, *objective.decoder.read(batch))
   return {'lm': {'params': params}}
 
 
@@ -77,8 +78,8 @@ def test_terms_and_metrics_are_sums_of_the_scores(objective, variables):
   run = small.quick_jit(objective.__call__)
   output = run(variables, batch, jax.random.key(0))
   bound = objective.bind(variables)
-  codes, num_frames = objective.split(batch)
-  scores = bound.score(codes, num_frames).segments
+  codes, num_frames, *_ = objective.decoder.read(batch)
+  scores = bound.score(codes, num_frames)
   assert objective.loss_weights == {'nll_text': 0.5, 'nll_speech': 1.0}
   assert set(output.terms) == set(objective.loss_weights)
   rows = bound.bits_per_frame(codes, num_frames)
@@ -121,7 +122,7 @@ def test_generate_keeps_what_is_shown_and_repeats_with_its_seed(
     objective, variables
 ):
   bound = objective.bind(variables)
-  given, num_frames = objective.split(_batch())
+  given, num_frames, *_ = objective.decoder.read(_batch())
   shown = {
       'text': num_frames['text'],
       'speech': np.minimum(num_frames['speech'], 1),
@@ -152,14 +153,16 @@ def test_generate_keeps_what_is_shown_and_repeats_with_its_seed(
 
 
 def test_what_does_not_fit_is_refused():
-  with pytest.raises(config.ConfigError, match="expected kind 'segments'"):
-    _build(decoder={'kind': 'tokens', 'vocabularies': (V,)})
-  with pytest.raises(config.ConfigError, match='frames of'):
-    _build(frames={'text': 4})
-  with pytest.raises(config.ConfigError, match="audio = 'music'"):
-    _build(audio='music')
-  with pytest.raises(config.ConfigError, match='weights of'):
-    _build(weights={'music': 1.0})
+  for name, value in {
+      'lengths': {'music': 4},
+      'weights': {'music': 1.0},
+      'audio': 'music',
+  }.items():
+    message = rf"{name} names \['music'\]: .*\['text', 'speech'\]"
+    with pytest.raises(config.ConfigError, match=message):
+      _build(**{name: value})
+  with pytest.raises(config.ConfigError, match='codebooks.* no frames'):
+    _build(codebooks='tokens')
 
 
 TEXTS = ('no', 'perché', 'a longer text', '')
@@ -210,7 +213,7 @@ def test_clips_and_their_texts_come_in_the_shapes_of_training(cache, objective):
   # The last one has 6 frames: its text would be another's.
   assert seen == {0, 1, 2}
   frames = {'text': 4, 'speech': 5}
-  want = _build(frames=frames).example_batch(4)
+  want = _build(lengths=frames).example_batch(4)
   assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
       k: (v.shape, v.dtype) for k, v in want.items()
   }
@@ -224,7 +227,10 @@ def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
       text_bytes=FRAMES['text'],
       limit=3,
   )
-  built = evaluation.SegmentBits(source=source, batch_size=2)
+  clips = evaluation.TextClips(source=source, batch_size=2)
+  built = evaluation.Bits(clips=clips)
+  with pytest.raises(config.ConfigError, match='TextClips has none'):
+    dataclasses.replace(built, baselines=True).build(objective)
   scores = list(built.build(objective).run(variables))
   names = [(s.name, s.item) for s in scores]
   assert len(set(names)) == len(names) == 3 * (2 + 3)
@@ -236,8 +242,8 @@ def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
     num_frames = {k: np.array([len(c)]) for k, c in clip.items()}
     # Padded as they are there, for one compilation.
     codes = {k: pipeline.pad([c], 1, FRAMES[k]) for k, c in clip.items()}
-    wanted = bound.score(codes, num_frames).segments
-    for label, found in wanted.items():
+    wanted = bound.score(codes, num_frames)
+    for label, found in wanted.streams.items():
       mine = {s.name: s for s in scores if s.item == str(index)}
       score = mine[f'{label}/bits_per_frame']
       assert score.weight == len(clip[label])

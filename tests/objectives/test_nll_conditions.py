@@ -1,4 +1,4 @@
-"""The LM objective with conditions, and the bound models that are told them."""
+"""The likelihood of frames with conditions, and the bound models that are told them."""
 
 import flax.linen as nn
 import jax
@@ -48,7 +48,7 @@ def _objective(dropout=0.0, cls=decoders.Decoder, **decoder):
   decoder = cls(
       vocabularies=(V, V), backbone=_BACKBONE, conditions=conditions, **decoder
   )
-  return objectives.LM(frames=F, decoder=decoder)
+  return objectives.NLL(lengths={'frames': F}, decoder=decoder)
 
 
 @pytest.fixture(scope='module')
@@ -90,7 +90,7 @@ def test_batches_hold_the_conditions(objective, variables):
   found = []
   for told in (TOLD, OTHER):
     terms = loss(variables, _batch(objective, told), jax.random.key(0)).terms
-    scores = bound.score(CODES, LENGTHS, told)
+    scores = bound.score(CODES, LENGTHS, told)['frames']
     np.testing.assert_allclose(
         terms['nll'][0], -scores.log_prob.sum(), rtol=1e-5
     )
@@ -108,10 +108,11 @@ def test_conditions_are_dropped_in_training_only(objective, variables):
   batch = _batch(objective, TOLD)
   terms = loss(variables, batch, jax.random.key(0)).terms
   bound = dropping.bind(variables)
-  nothing = -bound.score(CODES, LENGTHS).log_prob.sum()
+  nothing = -bound.score(CODES, LENGTHS)['frames'].log_prob.sum()
   np.testing.assert_allclose(terms['nll'][0], nothing, rtol=1e-5)
-  told = bound.score(CODES, LENGTHS, TOLD).log_prob
-  kept = objective.bind(variables).score(CODES, LENGTHS, TOLD).log_prob
+  told = bound.score(CODES, LENGTHS, TOLD)['frames'].log_prob
+  kept = objective.bind(variables).score(CODES, LENGTHS, TOLD)
+  kept = kept['frames'].log_prob
   np.testing.assert_array_equal(told, kept)
   assert abs(-told.sum() - nothing) > 1e-2
 
@@ -127,7 +128,7 @@ def test_a_bound_model_generates_what_it_is_told(objective, variables):
     for code in range(V):
       trial = plain.copy()
       trial[:, f, k] = code
-      scores = bound.score(trial, full, TOLD).log_prob
+      scores = bound.score(trial, full, TOLD)['frames'].log_prob
       totals.append(np.asarray(scores)[:, f, k])
     np.testing.assert_array_equal(plain[:, f, k], np.argmax(totals, axis=0))
   nothing = bound.generate(prompt, F, sampler=GREEDY)
@@ -184,7 +185,7 @@ def test_a_stage_is_told_too(variables):
   for code in range(V):
     trial = made.copy()
     trial[:, 1, 1] = code
-    scores = bound.score(trial, LENGTHS, TOLD).log_prob
+    scores = bound.score(trial, LENGTHS, TOLD)['frames'].log_prob
     totals.append(np.asarray(scores)[:, 1, 1])
   np.testing.assert_array_equal(made[:, 1, 1], np.argmax(totals, axis=0))
 
@@ -198,4 +199,4 @@ def test_segments_take_their_text_as_a_segment():
       conditions=_CONDITIONS,
   )
   with pytest.raises(config.ConfigError, match='segments that are observed'):
-    objectives.Segments(decoder=decoder, frames={'speech': 3})
+    objectives.NLL(decoder=decoder, lengths={'speech': 3})

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
-from audiolm_jax import decoders
 from audiolm_jax import objectives
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.models import sample_lm
@@ -36,8 +35,8 @@ def _objective(**options):
       **options,
   }
   return config.build(
-      objectives.WaveformLM,
-      {'decoder': decoder, 'samples': T, 'sample_rate': 100},
+      objectives.NLL,
+      {'decoder': decoder, 'lengths': {'samples': T}, 'rate': 100.0},
   )
 
 
@@ -87,7 +86,7 @@ def test_example_batch_has_the_shapes_of_training(objective):
 def test_terms_and_metrics_are_sums_of_the_scores(variables, bound, loss):
   batch = _batch()
   output = loss(variables, batch, jax.random.key(0))
-  scores = bound.score(batch['audio'], batch['num_samples'])
+  scores = bound.score(batch['audio'], batch['num_samples'])['samples']
   nll, count = output.terms['nll']
   assert float(count) == T + 14
   np.testing.assert_allclose(nll, -scores.log_prob.sum(), rtol=1e-5)
@@ -103,12 +102,14 @@ def test_terms_and_metrics_are_sums_of_the_scores(variables, bound, loss):
 def test_audio_is_scored_on_the_grid(bound):
   audio = _batch()['audio'][:1]
   step = 1 / 128
+
+  def score(audio):
+    return bound.score(audio)['samples']
+
   rounded = np.clip(np.round(audio / step), -128, 127) * step
-  np.testing.assert_array_equal(
-      bound.score(audio).log_prob, bound.score(rounded).log_prob
-  )
+  np.testing.assert_array_equal(score(audio).log_prob, score(rounded).log_prob)
   moved = rounded + step * (rounded < 0)
-  assert (bound.score(moved).log_prob != bound.score(audio).log_prob).any()
+  assert (score(moved).log_prob != score(audio).log_prob).any()
 
 
 def test_microbatches_add_exactly(variables, loss):
@@ -213,10 +214,17 @@ def test_a_result_shorter_than_its_prompt_is_refused(bound):
     bound.generate(np.zeros((1, 3, 1)), 0.02)
 
 
-def test_a_decoder_of_tokens_is_refused(objective):
-  other = decoders.LM_KINDS['tokens']((3, 3))
-  with pytest.raises(config.ConfigError, match="expected kind 'wavenet'"):
-    dataclasses.replace(objective, decoder=other)
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('codebooks', 'tokens'),
+        ('load_balance', 0.1),
+        ('lengths', {'frames': 9}),
+    ],
+)
+def test_what_samples_do_not_have_is_refused(objective, name, value):
+  with pytest.raises(config.ConfigError, match=f'config.objective.{name}'):
+    dataclasses.replace(objective, **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -272,7 +280,7 @@ def test_it_learns_to_predict_a_sine(head):
   for n in range(300):
     variables, moments = step(variables, moments, batch(32), float(n))
   held_out = batch(64)['audio']
-  scores = objective.bind(variables).score(held_out)
+  scores = objective.bind(variables).score(held_out)['samples']
   bits = -np.asarray(scores.log_prob)[..., 0].mean(axis=0) / math.log(2)
   assert bits[0] > 6.5
   assert (bits[4:] < entropy + 1.5).all()

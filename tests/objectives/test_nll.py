@@ -1,4 +1,4 @@
-"""The LM objective's sums, and the bound model people use."""
+"""The sums of the likelihood of frames, and the bound model people use."""
 
 import math
 
@@ -23,8 +23,8 @@ def objective():
       mixers=(attention.Attention(heads=2),),
       mlp=mlps.Dense(hidden=8),
   )
-  return objectives.LM(
-      frames=6,
+  return objectives.NLL(
+      lengths={'frames': 6},
       decoder=decoders.Decoder(vocabularies=(7, 7), backbone=backbone),
   )
 
@@ -65,7 +65,7 @@ def test_example_batch_has_the_shapes_of_training(objective):
 def test_terms_and_metrics_are_sums_of_the_scores(variables, bound, loss):
   batch = _batch()
   output = loss(variables, batch, jax.random.key(0))
-  scores = bound.score(batch['codes'], batch['num_frames'])
+  scores = bound.score(batch['codes'], batch['num_frames'])['frames']
   nll, count = output.terms['nll']
   assert float(count) == 2 * 14
   np.testing.assert_allclose(nll, -scores.log_prob.sum(), rtol=1e-5)
@@ -174,7 +174,7 @@ def test_it_learns_a_rule(objective, variables):
     codes = rng.integers(0, 7, (16, 6, 2)).astype(np.int32)
     codes[:, 1:, 1] = codes[:, :-1, 0]
     variables = step(variables, {'codes': codes, 'num_frames': num_frames})
-  scores = objective.bind(variables).score(codes, num_frames)
+  scores = objective.bind(variables).score(codes, num_frames)['frames']
   bits = -np.asarray(scores.log_prob).mean(axis=0) / math.log(2)
   assert (bits[1:, 1] < 0.5).all()
   assert (bits[:, 0] > 2.5).all()

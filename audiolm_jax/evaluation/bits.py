@@ -1,0 +1,116 @@
+"""Bits of held-out clips under a model, and under models beside it."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax.decoders import scores as scores_lib
+from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.evaluation import clips as clips_lib
+from audiolm_jax.models import scoring
+from audiolm_jax.objectives import likelihood
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bits:
+  """Scores a model of codes or samples on whole clips, one by one.
+
+  Of a model of frames `bits_per_frame`, weighted by frames, and of each of its
+  slots `bits_per_frame_codebook_k`; of segments the same after `LABEL/` for each
+  segment that is predicted; of samples `bits_per_sample`, weighted by samples of
+  all channels. A bound is reported under the same names, from one draw for each
+  clip that is the same at every evaluation.
+
+  Attributes:
+    clips: which clips, and where they come from.
+    baselines: whether to score the models that the clips have beside it, too:
+      the same names after `unigram/` and `bigram/`, or `linear/` and `flac/`.
+  """
+
+  clips: Annotated[Any, config.Kind(lambda: clips_lib.CLIPS)]
+  baselines: bool = False
+
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and objective may also say; see `config.Fact`."""
+    return self.clips.facts(f'{key}.clips')
+
+  def build(self, objective: likelihood.NLL) -> evaluation_base.Evaluator:
+    """The evaluator.
+
+    Raises:
+      config.ConfigError: for clips of something else than the model is of, or
+        baselines of clips that have none.
+      token_cache.CacheError: for a cache that doesn't fit.
+      corpora.CorpusError: for a corpus that isn't built.
+    """
+    decoder = objective.decoder
+    if sorted(decoder.streams) != sorted(self.clips.streams):
+      raise config.ConfigError(
+          f'{type(self.clips).__name__} has the streams'
+          f' {list(self.clips.streams)}, but the decoder, a'
+          f' {type(decoder).__name__}, has {list(decoder.streams)}.'
+      )
+    if self.baselines and not self.clips.has_baselines:
+      raise config.ConfigError(
+          f'baselines = True: {type(self.clips).__name__} has none.'
+      )
+    clips = self.clips.open(decoder, objective.rate)
+    return _Evaluator(decoder, clips, self.baselines)
+
+
+class _Evaluator(evaluation_base.Evaluator):
+
+  def __init__(self, decoder, clips, baselines):
+    self._decoder = decoder
+    self._clips = clips
+    self._baselines = baselines
+
+  def run(self, variables) -> Iterator[evaluation_base.Score]:
+    decoder, params = self._decoder, variables['lm']['params']
+    streams = {k: s for k, s in decoder.streams.items() if s.slots}
+    for number, batch in enumerate(self._clips.batches()):
+      rng = jax.random.key(number) if decoder.tag == 'bound' else None
+      scores = scoring.score(decoder, params, decoder.read(batch), rng)
+      scores = jax.device_get(scores.streams)
+      for row, index in enumerate(batch['id']):
+        if index < 0:
+          continue
+        item, others = self._clips.item(index), {}
+        if self._baselines:
+          others = self._clips.baselines(index)
+        for label, stream in streams.items():
+          length = int(batch[stream.lengths][row])
+          if length:
+            nats = -scores[label].log_prob[row, :length]
+            for prefix, bits in {'': _bits(stream, nats), **others}.items():
+              yield from _entries(stream, prefix, item, bits, length)
+
+
+def _bits(stream, nats):
+  """Bits of each code [N, K], or if they are not told apart [] of all."""
+  if stream.by_slot:
+    return scores_lib.bits(nats)
+  # Sums over many samples.
+  return scores_lib.bits(nats.astype(np.float64).sum())
+
+
+def _entries(stream, prefix, item, bits, length):
+  """The scores of one clip from its bits under one model."""
+  name, slots = f'{prefix}{stream.metric}', list(stream.slots)
+  if not stream.by_slot:
+    weight = float(length * len(slots))
+    yield evaluation_base.Score(name, item, float(bits), weight)
+    return
+  total = float(bits[:, slots].sum())
+  yield evaluation_base.Score(name, item, total, float(length))
+  for slot in slots:
+    yield evaluation_base.Score(
+        f'{name}_codebook_{slot}',
+        item,
+        float(bits[:, slot].sum()),
+        float(length),
+    )

@@ -1,0 +1,327 @@
+"""The held-out clips that `bits.Bits` scores, and the models beside it.
+
+To add a source of clips: a dataclass with the attributes and methods of
+`TokenClips`, whose `open` gives a `Clips`, and a line in CLIPS.
+"""
+
+import abc
+from collections.abc import Iterator
+import dataclasses
+import functools
+from typing import Annotated, Any
+
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import data
+from audiolm_jax.data import audio_crops
+from audiolm_jax.data import clip_conditions
+from audiolm_jax.data import corpora
+from audiolm_jax.data import pipeline
+from audiolm_jax.data import text_and_tokens
+from audiolm_jax.data import token_cache
+from audiolm_jax.data import token_crops
+from audiolm_jax.decoders import waveform_heads
+from audiolm_jax.evaluation import baselines
+from audiolm_jax.evaluation import waveform_baselines
+
+# Seconds that clips of audio are padded to, and clips of each length scored at
+# once.
+_BUCKETS = ((1.0, 8), (2.0, 4), (4.0, 2))
+# Training clips that the linear baseline is fitted to.
+_FITTED = 60
+
+
+class Clips(abc.ABC):
+  """Clips that are open."""
+
+  @abc.abstractmethod
+  def batches(self) -> Iterator[dict[str, np.ndarray]]:
+    """Each clip once, in batches as the decoder reads them.
+
+    Yields:
+      Entries of the rows, among them `id` [B]: the clip's index, or -1 for a row
+      that fills up.
+    """
+
+  @abc.abstractmethod
+  def item(self, index: int) -> str:
+    """The id of a clip, which stays the same across runs."""
+
+  def baselines(self, index: int) -> dict[str, Any]:
+    """Bits of a clip under other models, by the prefix of their metrics.
+
+    Of frames [F, K] for each code, of samples [] in all.
+    """
+    raise NotImplementedError(type(self).__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenClips:
+  """Clips of a token cache, for a model of frames.
+
+  A decoder with conditions is given those of the whole clip, also where the clip
+  is cut. Baselines are count-based: their counts come from the split 'train', and
+  their smoothing is tuned on 'validation', of the same languages. They have no
+  conditions.
+
+  Attributes:
+    cache: directory of the token cache. The model is of its first codebooks.
+    split: which clips.
+    languages: which; empty for all.
+    limit: only the first so many clips.
+    max_frames: longer clips are cut to their beginning; None cuts none.
+    vectors: folder of the clips' vectors, ID.npy [E], for a condition of them.
+    tokenizer_hash: the hash that the cache must have; None takes any.
+  """
+
+  cache: Annotated[str, config.Path()]
+  split: str = 'validation'
+  languages: tuple[str, ...] = ()
+  limit: config.Positive | None = None
+  max_frames: config.Positive | None = None
+  vectors: Annotated[str, config.Path()] | None = None
+  tokenizer_hash: str | None = None
+
+  # The streams of decoders that score such clips, and whether there are models
+  # beside them.
+  streams = ('frames',)
+  has_baselines = True
+
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and objective may also say; see `config.Fact`."""
+    return token_cache.facts(self.cache, f'{key}.cache')
+
+  def open(self, decoder: Any, rate: float) -> Clips:
+    """The clips for a decoder of so many frames a second.
+
+    Raises:
+      token_cache.CacheError: for a cache that doesn't fit.
+      config.ConfigError: if the decoder's vocabularies are not the cache's, or
+        it has conditions that clips don't have.
+    """
+    del rate
+    return _TokenClips(self, decoder)
+
+
+class _TokenClips(Clips):
+
+  def __init__(self, settings, decoder):
+    self._settings = settings
+    self._cache = self._open(settings.split)
+    self._sizes = tuple(decoder.vocabularies)
+    self._conditions = clip_conditions.ConditionSampler(
+        {name: module.source for name, module in decoder.conditions.items()},
+        self._cache,
+        settings.vectors,
+    )
+    self._indices = self._cache.select(settings.languages, settings.limit)
+    available = self._cache.vocabularies
+    if available[: len(self._sizes)] != self._sizes:
+      raise config.ConfigError(
+          f'config.objective.decoder.vocabularies = {self._sizes}, but the token'
+          f' cache {settings.cache} has {available}.'
+      )
+
+  def _open(self, split):
+    return token_cache.TokenCache(
+        self._settings.cache, split, self._settings.tokenizer_hash
+    )
+
+  def _codes(self, cache, index):
+    return cache[index].codes[:, : len(self._sizes)]
+
+  def batches(self):
+    for batch in token_crops.whole_clips(
+        self._cache,
+        indices=self._indices,
+        codebooks=len(self._sizes),
+        max_frames=self._settings.max_frames,
+    ):
+      yield {**batch, **self._conditions(batch['id'])}
+
+  def item(self, index):
+    return self._cache[index].factors['id']
+
+  @functools.cached_property
+  def _counts(self) -> baselines.Baselines:
+    splits = []
+    for split in ('train', 'validation'):
+      cache = self._open(split)
+      chosen = cache.select(self._settings.languages)
+      splits.append([self._codes(cache, i) for i in chosen])
+    return baselines.fit(*splits, self._sizes)
+
+  def baselines(self, index):
+    codes = self._codes(self._cache, index)[: self._settings.max_frames]
+    bits = self._counts.bits(codes)
+    return {f'{name}/': value for name, value in bits.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextClips:
+  """Clips of a token cache with their texts, for a model of segments.
+
+  Speech that follows its text is scored given the text: of the same codes,
+  `TokenClips` scores what a model of speech alone makes.
+
+  Attributes:
+    source: which clips, and how long.
+    batch_size: clips that are scored at once.
+  """
+
+  source: text_and_tokens.TextAndTokens
+  batch_size: config.Positive = 16
+
+  streams = ('text', 'speech')
+  has_baselines = False
+
+  def facts(self, key: str) -> list[config.Fact]:
+    """What data and objective may also say; see `config.Fact`."""
+    return token_cache.facts(self.source.cache, f'{key}.source.cache')
+
+  def open(self, decoder: Any, rate: float) -> Clips:
+    """The clips; raises CacheError for a cache that doesn't fit."""
+    del decoder, rate
+    return _TextClips(self)
+
+
+class _TextClips(Clips):
+
+  def __init__(self, settings):
+    self._settings = settings
+    self._cache, _ = settings.source.select()
+
+  def batches(self):
+    return text_and_tokens.whole_clips(
+        self._settings.source, self._settings.batch_size
+    )
+
+  def item(self, index):
+    return self._cache[index].factors['id']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AudioClips:
+  """Clips of a corpus, for a model of samples.
+
+  Baselines are FLAC, by the size of its frames, and linear prediction fitted to
+  the split 'train' of the same languages. All code every sample of a clip on the
+  model's grid, given the clip's past only. Comparisons are of one grid at one
+  sample rate.
+
+  Attributes:
+    corpus: a name that `data.load_corpus` knows.
+    split: which clips.
+    languages: which; empty for all.
+    limit: at most so many clips, evenly spaced.
+    max_seconds: longer clips are cut to their beginning.
+  """
+
+  corpus: corpora.Name = 'asterisk_prompts'
+  split: str = 'validation'
+  languages: tuple[str, ...] = ()
+  limit: config.Positive | None = None
+  max_seconds: Annotated[float, config.Range(min=0.1)] = 8.0
+
+  streams = ('samples',)
+  has_baselines = True
+
+  def facts(self, key: str) -> list[config.Fact]:
+    """Nothing: clips are resampled to what the model is of."""
+    del key
+    return []
+
+  def open(self, decoder: Any, rate: float) -> Clips:
+    """The clips for a decoder of so many samples a second.
+
+    Raises:
+      config.ConfigError: for a model with conditions, which clips don't have,
+        or a corpus that isn't built.
+    """
+    stack = decoder.stack
+    if stack.film or stack.local:
+      raise config.ConfigError(
+          f'evaluator of bits a sample: the stack has film = {stack.film} and'
+          f' local = {stack.local}, but clips come without conditions.'
+      )
+    return _AudioClips(self, decoder, round(rate))
+
+
+class _AudioClips(Clips):
+
+  def __init__(self, settings, decoder, rate):
+    self._settings = settings
+    self._decoder = decoder
+    self._rate = rate
+    self._corpus = self._open(settings.split)
+    self._indices = self._chosen(self._corpus, settings.limit)
+
+  def _open(self, split):
+    return data.load_corpus(
+        self._settings.corpus, split, self._settings.languages
+    )
+
+  def _chosen(self, corpus, limit):
+    """Indices of clips that have a sample, evenly spaced."""
+    indices = np.flatnonzero(corpus.seconds() * self._rate >= 1)
+    count = len(indices) if limit is None else min(limit, len(indices))
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
+
+  def _read(self, corpus, index):
+    """A clip [T, C] float32, cut."""
+    audio = audio_crops.read(
+        corpus, int(index), self._rate, self._decoder.channels
+    )
+    return audio[: round(self._settings.max_seconds * self._rate)]
+
+  def _grid(self, audio):
+    return np.asarray(waveform_heads.to_grid(audio, self._decoder.bits))
+
+  def batches(self):
+    limit = self._settings.max_seconds
+    seconds = np.minimum(self._corpus.seconds()[self._indices], limit)
+    bounds, sizes = map(list, zip(*_BUCKETS, strict=True))
+    while bounds[-1] < limit:
+      bounds.append(2 * bounds[-1])
+      sizes.append(1)
+    bounds = [round(self._rate * bound) for bound in bounds]
+    num_samples = np.ceil(seconds * self._rate).astype(int)
+    for bound, size, members in pipeline.buckets(num_samples, bounds, sizes):
+      indices = self._indices[members]
+      rows = [self._read(self._corpus, i)[:bound] for i in indices]
+      empty = size - len(rows)
+      yield {
+          'audio': pipeline.pad(rows, size, bound),
+          'num_samples': np.int32([*map(len, rows), *[0] * empty]),
+          'id': np.int32([*indices, *[-1] * empty]),
+      }
+
+  def item(self, index):
+    return self._corpus.factors(int(index))['id']
+
+  @functools.cached_property
+  def _linear(self) -> waveform_baselines.Linear:
+    corpus = self._open('train')
+    clips = [
+        self._grid(self._read(corpus, i)) for i in self._chosen(corpus, _FITTED)
+    ]
+    return waveform_baselines.fit_linear(clips, self._decoder.bits)
+
+  @functools.cached_property
+  def _bits(self) -> dict[int, dict[str, float]]:
+    bits, rate = self._decoder.bits, self._rate
+    result = {}
+    for index in self._indices:
+      samples = self._grid(self._read(self._corpus, index))
+      result[index] = {
+          'linear/': self._linear.bits_of(samples).sum(),
+          'flac/': waveform_baselines.flac_bits(samples, bits, rate),
+      }
+    return result
+
+  def baselines(self, index):
+    return self._bits[index]
+
+
+CLIPS = {'audio': AudioClips, 'text': TextClips, 'tokens': TokenClips}

@@ -1,0 +1,30 @@
+"""What decoders of every kind say of a batch, compiled."""
+
+import functools
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from audiolm_jax.decoders import scores as scores_lib
+from audiolm_jax.ops import sharding
+
+
+@functools.partial(jax.jit, static_argnames='decoder')
+def score(
+    decoder: Any,
+    params: Any,
+    inputs: tuple[Any, ...],
+    rng: Array | None = None,
+) -> scores_lib.Scores:
+  """`decoder.score` without dropout; each process gets all rows.
+
+  Args:
+    decoder: of frames, segments or samples.
+    params: its parameters.
+    inputs: what `decoder.score` takes, as `decoder.read` gives it.
+    rng: a key for a decoder whose scores are bounds, drawn with it.
+  """
+  rngs = None if rng is None else {'bound': rng}
+  scores = decoder.apply({'params': params}, *inputs, rngs=rngs, method='score')
+  return sharding.whole(scores)
