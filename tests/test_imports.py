@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -31,6 +32,17 @@ ORDER = [
     'train',
     'main',
 ]
+
+
+def test_the_design_has_the_rooms_in_this_order():
+  text = (PACKAGE.parent / 'docs' / 'design.md').read_text('utf-8')
+  table = text.partition('## The rooms')[2].partition('## ')[0]
+  names = []
+  for cells in re.findall(r'^\| (`.*?) \|', table, re.M):
+    named = [n.removesuffix('.py') for n in re.findall(r'`([\w.]+)/?`', cells)]
+    names += reversed(sorted(named, key=lambda n: (ORDER + named).index(n)))
+  outside = {'configs', 'experiments', 'tools'}
+  assert [n for n in reversed(names) if n not in outside] == ORDER
 
 
 def room(path: pathlib.Path) -> str:
@@ -92,6 +104,38 @@ def test_no_file_is_over_500_lines_and_train_under_450():
       lines = len(path.read_text('utf-8').splitlines())
       limit = 450 if path == PACKAGE / 'train.py' else 500
       assert lines <= limit, f'{path}: {lines} lines'
+
+
+# Lines of a function, and those that still have more: take none in.
+_MOST_LINES = 60
+_LONG = {
+    '_generate',
+    'attend_keys',
+    'generate',
+    'quantise',
+    'ssd',
+    'step',
+    'stream',
+    'take_prompts',
+}
+
+
+def long_functions(source: str) -> set[str]:
+  return {
+      node.name
+      for node in ast.walk(ast.parse(source))
+      if isinstance(node, ast.FunctionDef)
+      and node.end_lineno - node.lineno >= _MOST_LINES
+  }
+
+
+def test_no_function_is_over_60_lines():
+  assert long_functions('def f():\n' + '  1\n' * 60) == {'f'}
+  assert not long_functions('def f():\n' + '  1\n' * 59)
+  found = set()
+  for path in PACKAGE.rglob('*.py'):
+    found |= long_functions(path.read_text('utf-8'))
+  assert found == _LONG
 
 
 ROOT = PACKAGE.parent

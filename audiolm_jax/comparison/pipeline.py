@@ -59,16 +59,14 @@ def write(
   cache = token_cache.TokenCache(
       workdir / 'tokens', 'test', tokenizer.fingerprint()
   )
-  header = cache.header
-  corpus = header['corpus'], tuple(header['languages'])
+  corpus = cache.header['corpus'], tuple(cache.header['languages'])
   held_out = codec_evaluation.held_out(
       *corpus,
       limit=clips,
       codebooks=(len(lm.decoder.vocabularies),),
   )
   groups = [_codec_scores(held_out, tokenizer)]
-  bits = _lm_bits(workdir, lm, header)
-  stages = _stages(workdir)
+  bits = _lm_bits(workdir, lm, cache.header)
   report = report_lib.Report(
       _TITLE,
       f'{_what(_audio_seconds(workdir / "tokenizer"))} {_verdict(bits)}',
@@ -81,11 +79,11 @@ def write(
   codec_report.add_to(report, groups, str(workdir))
   _add_bits(report, bits)
   _add_curves(report, workdir)
-  _add_run(report, workdir, stages)
+  _add_run(report, workdir, _stages(workdir))
   summary = {
       'run': report_lib.provenance(),
-      'stage_seconds': stages,
-      'corpus': header['corpus'],
+      'stage_seconds': _stages(workdir),
+      'corpus': cache.header['corpus'],
       'codec': groups,
       'lm_bits_per_frame': bits,
   }

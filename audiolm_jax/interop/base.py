@@ -380,6 +380,18 @@ def conv(
     normed: whether ours keeps weight norm: kernel (the direction) and gain.
     stored_normed: whether a file is written with weight norm.
   """
+  layouts = _kernel_layouts(theirs, transposed, normed)
+  if stored_normed:
+    layouts = layouts[1:] + layouts[:1]
+  paths = (f'{ours}.kernel', f'{ours}.gain')[: 1 + normed]
+  entries = [Entry(paths, tuple(layouts))]
+  if bias:
+    entries.append(plain(f'{ours}.bias', f'{theirs}.bias'))
+  return entries
+
+
+def _kernel_layouts(theirs, transposed, normed) -> list[Layout]:
+  """The ways in which files have a kernel: plain, and with weight norm."""
   axes = (2, 0, 1) if transposed else (2, 1, 0)
   back = tuple(np.argsort(axes))
 
@@ -420,13 +432,7 @@ def conv(
   for pair in pairs:
     names = tuple(f'{theirs}.{name}' for name in pair)
     layouts.append(Layout(names, load_normed, save_normed))
-  if stored_normed:
-    layouts = layouts[1:] + layouts[:1]
-  paths = (f'{ours}.kernel', f'{ours}.gain')[: 1 + normed]
-  entries = [Entry(paths, tuple(layouts))]
-  if bias:
-    entries.append(plain(f'{ours}.bias', f'{theirs}.bias'))
-  return entries
+  return layouts
 
 
 def stacked(ours: str, theirs: Sequence[str]) -> Entry:

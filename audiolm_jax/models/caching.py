@@ -50,15 +50,7 @@ def fill(
     token_cache.CacheError: if `out` holds something else, or the tokenizer is
       continuous.
   """
-  if not tokenizer.spec.slots:
-    raise token_cache.CacheError(
-        f'{out}: a token cache holds codes, and this tokenizer is continuous.'
-    )
-  if not wanted:
-    raise corpora.CorpusError(f'splits: give some of {list(splits.SPLITS)}.')
-  for name, value in (('limit', limit), ('batch_seconds', batch_seconds)):
-    if value is not None and not 0 < value < math.inf:
-      raise corpora.CorpusError(f'{name} = {value}: expected more than 0.')
+  _check(tokenizer, out, wanted, limit, batch_seconds)
   sources = {
       split: corpora.load_corpus(corpus, split, languages) for split in wanted
   }
@@ -70,10 +62,7 @@ def fill(
           tokenizer_spec=tokenizer.spec.to_dict(),
           corpus=corpora.place(corpus),
           languages=languages,
-          clips={
-              split: len(range(len(source))[:limit])
-              for split, source in sources.items()
-          },
+          clips={k: len(range(len(v))[:limit]) for k, v in sources.items()},
           build=next(iter(sources.values())).build,
       ),
   )
@@ -82,20 +71,40 @@ def fill(
     writer.write_codebooks(vectors)
   index, count = shard
   todo = [part for part in writer.missing() if part[1] % count == index]
+  total = _write(tokenizer, sources, writer, todo, batch_seconds)
+  if not writer.finish():
+    print(f'{out}: other shares are still to come.')
+  return total
+
+
+def _write(tokenizer, sources, writer, todo, batch_seconds) -> float:
+  """Writes parts; returns the seconds of audio in them."""
   total = 0.0
   with progress.Progress() as bars:
     bar = bars.add_task('tokenise', total=sum(len(p[2]) for p in todo))
     for split, part, members in todo:
-      source = sources[split]
       examples = {}
-      for i, example in _encode(tokenizer, source, members, batch_seconds):
+      for i, example in _encode(
+          tokenizer, sources[split], members, batch_seconds
+      ):
         examples[i] = example
         total += example.samples / tokenizer.spec.sample_rate
         bars.advance(bar)
       writer.write(split, part, [examples[i] for i in members])
-  if not writer.finish():
-    print(f'{out}: other shares are still to come.')
   return total
+
+
+def _check(tokenizer, out, wanted, limit, batch_seconds):
+  """Refuses what no cache can be filled with."""
+  if not tokenizer.spec.slots:
+    raise token_cache.CacheError(
+        f'{out}: a token cache holds codes, and this tokenizer is continuous.'
+    )
+  if not wanted:
+    raise corpora.CorpusError(f'splits: give some of {list(splits.SPLITS)}.')
+  for name, value in (('limit', limit), ('batch_seconds', batch_seconds)):
+    if value is not None and not 0 < value < math.inf:
+      raise corpora.CorpusError(f'{name} = {value}: expected more than 0.')
 
 
 def _encode(

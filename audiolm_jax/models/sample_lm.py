@@ -102,16 +102,24 @@ class SampleLM:
       if not 0 <= value < math.inf:
         raise ValueError(f'{name} = {value}: expected a finite number >= 0')
     bits, total = self.decoder.bits, round(seconds * self.sample_rate)
-    rows, longest, channels = prompt.shape
+    longest = prompt.shape[1]
     if total < longest:
       raise ValueError(f'{total} samples < the prompt has: {longest}')
     given = np.asarray(waveform_heads.to_grid(prompt, bits))
+    samples = self._continue(
+        given, num_samples, total, jax.random.key(seed), temperature, context
+    )
+    return np.asarray(waveform_heads.from_grid(jnp.asarray(samples), bits))
+
+  def _continue(self, given, num_samples, total, rng, temperature, context):
+    """Levels [B, total, C], of each row its prompt and what is drawn."""
+    rows, _, channels = given.shape
     first = int(num_samples.min()) if rows else 0
     state = waveform.start(
         self.decoder,
         self.params,
         given[:, :first],
-        jax.random.key(seed),
+        rng,
         context,
     )
     size = min(max(total - first, 1), _RUN)
@@ -133,8 +141,7 @@ class SampleLM:
           context,
       )
       pieces.append(np.asarray(samples))
-    samples = np.concatenate(pieces, axis=1)[:, :total]
-    return np.asarray(waveform_heads.from_grid(jnp.asarray(samples), bits))
+    return np.concatenate(pieces, axis=1)[:, :total]
 
   def _check(self, audio, num_samples):
     """Host arrays, checked."""

@@ -189,12 +189,10 @@ class Codec(objectives_base.Objective):
         rng, 4
     )
     params = variables['codec']['params']
+    state = variables['codec']['state']
     latents, frames = codec.encode_latents(params, audio, num_samples)
     quantised = codec.bottleneck.quantise(
-        {
-            'params': params['bottleneck'],
-            'state': variables['codec']['state'],
-        },
+        {'params': params['bottleneck'], 'state': state},
         latents,
         frames,
         levels=codec.bottleneck.levels(dropout_rng, audio.shape[0]),
@@ -230,9 +228,7 @@ class Codec(objectives_base.Objective):
         jax.lax.stop_gradient(quantised), frames, statistics_rng
     )
     one = jnp.ones(())
-    for name, value in codec.bottleneck.metrics(
-        variables['codec']['state']
-    ).items():
+    for name, value in codec.bottleneck.metrics(state).items():
       metrics[name] = (value, one)
     return objectives_base.Output(
         terms=terms,

@@ -55,10 +55,7 @@ def distances(
   total = dict.fromkeys(names, jnp.zeros(()))
   for size, bands in zip(sizes, mels, strict=True):
     hop = size // 4
-    x, y = (
-        stft.stft(stft.centered(signal, size, hop), size, hop)
-        for signal in (estimate, target)
-    )
+    (x, x_abs), (y, y_abs) = (_spectrum(s, size) for s in (estimate, target))
     centres = jnp.arange(x.shape[1]) * hop
     weight = (centres < num_samples[:, None]) * (hop / len(sizes))
 
@@ -66,11 +63,6 @@ def distances(
       mean = jnp.mean(jnp.abs(difference), axis=-1)
       total[name] += jnp.sum(jnp.where(weight > 0, mean, 0.0) * weight)
 
-    # The square root of nothing has no gradient.
-    x_abs, y_abs = (
-        jnp.sqrt(jnp.square(s.real) + jnp.square(s.imag) + 1e-10)
-        for s in (x, y)
-    )
     if 'mel' in names:
       x_mel, y_mel = (
           mel.mel_spectrogram(s, sample_rate, bands) for s in (x_abs, y_abs)
@@ -80,11 +72,21 @@ def distances(
       add('stft', jnp.log(x_abs + FLOOR) - jnp.log(y_abs + FLOOR))
       add('stft', jnp.sqrt(x_abs) - jnp.sqrt(y_abs))
     if size == complex_size and 'complex' in names:
-      # As s^(power - 1), but CPUs have no fast power.
       x_factor, y_factor = (
-          jnp.exp((complex_power - 1) * jnp.log(s)) * len(sizes)
-          for s in (x_abs, y_abs)
+          _power(s, complex_power - 1) * len(sizes) for s in (x_abs, y_abs)
       )
       add('complex', x.real * x_factor - y.real * y_factor)
       add('complex', x.imag * x_factor - y.imag * y_factor)
   return total
+
+
+def _spectrum(signal, size):
+  """Fourier transforms of windows a quarter apart, and their magnitudes."""
+  s = stft.stft(stft.centered(signal, size, size // 4), size, size // 4)
+  # The square root of nothing has no gradient.
+  return s, jnp.sqrt(jnp.square(s.real) + jnp.square(s.imag) + 1e-10)
+
+
+def _power(s, exponent):
+  # CPUs have no fast power.
+  return jnp.exp(exponent * jnp.log(s))

@@ -89,31 +89,39 @@ def encode_file(
     advance = stack.enter_context(
         _progress(f'encode {path_in}', stream.seconds, show)
     )
-    segment = coder.tokenizer.segment
-    header = token_files.Header(
-        spec=spec,
-        fingerprint=source.fingerprint,
-        tokenizer=source.name,
-        codebooks=(coder.settings.codebooks or len(spec.slots)) or None,
-        rows=stream.channels if each_channel else 1,
-        scales=segment is not None and segment.normalize,
-    )
+    header = _header(coder, source, stream.channels if each_channel else 1)
     writer = stack.enter_context(token_files.create(path_out, header))
+    rows = _rows(blocks, path_in, spec.sample_rate, each_channel, advance)
+    return coder.encode(rows, writer.write)
 
-    def rows() -> Iterator[Float[np.ndarray, 'R T C']]:
-      done = 0
-      for block in blocks:
-        try:
-          checks.samples(block, checks.LOUDEST)
-        except ValueError as error:
-          raise files.AudioFileError(
-              f'{path_in}: after {done / spec.sample_rate:.2f} s: {error}.'
-          ) from error
-        yield block.T[..., None] if each_channel else block[None]
-        done += len(block)
-        advance(len(block) / spec.sample_rate)
 
-    return coder.encode(rows(), writer.write)
+def _header(coder, source, rows) -> token_files.Header:
+  spec, segment = coder.tokenizer.spec, coder.tokenizer.segment
+  return token_files.Header(
+      spec=spec,
+      fingerprint=source.fingerprint,
+      tokenizer=source.name,
+      codebooks=(coder.settings.codebooks or len(spec.slots)) or None,
+      rows=rows,
+      scales=segment is not None and segment.normalize,
+  )
+
+
+def _rows(
+    blocks, path, rate, each_channel, advance
+) -> Iterator[Float[np.ndarray, 'R T C']]:
+  """Checked blocks [T, C] of a file as rows of a batch."""
+  done = 0
+  for block in blocks:
+    try:
+      checks.samples(block, checks.LOUDEST)
+    except ValueError as error:
+      raise files.AudioFileError(
+          f'{path}: after {done / rate:.2f} s: {error}.'
+      ) from error
+    yield block.T[..., None] if each_channel else block[None]
+    done += len(block)
+    advance(len(block) / rate)
 
 
 def decode_file(
@@ -126,7 +134,7 @@ def decode_file(
     raw: bool = False,
     show: bool = False,
 ) -> long.Report:
-  """Sounds a token file, or stdin ('-'), into a wav or flac file or stdout.
+  """Decodes a token file, or stdin ('-'), to a wav or flac file or stdout.
 
   Args:
     coder: of the tokenizer.
@@ -149,24 +157,18 @@ def decode_file(
     reader = stack.enter_context(token_files.opened(path_in))
     header = reader.header
     _check_source(header, source, spec, path_in, force)
-    advance = stack.enter_context(
-        _progress(
-            f'decode {path_in}', samples and samples / spec.sample_rate, show
-        )
-    )
+    seconds = samples and samples / spec.sample_rate
+    advance = stack.enter_context(_progress(f'decode {path_in}', seconds, show))
     apart = spec.channels == 1
     if not apart and header.rows != 1:
       raise token_files.TokenFileError(
           f'{path_in}: {header.rows} signals of {spec.channels} channels each;'
           ' one file can hold one.'
       )
+    channels = header.rows if apart else spec.channels
     writer = stack.enter_context(
         streams.create(
-            path_out,
-            spec.sample_rate,
-            header.rows if apart else spec.channels,
-            samples=samples,
-            raw=raw,
+            path_out, spec.sample_rate, channels, samples=samples, raw=raw
         )
     )
 
