@@ -173,7 +173,7 @@ def _lm_bits(workdir, lm, header) -> dict[str, dict[str, float]]:
       }
       for model, prefix in {
           'unigram': 'unigram/',
-          'bigram, interpolated': 'bigram/',
+          'interpolated bigram': 'bigram/',
           _MODEL: '',
       }.items()
   }

@@ -77,7 +77,7 @@ def test_the_report_and_the_summary_say_what_was_measured(workdir):
   assert 'too little to be' in page and 'An intelligible codec' not in page
   assert len(re.findall('<audio', page)) == 2 * 3 + 2
   assert "pip install -e '.[eval]'" in page.replace('&#39;', "'")
-  assert 'bits a frame and the bigram, interpolated' in page
+  assert 'bits a frame and the interpolated bigram' in page
   sections = report_lib.Report.read(workdir / 'report.html').data['sections']
   titles = [section['title'] for section in sections]
   assert [title.partition(':')[0] for title in titles] == [
