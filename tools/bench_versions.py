@@ -100,11 +100,11 @@ def _training(path):
   mesh = assembly.mesh
   with jax.set_mesh(mesh):
     state = assembly.create()
-    optimizers, rates = assembly.model_optimizers, ()
     if hasattr(step_lib, 'rates'):  # Since learning rates are inputs.
+      optimizers = assembly.model_optimizers
       make, rates = step_lib.Step, (step_lib.rates(optimizers, state.step),)
     else:
-      make = step_lib.make
+      optimizers, make, rates = assembly.learners, step_lib.make, ()
     step = jax.jit(
         make(assembly.objective, optimizers),
         donate_argnums=0,
