@@ -7,7 +7,7 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import interop
 from audiolm_jax.data import token_cache
-from audiolm_jax.tokenizers import bound as bound_lib
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.training import launch
 
@@ -34,7 +34,7 @@ def load(workdir: str | os.PathLike, step: int | None = None) -> Any:
   return assembly.objective.bind(assembly.variables(state))
 
 
-def load_codec(directory: str | os.PathLike) -> bound_lib.BoundTokenizer:
+def load_codec(directory: str | os.PathLike) -> audio_tokenizer.AudioTokenizer:
   """A tokenizer, from a work directory or from one with pretrained weights.
 
   Args:
@@ -52,12 +52,12 @@ def load_codec(directory: str | os.PathLike) -> bound_lib.BoundTokenizer:
     except interop.PretrainedError as error:
       raise config.ConfigError(str(error)) from error
     if isinstance(model, codec_lib.Codec):
-      return bound_lib.BoundTokenizer(model, variables)
+      return audio_tokenizer.AudioTokenizer(model, variables)
     raise config.ConfigError(
         f'{directory} holds a {type(model).__name__}, not a tokenizer.'
     )
   model = load(directory)
-  if not isinstance(model, bound_lib.BoundTokenizer):
+  if not isinstance(model, audio_tokenizer.AudioTokenizer):
     raise config.ConfigError(
         f'{directory} holds a {type(model).__name__}, not a tokenizer.'
     )

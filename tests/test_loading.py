@@ -9,7 +9,7 @@ from audiolm_jax import config
 from audiolm_jax import interop
 from audiolm_jax import loading
 from audiolm_jax.data import token_cache
-from audiolm_jax.tokenizers import bound as bound_lib
+from audiolm_jax.models import audio_tokenizer
 from tests.tokenizers import tiny
 
 
@@ -61,7 +61,7 @@ def test_a_model_of_something_else(tmp_path):
 )
 def test_a_codec_of_either_kind_of_directory(tmp_path, monkeypatch, weights):
   codec, variables = tiny.codec('state')
-  mine = bound_lib.BoundTokenizer(codec, variables)
+  mine = audio_tokenizer.AudioTokenizer(codec, variables)
   monkeypatch.setattr(loading, 'load', lambda path: mine)
   assert loading.load_codec(tmp_path) is mine
   monkeypatch.setattr(loading, 'load', lambda path: 'a decoder')

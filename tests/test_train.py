@@ -202,7 +202,7 @@ def test_load_gives_the_best_averaged_model(whole):
   state = _state(workdir)
   jax.tree.map(
       np.testing.assert_array_equal,
-      model.variables['mlp']['params'],
+      model.variables['params'],
       state.ema['mlp'],
   )
   assert model(np.zeros((3, 5, 4), np.float32)).shape == (3, 5)
@@ -249,7 +249,7 @@ def test_a_run_starts_from_anothers_parameters(whole, tmp_path):
   train.train(toy_run.config(*flags), tmp_path / 'b')
   new, old = audiolm_jax.load(tmp_path / 'b'), audiolm_jax.load(whole[0])
   leaves = jax.tree.leaves(
-      new.variables['mlp']['params'],
+      new.variables['params'],
       is_leaf=lambda x: isinstance(x, ops.LoraTensor),
   )
   assert any(isinstance(leaf, ops.LoraTensor) for leaf in leaves)
@@ -257,7 +257,7 @@ def test_a_run_starts_from_anothers_parameters(whole, tmp_path):
 
   # Its state goes on moving, so compare the parameters' part.
   def mean(m):
-    return m.variables['mlp']['state']['mean']
+    return m.variables['state']['mean']
 
   np.testing.assert_allclose(
       new(x) - mean(new), old(x) - mean(old), rtol=1e-5, atol=1e-6

@@ -42,11 +42,11 @@ from audiolm_jax import generation  # noqa: E402
 from audiolm_jax import train  # noqa: E402
 from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.data import token_cache  # noqa: E402
+from audiolm_jax.models import audio_tokenizer  # noqa: E402
 from audiolm_jax.models import caching  # noqa: E402
 from audiolm_jax.models import sample_lm  # noqa: E402
 from audiolm_jax.models import segment_lm  # noqa: E402
 from audiolm_jax.models import token_lm  # noqa: E402
-from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
 from audiolm_jax.training import config_files  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 from audiolm_jax.training import writers  # noqa: E402
@@ -154,7 +154,7 @@ def run(path: str, work: pathlib.Path) -> dict[str, str]:
 
 def output(model, tokens: str):
   """What a trained model makes of fixed inputs."""
-  if isinstance(model, bound_lib.BoundTokenizer):
+  if isinstance(model, audio_tokenizer.AudioTokenizer):
     spec = model.spec
     count = int(0.4 * spec.sample_rate)
     audio = np.random.default_rng(0).standard_normal(

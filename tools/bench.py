@@ -45,9 +45,9 @@ from audiolm_jax import train  # noqa: E402
 from audiolm_jax.audio import streams  # noqa: E402
 from audiolm_jax.data import audio_crops  # noqa: E402
 from audiolm_jax.data import synthetic  # noqa: E402
+from audiolm_jax.models import audio_tokenizer  # noqa: E402
 from audiolm_jax.objectives import toy  # noqa: E402
 from audiolm_jax.tokenizers import bottlenecks  # noqa: E402
-from audiolm_jax.tokenizers import bound as bound_lib  # noqa: E402
 from audiolm_jax.tokenizers import codec as codec_lib  # noqa: E402
 from audiolm_jax.tokenizers import parts  # noqa: E402
 from audiolm_jax.training import checkpoints  # noqa: E402
@@ -193,7 +193,7 @@ def transcode(options, overrides) -> int:
   else:
     codec = _recommended()
     variables = jax.jit(codec.init)(jax.random.key(0))
-    tokenizer = bound_lib.BoundTokenizer(codec, variables)
+    tokenizer = audio_tokenizer.AudioTokenizer(codec, variables)
   path = pathlib.Path(options.path)
   tokens, back = path.with_suffix('.tokens'), path.with_name('back.wav')
   seconds = {}

@@ -86,14 +86,14 @@ def main(argv: list[str]) -> int:
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.tokenizers import card  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import tokenizer_card  # pylint: disable=g-import-not-at-top
   from audiolm_jax.training import checkpoints  # pylint: disable=g-import-not-at-top
 
   try:
     tokenizer = loading.load_codec(options.tokenizer)
     if options.audio and not tokenizer.spec.slots:
       raise config.ConfigError('--audio: continuous tokens have no entropy.')
-    made = card.make(
+    made = tokenizer_card.make(
         tokenizer,
         options.tokenizer,
         _clips(options.audio, tokenizer.spec),
@@ -106,7 +106,9 @@ def main(argv: list[str]) -> int:
       files.AudioFileError,
   ) as error:
     sys.exit(f'tokenizer_card: {error}')
-  print(json.dumps(made, indent=2) if options.json else card.text(made))
+  print(
+      json.dumps(made, indent=2) if options.json else tokenizer_card.text(made)
+  )
   return 0
 
 

@@ -15,8 +15,8 @@ from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import judges as judges_lib
 from audiolm_jax.evaluation import metrics
 from audiolm_jax.evaluation import opus
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.tokenizers import base as tokenizers_base
-from audiolm_jax.tokenizers import bound as bound_lib
 
 # (Frames, rows) of batches, which cost alike. Few, as each shape is compiled
 # for the encoder and for every number of codebooks.
@@ -139,7 +139,7 @@ class CodecEvaluator(evaluation_base.Evaluator):
     yield from self.score(self._bound)
 
   def score(
-      self, bound: bound_lib.BoundTokenizer
+      self, bound: audio_tokenizer.AudioTokenizer
   ) -> Iterator[evaluation_base.Score]:
     """Scores of every clip, then of the corpus."""
     vocabularies = bound.spec.vocabularies
@@ -189,7 +189,7 @@ class CodecEvaluator(evaluation_base.Evaluator):
       yield from self._scores(clip, original, rate, estimates)
 
   def reconstruct(
-      self, bound: bound_lib.BoundTokenizer
+      self, bound: audio_tokenizer.AudioTokenizer
   ) -> Iterator[Reconstruction]:
     """Every clip through the tokenizer, in batches of few shapes."""
     spec = bound.spec

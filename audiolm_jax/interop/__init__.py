@@ -73,7 +73,7 @@ def load_pretrained(
   """A model and its variables from config.json and model.safetensors.
 
   Of a codec, `model.encode(variables, audio [B T C], num_samples)`, `model.decode(
-  variables, tokens)`; `tokenizers.bound.BoundTokenizer(model, variables)` for
+  variables, tokens)`; `models.audio_tokenizer.AudioTokenizer` for
   people. Of a language model, `model.logits(variables, ids [B N], num_frames)`; of
   one of a codec's frames, `logits` and `score` as its class has them. `generation`
   takes `model.decoder` and `variables['params']`.

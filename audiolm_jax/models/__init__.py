@@ -1,7 +1,9 @@
 """Models with their parameters, on host arrays: for people and for scripts.
 
+audio_tokenizer.AudioTokenizer  audio to tokens and back.
 token_lm.TokenLM      frames of codes; `StageLM` goes on from another's.
 segment_lm.SegmentLM  sequences of segments, such as text and speech.
 sample_lm.SampleLM    samples of audio.
+kinds.KINDS           which of these a module becomes with its variables.
 caching.fill          a corpus as a tokenizer's tokens.
 """

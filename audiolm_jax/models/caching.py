@@ -13,11 +13,11 @@ from audiolm_jax.data import audio_crops
 from audiolm_jax.data import corpora
 from audiolm_jax.data import splits
 from audiolm_jax.data import token_cache
-from audiolm_jax.tokenizers import bound as bound_lib
+from audiolm_jax.models import audio_tokenizer
 
 
 def fill(
-    tokenizer: bound_lib.BoundTokenizer,
+    tokenizer: audio_tokenizer.AudioTokenizer,
     out: str | os.PathLike,
     *,
     corpus: str,

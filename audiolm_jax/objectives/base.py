@@ -6,6 +6,8 @@ from typing import Any
 import flax
 from jaxtyping import Array, Float
 
+from audiolm_jax.models import kinds
+
 Batch = dict[str, Array]
 Variables = dict[str, dict[str, Any]]  # {model: {'params': ..., 'state': ...}}
 
@@ -79,9 +81,15 @@ class Objective(abc.ABC):
     del statistics, rng
     return states
 
+  @property
   @abc.abstractmethod
+  def model(self) -> tuple[str, kinds.Description]:
+    """The model that a run is for: its name in `init`'s result, and what it is."""
+
   def bind(self, variables: Variables) -> Any:
-    """The model for people: what `audiolm_jax.load(workdir)` returns."""
+    """That model for people: what `audiolm_jax.load(workdir)` returns."""
+    name, description = self.model
+    return description.bind(variables[name])
 
   def audio_seconds(self, batch: Batch) -> float:
     """Seconds of audio that a host batch stands for, for throughput."""

@@ -12,12 +12,12 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax import streaming
 from audiolm_jax import tokenizers
+from audiolm_jax.models import kinds
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.objectives import distances as distances_lib
 from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.objectives import gan as gan_lib
 from audiolm_jax.objectives import spectral
-from audiolm_jax.tokenizers import bound as bound_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,10 +345,9 @@ class Codec(objectives_base.Objective):
       )
     return new
 
-  def bind(
-      self, variables: objectives_base.Variables
-  ) -> bound_lib.BoundTokenizer:
-    return bound_lib.BoundTokenizer(self.tokenizer, variables['codec'])
+  @property
+  def model(self) -> tuple[str, kinds.Description]:
+    return 'codec', kinds.Description(self.tokenizer)
 
   def audio_seconds(self, batch: objectives_base.Batch) -> float:
     return float(np.sum(batch['num_samples'])) / self.tokenizer.spec.sample_rate

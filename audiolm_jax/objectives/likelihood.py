@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Annotated, Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,23 +12,12 @@ from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax.backbones import mlps
 from audiolm_jax.data import token_cache
-from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import initial
 from audiolm_jax.decoders import scores as scores_lib
-from audiolm_jax.decoders import segmented
-from audiolm_jax.decoders import wavenet
 from audiolm_jax.decoders.heads import independent
-from audiolm_jax.models import sample_lm
-from audiolm_jax.models import segment_lm
-from audiolm_jax.models import token_lm
+from audiolm_jax.models import kinds
 from audiolm_jax.objectives import base as objectives_base
 
-_MODELS = {
-    decoder_lib.Decoder: token_lm.TokenLM,
-    segmented.Segmented: segment_lm.SegmentLM,
-    segmented.Staged: token_lm.StageLM,
-    wavenet.WaveNet: sample_lm.SampleLM,
-}
 # Of a backbone with experts, unless the config says otherwise.
 _EXPERTS = {'load_balance': 0.01, 'router_z': 0.001}
 
@@ -231,9 +219,9 @@ class NLL(objectives_base.Objective):
       terms[name] = jnp.sum(loss), steps
     return objectives_base.Output(terms=terms, metrics=metrics)
 
-  def bind(self, variables: objectives_base.Variables) -> Any:
-    params = nn.meta.unbox(variables['lm']['params'])
-    return _MODELS[type(self.decoder)](self.decoder, params, self.rate)
+  @property
+  def model(self) -> tuple[str, kinds.Description]:
+    return 'lm', kinds.Description(self.decoder, self.rate)
 
   def audio_seconds(self, batch: objectives_base.Batch) -> float:
     lengths = batch[self.decoder.streams[self._audio].lengths]

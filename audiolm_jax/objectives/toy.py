@@ -2,52 +2,14 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from audiolm_jax import config
-from audiolm_jax import ops
+from audiolm_jax.models import kinds
+from audiolm_jax.models import toy
 from audiolm_jax.objectives import base as objectives_base
-
-
-class _Block(nn.Module):
-  """x + tanh(x W + b), a body for nn.scan."""
-
-  width: int
-
-  @nn.compact
-  def __call__(self, x, _):
-    init = nn.initializers.lecun_normal()
-    shape = (self.width, self.width)
-    w = ops.weight(self, 'kernel', init, shape, ('embed', 'mlp'))
-    b = ops.weight(self, 'bias', nn.initializers.zeros, shape[1:], ('mlp',))
-    return x + jnp.tanh(ops.einsum('bnd,de->bne', x, w) + b), None
-
-
-class _Mlp(nn.Module):
-  """[B, N, D] -> [B, N]."""
-
-  width: int
-  layers: int
-
-  @nn.compact
-  def __call__(self, x):
-    init = nn.initializers.lecun_normal()
-    shape = (x.shape[-1], self.width)
-    w = ops.weight(self, 'input', init, shape, ('embed', 'mlp'))
-    x = ops.einsum('bnd,de->bne', x, w)
-    blocks = nn.scan(
-        _Block,
-        variable_axes={'params': 0},
-        split_rngs={'params': True},
-        length=self.layers,
-        metadata_params={nn.PARTITION_NAME: 'layers'},
-    )
-    x, _ = blocks(self.width, name='blocks')(x, None)
-    out = ops.weight(self, 'output', init, (self.width, 1), ('mlp', None))
-    return ops.einsum('bnd,de->bne', x, out)[..., 0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +40,13 @@ class Toy(objectives_base.Objective):
     return {'error': 1.0, 'size': 0.01}
 
   @property
-  def _model(self):
-    return _Mlp(self.width, self.layers)
+  def model(self):
+    module = toy.Mlp(self.features, self.width, self.layers)
+    return 'mlp', kinds.Description(module)
 
   def init(self, rng):
-    x = jnp.zeros((1, self.positions, self.features))
-    params = self._model.init(rng, x)['params']
-    return {'mlp': {'params': params, 'state': {'mean': jnp.zeros(())}}}
+    name, description = self.model
+    return {name: description.init(rng)}
 
   def example_batch(self, batch_size):
     shape = (batch_size, self.positions)
@@ -99,10 +61,8 @@ class Toy(objectives_base.Objective):
       self, variables: objectives_base.Variables, x: Float[Array, 'B N D']
   ) -> Float[Array, 'B N']:
     """The model's estimate of y."""
-    mlp = variables['mlp']
-    return (
-        self._model.apply({'params': mlp['params']}, x) + mlp['state']['mean']
-    )
+    name, description = self.model
+    return description.module.predict(variables[name], x)
 
   def __call__(self, variables, batch, rng):
     x, y = batch['x'], batch['y']
@@ -132,19 +92,5 @@ class Toy(objectives_base.Objective):
     old = states['mlp']['mean']
     return {'mlp': {'mean': self.decay * old + (1 - self.decay) * mean}}
 
-  def bind(self, variables):
-    return Predictor(self, variables)
-
   def audio_seconds(self, batch):
     return float(len(batch['id']))
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictor:
-  """The trained toy."""
-
-  objective: Toy
-  variables: objectives_base.Variables
-
-  def __call__(self, x: Float[Array, 'B N D']) -> Float[Array, 'B N']:
-    return jax.jit(self.objective.predict)(self.variables, x)

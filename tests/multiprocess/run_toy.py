@@ -77,7 +77,7 @@ def main(workdir, devices, data, fsdp, tensor, process=0, processes=1, port=0):
         r['loss'] for r in writers.read_metrics(workdir) if 'loss' in r
     ]
     model = audiolm_jax.load(workdir)
-    kernel = model.variables['mlp']['params']['blocks']['kernel']
+    kernel = model.variables['params']['blocks']['kernel']
     seen['loaded'] = kernel.addressable_shards[0].data.shape
   print('RESULT ' + json.dumps(seen))
 

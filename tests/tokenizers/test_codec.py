@@ -12,10 +12,10 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import streaming
 from audiolm_jax import tokenizers
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.streaming import testing
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import bottlenecks
-from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.tokenizers import parts
 from tests import margin_rule
 
@@ -62,7 +62,7 @@ def variables():
 
 @pytest.fixture(scope='module')
 def codec(variables):
-  return bound_lib.BoundTokenizer(CODEC, variables)
+  return audio_tokenizer.AudioTokenizer(CODEC, variables)
 
 
 @pytest.fixture(scope='module')
@@ -229,17 +229,20 @@ def test_bound_tokenizer_takes_one_clip_and_refuses_other_shapes(codec):
 
 def test_fingerprint_changes_with_variables_and_config(codec, variables):
   before = codec.fingerprint()
-  assert before == bound_lib.fingerprint(CODEC, variables) and len(before) == 64
+  assert (
+      before == audio_tokenizer.fingerprint(CODEC, variables)
+      and len(before) == 64
+  )
   moved = jax.tree.map(lambda x: x, variables)
   moved['params']['encoder']['layers_3']['bias'] += 1e-3
-  assert bound_lib.fingerprint(CODEC, moved) != before
+  assert audio_tokenizer.fingerprint(CODEC, moved) != before
   decoder = dataclasses.replace(CODEC.decoder, latency=0)
   other = dataclasses.replace(CODEC, decoder=decoder)
-  assert bound_lib.fingerprint(other, variables) != before
+  assert audio_tokenizer.fingerprint(other, variables) != before
 
 
 def test_padded_frames_grow_by_half_octaves():
-  sizes = [bound_lib.padded_frames(n) for n in range(2000)]
+  sizes = [audio_tokenizer.padded_frames(n) for n in range(2000)]
   assert all(size >= n for n, size in enumerate(sizes))
   assert all(size <= 1.5 * n for n, size in enumerate(sizes) if n > 32)
   assert len(set(sizes)) < 16

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.tokenizers import base as tokenizers_base
-from audiolm_jax.tokenizers import bound as bound_lib
-from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import encoding
+from audiolm_jax.tokenizers import long
 from tests.tokenizers import tiny
 
 FRAMES = 13
@@ -19,7 +19,7 @@ T = FRAMES * tiny.HOP
 
 @functools.cache
 def _bound(name):
-  return bound_lib.BoundTokenizer(*tiny.codec(name))
+  return audio_tokenizer.AudioTokenizer(*tiny.codec(name))
 
 
 def _tokens(name, rows=2, frames=FRAMES):

@@ -8,7 +8,7 @@ import pytest
 
 from audiolm_jax.audio import files
 from audiolm_jax.audio import resample
-from audiolm_jax.tokenizers import bound as bound_lib
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import token_files
 from audiolm_jax.tokenizers import transcoding
@@ -21,7 +21,7 @@ SETTINGS = long.Settings(block_seconds=13 * tiny.HOP / tiny.RATE)
 
 @pytest.fixture(scope='module')
 def codec():
-  return bound_lib.BoundTokenizer(*tiny.codec('state'))
+  return audio_tokenizer.AudioTokenizer(*tiny.codec('state'))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_another_tokenizers_tokens_are_refused(codec, wav, tmp_path):
   codec.encode_long(wav, out, SETTINGS, name='runs/x', show=False)
   moved = jax.tree.map(lambda x: x + 0, codec.variables)
   moved['params']['encoder']['layers_3']['bias'] += 1e-3
-  other = bound_lib.BoundTokenizer(codec.tokenizer, moved)
+  other = audio_tokenizer.AudioTokenizer(codec.tokenizer, moved)
   with pytest.raises(token_files.TokenFileError, match='runs/x.*another'):
     other.decode_long(out, back, SETTINGS, show=False)
   assert not back.exists()
@@ -106,7 +106,7 @@ def test_damage_on_the_way_leaves_no_file(codec, wav, tmp_path):
 
 
 def test_segments_keep_their_gains(wav, tmp_path):
-  codec = bound_lib.BoundTokenizer(*tiny.codec('segments'))
+  codec = audio_tokenizer.AudioTokenizer(*tiny.codec('segments'))
   out = tmp_path / 'x.tokens'
   coder = long.Coder(codec.tokenizer, codec.variables, SETTINGS)
   source = transcoding.Source('abc')

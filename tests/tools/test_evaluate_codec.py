@@ -13,7 +13,7 @@ from audiolm_jax import data
 from audiolm_jax import loading
 from audiolm_jax.data import corpora
 from audiolm_jax.evaluation import judges as judges_lib
-from audiolm_jax.tokenizers import bound as bound_lib
+from audiolm_jax.models import audio_tokenizer
 from tests import tool_module
 from tests.tokenizers import tiny
 
@@ -53,7 +53,7 @@ def _codec_and_clips(monkeypatch):
         for i, seconds in enumerate((2, 3))
     ]
 
-  codec = bound_lib.BoundTokenizer(*tiny.codec('state'))
+  codec = audio_tokenizer.AudioTokenizer(*tiny.codec('state'))
   trained = {'data': {'corpus': 'spoken', 'languages': ('en', 'fr')}}
   monkeypatch.setattr(data, 'load_corpus', load)
   monkeypatch.setitem(corpora.BUILDERS, 'spoken', None)

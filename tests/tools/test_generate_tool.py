@@ -16,11 +16,11 @@ from audiolm_jax.audio import resample
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import token_lm
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.tokenizers import base as tokenizers_base
-from audiolm_jax.tokenizers import bound as bound_lib
 from tests import tool_module
 from tests.decoders import small
 from tests.tokenizers import tiny
@@ -72,13 +72,13 @@ def _told():
 
 @pytest.fixture(name='codec', scope='module')
 def _codec():
-  return bound_lib.BoundTokenizer(*tiny.codec('state'))
+  return audio_tokenizer.AudioTokenizer(*tiny.codec('state'))
 
 
 @pytest.fixture(name='run')
 def _run(tool, model, told, codec, monkeypatch):
   found = {'lm': model, 'told': told, 'text': object()}
-  other = bound_lib.BoundTokenizer(*tiny.codec('continuous'))
+  other = audio_tokenizer.AudioTokenizer(*tiny.codec('continuous'))
   codecs = {'other': other, 'same': codec}
 
   def load_tokenizer(workdir, directory=None):
@@ -149,7 +149,7 @@ def test_seeds_and_samplers(run, tmp_path):
 
 
 def test_segments_that_overlap_have_fewer_samples(run, monkeypatch, tmp_path):
-  codec = bound_lib.BoundTokenizer(*tiny.codec('segments'))
+  codec = audio_tokenizer.AudioTokenizer(*tiny.codec('segments'))
   monkeypatch.setattr(loading, 'load_tokenizer', lambda directory: codec)
   whole, stream = tmp_path / 'whole.wav', tmp_path / 'stream.wav'
   assert run('--seconds=0.25', f'--out={whole}') == 0

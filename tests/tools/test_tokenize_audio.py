@@ -12,7 +12,7 @@ import soundfile
 from audiolm_jax import loading
 from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
-from audiolm_jax.tokenizers import bound as bound_lib
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import caching
 from audiolm_jax.tokenizers import encoding
 from audiolm_jax.tokenizers import token_files
@@ -31,7 +31,7 @@ def _tool():
 
 @pytest.fixture(name='codec', scope='module')
 def _codec():
-  return bound_lib.BoundTokenizer(*tiny.codec('state'))
+  return audio_tokenizer.AudioTokenizer(*tiny.codec('state'))
 
 
 @pytest.fixture(name='run')
@@ -319,7 +319,7 @@ def test_raw_input(run, monkeypatch, tmp_path):
 
 
 def test_codecs_without_an_exact_way(tool, monkeypatch, tmp_path, capsys):
-  codec = bound_lib.BoundTokenizer(*tiny.codec('unbounded'))
+  codec = audio_tokenizer.AudioTokenizer(*tiny.codec('unbounded'))
   # Its parts are in no table, so they have no config to take it from.
   monkeypatch.setattr(codec, 'fingerprint', lambda: 'abc')
   monkeypatch.setattr(loading, 'load_codec', lambda directory: codec)

@@ -19,7 +19,7 @@ from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import transcoding
 
 
-class BoundTokenizer:
+class AudioTokenizer:
   """`encode` and `decode`, compiled, on host arrays.
 
   Time is padded to one of few sizes (two in each octave), so that clips of all

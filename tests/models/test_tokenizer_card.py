@@ -9,19 +9,19 @@ import soundfile
 
 from audiolm_jax import loading
 from audiolm_jax.audio import files
-from audiolm_jax.tokenizers import bound as bound_lib
-from audiolm_jax.tokenizers import card
+from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import tokenizer_card
 from tests import tool_module
 from tests.tokenizers import tiny
 
 
 @pytest.fixture(scope='module')
 def codec():
-  return bound_lib.BoundTokenizer(*tiny.codec('state'))
+  return audio_tokenizer.AudioTokenizer(*tiny.codec('state'))
 
 
 def test_the_card(codec):
-  made = card.make(codec, 'tiny', seconds=0.5, repeats=2)
+  made = tokenizer_card.make(codec, 'tiny', seconds=0.5, repeats=2)
   assert json.loads(json.dumps(made)) == made
   assert (made['architecture'], made['quantiser']) == ('CNN', 'RVQ')
   assert made['streamable'] and made['latency_ms'] == 1000 * 32 / 1600
@@ -31,13 +31,13 @@ def test_the_card(codec):
   total = sum(x.size for x in jax.tree.leaves(params))
   assert made['parameters']['total'] == total + 3 * 8 * 2
   assert min(made['real_time_factor'].values()) > 0
-  text = card.text(made)
+  text = tokenizer_card.text(made)
   assert '3 codes of 8 a frame' in text and '0.3, 0.6, 0.9' in text
   assert 'yes, 20 ms' in text and 'entropy' not in text
 
 
 def test_macs_are_those_of_a_second(codec):
-  half, whole = (card.macs(codec, seconds) for seconds in (0.5, 2.0))
+  half, whole = (tokenizer_card.macs(codec, seconds) for seconds in (0.5, 2.0))
   for name in half:
     # Edges and whole windows make a small difference.
     assert half[name] == pytest.approx(whole[name], rel=0.1)
@@ -47,7 +47,7 @@ def test_macs_are_those_of_a_second(codec):
 
 def test_entropy_is_that_of_the_codes(codec):
   clip = np.random.default_rng(0).standard_normal((4000, 1)) / 4
-  found = card.measured_entropy(codec, [clip.astype(np.float32)] * 2)
+  found = tokenizer_card.measured_entropy(codec, [clip.astype(np.float32)] * 2)
   assert found['frames'] == 500
   codes = codec.encode(clip[None]).codes[0]
   for slot in range(3):
@@ -57,7 +57,7 @@ def test_entropy_is_that_of_the_codes(codec):
     assert found['used'][slot] == len(counts) / 8
   assert found['bits_per_second'] == pytest.approx(100 * sum(found['bits']))
   assert found['bits_per_second'] <= 900
-  assert card.measured_entropy(codec, []) == {}
+  assert tokenizer_card.measured_entropy(codec, []) == {}
 
 
 def test_the_tool(codec, monkeypatch, tmp_path, capsys):

@@ -11,8 +11,8 @@ import jax
 from jaxtyping import Float
 import numpy as np
 
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.tokenizers import base as tokenizers_base
-from audiolm_jax.tokenizers import bound as bound_lib
 from audiolm_jax.tokenizers import transcoding
 from audiolm_jax.training import costs
 
@@ -20,7 +20,7 @@ Card = dict[str, Any]
 
 
 def make(
-    tokenizer: bound_lib.BoundTokenizer,
+    tokenizer: audio_tokenizer.AudioTokenizer,
     name: str = '',
     audio: Iterable[Float[np.ndarray, 'T C']] = (),
     *,
@@ -81,7 +81,7 @@ def parameters(variables: tokenizers_base.Variables) -> dict[str, int]:
 
 
 def macs(
-    tokenizer: bound_lib.BoundTokenizer, seconds: float = 10.0
+    tokenizer: audio_tokenizer.AudioTokenizer, seconds: float = 10.0
 ) -> dict[str, float]:
   """Multiply-accumulates a second of audio: half the FLOPs of its jaxpr."""
   audio, num_samples = _silence(tokenizer.spec, seconds)
@@ -96,7 +96,9 @@ def macs(
 
 
 def speed(
-    tokenizer: bound_lib.BoundTokenizer, seconds: float = 10.0, repeats: int = 5
+    tokenizer: audio_tokenizer.AudioTokenizer,
+    seconds: float = 10.0,
+    repeats: int = 5,
 ) -> dict[str, float]:
   """Seconds of audio a second, at batch 1, compilation left out."""
   audio, num_samples = _silence(tokenizer.spec, seconds)
@@ -113,7 +115,7 @@ def speed(
 
 
 def measured_entropy(
-    tokenizer: bound_lib.BoundTokenizer,
+    tokenizer: audio_tokenizer.AudioTokenizer,
     audio: Iterable[Float[np.ndarray, 'T C']],
 ) -> Card:
   """Bits a second of codes drawn independently from their own frequencies.
