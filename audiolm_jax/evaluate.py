@@ -44,11 +44,16 @@ def evaluate(
 def build(
     assembly: assembly_lib.Assembly,
 ) -> dict[str, evaluation_base.Evaluator]:
-  """The config's evaluators, by name."""
-  return {
-      name: settings.build(assembly.objective)
-      for name, settings in sorted(assembly.config.evaluators.items())
-  }
+  """The config's evaluators, by name.
+
+  What they leave to the data (a cache) is that of config.data.
+  """
+  evaluators = {}
+  for name, settings in sorted(assembly.config.evaluators.items()):
+    if hasattr(settings, 'with_data'):
+      settings = settings.with_data(assembly.config.data)
+    evaluators[name] = settings.build(assembly.objective)
+  return evaluators
 
 
 def run(

@@ -31,7 +31,7 @@ def _cache(directory, hop=320, vocabulary=1024, tokenizer='same', slots=4):
 
 
 def _lm(tokens, **objective):
-  changes = {'data.cache': tokens, 'evaluators.lm.clips.cache': tokens}
+  changes = {'data.cache': tokens}
   objective = {'codebooks': None, **objective}
   changes |= {f'objective.{k}': v for k, v in objective.items()}
   return config.replace(quickstart.get_config('smoke'), changes)

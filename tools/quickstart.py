@@ -111,7 +111,6 @@ def _stages(workdir, corpus):
           f'--workdir={workdir}/lm',
           f'--config.data.cache={tokens}',
           f'--config.objective.codebooks={tokens}',
-          f'--config.evaluators.lm.clips.cache={tokens}',
       ],
   )
   yield (

@@ -38,6 +38,12 @@ class Bits:
     """What data and objective may also say; see `config.Fact`."""
     return self.clips.facts(f'{key}.clips')
 
+  def with_data(self, source: Any) -> 'Bits':
+    """Itself, with what its clips leave to `source` (config.data) filled in."""
+    if not hasattr(self.clips, 'with_data'):
+      return self
+    return dataclasses.replace(self, clips=self.clips.with_data(source))
+
   def build(self, objective: likelihood.NLL) -> evaluation_base.Evaluator:
     """The evaluator.
 

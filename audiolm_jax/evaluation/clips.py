@@ -66,7 +66,8 @@ class TokenClips:
   conditions.
 
   Attributes:
-    cache: directory of the token cache. The model is of its first codebooks.
+    cache: directory of the token cache; None for that of training's data. The
+      model is of its first codebooks.
     split: which clips.
     languages: which; empty for all.
     limit: only the first so many clips.
@@ -75,7 +76,7 @@ class TokenClips:
     tokenizer_hash: the hash that the cache must have; None takes any.
   """
 
-  cache: Annotated[str, config.Path()]
+  cache: Annotated[str, config.Path()] | None = None
   split: str = 'validation'
   languages: tuple[str, ...] = ()
   limit: config.Positive | None = None
@@ -90,17 +91,29 @@ class TokenClips:
 
   def facts(self, key: str) -> list[config.Fact]:
     """What data and objective may also say; see `config.Fact`."""
+    if self.cache is None:
+      return []
     return token_cache.facts(self.cache, f'{key}.cache')
+
+  def with_data(self, source: Any) -> 'TokenClips':
+    """These clips, of the cache of `source` (config.data) if they name none."""
+    if self.cache is not None:
+      return self
+    return dataclasses.replace(self, cache=getattr(source, 'cache', None))
 
   def open(self, decoder: Any, rate: float) -> Clips:
     """The clips for a decoder of so many frames a second.
 
     Raises:
       token_cache.CacheError: for a cache that doesn't fit.
-      config.ConfigError: if the decoder's vocabularies are not the cache's, or
-        it has conditions that clips don't have.
+      config.ConfigError: if there is no cache, the decoder's vocabularies are
+        not the cache's, or it has conditions that clips don't have.
     """
     del rate
+    if self.cache is None:
+      raise config.ConfigError(
+          'clips.cache = None: config.data has no cache to take; give one.'
+      )
     return _TokenClips(self, decoder)
 
 

@@ -3,8 +3,7 @@
 python -m audiolm_jax.main --config=configs/lm/quickstart.py:cpu \
     --workdir=runs/quickstart/lm \
     --config.data.cache=runs/quickstart/tokens \
-    --config.objective.codebooks=runs/quickstart/tokens \
-    --config.evaluators.lm.clips.cache=runs/quickstart/tokens
+    --config.objective.codebooks=runs/quickstart/tokens
 
 The first 4 codebooks of the codec in a delay pattern; a transformer of width
 256 with 4 layers (5.2M parameters, 2.1M of them embeddings and heads). Rows are
@@ -67,7 +66,6 @@ def get_config(arg: str = 'cpu') -> train.Config:
       evaluators={
           'lm': evaluation.Bits(
               clips=evaluation.TokenClips(
-                  cache=tokens,
                   limit={'smoke': 10, 'cpu': 100, 'gpu': 500}[size],
                   # Few lengths, and so few shapes to compile.
                   max_frames=frames,

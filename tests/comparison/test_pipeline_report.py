@@ -38,7 +38,7 @@ def _workdir(cache, tmp_path_factory):
       workdir=workdir / 'tokenizer',
       languages=('en',),
   )
-  keys = ['data.cache', 'evaluators.lm.clips.cache', 'objective.codebooks']
+  keys = ['data.cache', 'objective.codebooks']
   lm = config.replace(
       quickstart.get_config('smoke'),
       dict.fromkeys(keys, str(workdir / 'tokens'))

@@ -15,7 +15,6 @@ def shrunk(settings: train.Config, tokens: str | os.PathLike) -> train.Config:
           'data.frames': 8,
           'objective.codebooks': None,
           'objective.lengths.frames': 8,
-          'evaluators.lm.clips.cache': str(tokens),
           'evaluators.lm.clips.max_frames': 8,
           'batch_size': 2,
           'steps': 2,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
+from audiolm_jax import data
 from audiolm_jax import decoders
 from audiolm_jax import evaluation
 from audiolm_jax import objectives
@@ -116,6 +117,20 @@ def test_languages_limit_and_max_frames_select(cache, objective, variables):
   assert items(languages=('a',), limit=2) == {'validation0', 'validation2'}
   cut = _build(objective, cache, max_frames=1).run(variables)
   assert {s.weight for s in cut} == {1.0}
+
+
+def test_clips_without_a_cache_are_of_the_datas(cache, objective):
+  source = data.TokenCrops(cache=str(cache))
+  bits = evaluation.Bits(clips=evaluation.TokenClips(split='test', limit=1))
+  full = bits.with_data(source)
+  assert full.clips == evaluation.TokenClips(
+      cache=str(cache), split='test', limit=1
+  )
+  assert full.with_data(data.TokenCrops(cache='other')) == full
+  audio = evaluation.Bits(clips=evaluation.AudioClips())
+  assert audio.with_data(source) == audio
+  with pytest.raises(config.ConfigError, match='config.data has no cache'):
+    bits.with_data(data.AudioCrops()).build(objective)
 
 
 def test_a_cache_that_does_not_fit_is_refused(cache, objective):
