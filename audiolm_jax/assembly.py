@@ -297,7 +297,8 @@ class Assembly:
         if settings.init_from is not None
     }
     if len(given) < len(self.config.models):
-      given = {**self.objective.initial_values(), **given}
+      fresh = self.objective.initial_values(self.config.data)
+      given = {**fresh, **given}
     rng = jax.random.key_data(jax.random.key(self.config.seed))
     options = {}
     if jax.default_backend() == 'cpu':

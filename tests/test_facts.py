@@ -32,7 +32,6 @@ def _cache(directory, hop=320, vocabulary=1024, tokenizer='same', slots=4):
 
 def _lm(tokens, **objective):
   changes = {'data.cache': tokens}
-  objective = {'codebooks': None, **objective}
   changes |= {f'objective.{k}': v for k, v in objective.items()}
   return config.replace(quickstart.get_config('smoke'), changes)
 
@@ -63,7 +62,6 @@ def test_a_language_model_is_of_its_caches_tokenizer(tmp_path):
   _refused(
       settings, run, 'config.evaluators.lm.clips.cache', "'other'", "'same'"
   )
-  _refused(_lm(good, codebooks=other), run, 'config.objective.codebooks')
   settings = config.replace(_lm(good), {'data.frames': 32})
   _refused(settings, run, 'config.data.frames = 32', 'lengths.frames = 64')
   settings = config.replace(_lm(good), {'data.codebooks': 3})

@@ -30,7 +30,6 @@ def _lm(tokens='runs/q/tokens'):
           'data.conditions.text': factors.Text(
               pieces='text.model', vocabulary=300
           ),
-          'objective.codebooks': tokens,
           'evaluators.lm.clips.cache': tokens,
           'models.lm.init_from': 'runs/other/lm',
       },
@@ -59,7 +58,6 @@ def test_a_runs_paths_move_with_it(tmp_path, monkeypatch):
     root = tmp_path / there / 'runs'
     found = assembly_lib.read(root / 'q/lm')
     assert found.data.cache == str(root / 'q/tokens')
-    assert found.objective.codebooks == str(root / 'q/tokens')
     assert found.evaluators.lm.clips.cache == str(root / 'q/tokens')
     assert found.models.lm.init_from == str(root / 'other/lm')
     pieces = tmp_path / there / 'text.model'
@@ -215,7 +213,6 @@ def test_every_string_of_a_config_is_a_path_or_is_known_to_be_none():
   assert not unknown
   assert paths == {
       'cache',
-      'codebooks',
       'corpus',
       'features',
       'init_from',

@@ -132,8 +132,6 @@ def run(path: str, work: pathlib.Path) -> dict[str, str]:
       changes[f'{name}.cache'] = tokens
     if hasattr(group, 'corpus'):
       changes |= {f'{name}.corpus': CORPUS, f'{name}.languages': ('en',)}
-  if getattr(settings.objective, 'codebooks', None):
-    changes['objective.codebooks'] = tokens
   workdir = work / re.sub('[/:]', '-', path)
   results = train.train(config.replace(settings, changes), workdir)
   records = [

@@ -143,9 +143,10 @@ def _settings(family, variant=''):
   settings = config_files.read(
       f'{family}.py:' + ','.join(filter(None, [variant, 'cpu']))
   )
-  if hasattr(settings.objective, 'codebooks'):
-    # Random vectors will do.
-    settings = config.replace(settings, {'objective.codebooks': None})
+  # Random vectors will do; older checkouts name a cache of others.
+  for name, value in (('init_embeddings', False), ('codebooks', None)):
+    if hasattr(settings.objective, name):
+      settings = config.replace(settings, {f'objective.{name}': value})
   return config.build(type(settings), settings)
 
 

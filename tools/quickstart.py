@@ -110,7 +110,6 @@ def _stages(workdir, corpus):
           f'--config=configs/lm/quickstart.py:{budget}',
           f'--workdir={workdir}/lm',
           f'--config.data.cache={tokens}',
-          f'--config.objective.codebooks={tokens}',
       ],
   )
   yield (

@@ -57,13 +57,17 @@ class Objective(abc.ABC):
   def init(self, rng: Array) -> Variables:
     """Fresh variables of every model; params may be boxed with axis names."""
 
-  def initial_values(self) -> dict[str, Any]:
+  def initial_values(self, source: Any) -> dict[str, Any]:
     """Values, {model: {'params': {...}}}, that replace some of `init`'s.
 
     Nested dicts of host arrays. Asked for once, at step 0, of a run that does
     not start from another run's parameters; files are read here, not in `init`,
     which is also traced where a model is loaded.
+
+    Args:
+      source: the run's config.data.
     """
+    del source
     return {}
 
   @abc.abstractmethod

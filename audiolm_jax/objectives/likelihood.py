@@ -40,9 +40,9 @@ class NLL(objectives_base.Objective):
     audio: the stream that stands for audio; None for the last one.
     weights: by stream, the weight of the mean over its codes; 1 for those that
       are not named.
-    codebooks: directory of the token cache whose codec's vectors the code
-      embeddings and an independent head start from; None starts from random
-      ones. For frames only.
+    init_embeddings: start code embeddings and an independent head from the
+      vectors of the codec whose codes are in config.data.cache; otherwise from
+      random ones. For frames only.
     load_balance: weight of the loss that spreads steps over experts (2101.03961,
       eq. 4). For a backbone with experts only, where None is 0.01.
     router_z: weight of the loss that keeps the logits of the experts' router
@@ -59,7 +59,7 @@ class NLL(objectives_base.Objective):
   weights: Annotated[Any, config.Named(config.NonNegative)] = dataclasses.field(
       default_factory=dict
   )
-  codebooks: Annotated[str, config.Path()] | None = None
+  init_embeddings: bool = False
   load_balance: config.NonNegative | None = None
   router_z: config.NonNegative | None = None
 
@@ -78,9 +78,9 @@ class NLL(objectives_base.Objective):
             f' streams {known} of the decoder, a {type(self.decoder).__name__}.'
         )
     if 'frames' not in streams:
-      if self.codebooks is not None:
+      if self.init_embeddings:
         raise config.ConfigError(
-            f'config.objective.codebooks = {self.codebooks!r}: the streams'
+            f'config.objective.init_embeddings = True: the streams'
             f' {list(streams)} are no frames of a codec.'
         )
       if getattr(self.decoder, 'conditions', None):
@@ -131,8 +131,6 @@ class NLL(objectives_base.Objective):
               'codes a frame', f'{where}.vocabularies, number of', len(sizes)
           ),
       ]
-    if self.codebooks is not None:
-      facts += token_cache.facts(self.codebooks, f'{key}.codebooks')
     return facts
 
   @property
@@ -160,15 +158,21 @@ class NLL(objectives_base.Objective):
     modules = getattr(self.decoder, 'conditions', {})
     return {name: module.source for name, module in modules.items()}
 
-  def initial_values(self) -> dict[str, Any]:
-    if self.codebooks is None:
+  def initial_values(self, source: Any) -> dict[str, Any]:
+    if not self.init_embeddings:
       return {}
-    vectors = token_cache.read_codebooks(self.codebooks)
+    if not hasattr(source, 'cache'):
+      raise config.ConfigError(
+          'config.objective.init_embeddings = True: config.data, a'
+          f' {type(source).__name__}, has no token cache.'
+      )
+    vectors = token_cache.read_codebooks(source.cache)
     sizes = (vectors.shape[1],) * len(self.decoder.vocabularies)
     if len(vectors) < len(sizes) or self.decoder.vocabularies != sizes:
       raise config.ConfigError(
-          f'config.objective.codebooks = {self.codebooks!r} has'
-          f' {len(vectors)} codebooks of {vectors.shape[1]}, but'
+          f'config.objective.init_embeddings = True: config.data.cache ='
+          f' {source.cache!r} has {len(vectors)} codebooks of'
+          f' {vectors.shape[1]}, but'
           f' config.objective.decoder.vocabularies ='
           f' {self.decoder.vocabularies}.'
       )

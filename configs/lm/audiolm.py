@@ -12,8 +12,7 @@ distilled from a speech model (configs/codec/speechtokenizer_16khz.py), its
 token cache makes them semantic without another change.
 
 All three read the token cache that `tools/quickstart.py` makes
-(runs/quickstart/tokens; give another by --config.data.cache and
---config.objective.codebooks), and are the
+(runs/quickstart/tokens; give another by --config.data.cache), and are the
 quickstart's in everything else. Slots are its codebooks, so that each stage's
 bits a frame, and the baselines', are of the same codes as anywhere else.
 

@@ -5,10 +5,10 @@ python -m audiolm_jax.main --config=configs/lm/conditioning.py:text_cross,cpu \
 
 The variants say which condition, and how it acts; all else is the quickstart's,
 which is the model without conditions. They train on the tokens of
-tools/quickstart.py (runs/quickstart/tokens; for others set --config.data.cache
-and --config.objective.codebooks); the size 'smoke'
-runs every line of them. One row in ten has no condition, so that generation may
-be guided, and follow its condition more closely than it learned to:
+tools/quickstart.py (runs/quickstart/tokens; for others set
+--config.data.cache); the size 'smoke' runs every line of them. One row in ten
+has no condition, so that generation may be guided, and follow its condition
+more closely than it learned to:
 
     python tools/generate.py --model=runs/conditioning/text_cross \
         --text='press one' --guidance=2 --out=one.wav

@@ -4,11 +4,10 @@ python -m audiolm_jax.main --config=configs/lm/ladder.py:moe,cpu \
     --workdir=runs/ladder/moe
 
 trains a rung on the tokens of tools/quickstart.py (runs/quickstart/tokens; set
---config.data.cache and --config.objective.codebooks for others). Each rung of `VARIANTS` changes one
-thing of the one before. `ladder.py:without_sinks` is the end, gpt-oss, without
-one ingredient (GPT-2's in its place): the rungs add one after the other, so
-that what each is worth depends on those before, and here each is missed by
-itself.
+--config.data.cache for others). Each rung of `VARIANTS` changes one thing of
+the one before. `ladder.py:without_sinks` is the end, gpt-oss, without one
+ingredient (GPT-2's in its place): the rungs add one after the other, so that
+what each is worth depends on those before, and here each is missed by itself.
 
 Data, embeddings, pattern, head, optimizer and steps are those of
 configs/lm/quickstart.py, so that rungs differ in their backbone alone. Where an

@@ -2,8 +2,7 @@
 
 python -m audiolm_jax.main --config=configs/lm/quickstart.py:cpu \
     --workdir=runs/quickstart/lm \
-    --config.data.cache=runs/quickstart/tokens \
-    --config.objective.codebooks=runs/quickstart/tokens
+    --config.data.cache=runs/quickstart/tokens
 
 The first 4 codebooks of the codec in a delay pattern; a transformer of width
 256 with 4 layers (5.2M parameters, 2.1M of them embeddings and heads). Rows are
@@ -43,12 +42,11 @@ def get_config(arg: str = 'cpu') -> train.Config:
       'gpu': (768, 12, 12, 3072),
   }[size]
   frames = {'smoke': 64, 'cpu': 128, 'gpu': 512}[size]
-  tokens = 'runs/quickstart/tokens'
   return train.Config(
       objective=objectives.NLL(
           lengths={'frames': frames},
           # From random vectors, 400 steps do not reach the bigram.
-          codebooks=tokens,
+          init_embeddings=True,
           decoder=decoders.Decoder(
               vocabularies=(1024,) * CODEBOOKS,
               pattern=patterns.Delay(),
@@ -62,7 +60,9 @@ def get_config(arg: str = 'cpu') -> train.Config:
               ),
           ),
       ),
-      data=data.TokenCrops(cache=tokens, codebooks=CODEBOOKS, frames=frames),
+      data=data.TokenCrops(
+          cache='runs/quickstart/tokens', codebooks=CODEBOOKS, frames=frames
+      ),
       evaluators={
           'lm': evaluation.Bits(
               clips=evaluation.TokenClips(

@@ -78,7 +78,6 @@ def question(
           result,
           {
               'data.cache': tokens,
-              'objective.codebooks': tokens,
               'models.lm.schedule': token_lms.schedule(rate, result.steps),
           },
       )

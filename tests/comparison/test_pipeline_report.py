@@ -38,10 +38,9 @@ def _workdir(cache, tmp_path_factory):
       workdir=workdir / 'tokenizer',
       languages=('en',),
   )
-  keys = ['data.cache', 'objective.codebooks']
   lm = config.replace(
       quickstart.get_config('smoke'),
-      dict.fromkeys(keys, str(workdir / 'tokens'))
+      {'data.cache': str(workdir / 'tokens')}
       | dict.fromkeys(['steps', 'checkpoint.every', 'eval_every'], 2),
   )
   train.train(lm, workdir / 'lm')

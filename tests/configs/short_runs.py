@@ -13,7 +13,7 @@ def shrunk(settings: train.Config, tokens: str | os.PathLike) -> train.Config:
       {
           'data.cache': str(tokens),
           'data.frames': 8,
-          'objective.codebooks': None,
+          'objective.init_embeddings': False,
           'objective.lengths.frames': 8,
           'evaluators.lm.clips.max_frames': 8,
           'batch_size': 2,

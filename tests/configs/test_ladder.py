@@ -138,7 +138,7 @@ def test_a_rung_takes_a_step_of_training(name):
   objective = _objective(name, 'smoke')
   decoder = objective.decoder.clone(vocabularies=(16,) * 4)
   objective = dataclasses.replace(
-      objective, decoder=decoder, lengths={'frames': 8}, codebooks=None
+      objective, decoder=decoder, lengths={'frames': 8}, init_embeddings=False
   )
   options = {'compiler_options': testing.quick_options()}
   variables = nn.meta.unbox(

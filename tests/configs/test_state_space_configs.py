@@ -14,7 +14,7 @@ NAMES = list(state_spaces.VARIANTS)
 
 def _millions(values):
   """Parameters of the backbone."""
-  values = config.replace(values, {'objective.codebooks': None})
+  values = config.replace(values, {'objective.init_embeddings': False})
   objective = config.build(train.Config, values).objective
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   leaves = jax.tree.leaves(shapes['lm']['params']['backbone'])

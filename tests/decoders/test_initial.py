@@ -7,6 +7,7 @@ import pytest
 
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
+from audiolm_jax import data
 from audiolm_jax.data import token_crops
 from audiolm_jax.decoders import initial
 from audiolm_jax.objectives import likelihood
@@ -59,7 +60,7 @@ def _settings(tmp_path):
       {
           'decoder': decoder,
           'lengths': {'frames': 4},
-          'codebooks': str(tmp_path),
+          'init_embeddings': True,
       },
   )
   return assembly_lib.Config(
@@ -86,6 +87,11 @@ def test_a_run_starts_from_the_first_codebooks_of_its_cache(settings):
       found['backbone'],
       fresh['backbone'],
   )
+
+
+def test_data_without_a_cache_has_no_vectors_to_start_from(settings):
+  with pytest.raises(config.ConfigError, match='AudioCrops, has no token'):
+    settings.objective.initial_values(data.AudioCrops())
 
 
 def test_codebooks_that_do_not_fit_are_refused(settings, tmp_path):

@@ -22,7 +22,7 @@ def _small(arm):
     return config.replace(
         arm.configure(rate),
         {
-            'objective.codebooks': None,
+            'objective.init_embeddings': False,
             'objective.lengths.frames': FRAMES,
             'data.frames': FRAMES,
             'steps': 2,
@@ -76,7 +76,7 @@ def test_arms_have_the_same_number_of_parameters(folders):
   sizes = []
   for arm in question.arms:
     settings = config.replace(
-        arm.configure(1e-3), {'objective.codebooks': None}
+        arm.configure(1e-3), {'objective.init_embeddings': False}
     )
     sizes.append(run._budget(question, settings).params)
   assert max(sizes) <= 1.04 * min(sizes)

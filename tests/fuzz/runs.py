@@ -191,10 +191,7 @@ def make_overrides(directory, rng, count) -> Cases:
     elif draw == 3:
       name, must_fail = f'{file}{text[:20]}/', True
     path = directory / f'{index}.txt'
-    lines = (
-        [name, 'config.objective.codebooks=None'] if 'lm/' in name else [name]
-    )
-    path.write_text('\n'.join([*lines, f'config.{key}={text}']))
+    path.write_text(f'{name}\nconfig.{key}={text}')
     case = f'{pathlib.Path(file).stem}: {name[-30:]} {key}={text[:30]}'
     yield case, path, must_fail
 

@@ -217,7 +217,7 @@ def test_a_result_shorter_than_its_prompt_is_refused(bound):
 @pytest.mark.parametrize(
     'name, value',
     [
-        ('codebooks', 'tokens'),
+        ('init_embeddings', True),
         ('load_balance', 0.1),
         ('lengths', {'frames': 9}),
     ],

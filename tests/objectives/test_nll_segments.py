@@ -161,8 +161,8 @@ def test_what_does_not_fit_is_refused():
     message = rf"{name} names \['music'\]: .*\['text', 'speech'\]"
     with pytest.raises(config.ConfigError, match=message):
       _build(**{name: value})
-  with pytest.raises(config.ConfigError, match='codebooks.* no frames'):
-    _build(codebooks='tokens')
+  with pytest.raises(config.ConfigError, match='init_embeddings.* no frames'):
+    _build(init_embeddings=True)
 
 
 TEXTS = ('no', 'perché', 'a longer text', '')
