@@ -313,24 +313,24 @@ class Assembly:
     """Variables for `model`, of the model `name` of another run, dense."""
     where = f'config.models.{model}.init_from = {workdir!r}'
     other, state = restore(workdir)
-    found = state.variables(other.transforms)
-    if name not in found:
+    variables = state.variables(other.transforms)
+    if name not in variables:
       raise config.ConfigError(
-          f'{where}: that run has the models {sorted(found)}, not {name!r}.'
+          f'{where}: that run has the models {sorted(variables)}, not {name!r}.'
       )
-    found = {
+    variables = {
         # What it learnt in low rank or packed becomes plain weights.
-        'params': ops.map_weights(ops.materialize, found[name]['params']),
-        'state': found[name]['state'],
+        'params': ops.map_weights(ops.materialize, variables[name]['params']),
+        'state': variables[name]['state'],
     }
     fresh = jax.eval_shape(self.objective.init, jax.random.key(0))[model]
     fresh = {'state': {}, **nn.meta.unbox(fresh)}
-    problems = checkpoints.mismatches(_shapes(fresh), _shapes(found))
+    problems = checkpoints.mismatches(_shapes(fresh), _shapes(variables))
     if problems:
       raise config.ConfigError(
           f'{where} does not fit:\n  ' + '\n  '.join(problems)
       )
-    return jax.device_get(found)
+    return jax.device_get(variables)
 
   def variables(
       self, state: state_lib.TrainState, ema: bool = True

@@ -86,13 +86,13 @@ def load_tokenizer(
     )
   header = token_cache.read_header(data.cache)
   tokenizer = load_codec(directory or header['tokenizer_workdir'])
-  found, wanted = tokenizer.fingerprint(), header['tokenizer_hash']
-  if found != wanted and directory is not None:
+  fingerprint, wanted = tokenizer.fingerprint(), header['tokenizer_hash']
+  if fingerprint != wanted and directory is not None:
     raise config.ConfigError(
-        f'{directory} is another tokenizer ({found[:12]}) than the one that made'
+        f'{directory} is another tokenizer ({fingerprint[:12]}) than the one that made'
         f' {data.cache} ({wanted[:12]}), whose tokens {workdir} speaks.'
     )
-  if found != wanted:
+  if fingerprint != wanted:
     raise config.ConfigError(
         f'The tokenizer of {header["tokenizer_workdir"]} is no longer the one'
         f' that made {data.cache}. Tokenize again, and train on that.'

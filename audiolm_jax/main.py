@@ -27,7 +27,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 
 
 def _main(argv: list[str]) -> None:
-  # Late, so that wrong flags are told at once.
+  # Late, so that wrong flags are refused at once.
   import jax  # pylint: disable=g-import-not-at-top
 
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top

@@ -88,11 +88,11 @@ def check_facts(settings: Config) -> None:
   """
   parts = {'config.objective': settings.objective, 'config.data': settings.data}
   parts |= {f'config.evaluators.{k}': v for k, v in settings.evaluators.items()}
-  found = []
+  facts = []
   for key, part in parts.items():
     if hasattr(part, 'facts'):
-      found += part.facts(key)
-  config.check_facts(found)
+      facts += part.facts(key)
+  config.check_facts(facts)
 
 
 def _claim(workdir: pathlib.Path, settings: Config) -> None:

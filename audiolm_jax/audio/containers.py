@@ -82,15 +82,15 @@ def announced(path: str | os.PathLike) -> Announced:
     OSError: if the file can't be read.
   """
   with open(path, 'rb') as file:
-    found = _announced(file)
-    return found.held_against(os.fstat(file.fileno()).st_size)
+    count = _announced(file)
+    return count.held_against(os.fstat(file.fileno()).st_size)
 
 
 def announced_at_the_beginning(head: bytes) -> Announced:
   """What the first bytes say of what is to come on a pipe."""
-  found = _announced(io.BytesIO(head))
+  count = _announced(io.BytesIO(head))
   # Its header may go on.
-  return Announced() if found.fault is not None else found
+  return Announced() if count.fault is not None else count
 
 
 def _announced(file):

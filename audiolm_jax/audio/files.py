@@ -59,7 +59,7 @@ def decoding(
 ) -> Iterator[Decoded]:
   """Decodes block by block, whatever the container and codec.
 
-  Once all blocks were taken, a file that is not whole is told: one that is cut
+  Once all blocks were taken, a file that is not whole is reported: one that is cut
   off, gives less than its header says, or has a checksum that is wrong.
 
   Args:

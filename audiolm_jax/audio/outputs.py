@@ -62,7 +62,7 @@ def created(path: str | os.PathLike) -> Iterator[io.FileIO]:
           os.close(os.dup(file.fileno()))
           part.replace(path)
     except BaseException:
-      # What went wrong is told, not that this can't be removed either.
+      # The first error counts, not that this can't be removed either.
       with contextlib.suppress(OSError):
         part.unlink(missing_ok=True)
       raise
@@ -227,7 +227,7 @@ def _sweep(folder):
 
 @contextlib.contextmanager
 def _removed_on_signals(part):
-  """Removes a file when the process is told to end and no one else listens."""
+  """Removes a file when the process gets SIGTERM and has no handler of its own."""
   _open.add(part)
   process, changed = os.getpid(), []
 

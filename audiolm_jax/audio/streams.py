@@ -91,26 +91,26 @@ def opened(
   with contextlib.ExitStack() as stack:
     if name == STANDARD_STREAM:
       name, pipe = 'standard input', _Pipe(sys.stdin.fileno())
-      found = stack.enter_context(_from_pipe(pipe, name, raw, strict))
+      stream = stack.enter_context(_from_pipe(pipe, name, raw, strict))
     elif raw is not None:
       with _explained(name):
         file = stack.enter_context(open(path, 'rb', buffering=0))
-      found = stack.enter_context(
+      stream = stack.enter_context(
           _from_pipe(_Pipe(file.fileno()), name, raw, strict)
       )
     else:
-      found = stack.enter_context(files.decoding(path, strict=strict))
+      stream = stack.enter_context(files.decoding(path, strict=strict))
     with _explained(name):
-      # Rules are told before anything is read.
+      # What is refused is refused before anything is read.
       if channels is not None:
-        resample.remix(np.zeros((0, found.channels), np.float32), channels)
-    blocks = found.blocks
+        resample.remix(np.zeros((0, stream.channels), np.float32), channels)
+    blocks = stream.blocks
     if channels is not None:
       blocks = (resample.remix(block, channels) for block in blocks)
-    channels = channels or found.channels
-    if rate is not None and rate != found.rate:
-      blocks = resampled(blocks, found.rate, rate, channels)
-    yield Stream(rate or found.rate, channels, found.seconds, blocks)
+    channels = channels or stream.channels
+    if rate is not None and rate != stream.rate:
+      blocks = resampled(blocks, stream.rate, rate, channels)
+    yield Stream(rate or stream.rate, channels, stream.seconds, blocks)
 
 
 def resampled(
@@ -320,19 +320,19 @@ def _from_pipe(pipe: _Pipe, name: str, raw: Raw | None, strict: bool):
   """Raw samples and plain wav by hand, without FFmpeg's delay; else by it."""
   with _explained(name):
     if raw is not None:
-      found = _PCM, raw.channels, raw.rate, 16, None
+      form = _PCM, raw.channels, raw.rate, 16, None
     else:
-      found, head = _wav_format(pipe)
-    if found is not None:
-      tag, channels, rate, bits, size = found
+      form, head = _wav_format(pipe)
+    if form is not None:
+      tag, channels, rate, bits, size = form
       checks.rate(rate)
       checks.channels(channels)
-  if found is None:
+  if form is None:
     pipe.give_back(head)
     with files.decoding(pipe, name, strict=strict) as decoded:
       yield decoded
     return
-  blocks = _pcm(pipe, name, found, strict)
+  blocks = _pcm(pipe, name, form, strict)
   yield Stream(rate, channels, None, blocks)
 
 
@@ -367,9 +367,9 @@ def _wav_format(pipe: _Pipe):
   return (*form, None if endless else size), bytes(head)
 
 
-def _pcm(pipe, name, found, strict):
+def _pcm(pipe, name, form, strict):
   """Samples as they come, up to the announced bytes or the input's end."""
-  tag, channels, rate, bits, size = found
+  tag, channels, rate, bits, size = form
   kind, scale = _WAV_TYPES[tag, bits]
   frame = np.dtype(kind).itemsize * channels
   left = math.inf if size is None else size

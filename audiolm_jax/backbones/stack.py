@@ -124,13 +124,16 @@ class Period(nn.Module):
   block: tuple[nn.Module, ...]
 
   def __call__(self, x, states, mask, context):
-    after, found = [], []
+    after, losses_of_layers = [], []
     for i, block in enumerate(self.block):
       state = None if states is None else states[i]
       x, (state, losses) = block(x, mask, state, context)
       after.append(state)
-      found.append(losses)
-    return x, (None if states is None else tuple(after), _total(found))
+      losses_of_layers.append(losses)
+    return x, (
+        None if states is None else tuple(after),
+        _total(losses_of_layers),
+    )
 
 
 class Stack(streaming_base.Steppable):
@@ -206,10 +209,10 @@ class Stack(streaming_base.Steppable):
   @nn.nowrap
   def reach(self, start, stop):
     for mixer in self.mixers * (self.layers // len(self.mixers)):
-      found = mixer.reach(start, stop)
-      if found is None:
+      span = mixer.reach(start, stop)
+      if span is None:
         return None
-      start, stop = found
+      start, stop = span
     return start, stop
 
   @nn.nowrap
@@ -295,7 +298,7 @@ class Stack(streaming_base.Steppable):
     """(x, states, losses summed over layers) after all layers."""
     period = len(self.mixers)
     if not self.scan:
-      after, found = [], []
+      after, losses_of_layers = [], []
       for i in range(self.layers):
         block = self._block(i % period, name=f'layer_{i}')
         state = None if states is None else states[i]
@@ -304,8 +307,8 @@ class Stack(streaming_base.Steppable):
           own = {**context, 'cross_keys': context['cross_keys'][i]}
         x, (state, losses) = block(x, mask, state, own)
         after.append(state)
-        found.append(losses)
-      return x, tuple(after), _total(found)
+        losses_of_layers.append(losses)
+      return x, tuple(after), _total(losses_of_layers)
     if states is not None:
       # For each place in the period, states stacked over periods.
       states = tuple(
@@ -460,4 +463,4 @@ class Stack(streaming_base.Steppable):
 
 def _total(losses):
   """The sum of dicts of losses."""
-  return jax.tree.map(lambda *found: sum(found), *losses)
+  return jax.tree.map(lambda *each: sum(each), *losses)

@@ -70,12 +70,12 @@ class Answer:
 
   def edges(self) -> list[str]:
     """Arms whose best learning rate is the first or last that was tried."""
-    found = []
+    arms = []
     for arm, sweep in self.sweeps.items():
       best = min(sweep, key=sweep.get)
       if len(sweep) > 1 and best in (min(sweep), max(sweep)):
-        found.append(f'{arm} ({best:g})')
-    return found
+        arms.append(f'{arm} ({best:g})')
+    return arms
 
 
 def result_table(answer: Answer) -> tuple[list[str], list[list]]:

@@ -107,7 +107,7 @@ class Question:
     contrasts: pairs of arms (a, b); outcomes are compared as a - b.
     row_seconds: audio that a row of a batch stands for, at most.
     bits_per_second: of the tokens that are modelled.
-    allowed_mismatches: budgets in which the arms are meant to differ, and why.
+    allowed_mismatches: budgets in which the arms may differ, and why.
     references: label -> metric of `test` that is the same for all arms, such as
       a count-based model's.
     listen: adds to a report what the run in a work directory is heard of; it is
@@ -185,7 +185,7 @@ def check_budgets(
 
   Args:
     budgets: arm -> what it spends.
-    allowed_mismatches: budget name -> why the arms are meant to differ in it.
+    allowed_mismatches: budget name -> why the arms may differ in it.
     tolerance: relative difference that still counts as equal.
 
   Returns:

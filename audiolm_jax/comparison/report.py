@@ -219,14 +219,14 @@ def loss_curves(
 
   Names that no line has are left out.
   """
-  found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+  curves: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
   with open(pathlib.Path(workdir) / 'metrics.jsonl') as file:
     for line in file:
       record = json.loads(line)
       for name in names:
         if isinstance(record.get(name), (int, float)):
-          found[name].append((record['step'], record[name]))
-  return {name: points for name, points in found.items() if points}
+          curves[name].append((record['step'], record[name]))
+  return {name: points for name, points in curves.items() if points}
 
 
 def _cell(value):

@@ -65,7 +65,7 @@ class AudioCrops:
   def facts(self, key: str) -> list[config.Fact]:
     """What the objective and evaluators may also say; see `config.Fact`."""
     samples = round(self.crop_seconds * self.sample_rate)
-    found = [
+    facts = [
         config.Fact('sample rate', f'{key}.sample_rate', self.sample_rate),
         config.Fact('channels', f'{key}.channels', self.channels),
         config.Fact(
@@ -73,10 +73,10 @@ class AudioCrops:
         ),
     ]
     if self.features is not None:
-      found.append(
+      facts.append(
           config.Fact('feature rate', f'{key}.feature_rate', self.feature_rate)
       )
-    return found
+    return facts
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
@@ -160,10 +160,10 @@ def _features(settings, clip, first) -> np.ndarray:
   whole = arrays.load(path)
   if whole.ndim != 2:
     raise corpora.CorpusError(f'{path} has {whole.shape}, not [frames, width].')
-  found = np.asarray(whole[first : first + count], np.float32)
-  if not np.isfinite(found).all():
+  features = np.asarray(whole[first : first + count], np.float32)
+  if not np.isfinite(features).all():
     raise corpora.CorpusError(f'{path} has numbers that are not finite.')
-  return np.pad(found, ((0, count - len(found)), (0, 0)))
+  return np.pad(features, ((0, count - len(features)), (0, 0)))
 
 
 def read(

@@ -133,15 +133,15 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     by_split = collections.defaultdict(list)
     for clip in self.clips():
       by_split[clip.split].append(clip)
-    found = {}
+    generators = {}
     for name in splits.SPLITS:
       examples = self._generate_examples(by_split[name][: self.limit])
       # TFDS takes no split without an example.
       if (first := next(examples, None)) is not None:
-        found[name] = itertools.chain([first], examples)
+        generators[name] = itertools.chain([first], examples)
       elif by_split[name]:
         self.reject(name, 'the split has no usable clip')
-    if not found:
+    if not generators:
       reasons = self.info.metadata['rejected']
       raise CorpusError(
           '\n  '.join(
@@ -152,7 +152,7 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
               ]
           )
       )
-    return found
+    return generators
 
   def _generate_examples(self, clips: list[Clip]) -> Iterator:
     for clip in clips:

@@ -1,4 +1,4 @@
-"""What is told of the clips of a token cache, in training and in evaluation."""
+"""Conditions of the clips of a token cache, in training and in evaluation."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -49,11 +49,11 @@ class ConditionSampler:
             ' those of the clips'
         )
       if isinstance(factor, factors.Codes):
-        found = cache.vocabularies
-        if found[: len(factor.vocabularies)] != factor.vocabularies:
+        available = cache.vocabularies
+        if available[: len(factor.vocabularies)] != factor.vocabularies:
           raise config.ConfigError(
               f'condition {name!r} has codes of vocabularies'
-              f' {factor.vocabularies}, but the token cache has {found}'
+              f' {factor.vocabularies}, but the token cache has {available}'
           )
 
   def __call__(
@@ -80,16 +80,16 @@ class ConditionSampler:
 
   def _tell(self, index, rng):
     known = self._cache[index].factors
-    told = {}
+    values = {}
     for name, factor in self._wanted.items():
       if isinstance(factor, factors.Codes):
-        told[name] = self._prompt(index, factor, rng)
+        values[name] = self._prompt(index, factor, rng)
       elif isinstance(factor, factors.Vector):
-        told[name] = self._vector(known['id'], factor)
+        values[name] = self._vector(known['id'], factor)
       else:
         # A corpus without texts has empty ones.
-        told[name] = known.get(name) or None
-    return told
+        values[name] = known.get(name) or None
+    return values
 
   def _prompt(self, index, factor, rng):
     same = self._clips_of.get(self._cache.speakers[index], ())

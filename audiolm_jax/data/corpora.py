@@ -181,9 +181,9 @@ class Corpus:
   def seconds(self) -> np.ndarray:
     """[len] float64 durations; read once and kept in the cache directory."""
     try:
-      found = np.asarray(json.loads(self._index.read_bytes()), np.float64)
-      if found.shape == (len(self),):
-        return found
+      seconds = np.asarray(json.loads(self._index.read_bytes()), np.float64)
+      if seconds.shape == (len(self),):
+        return seconds
     except (FileNotFoundError, ValueError, TypeError):
       pass  # Not made yet, or damaged.
     durations = []
@@ -257,14 +257,14 @@ def _builders(name, languages) -> list[building.CorpusBuilder]:
   paths.data_dir().mkdir(parents=True, exist_ok=True)
   options = dict(data_dir=paths.data_dir(), file_format='array_record')
   if name not in BUILDERS:
-    found = _elsewhere(name, options)
+    builders = _elsewhere(name, options)
     if languages:
       raise CorpusError(
           f'{name} can not be filtered by languages ({", ".join(languages)}):'
           ' only corpora of one build a language can. Give none: no'
           ' --languages, or languages = () in a config.'
       )
-    return [found]
+    return [builders]
   cls = BUILDERS[name]
   known = [config.name for config in cls.BUILDER_CONFIGS]
   for language in languages or ():
@@ -309,12 +309,12 @@ def _card(builder) -> Card:
   metadata = builder.info.metadata
   if not isinstance(builder, building.CorpusBuilder):
     metadata = {'rejected': [], 'totals': _totals(builder)}
-  found = [s for s in splits.SPLITS if s in metadata['totals']]
-  found += [s for s in metadata['totals'] if s not in found]
+  names = [s for s in splits.SPLITS if s in metadata['totals']]
+  names += [s for s in metadata['totals'] if s not in names]
   return Card(
       name=builder.info.full_name,
       licence=builder.info.redistribution_info.license or '(none given)',
-      totals={split: metadata['totals'][split] for split in found},
+      totals={split: metadata['totals'][split] for split in names},
       rejected=list(metadata['rejected']),
   )
 

@@ -36,18 +36,18 @@ def unpack(packages: Sequence[str], mirror: str) -> dict[str, pathlib.Path]:
   """
   trees = paths.downloads_dir() / 'debian'
   trees.mkdir(parents=True, exist_ok=True)
-  found = {}
+  folders = {}
   missing = []
   for name in packages:
     manual = paths.manual_dir() / name
     if (trees / name).is_dir():
-      found[name] = trees / name
+      folders[name] = trees / name
     elif manual.is_dir():
-      found[name] = manual
+      folders[name] = manual
     else:
       missing.append(name)
   if not missing:
-    return found
+    return folders
   with tempfile.TemporaryDirectory(dir=trees) as scratch:
     reason = _download(missing, pathlib.Path(scratch))
     for name in missing:
@@ -71,8 +71,8 @@ def unpack(packages: Sequence[str], mirror: str) -> dict[str, pathlib.Path]:
         ) from error
       if not (trees / name).exists():  # Else another process was faster.
         tree.rename(trees / name)
-      found[name] = trees / name
-  return found
+      folders[name] = trees / name
+  return folders
 
 
 def _download(packages, folder: pathlib.Path) -> str:

@@ -43,13 +43,13 @@ class Factor(abc.ABC):
       ValueError: for a value of another kind, size or range.
     """
     shape, dtype = self.spec
-    found = np.zeros((len(values), *shape), dtype)
+    padded = np.zeros((len(values), *shape), dtype)
     lengths = np.zeros(len(values), np.int32)
     for i, value in enumerate(values):
       row = None if value is None else self.row(value, strict)
       if row is not None:
-        found[i, : len(row)], lengths[i] = row, len(row)
-    return {'values': found, 'lengths': lengths}
+        padded[i, : len(row)], lengths[i] = row, len(row)
+    return {'values': padded, 'lengths': lengths}
 
 
 def _fit(row, length, strict, what):
@@ -220,7 +220,7 @@ def unflatten(
   Raises:
     ValueError: for one that it lacks.
   """
-  found = {}
+  conditions = {}
   for name in names:
     keys = {key: f'{_PREFIX}/{name}/{key}' for key in ('values', 'lengths')}
     if any(key not in batch for key in keys.values()):
@@ -228,5 +228,5 @@ def unflatten(
           f'the batch has no condition {name!r}: give the data source the'
           ' factors that the decoder has'
       )
-    found[name] = {key: batch[flat] for key, flat in keys.items()}
-  return found
+    conditions[name] = {key: batch[flat] for key, flat in keys.items()}
+  return conditions

@@ -88,14 +88,14 @@ class Folder(building.CorpusBuilder, skip_registration=True):
 
   def clips(self) -> Iterable[building.Clip]:
     root = self.builder_config.path
-    found = folder_listing.listing(root)
+    listing = folder_listing.listing(root)
     table = folder_listing.table(root)
-    named = [*found.audio, *found.refused]
+    named = [*listing.audio, *listing.refused]
     ignored = [*table.ignored, *table.unmatched(named)]
-    for what, reason in [*found.refused.items(), *ignored]:
+    for what, reason in [*listing.refused.items(), *ignored]:
       self.reject(what, reason)
-    texts = self._texts(found, table)
-    recordings = self._recordings({n: found.audio[n] for n in texts})
+    texts = self._texts(listing, table)
+    recordings = self._recordings({n: listing.audio[n] for n in texts})
     texts = {name: texts[name] for name in recordings}
     chosen = _explicit(table, recordings)
     groups = splits.groups({name: [text] for name, text in texts.items()})
@@ -157,18 +157,18 @@ class Folder(building.CorpusBuilder, skip_registration=True):
       self._reader.close()
       self._reader = None
 
-  def _texts(self, found, table) -> dict[str, str]:
+  def _texts(self, listing, table) -> dict[str, str]:
     """What is said in each file, '' where that is not known."""
     texts = {}
-    for name in found.audio:
+    for name in listing.audio:
       said = table.row(name).get('text', '')
-      beside, fault = folder_listing.transcript(found, name)
+      beside, fault = folder_listing.transcript(listing, name)
       if fault and not said:
         self.reject(folder_listing.shown(name), fault)
         continue
       if said and (beside or fault) and said.split() != beside.split():
         self.reject(
-            folder_listing.beside(found, self.builder_config.path, name),
+            folder_listing.beside(listing, self.builder_config.path, name),
             'not used, as the table has a text of this file',
         )
       texts[name] = ' '.join((said or beside).split())
@@ -176,7 +176,7 @@ class Folder(building.CorpusBuilder, skip_registration=True):
 
   def _recordings(self, paths) -> dict[str, _Recording]:
     """The files that can be used."""
-    found = {}
+    recordings = {}
     for name, path in paths.items():
       try:
         recording, fault = _look(path, len(paths) < _FEW, self.strict)
@@ -185,8 +185,8 @@ class Folder(building.CorpusBuilder, skip_registration=True):
       if fault:
         self.reject(folder_listing.shown(name), fault)
       else:
-        found[name] = recording
-    return found
+        recordings[name] = recording
+    return recordings
 
 
 class _Reader:
@@ -273,19 +273,19 @@ def _held_out(seconds: dict[str, float], most: float) -> dict[str, str]:
 
   None of more than `most` of all audio is held out.
   """
-  total, found = sum(seconds.values()), {}
+  total, chosen = sum(seconds.values()), {}
   order = sorted(seconds, key=splits.position)
   for split, fraction in _FRACTIONS.items():
     held = 0.0
     for group in order:
       if held >= fraction * total:
         break
-      if group not in found and seconds[group] <= most * total:
-        found[group] = split
+      if group not in chosen and seconds[group] <= most * total:
+        chosen[group] = split
         held += seconds[group]
     if held < fraction * total:
       return {}
-  return found
+  return chosen
 
 
 def _pieces(recording, split, cut, apart):

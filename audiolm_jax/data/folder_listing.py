@@ -121,18 +121,18 @@ def fingerprint(root: pathlib.Path) -> str:
 
   Of audio it takes sizes and times, of transcripts and tables the contents.
   """
-  found = listing(root)
+  listed = listing(root)
   digest = hashlib.sha256(os.fsencode(root))
 
   def add(*facts):
     digest.update(repr(facts).encode(errors='surrogateescape') + b'\0')
 
-  for name, reason in found.refused.items():
+  for name, reason in listed.refused.items():
     add('refused', name, reason)
-  for name, path in found.audio.items():
+  for name, path in listed.audio.items():
     info = path.stat()
     add('audio', name, info.st_size, info.st_mtime_ns)
-    beside = found.texts.get(_stem(name))
+    beside = listed.texts.get(_stem(name))
     if beside is not None:
       add('text', _contents_or_fault(beside, _MOST_TEXT))
   for table in TABLES:
@@ -141,12 +141,12 @@ def fingerprint(root: pathlib.Path) -> str:
   return digest.hexdigest()
 
 
-def transcript(found: Listing, name: str) -> tuple[str, str | None]:
+def transcript(files: Listing, name: str) -> tuple[str, str | None]:
   """What is said in a file by the text beside it, and what is wrong with that.
 
   '' if there is no text.
   """
-  path = found.texts.get(_stem(name))
+  path = files.texts.get(_stem(name))
   if path is None:
     return '', None
   try:
@@ -155,9 +155,9 @@ def transcript(found: Listing, name: str) -> tuple[str, str | None]:
     return '', f'its transcript {error}'
 
 
-def beside(found: Listing, root: pathlib.Path, name: str) -> str:
+def beside(files: Listing, root: pathlib.Path, name: str) -> str:
   """The name of the text beside a file."""
-  return shown(found.texts[_stem(name)].relative_to(root).as_posix())
+  return shown(files.texts[_stem(name)].relative_to(root).as_posix())
 
 
 def table(root: pathlib.Path) -> Table:

@@ -122,12 +122,12 @@ def clip(
       ),
       'speech': (example.codes[:, : settings.codebooks], settings.frames),
   }
-  found = {}
+  segments = {}
   for label, (codes, length) in rows.items():
     codes = codes[:length]
-    found[f'codes/{label}'] = pipeline.pad([codes], 1, length)[0]
-    found[f'num_frames/{label}'] = np.int32(len(codes))
-  return found
+    segments[f'codes/{label}'] = pipeline.pad([codes], 1, length)[0]
+    segments[f'num_frames/{label}'] = np.int32(len(codes))
+  return segments
 
 
 def text_codes(text: str) -> np.ndarray:

@@ -308,10 +308,10 @@ class TokenCache:
       tokenizer_hash: str | None = None,
   ):
     self.header = read_header(directory)
-    found = self.header['tokenizer_hash']
-    if tokenizer_hash is not None and tokenizer_hash != found:
+    made_by = self.header['tokenizer_hash']
+    if tokenizer_hash is not None and tokenizer_hash != made_by:
       raise CacheError(
-          f'The token cache {directory} was made by the tokenizer {found} (of'
+          f'The token cache {directory} was made by the tokenizer {made_by} (of'
           f' {self.header["tokenizer_workdir"]}), but {tokenizer_hash} is'
           ' asked for. Tokenize again with the right tokenizer.'
       )
@@ -397,7 +397,7 @@ def facts(directory: str | os.PathLike, key: str) -> list[config.Fact]:
   """
   header = read_header(directory)
   spec = header['tokenizer_spec']
-  found = {
+  values = {
       'tokenizer': header['tokenizer_hash'],
       'vocabularies': cache_header.vocabularies(header),
   }
@@ -407,9 +407,9 @@ def facts(directory: str | os.PathLike, key: str) -> list[config.Fact]:
     if spec.get('segment'):
       size, stride = spec['segment']
       frames = -(-size // spec['hop'])
-    found['frame rate'] = frames * spec['sample_rate'] / stride
+    values['frame rate'] = frames * spec['sample_rate'] / stride
   where = f'{key} ({directory})'
-  return [config.Fact(name, where, value) for name, value in found.items()]
+  return [config.Fact(name, where, value) for name, value in values.items()]
 
 
 def _part(directory: pathlib.Path, split: str, part: int) -> pathlib.Path:
@@ -431,9 +431,9 @@ class _Records:
     self._source = _open(self._parts) if clips else []
     if len(self._source) != clips:
       for path, start in zip(self._parts, starts, strict=True):
-        found, wanted = len(_open([path])), min(PART, clips - start)
-        if found != wanted:
-          raise _damaged(path, f'it has {found} clips instead of {wanted}')
+        count, wanted = len(_open([path])), min(PART, clips - start)
+        if count != wanted:
+          raise _damaged(path, f'it has {count} clips instead of {wanted}')
 
   def __getitem__(self, index: int) -> tuple[bytes, Example]:
     try:

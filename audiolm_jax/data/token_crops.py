@@ -61,13 +61,13 @@ class TokenCrops:
 
   def facts(self, key: str) -> list[config.Fact]:
     """What the objective and evaluators may also say; see `config.Fact`."""
-    found = token_cache.facts(self.cache, f'{key}.cache')
-    found.append(config.Fact('length of a row', f'{key}.frames', self.frames))
+    facts = token_cache.facts(self.cache, f'{key}.cache')
+    facts.append(config.Fact('length of a row', f'{key}.frames', self.frames))
     if self.codebooks is not None:
-      found.append(
+      facts.append(
           config.Fact('codes a frame', f'{key}.codebooks', self.codebooks)
       )
-    return found
+    return facts
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
@@ -113,11 +113,11 @@ def crop(
   codes = cache[index].codes[:, : settings.codebooks]
   start = int(rng.integers(max(len(codes) - settings.frames, 0) + 1))
   codes = codes[start : start + settings.frames]
-  told = condition_sampler([index], rng)
+  conditions = condition_sampler([index], rng)
   return {
       'codes': pipeline.pad([codes], 1, settings.frames)[0],
       'num_frames': np.int32(len(codes)),
-      **{key: value[0] for key, value in told.items()},
+      **{key: value[0] for key, value in conditions.items()},
   }
 
 

@@ -1,4 +1,4 @@
-"""Conditions: what a decoder is told beside the codes, and where it acts.
+"""Conditions: what a decoder is given beside the codes, and where it acts.
 
 A condition comes as `values` [B, S, ...] and `lengths` [B] (`data/factors.py`)
 and becomes up to S vectors of the backbone's width. How they act:
@@ -246,18 +246,18 @@ def positions(modules: Mapping[str, Conditioner]) -> int:
   )
 
 
-def context(found: list[tuple[str, Vectors]]) -> dict[str, Array]:
+def context(conditioned: list[tuple[str, Vectors]]) -> dict[str, Array]:
   """What a decoder takes in of conditions.
 
   Args:
-    found: (how, vectors) of each.
+    conditioned: (how, vectors) of each.
 
   Returns:
     Of these, what is needed: `prefix` [B, P, D] and `prefix_lengths` [B]; `add`
     [B, D]; `film` [B, C]; `cross` [B, S, D] and `cross_mask` [B, S].
   """
   result = {}
-  for how, vectors in found:
+  for how, vectors in conditioned:
     if how == 'prefix':
       x, lengths = vectors
       if 'prefix' in result:

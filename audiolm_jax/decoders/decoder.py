@@ -118,8 +118,8 @@ class Decoder(steps_lib.Steps):
     Args:
       state: where the rows stand.
       codes: of the steps; anything where not `exists`.
-      slots: of the steps' places.
-      exists: places that hold a frame.
+      slots: of the steps' positions.
+      exists: positions that hold a frame.
       mask: how many of the n steps each row takes in, as a prefix; None for
         all. A row goes on later as if the others had never been.
       context: see the backbone.

@@ -12,7 +12,7 @@ from audiolm_jax.ops import sharding
 class Embedding(nn.Module):
   """Each code's vector, from its slot's part of one table.
 
-  The table's last K rows fill places that hold no frame.
+  The table's last K rows fill positions that hold no frame.
 
   Attributes:
     vocabularies: of all K slots.
@@ -37,7 +37,7 @@ class Embedding(nn.Module):
       slots: Int[Array, '*b G'],
       exists: Bool[Array, '*b G'],
   ) -> Float[Array, '*b G D']:
-    """One vector a place; codes count only where `exists`."""
+    """One vector a position; codes count only where `exists`."""
     offsets = jnp.array([0, *np.cumsum(self.vocabularies)[:-1]])
     fill = sum(self.vocabularies) + slots
     ids = jnp.where(exists, offsets[slots] + codes, fill)

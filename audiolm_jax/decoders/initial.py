@@ -42,7 +42,7 @@ def from_codebooks(
   sizes = np.sqrt(np.mean(np.square(codebooks), axis=(1, 2), keepdims=True))
   sizes = np.maximum(sizes, 1e-12)
   embeddings = embedding_scale * codebooks / sizes[0] @ projection
-  # The last K rows stand for places that hold no frame.
+  # The last K rows stand for positions that hold no frame.
   table = np.zeros((slots * vocabulary + slots, width))
   table[:-slots] = embeddings.reshape(-1, width)
   kernel = head_scale * (codebooks / sizes) @ projection

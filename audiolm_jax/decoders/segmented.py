@@ -140,8 +140,8 @@ class Segmented(steps_lib.Steps, kw_only=True):
     Args:
       state: see `decoder.Decoder.extend`, as the other arguments.
       codes: of the steps.
-      slots: of the steps' places.
-      exists: places that hold a frame.
+      slots: of the steps' positions.
+      exists: positions that hold a frame.
       segments: of the step after each of them, that it is to predict.
       mask: how many of the n steps each row takes in.
       context: see the backbone.

@@ -20,8 +20,8 @@ class Inputs(NamedTuple):
 
   Attributes:
     codes: anything where not `exists`.
-    slots: of each place.
-    exists: places that hold a code.
+    slots: of each position.
+    exists: positions that hold a code.
   """
 
   codes: Int[Array, 'B n G']
@@ -51,7 +51,7 @@ class Own:
     """What the first step that is predicted takes in: (codes, exists).
 
     Args:
-      slots: of the places of the first step.
+      slots: of the positions of the first step.
       codes: of the first frame, where that is given.
     """
     del codes

@@ -75,7 +75,7 @@ class Steps(nn.Module):
     head: scores and samples the codes of a step.
     tie: whether the head's classifiers are the embeddings.
     embedding_scale: what a step's embedding is multiplied by.
-    conditions: what it is told beside the codes, by name.
+    conditions: what it is given beside the codes, by name.
     start: how rows start.
   """
 
@@ -191,7 +191,7 @@ class Steps(nn.Module):
           f' {sorted(self.conditions)}'
       )
     dtype = jnp.dtype(self.backbone.dtype)
-    found = []
+    conditioned = []
     for name, module in sorted(self.conditions.items()):
       given = conditions.get(name) or module.source.prepare([None] * batch)
       vectors = module(
@@ -200,8 +200,8 @@ class Steps(nn.Module):
           self.backbone.width,
           dtype,
       )
-      found.append((module.how, vectors))
-    return conditioners.context(found)
+      conditioned.append((module.how, vectors))
+    return conditioners.context(conditioned)
 
   def begin(self, state: Any, context: streaming_base.Context) -> Any:
     """The state before the first step, after what conditions put before it.

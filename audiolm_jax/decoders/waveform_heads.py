@@ -96,8 +96,8 @@ class MuLaw(_Head):
   @nn.nowrap
   def counts(self, bits: int) -> Int[np.ndarray, 'V']:
     """Levels in each class."""
-    found = mu_law_classes(bits, self.classes)
-    return np.bincount(found, minlength=self.classes)
+    classes = mu_law_classes(bits, self.classes)
+    return np.bincount(classes, minlength=self.classes)
 
   def _logits(self, h, channels, bits):
     logits = self._outputs(h, channels, self.classes)
@@ -108,12 +108,12 @@ class MuLaw(_Head):
   ) -> Float[Array, '*b C']:
     """Log-probabilities of samples on the grid, nats."""
     table = jnp.asarray(mu_law_classes(bits, self.classes))
-    found = table[samples + 2 ** (bits - 1)]
+    scores = table[samples + 2 ** (bits - 1)]
     logits = self._logits(h, samples.shape[-1], bits)
     log_prob = jax.nn.log_softmax(logits, axis=-1)
-    log_prob = jnp.take_along_axis(log_prob, found[..., None], axis=-1)
+    log_prob = jnp.take_along_axis(log_prob, scores[..., None], axis=-1)
     log_counts = np.log(np.maximum(self.counts(bits), 1)).astype(np.float32)
-    return log_prob[..., 0] - jnp.asarray(log_counts)[found]
+    return log_prob[..., 0] - jnp.asarray(log_counts)[scores]
 
   def sample(
       self,

@@ -137,14 +137,18 @@ class GatedStack(streaming_base.Steppable):
     width = getattr(self, name)
     if not width:
       return None
-    found = (context or {}).get(name)
-    if found is None or found.ndim != ndim or found.shape[-1] != width:
-      shape = None if found is None else found.shape
+    condition = (context or {}).get(name)
+    if (
+        condition is None
+        or condition.ndim != ndim
+        or condition.shape[-1] != width
+    ):
+      shape = None if condition is None else condition.shape
       raise ValueError(
           f'context[{name!r}] has shape {shape}: expected {ndim} axes, the last'
           f' of {width}'
       )
-    return found
+    return condition
 
 
 class _Layer(nn.Module):

@@ -97,7 +97,7 @@ class _Evaluator(evaluation_base.Evaluator):
 
 
 def _bits(stream, nats):
-  """Bits of each code [N, K], or if they are not told apart [] of all."""
+  """Bits of each code [N, K], or [] of all where slots are not reported apart."""
   if stream.by_slot:
     return scores_lib.bits(nats)
   # Sums over many samples.

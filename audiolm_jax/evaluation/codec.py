@@ -83,9 +83,9 @@ def held_out(
   Raises:
     corpora.CorpusError: if the corpus is not built.
   """
-  found = data.load_corpus(corpus, 'test', languages or None)
+  clips = data.load_corpus(corpus, 'test', languages or None)
   said, long = [], []
-  for clip in (found[i] for i in range(len(found))):
+  for clip in (clips[i] for i in range(len(clips))):
     said.append(bool(judges_lib.normalize(clip.get('text', ''))))
     long.append(len(clip['audio']) >= seconds * clip['sample_rate'])
   transcribed = 2 * sum(said) >= len(said)
@@ -153,10 +153,10 @@ class CodecEvaluator(evaluation_base.Evaluator):
       rate = item.sample_rate
       yield from self._scores(item.clip, item.original, rate, estimates)
       if item.codes is not None:
-        found = metrics.code_counts(
+        more = metrics.code_counts(
             item.codes[None], np.array([len(item.codes)]), vocabularies
         )
-        counts = [a + b for a, b in zip(counts, found, strict=True)]
+        counts = [a + b for a, b in zip(counts, more, strict=True)]
     for slot, of in enumerate(metrics.code_statistics(counts)):
       yield evaluation_base.Score(f'usage_{slot}', 'corpus', of.usage, 1.0)
       yield evaluation_base.Score(f'entropy_{slot}', 'corpus', of.entropy, 1.0)
@@ -179,13 +179,13 @@ class CodecEvaluator(evaluation_base.Evaluator):
     rate = spec.sample_rate
     for clip in self.clips(spec):
       original = clip['audio'].mean(axis=1)
-      found = {f'@{n}': code(original, rate) for n, code in codecs.items()}
-      for suffix, coded in found.items():
+      coded_by = {f'@{n}': code(original, rate) for n, code in codecs.items()}
+      for suffix, coded in coded_by.items():
         seconds = len(original) / rate
         yield evaluation_base.Score(
             f'bits{suffix}', clip['id'], coded.bits, seconds
         )
-      estimates = {suffix: coded.audio for suffix, coded in found.items()}
+      estimates = {suffix: coded.audio for suffix, coded in coded_by.items()}
       yield from self._scores(clip, original, rate, estimates)
 
   def reconstruct(

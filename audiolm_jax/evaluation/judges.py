@@ -202,12 +202,12 @@ def normalize(text: str) -> str:
 
 def _by_digits(words: list[str]) -> list[str]:
   """Number words as digits: ['forty', 'two'] -> ['four', 'two']."""
-  found, i = [], 0
+  result, i = [], 0
   while i < len(words):
     value, used = _spoken(words[i:])
-    found += _digits(str(value)).split() if used else [words[i]]
+    result += _digits(str(value)).split() if used else [words[i]]
     i += used or 1
-  return found
+  return result
 
 
 def _spoken(words: list[str]) -> tuple[int, int]:

@@ -127,13 +127,13 @@ def code_counts(
   valid = np.arange(codes.shape[1]) < np.asarray(num_frames)[:, None]
   counts = []
   for slot, vocabulary in enumerate(vocabularies):
-    found = codes[..., slot][valid]
-    if found.size and (found.min() < 0 or found.max() >= vocabulary):
+    used = codes[..., slot][valid]
+    if used.size and (used.min() < 0 or used.max() >= vocabulary):
       raise ValueError(
-          f'slot {slot} holds codes in [{found.min()}, {found.max()}],'
+          f'slot {slot} holds codes in [{used.min()}, {used.max()}],'
           f' its vocabulary is {vocabulary}'
       )
-    counts.append(np.bincount(found, minlength=vocabulary))
+    counts.append(np.bincount(used, minlength=vocabulary))
   return counts
 
 

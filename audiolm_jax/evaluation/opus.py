@@ -59,9 +59,9 @@ def encode_decode(
   with files.decoding(stored, 'Opus') as decoded:
     blocks = [block[:, 0] for block in decoded.blocks]
     rate = decoded.rate
-  found = _resampled(np.concatenate(blocks), rate, sample_rate)[: len(audio)]
+  samples = _resampled(np.concatenate(blocks), rate, sample_rate)[: len(audio)]
   # Rounding may leave it a few samples short.
-  return Coded(np.pad(found, (0, len(audio) - len(found))), bits)
+  return Coded(np.pad(samples, (0, len(audio) - len(samples))), bits)
 
 
 def _resampled(x, before, after):

@@ -1,6 +1,6 @@
 """Generation: one step, and the compiled loop over it.
 
-A step is told which of its codes are given. A prompt is a run of given frames,
+Some codes of a step are given. A prompt is a run of given frames,
 infilling gives some slots or frames, and the stream of a live user gives that
 user's slots step by step: all are the same thing.
 

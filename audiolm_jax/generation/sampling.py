@@ -128,5 +128,5 @@ class Sampler:
 def _metadata(annotation):
   """The ranges of a field that may be None."""
   parts = [annotation, *typing.get_args(annotation)]
-  found = [x for part in parts for x in getattr(part, '__metadata__', ())]
-  return [x for x in found if isinstance(x, config.Range)]
+  metadata = [x for part in parts for x in getattr(part, '__metadata__', ())]
+  return [x for x in metadata if isinstance(x, config.Range)]

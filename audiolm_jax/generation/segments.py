@@ -131,9 +131,9 @@ def _generate(
     ]
     own = jax.vmap(jax.random.fold_in)(keys, step)
 
-    def choose(logits, rng, places):
+    def choose(logits, rng, slots):
       del rng
-      each = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(own, places)
+      each = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(own, slots)
       return sampler(logits, each)
 
     drawn, score = decoder.apply(
@@ -207,7 +207,7 @@ def generate_stage(
     Codes and log-probabilities, as of `generate`.
   """
   segments = decoder.sequence.segments
-  found = generate(
+  by_segment = generate(
       decoder,
       params,
       *(
@@ -220,7 +220,7 @@ def generate_stage(
       context,
   )
   results = []
-  for parts, like in zip(found, (given, jnp.float32(0)), strict=True):
+  for parts, like in zip(by_segment, (given, jnp.float32(0)), strict=True):
     x = jnp.zeros(given.shape, like.dtype)
     for s in segments:
       x = x.at[..., list(s.slots)].set(parts[s.label])

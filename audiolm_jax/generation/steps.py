@@ -183,14 +183,14 @@ def step(
   exists = (frame >= 0) & (frame < state.frames[:, None])
   keys = jax.vmap(jax.random.fold_in)(state.keys, state.step)
 
-  def choose(logits, rng, places):
-    # One key a place, by its slot.
+  def choose(logits, rng, slots):
+    # One key a code, by its slot.
     del rng
     if guidance is not None:
       logits = guidance_lib.combine(logits, guidance)
-    places = places[:batch]
-    each = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, places)
-    recent = jnp.take_along_axis(state.recent, places[..., None], axis=1)
+    slots = slots[:batch]
+    each = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, slots)
+    recent = jnp.take_along_axis(state.recent, slots[..., None], axis=1)
     return both(sampler(logits, each, recent))
 
   codes, log_prob = decoder.apply(
@@ -302,8 +302,8 @@ def take_prompts(
 
   def last(x, none):
     index = jnp.maximum(own - 1, 0)[:, None, None]
-    found = jnp.take_along_axis(x, index, axis=1)[:, 0]
-    return jnp.where(own[:, None] > 0, found, none)
+    value = jnp.take_along_axis(x, index, axis=1)[:, 0]
+    return jnp.where(own[:, None] > 0, value, none)
 
   held = exists & taken[..., None]
   recent = _recent(given, held, slot, state.recent)
@@ -325,5 +325,5 @@ def _recent(given, held, slot, recent):
   own = slot[..., None] == jnp.arange(slots)
   count = jnp.sum(held[..., None] & own, axis=(1, 2))
   index = count[:, None] + jnp.arange(-window, 0)[:, None]
-  found = jnp.take_along_axis(given, jnp.maximum(index, 0), axis=1)
-  return jnp.where(index >= 0, found, -1).swapaxes(1, 2)
+  codes = jnp.take_along_axis(given, jnp.maximum(index, 0), axis=1)
+  return jnp.where(index >= 0, codes, -1).swapaxes(1, 2)

@@ -183,13 +183,13 @@ def load(
   # Of a model much larger than the file not even shapes are worth making.
   much = len(problems) > len(tensors)
   problems += [f'left over: {n}' for n in sorted(set(tensors) - used)]
-  found = {}
+  arrays_of_paths = {}
   if not much:
     tree = abstract(model)
     expected = _flat(tree)
     for entry, layout in chosen:
       arrays, wrong = _converted(entry, layout, tensors, expected, dtype)
-      found |= arrays
+      arrays_of_paths |= arrays
       problems += wrong
   if problems:
     raise PretrainedError(
@@ -197,9 +197,11 @@ def load(
     )
   for entry in entries:
     if not entry.layouts:
-      found |= {path: np.zeros(*_spec(expected[path])) for path in entry.ours}
+      arrays_of_paths |= {
+          path: np.zeros(*_spec(expected[path])) for path in entry.ours
+      }
   return jax.tree_util.tree_map_with_path(
-      lambda path, _: found[mesh_lib.key(path)], tree
+      lambda path, _: arrays_of_paths[mesh_lib.key(path)], tree
   )
 
 
@@ -217,11 +219,11 @@ def _converted(entry, layout, tensors, expected, dtype):
     return {}, wrong
   shapes = ', '.join(f'{name} {list(array.shape)}' for name, array in named)
   try:
-    with np.errstate(all='ignore'):  # What is not finite is told below.
+    with np.errstate(all='ignore'):  # What is not finite is refused below.
       arrays = layout.load(*given)
   except (ValueError, IndexError) as error:
     return {}, [f'wrong shape: {shapes} ({error})']
-  found, problems = {}, []
+  converted, problems = {}, []
   for path, array in zip(entry.ours, arrays, strict=True):
     shape, wanted = _spec(expected[path])
     if array.shape != shape:
@@ -237,8 +239,8 @@ def _converted(entry, layout, tensors, expected, dtype):
     if not _finite(array):
       bad = [n for n, x in named if not _finite(x)] or layout.theirs
       problems.append(f'not finite: {", ".join(bad)} gives {path}')
-    found[path] = array
-  return found, problems
+    converted[path] = array
+  return converted, problems
 
 
 def _is_float(array):
@@ -449,7 +451,7 @@ def prefixed(entries: Sequence[Entry], ours: str, theirs: str) -> list[Entry]:
     ours: path of its variables.
     theirs: name of the module.
   """
-  found = []
+  result = []
   for entry in entries:
     layouts = tuple(
         dataclasses.replace(
@@ -458,5 +460,5 @@ def prefixed(entries: Sequence[Entry], ours: str, theirs: str) -> list[Entry]:
         for layout in entry.layouts
     )
     paths = tuple(f'{ours}.{path}' for path in entry.ours)
-    found.append(Entry(paths, layouts))
-  return found
+    result.append(Entry(paths, layouts))
+  return result

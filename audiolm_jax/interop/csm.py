@@ -74,8 +74,8 @@ class Csm:
         'audio': jnp.zeros((1, 1, slots), jnp.int32),
     }
     num_frames = dict.fromkeys(codes, jnp.ones(1, jnp.int32))
-    found = self.decoder.init(keys[0], codes, num_frames, method='score')
-    return {'params': found['params'], 'codec': self.codec.init(keys[1])}
+    variables = self.decoder.init(keys[0], codes, num_frames, method='score')
+    return {'params': variables['params'], 'codec': self.codec.init(keys[1])}
 
   def score(
       self,
@@ -200,13 +200,13 @@ class CsmFamily(interop_base.Family):
     return config
 
   def canonical(self, model, tensors):
-    found = {
+    tensors_of_ours = {
         name: value
         for name, value in tensors.items()
         if not name.endswith('audio_tokens_offsets')
     }
-    interop_base.tie(found, _CODES, f'{_DEPTH}.embed_tokens.weight')
-    return found
+    interop_base.tie(tensors_of_ours, _CODES, f'{_DEPTH}.embed_tokens.weight')
+    return tensors_of_ours
 
   def entries(self, model):
     decoder = model.decoder
@@ -268,18 +268,18 @@ def _stack_config(backbone):
 
 
 def _layers(backbone, ours, theirs):
-  found = stacks.norm(f'{ours}.norm', f'{theirs}.norm')
+  entries = stacks.norm(f'{ours}.norm', f'{theirs}.norm')
   for i in range(backbone.layers):
     here, there = f'{ours}.layer_{i}', f'{theirs}.layers.{i}'
-    found += stacks.attention_names(
+    entries += stacks.attention_names(
         backbone.mixers[0], f'{here}.mixer', f'{there}.self_attn'
     )
     for name in ('gate', 'up', 'down'):
-      found += stacks.projection(
+      entries += stacks.projection(
           f'{here}.mlp.{name}', f'{there}.mlp.{name}_proj', bias=False
       )
-    found += llama.norms(here, there)
-  return found
+    entries += llama.norms(here, there)
+  return entries
 
 
 def _tables(model):
@@ -300,8 +300,8 @@ def _tables(model):
 
   def save(outer, inner, projector):
     words, codes = outer[:text], outer[text:-fill]
-    found = inner[text:-fill]
-    if not np.allclose(found, codes @ projector, rtol=1e-3, atol=1e-5):
+    rows = inner[text:-fill]
+    if not np.allclose(rows, codes @ projector, rtol=1e-3, atol=1e-5):
       raise interop_base.PretrainedError(
           'the depth head has embeddings of its own, which csm has not'
       )

@@ -105,13 +105,13 @@ class Dac(interop_base.Family):
     return codecs.checked(self, codec, config, encoder.weight_norm)
 
   def entries(self, codec):
-    found = []
+    entries = []
     for part in ('encoder', 'decoder'):
-      found += walk(
+      entries += walk(
           getattr(codec, part).layer, f'params.{part}', part, numbered
       )
     count = codec.bottleneck.codebooks
-    return [*found, *quantisers(codec.bottleneck, count)]
+    return [*entries, *quantisers(codec.bottleneck, count)]
 
 
 def walk(
@@ -160,17 +160,17 @@ def walk(
 
 def numbered(layers: Sequence[streaming.Layer]) -> list[str]:
   """conv1, block.0, ...: how transformers and diffusers name layers."""
-  found, counts = [], {}
+  numbers, counts = [], {}
   for layer in layers:
     kind = next(
         (name for cls, name in _KINDS if isinstance(layer, cls)), 'function'
     )
     counts[kind] = counts.get(kind, 0) + 1
     number = counts[kind]
-    found.append(
+    numbers.append(
         f'block.{number - 1}' if kind == 'block' else kind + str(number)
     )
-  return found
+  return numbers
 
 
 _KINDS = (
@@ -186,7 +186,7 @@ def quantisers(
     bottleneck: Any, count: int, stored_normed: bool = False
 ) -> list[interop_base.Entry]:
   """Entries of DAC's quantisers, each level of which ours holds stacked."""
-  found = []
+  entries = []
   for side in ('in', 'out'):
     levels = [
         interop_base.conv(
@@ -197,9 +197,9 @@ def quantisers(
         )
         for k in range(count)
     ]
-    found += [_stacked(level) for level in zip(*levels, strict=True)]
+    entries += [_stacked(level) for level in zip(*levels, strict=True)]
   books = [f'{_LEVELS}.{k}.codebook.weight' for k in range(count)]
-  return [*found, interop_base.stacked('params.bottleneck.codebooks', books)]
+  return [*entries, interop_base.stacked('params.bottleneck.codebooks', books)]
 
 
 def _factors(ours, theirs):

@@ -130,10 +130,10 @@ class Encodec(interop_base.Family):
   def entries(self, codec):
     normed = codec.encoder.norm != 'time_group'
     names = seanet_names.Names(stored_normed=normed)
-    found = []
+    entries = []
     for part in ('encoder', 'decoder'):
       (layers,) = getattr(codec, part).layer.layers
-      found += seanet_names.entries(
+      entries += seanet_names.entries(
           layers, f'params.{part}.layers_0', part, names
       )
     books = [
@@ -146,8 +146,8 @@ class Encodec(interop_base.Family):
         ('sums', 'embed_avg'),
     ):
       names = [f'{book}.{theirs}' for book in books]
-      found.append(interop_base.stacked(f'state.{ours}', names))
-    return [*found, interop_base.Entry(('state.updates',))]
+      entries.append(interop_base.stacked(f'state.{ours}', names))
+    return [*entries, interop_base.Entry(('state.updates',))]
 
   def constants(self, codec):
     return {

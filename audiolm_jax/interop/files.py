@@ -166,15 +166,15 @@ def _shards(directory):
           f'{path}: weight_map.{name} = {fields.shown(shard)}: expected the'
           ' name of a file in this directory'
       )
-  tensors, places = {}, {}
+  tensors, shards_of = {}, {}
   for shard in sorted(set(index.values())):
     for name, tensor in _header(directory / shard).items():
       if name in tensors:
         raise interop_base.PretrainedError(
-            f'{path}: {name} is in {places[name]} and in {shard}'
+            f'{path}: {name} is in {shards_of[name]} and in {shard}'
         )
-      tensors[name], places[name] = tensor, shard
-  wrong = [n for n, shard in index.items() if places.get(n) != shard]
+      tensors[name], shards_of[name] = tensor, shard
+  wrong = [n for n, shard in index.items() if shards_of.get(n) != shard]
   if wrong:
     listed = '\n  '.join(f'{name}: {index[name]}' for name in sorted(wrong))
     raise interop_base.PretrainedError(

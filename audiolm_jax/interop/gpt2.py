@@ -113,15 +113,15 @@ class Gpt2(interop_base.Family):
 
   def entries(self, model):
     backbone = model.backbone
-    found = stacks.ends(model, _TABLE)
-    found.append(
+    entries = stacks.ends(model, _TABLE)
+    entries.append(
         interop_base.plain(
             f'{stacks.BACKBONE}.position', 'transformer.wpe.weight'
         )
     )
     for i in range(backbone.layers):
       ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'transformer.h.{i}'
-      found += [
+      entries += [
           *stacks.norm(f'{ours}.mixer_norm', f'{theirs}.ln_1', bias=True),
           *stacks.norm(f'{ours}.mlp_norm', f'{theirs}.ln_2', bias=True),
           _fused(f'{ours}.mixer', f'{theirs}.attn.c_attn.weight', ''),
@@ -133,10 +133,10 @@ class Gpt2(interop_base.Family):
           ('mlp.down', 'mlp.c_proj'),
       ):
         # Its Conv1D is [in, out].
-        found += stacks.projection(
+        entries += stacks.projection(
             f'{ours}.{here}', f'{theirs}.{there}', bias=True, transposed=False
         )
-    return found + stacks.norm(
+    return entries + stacks.norm(
         f'{stacks.BACKBONE}.norm', 'transformer.ln_f', bias=True
     )
 

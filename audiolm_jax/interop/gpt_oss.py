@@ -125,19 +125,19 @@ class GptOss(interop_base.Family):
 
   def entries(self, model):
     backbone = model.backbone
-    found = stacks.ends(model, _TABLE)
+    entries = stacks.ends(model, _TABLE)
     for i in range(backbone.layers):
       ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'model.layers.{i}'
       mixer = backbone.mixers[i % len(backbone.mixers)]
-      found += stacks.attention_names(
+      entries += stacks.attention_names(
           mixer, f'{ours}.mixer', f'{theirs}.self_attn'
       )
-      found += stacks.projection(
+      entries += stacks.projection(
           f'{ours}.mlp.router', f'{theirs}.mlp.router', bias=True
       )
-      found += _experts(f'{ours}.mlp', f'{theirs}.mlp.experts')
-      found += llama.norms(ours, theirs)
-    return found + stacks.norm(f'{stacks.BACKBONE}.norm', 'model.norm')
+      entries += _experts(f'{ours}.mlp', f'{theirs}.mlp.experts')
+      entries += llama.norms(ours, theirs)
+    return entries + stacks.norm(f'{stacks.BACKBONE}.norm', 'model.norm')
 
 
 def dequantise(

@@ -156,7 +156,7 @@ class LanguageModel:
     Raises:
       fields.PretrainedError: for what is no id.
     """
-    found = {}
+    ends = {}
     for key, name in (('bos_token_id', 'begin'), ('eos_token_id', 'end')):
       if key not in values:
         continue
@@ -167,12 +167,12 @@ class LanguageModel:
             f'generation_config.json: {key} = {fields.shown(values[key])}:'
             ' expected an id, a list of ids, or null'
         )
-      found[name] = tuple(
+      ends[name] = tuple(
           i for i in ids if 0 <= i < self.decoder.vocabularies[0]
       )
-    if 'begin' in found:
-      found['begin'] = found['begin'][0] if found['begin'] else None
-    return dataclasses.replace(self, **found)
+    if 'begin' in ends:
+      ends['begin'] = ends['begin'][0] if ends['begin'] else None
+    return dataclasses.replace(self, **ends)
 
   def _with(self, backbone, params, variables):
     decoder = self.decoder.clone(backbone=backbone)

@@ -164,21 +164,21 @@ class Llama(interop_base.Family):
 
   def entries(self, model):
     backbone = model.backbone
-    found = stacks.ends(model, _TABLE)
+    entries = stacks.ends(model, _TABLE)
     for i in range(backbone.layers):
       ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'model.layers.{i}'
       mixer = backbone.mixers[i % len(backbone.mixers)]
-      found += stacks.attention_names(
+      entries += stacks.attention_names(
           mixer, f'{ours}.mixer', f'{theirs}.self_attn'
       )
       for name in ('gate', 'up', 'down'):
-        found += stacks.projection(
+        entries += stacks.projection(
             f'{ours}.mlp.{name}',
             f'{theirs}.mlp.{name}_proj',
             backbone.mlp.use_bias,
         )
-      found += norms(ours, theirs)
-    return found + stacks.norm(f'{stacks.BACKBONE}.norm', 'model.norm')
+      entries += norms(ours, theirs)
+    return entries + stacks.norm(f'{stacks.BACKBONE}.norm', 'model.norm')
 
 
 def layer_types(config: fields.Fields, default: list[str]) -> list[str]:

@@ -120,13 +120,13 @@ class Mamba2(interop_base.Family):
   def entries(self, model):
     backbone = model.backbone
     mixer = backbone.mixers[0]
-    found = stacks.ends(model, _TABLE)
+    entries = stacks.ends(model, _TABLE)
     for i in range(backbone.layers):
       ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'backbone.layers.{i}'
-      found += stacks.norm(f'{ours}.mixer_norm', f'{theirs}.norm')
+      entries += stacks.norm(f'{ours}.mixer_norm', f'{theirs}.norm')
       ours, theirs = f'{ours}.mixer', f'{theirs}.mixer'
       for name, short in (('input', 'in'), ('out', 'out')):
-        found += stacks.projection(
+        entries += stacks.projection(
             f'{ours}.{name}', f'{theirs}.{short}_proj', mixer.use_bias
         )
       # One filter a channel: [channels, 1, taps].
@@ -135,7 +135,7 @@ class Mamba2(interop_base.Family):
           lambda w: (w[:, 0].T,),
           lambda w: (w.T[:, None],),
       )
-      found.append(interop_base.Entry((f'{ours}.conv.kernel',), (kernel,)))
+      entries.append(interop_base.Entry((f'{ours}.conv.kernel',), (kernel,)))
       vectors = {
           'dt_bias': 'dt_bias',
           'log_rate': 'A_log',
@@ -144,11 +144,11 @@ class Mamba2(interop_base.Family):
       }
       if mixer.conv_bias:
         vectors['conv.bias'] = 'conv1d.bias'
-      found += [
+      entries += [
           interop_base.plain(f'{ours}.{here}', f'{theirs}.{there}')
           for here, there in vectors.items()
       ]
-    return found + stacks.norm(f'{stacks.BACKBONE}.norm', 'backbone.norm_f')
+    return entries + stacks.norm(f'{stacks.BACKBONE}.norm', 'backbone.norm_f')
 
 
 def _number(config, value) -> float:

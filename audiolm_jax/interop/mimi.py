@@ -140,22 +140,22 @@ class Mimi(interop_base.Family):
   def entries(self, codec):
     names = seanet_names.Names()
     encoder, decoder = (p.layer.layers for p in (codec.encoder, codec.decoder))
-    found = seanet_names.entries(
+    entries = seanet_names.entries(
         encoder[0], 'params.encoder.layers_0', 'encoder', names
     )
-    found += seanet_names.entries(
+    entries += seanet_names.entries(
         decoder[2], 'params.decoder.layers_2', 'decoder', names
     )
     for part in ('encoder', 'decoder'):
-      found += _transformer(
+      entries += _transformer(
           codec.encoder.transformer,
           f'params.{part}.layers_1',
           f'{part}_transformer',
       )
-    found += interop_base.conv(
+    entries += interop_base.conv(
         'params.encoder.layers_2', 'downsample.conv', bias=False
     )
-    found += interop_base.conv(
+    entries += interop_base.conv(
         # One filter a channel: torch's [C, 1, width] is ours [width, 1, C].
         'params.decoder.layers_0',
         'upsample.conv',
@@ -164,12 +164,12 @@ class Mimi(interop_base.Family):
     for name, rvq in codec.bottleneck.parts.items():
       theirs = f'quantizer.{name}_residual_vector_quantizer'
       for ours, side in (('in', 'input_proj'), ('out', 'output_proj')):
-        found.append(
+        entries.append(
             _projection(f'params.bottleneck.{name}.{ours}', theirs, side)
         )
-      found.append(_codebooks(f'state.{name}', theirs, rvq.codebooks))
-      found.append(interop_base.Entry((f'state.{name}.updates',)))
-    return found
+      entries.append(_codebooks(f'state.{name}', theirs, rvq.codebooks))
+      entries.append(interop_base.Entry((f'state.{name}.updates',)))
+    return entries
 
   def constants(self, codec):
     return {
@@ -181,23 +181,23 @@ class Mimi(interop_base.Family):
 
 
 def _transformer(transformer, ours, theirs):
-  found = []
+  entries = []
   for i in range(transformer.layers):
     here, there = f'{ours}.block_{i}', f'{theirs}.layers.{i}'
-    found += seanet_names.transformer_matrices(here, there)
+    entries += seanet_names.transformer_matrices(here, there)
     for name, place in (
         ('attention_norm', 'input_layernorm'),
         ('mlp_norm', 'post_attention_layernorm'),
     ):
-      found += seanet_names.norm(f'{here}.{name}', f'{there}.{place}')
+      entries += seanet_names.norm(f'{here}.{name}', f'{there}.{place}')
     for name, place in (
         ('attention_scale', 'self_attn_layer_scale'),
         ('mlp_scale', 'mlp_layer_scale'),
     ):
-      found.append(
+      entries.append(
           interop_base.plain(f'{here}.{name}.scale', f'{there}.{place}.scale')
       )
-  return found
+  return entries
 
 
 def _projection(ours, theirs, side):

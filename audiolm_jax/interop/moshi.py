@@ -56,8 +56,10 @@ class Moshi:
     keys = jax.random.split(rng)
     slots = len(self.decoder.vocabularies)
     codes = jnp.zeros((1, 2, slots), jnp.int32)
-    found = self.decoder.init(keys[0], codes, jnp.full(1, 2), method='score')
-    return {'params': found['params'], 'codec': self.codec.init(keys[1])}
+    variables = self.decoder.init(
+        keys[0], codes, jnp.full(1, 2), method='score'
+    )
+    return {'params': variables['params'], 'codec': self.codec.init(keys[1])}
 
   def score(
       self,
@@ -184,7 +186,7 @@ class MoshiFamily(interop_base.Family):
   def entries(self, model):
     decoder = model.decoder
     head, codebooks = decoder.head, decoder.head.predicted - 1
-    found = [
+    entries = [
         _table(decoder.vocabularies),
         _depth_table(decoder.vocabularies, codebooks),
         interop_base.Entry(
@@ -209,16 +211,16 @@ class MoshiFamily(interop_base.Family):
     ]
     for i in range(decoder.backbone.layers):
       ours, theirs = f'{stacks.BACKBONE}.layer_{i}', f'{_DECODER}.layers.{i}'
-      found += _matrices([ours], theirs, _alone, _only)
-      found += llama.norms(ours, theirs)
+      entries += _matrices([ours], theirs, _alone, _only)
+      entries += llama.norms(ours, theirs)
     places = [f'params.head.place_{1 + p}' for p in range(codebooks)]
     for i in range(head.backbone.layers):
       ours = [f'{place}.layer_{i}' for place in places]
       theirs = f'{_DEPTH}.layers.{i}'
-      found += _matrices(ours, theirs, tuple, np.stack)
+      entries += _matrices(ours, theirs, tuple, np.stack)
       for entry in zip(*(llama.norms(o, theirs) for o in ours), strict=True):
-        found.append(_shared(entry))
-    return found + interop_base.prefixed(
+        entries.append(_shared(entry))
+    return entries + interop_base.prefixed(
         _CODEC.entries(model.codec), 'codec', 'audio_encoder'
     )
 
@@ -264,8 +266,8 @@ def _alone(w):
   return (w,)
 
 
-def _only(found):
-  return found[0]
+def _only(stacked):
+  return stacked[0]
 
 
 def _matrices(ours, theirs, split, join):
@@ -281,7 +283,7 @@ def _matrices(ours, theirs, split, join):
   def turned(w):
     return np.asarray(w).swapaxes(-1, -2)
 
-  found = []
+  entries = []
   for name in ('query', 'key', 'value', 'out'):
     layout = interop_base.Layout(
         (f'{theirs}.self_attn.{name[0]}_proj.linear.weight',),
@@ -289,7 +291,7 @@ def _matrices(ours, theirs, split, join):
         lambda *w: (turned(join(w)),),
     )
     paths = tuple(f'{o}.mixer.{name}' for o in ours)
-    found.append(interop_base.Entry(paths, (layout,)))
+    entries.append(interop_base.Entry(paths, (layout,)))
 
   def gates_and_values(w):
     gates, values = np.split(turned(w), 2, axis=-1)
@@ -303,16 +305,16 @@ def _matrices(ours, theirs, split, join):
       (f'{theirs}.mlp.fc1.weight',), gates_and_values, side_by_side
   )
   paths = tuple(f'{o}.mlp.{n}' for n in ('gate', 'up') for o in ours)
-  found.append(interop_base.Entry(paths, (layout,)))
+  entries.append(interop_base.Entry(paths, (layout,)))
   layout = interop_base.Layout(
       (f'{theirs}.mlp.fc2.weight',),
       lambda w: split(turned(w)),
       lambda *w: (turned(join(w)),),
   )
-  found.append(
+  entries.append(
       interop_base.Entry(tuple(f'{o}.mlp.down' for o in ours), (layout,))
   )
-  return found
+  return entries
 
 
 def _shared(entries):

@@ -250,21 +250,21 @@ class Musicgen(interop_base.Family):
     return config
 
   def canonical(self, model, tensors):
-    found = {
+    renamed = {
         name: value
         for name, value in tensors.items()
         if not name.endswith('embed_positions.weights')
     }
     embedded = f'{_TEXT}.encoder.embed_tokens.weight'
-    interop_base.tie(found, f'{_TEXT}.shared.weight', embedded)
-    return found
+    interop_base.tie(renamed, f'{_TEXT}.shared.weight', embedded)
+    return renamed
 
   def entries(self, model):
-    found = _decoder_entries(model.decoder) + _text_entries(model.text)
+    entries = _decoder_entries(model.decoder) + _text_entries(model.text)
     if model.text.width != model.width:
-      found += interop_base.linear('projection', 'enc_to_dec_proj')
+      entries += interop_base.linear('projection', 'enc_to_dec_proj')
     codec = _CODEC.entries(model.codec)
-    return found + interop_base.prefixed(codec, 'codec', 'audio_encoder')
+    return entries + interop_base.prefixed(codec, 'codec', 'audio_encoder')
 
   def constants(self, model):
     return {
@@ -320,7 +320,7 @@ def _decoder_entries(decoder):
 
   names = tuple(f'{_DECODER}.embed_tokens.{k}.weight' for k in slots)
   heads = tuple(f'decoder.lm_heads.{k}.weight' for k in slots)
-  found = [
+  entries = [
       interop_base.Entry(
           (stacks.TABLE,), (interop_base.Layout(names, join, split),)
       ),
@@ -344,11 +344,11 @@ def _decoder_entries(decoder):
           ('value', 'v_proj'),
           ('out', 'out_proj'),
       ):
-        found += stacks.projection(
+        entries += stacks.projection(
             f'{ours}.{here}.{name}', f'{theirs}.{there}.{place}', bias=False
         )
     for here, there in (('up', 'fc1'), ('down', 'fc2')):
-      found += stacks.projection(
+      entries += stacks.projection(
           f'{ours}.mlp.{here}', f'{theirs}.{there}', bias=False
       )
     for here, there in (
@@ -356,10 +356,10 @@ def _decoder_entries(decoder):
         ('cross', 'encoder_attn'),
         ('mlp', 'final'),
     ):
-      found += stacks.norm(
+      entries += stacks.norm(
           f'{ours}.{here}_norm', f'{theirs}.{there}_layer_norm', bias=True
       )
-  return found + stacks.norm(
+  return entries + stacks.norm(
       f'{stacks.BACKBONE}.norm', f'{_DECODER}.layer_norm', bias=True
   )
 
@@ -367,7 +367,7 @@ def _decoder_entries(decoder):
 def _text_entries(text):
   theirs = f'{_TEXT}.encoder'
   attend, dense = 'layer.0.SelfAttention', 'layer.1.DenseReluDense'
-  found = [
+  entries = [
       interop_base.plain('text.table', f'{_TEXT}.shared.weight'),
       interop_base.plain(
           'text.offsets',
@@ -385,11 +385,11 @@ def _text_entries(text):
         ('mlp.up', f'{dense}.wi'),
         ('mlp.down', f'{dense}.wo'),
     ):
-      found += stacks.projection(
+      entries += stacks.projection(
           f'{ours}.{here}', f'{block}.{there}', bias=False
       )
     for here, there in (('attention_norm', '0'), ('mlp_norm', '1')):
-      found += stacks.norm(
+      entries += stacks.norm(
           f'{ours}.{here}', f'{block}.layer.{there}.layer_norm'
       )
-  return found
+  return entries

@@ -83,16 +83,16 @@ class Oobleck(interop_base.Family):
     return codecs.checked(self, codec, config, encoder.weight_norm)
 
   def entries(self, codec):
-    found = []
+    entries = []
     for part in ('encoder', 'decoder'):
-      found += dac_names.walk(
+      entries += dac_names.walk(
           getattr(codec, part).layer,
           f'params.{part}',
           part,
           dac_names.numbered,
           stored_normed=True,
       )
-    return [_older_first(entry) for entry in found]
+    return [_older_first(entry) for entry in entries]
 
 
 def _older_first(entry):

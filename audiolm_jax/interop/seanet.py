@@ -35,33 +35,33 @@ def entries(
     layer: streaming.Serial, ours: str, theirs: str, names: Names
 ) -> list[interop_base.Entry]:
   """Those of the list of layers of a `parts.seanet` encoder or decoder."""
-  found = []
+  result = []
   for i, inner in enumerate(layer.layers):
-    found += _layer(
+    result += _layer(
         inner, f'{ours}.layers_{i}', f'{theirs}.{names.layers}.{i}', names
     )
-  return found
+  return result
 
 
 def _layer(layer, ours, theirs, names) -> list[interop_base.Entry]:
   if isinstance(layer, streaming.Conv):
     return _conv(layer, ours, f'{theirs}.{names.conv}', names)
   if isinstance(layer, streaming.ConvTranspose):
-    found = _conv(layer, ours, f'{theirs}.{names.transposed}', names)
+    entries = _conv(layer, ours, f'{theirs}.{names.transposed}', names)
     if isinstance(layer, seanet.NormedConvTranspose):
-      found += norm(f'{ours}.norm', f'{theirs}.{names.norm}')
-    return found
+      entries += norm(f'{ours}.norm', f'{theirs}.{names.norm}')
+    return entries
   if isinstance(layer, streaming.Residual):
-    found = []
+    entries = []
     for i, inner in enumerate(layer.body.layers):
-      found += _layer(
+      entries += _layer(
           inner, f'{ours}.body.layers_{i}', f'{theirs}.block.{i}', names
       )
     if layer.shortcut is not None:
-      found += _layer(
+      entries += _layer(
           layer.shortcut, f'{ours}.shortcut', f'{theirs}.shortcut', names
       )
-    return found
+    return entries
   if isinstance(layer, streaming.Lstm):
     return lstm(layer, ours, f'{theirs}.lstm')
   if isinstance(layer, streaming.Serial):  # A convolution and its norm.
@@ -101,12 +101,12 @@ def norm(ours: str, theirs: str) -> list[interop_base.Entry]:
 
 def lstm(layer: Any, ours: str, theirs: str) -> list[interop_base.Entry]:
   """torch.nn.LSTM."""
-  found = []
+  entries = []
   for i in range(layer.layers):
     for suffix in ('', '_reverse')[: 1 + layer.bidirectional]:
       here = f'{ours}.layer_{i}{suffix}'
       for name, place in (('input', 'ih'), ('recurrent', 'hh')):
-        found += [
+        entries += [
             interop_base.plain(
                 f'{here}.{name}',
                 f'{theirs}.weight_{place}_l{i}{suffix}',
@@ -116,12 +116,12 @@ def lstm(layer: Any, ours: str, theirs: str) -> list[interop_base.Entry]:
                 f'{here}.{name}_bias', f'{theirs}.bias_{place}_l{i}{suffix}'
             ),
         ]
-  return found
+  return entries
 
 
 def sizes(config: fields.Fields) -> dict[str, Any]:
   """What a transformers config says of SEANet, as fields of our parts."""
-  found = {
+  values = {
       'channels': config.size('audio_channels'),
       'filters': config.size('num_filters'),
       'dimension': config.size('hidden_size'),
@@ -134,9 +134,9 @@ def sizes(config: fields.Fields) -> dict[str, Any]:
       'compress': config.whole('compress'),
       'conv_shortcut': config.flag('use_conv_shortcut'),
   }
-  if found['compress'] > found['filters']:
-    raise config.error('compress', f'at most num_filters, {found["filters"]}')
-  return found
+  if values['compress'] > values['filters']:
+    raise config.error('compress', f'at most num_filters, {values["filters"]}')
+  return values
 
 
 def transformer_matrices(ours: str, theirs: str) -> list[interop_base.Entry]:

@@ -93,15 +93,15 @@ class Snac(interop_base.Family):
     return codecs.checked(self, codec, config, encoder.weight_norm)
 
   def entries(self, codec):
-    found = []
+    entries = []
     for part, place in (('encoder', 'block'), ('decoder', 'model')):
       for i, layer in enumerate(getattr(codec, part).layer.layers):
-        found += _walk(
+        entries += _walk(
             layer, f'params.{part}.layers_{i}', f'{part}.{place}.{i}'
         )
     levels = len(codec.bottleneck.strides)
     return [
-        *found,
+        *entries,
         *dac_names.quantisers(codec.bottleneck, levels, stored_normed=True),
     ]
 

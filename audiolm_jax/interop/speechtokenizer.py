@@ -86,23 +86,23 @@ class SpeechTokenizer(interop_base.Family):
     return codecs.checked(self, codec, config, part.norm == 'weight')
 
   def entries(self, codec):
-    found = []
+    entries = []
     for part in ('encoder', 'decoder'):
       (layers,) = getattr(codec, part).layer.layers
-      found += seanet_names.entries(
+      entries += seanet_names.entries(
           layers, f'params.{part}.layers_0', part, seanet_names.ORIGINAL
       )
-    found = [_older_first(entry) for entry in found]
+    entries = [_older_first(entry) for entry in entries]
     if isinstance(codec.bottleneck, bottlenecks.BOTTLENECKS['distilled_rvq']):
-      found += interop_base.linear('params.bottleneck.semantic', 'transform')
+      entries += interop_base.linear('params.bottleneck.semantic', 'transform')
     for ours, theirs in (
         ('codebooks', 'embed'),
         ('counts', 'cluster_size'),
         ('sums', 'embed_avg'),
     ):
       names = [f'{book}.{theirs}' for book in _books(codec)]
-      found.append(interop_base.stacked(f'state.{ours}', names))
-    return [*found, interop_base.Entry(('state.updates',))]
+      entries.append(interop_base.stacked(f'state.{ours}', names))
+    return [*entries, interop_base.Entry(('state.updates',))]
 
   def constants(self, codec):
     one = np.ones(1, np.float32)

@@ -41,19 +41,19 @@ def heads(config: fields.Fields, width: int) -> dict[str, int]:
     width: of the layers.
   """
   count = config.size('num_attention_heads')
-  found = {
+  values = {
       'heads': count,
       'kv_heads': config.size('num_key_value_heads', null=True) or count,
   }
-  if count % found['kv_heads']:
+  if count % values['kv_heads']:
     raise config.error('num_key_value_heads', f'a divisor of {count} heads')
   head_width = config.size('head_dim', null=True)
   if head_width is None and width % count:
     raise config.error('num_attention_heads', f'a divisor of {width}')
-  found['head_width'] = head_width or width // count
+  values['head_width'] = head_width or width // count
   # The matrix of the queries.
-  config.check_size('head_dim', width * count * found['head_width'])
-  return found
+  config.check_size('head_dim', width * count * values['head_width'])
+  return values
 
 
 def rope(config: fields.Fields, theta: float) -> rotary.Rope:
@@ -81,13 +81,13 @@ def rope(config: fields.Fields, theta: float) -> rotary.Rope:
   base_of = given if given.get('rope_theta') is not None else config
   if base_of.get('rope_theta') is not None:
     theta = base_of.number('rope_theta', above=1.0)
-  found = rotary.Rope(theta=float(theta))
+  result = rotary.Rope(theta=float(theta))
   key = 'rope_type' if 'rope_type' in given else 'type'
   if key not in given:
-    return found
+    return result
   kind = given.choice(key, _ROPES)
   if kind == 'default':
-    return found
+    return result
   length = longest = config.whole('max_position_embeddings')
   name = 'original_max_position_embeddings'
   for place in (given, config):
@@ -101,8 +101,8 @@ def rope(config: fields.Fields, theta: float) -> rotary.Rope:
         low=low,
         high=given.number('high_freq_factor', above=low),
     )
-    return dataclasses.replace(found, llama3=llama3)
-  return dataclasses.replace(found, yarn=_yarn(given, length, longest))
+    return dataclasses.replace(result, llama3=llama3)
+  return dataclasses.replace(result, yarn=_yarn(given, length, longest))
 
 
 _ROPES = ('default', 'llama3', 'yarn')
@@ -143,30 +143,30 @@ def rope_theta(config: fields.Fields, theta: float) -> float:
   Raises:
     PretrainedError: if they are.
   """
-  found = rope(config, theta)
-  if found != rotary.Rope(found.theta):
+  result = rope(config, theta)
+  if result != rotary.Rope(result.theta):
     given = 'rope_scaling' if config.part('rope_scaling') else 'rope_parameters'
     raise config.error(given, "rope_type 'default'")
-  return found.theta
+  return result.theta
 
 
 def rope_config(positions: rotary.Rope) -> dict[str, Any]:
   """`rope_parameters` that `rope` reads back."""
-  found = {'rope_type': 'default', 'rope_theta': positions.theta}
+  values = {'rope_type': 'default', 'rope_theta': positions.theta}
   scaling = positions.yarn or positions.llama3
   if scaling is None:
-    return found
-  found |= {
+    return values
+  values |= {
       'factor': scaling.factor,
       'original_max_position_embeddings': scaling.original_length,
   }
   if positions.llama3 is not None:
-    return found | {
+    return values | {
         'rope_type': 'llama3',
         'low_freq_factor': scaling.low,
         'high_freq_factor': scaling.high,
     }
-  return found | {
+  return values | {
       'rope_type': 'yarn',
       'beta_fast': scaling.beta_fast,
       'beta_slow': scaling.beta_slow,
@@ -278,10 +278,10 @@ def canonical(
         name if name.startswith('lm_head') else prefix + name: value
         for name, value in tensors.items()
     }
-  found = {k: v for k, v in tensors.items() if not k.endswith(ignored)}
+  kept = {k: v for k, v in tensors.items() if not k.endswith(ignored)}
   if model.decoder.tie:
-    interop_base.tie(found, table, 'lm_head.weight')
-  return found
+    interop_base.tie(kept, table, 'lm_head.weight')
+  return kept
 
 
 def ends(
@@ -301,13 +301,13 @@ def ends(
     return (np.concatenate([w, np.zeros_like(w[:1])]),)
 
   layout = interop_base.Layout((table,), load, lambda w: (w[:-1],))
-  found = [interop_base.Entry((TABLE,), (layout,))]
+  entries = [interop_base.Entry((TABLE,), (layout,))]
   if not model.decoder.tie:
     layout = interop_base.Layout(
         ('lm_head.weight',), lambda w: (w.T[None],), lambda w: (w[0].T,)
     )
-    found.append(interop_base.Entry(('params.head.kernel',), (layout,)))
-  return found
+    entries.append(interop_base.Entry(('params.head.kernel',), (layout,)))
+  return entries
 
 
 def projection(
@@ -322,37 +322,37 @@ def projection(
     transposed: whether theirs is [out, in], as in torch.nn.Linear.
   """
   axes = (1, 0) if transposed else None
-  found = [interop_base.plain(ours, f'{theirs}.weight', axes)]
+  entries = [interop_base.plain(ours, f'{theirs}.weight', axes)]
   if bias:
-    found.append(interop_base.plain(f'{ours}_bias', f'{theirs}.bias'))
-  return found
+    entries.append(interop_base.plain(f'{ours}_bias', f'{theirs}.bias'))
+  return entries
 
 
 def attention_names(
     mixer: attention.Attention, ours: str, theirs: str
 ) -> list[interop_base.Entry]:
   """Attention as Llama and most after it name it."""
-  found = []
+  entries = []
   for name, short in (('query', 'q'), ('key', 'k'), ('value', 'v')):
-    found += projection(
+    entries += projection(
         f'{ours}.{name}', f'{theirs}.{short}_proj', mixer.use_bias
     )
     if mixer.qk_norm == 'rms' and name != 'value':
-      found.append(
+      entries.append(
           interop_base.plain(
               f'{ours}.{name}_norm', f'{theirs}.{short}_norm.weight'
           )
       )
   if mixer.sinks:
-    found.append(interop_base.plain(f'{ours}.sinks', f'{theirs}.sinks'))
-  return found + projection(f'{ours}.out', f'{theirs}.o_proj', mixer.out_bias)
+    entries.append(interop_base.plain(f'{ours}.sinks', f'{theirs}.sinks'))
+  return entries + projection(f'{ours}.out', f'{theirs}.o_proj', mixer.out_bias)
 
 
 def norm(
     ours: str, theirs: str, bias: bool = False
 ) -> list[interop_base.Entry]:
   """A factor and, if it has one, an offset."""
-  found = [interop_base.plain(f'{ours}.scale', f'{theirs}.weight')]
+  entries = [interop_base.plain(f'{ours}.scale', f'{theirs}.weight')]
   if bias:
-    found.append(interop_base.plain(f'{ours}.bias', f'{theirs}.bias'))
-  return found
+    entries.append(interop_base.plain(f'{ours}.bias', f'{theirs}.bias'))
+  return entries

@@ -7,27 +7,27 @@ from audiolm_jax.interop import seanet as seanet_names
 
 def residual_convs(ours: str, theirs: str) -> list[interop_base.Entry]:
   """Of `parts.vocos.residual_convs`."""
-  found = []
+  entries = []
   for i in (0, 1):
     here = f'{ours}.body.layers_{3 * i}'
-    found += seanet_names.norm(here, f'{theirs}.norm{i + 1}')
-    found += interop_base.conv(
+    entries += seanet_names.norm(here, f'{theirs}.norm{i + 1}')
+    entries += interop_base.conv(
         f'{ours}.body.layers_{3 * i + 2}', f'{theirs}.conv{i + 1}'
     )
-  return found
+  return entries
 
 
 def attention(
     ours: str, theirs: str, names: tuple[str, ...]
 ) -> list[interop_base.Entry]:
   """Query, key, value and output as 1x1 convolutions with biases."""
-  found = []
+  entries = []
   for name, place in zip(('query', 'key', 'value', 'out'), names, strict=True):
-    found += [
+    entries += [
         matrix(f'{ours}.{name}', f'{theirs}.{place}.weight'),
         interop_base.plain(f'{ours}.{name}_bias', f'{theirs}.{place}.bias'),
     ]
-  return found
+  return entries
 
 
 def matrix(ours: str, theirs: str) -> interop_base.Entry:
@@ -42,15 +42,17 @@ def convnext(
     layer: streaming.Serial, ours: str, theirs: str
 ) -> list[interop_base.Entry]:
   """A stack of ConvNeXt blocks whose norms have tables."""
-  found = []
+  entries = []
   for i in range(len(layer.layers)):
     here, there = f'{ours}.layers_{i}.body', f'{theirs}.{i}'
-    found += interop_base.conv(f'{here}.layers_0', f'{there}.dwconv')
-    found += conditional_norm(f'{here}.layers_1', f'{there}.norm')
-    found += interop_base.linear(f'{here}.layers_2', f'{there}.pwconv1')
-    found += interop_base.linear(f'{here}.layers_4', f'{there}.pwconv2')
-    found.append(interop_base.plain(f'{here}.layers_5.scale', f'{there}.gamma'))
-  return found
+    entries += interop_base.conv(f'{here}.layers_0', f'{there}.dwconv')
+    entries += conditional_norm(f'{here}.layers_1', f'{there}.norm')
+    entries += interop_base.linear(f'{here}.layers_2', f'{there}.pwconv1')
+    entries += interop_base.linear(f'{here}.layers_4', f'{there}.pwconv2')
+    entries.append(
+        interop_base.plain(f'{here}.layers_5.scale', f'{there}.gamma')
+    )
+  return entries
 
 
 def conditional_norm(ours: str, theirs: str) -> list[interop_base.Entry]:

@@ -123,39 +123,45 @@ class WavTokenizer(interop_base.Family):
 
   def entries(self, codec):
     (layers,) = codec.encoder.layer.layers
-    found = seanet_names.entries(
+    entries = seanet_names.entries(
         layers,
         'params.encoder.layers_0',
         'encoder_model.encoder',
         seanet_names.Names(stored_normed=True),
     )
     ours, net = 'params.decoder', 'backbone.pos_net'
-    found += interop_base.conv(f'{ours}.layers_0', 'backbone.embed')
+    entries += interop_base.conv(f'{ours}.layers_0', 'backbone.embed')
     for i in _CONVS:
-      found += vocos_names.residual_convs(
+      entries += vocos_names.residual_convs(
           f'{ours}.layers_1.layers_{i}', f'{net}.{i}'
       )
     attend = f'{ours}.layers_1.layers_{_ATTENTION}.body'
-    found += seanet_names.norm(f'{attend}.layers_0', f'{net}.{_ATTENTION}.norm')
-    found += vocos_names.attention(
+    entries += seanet_names.norm(
+        f'{attend}.layers_0', f'{net}.{_ATTENTION}.norm'
+    )
+    entries += vocos_names.attention(
         f'{attend}.layers_1', f'{net}.{_ATTENTION}', ('q', 'k', 'v', 'proj_out')
     )
-    found += seanet_names.norm(
+    entries += seanet_names.norm(
         f'{ours}.layers_1.layers_{_NORM}', f'{net}.{_NORM}'
     )
-    found += vocos_names.conditional_norm(f'{ours}.layers_2', 'backbone.norm')
-    found += vocos_names.convnext(
+    entries += vocos_names.conditional_norm(f'{ours}.layers_2', 'backbone.norm')
+    entries += vocos_names.convnext(
         codec.decoder.layer.layers[3], f'{ours}.layers_3', 'backbone.convnext'
     )
-    found += seanet_names.norm(f'{ours}.layers_4', 'backbone.final_layer_norm')
-    found += interop_base.linear(f'{ours}.layers_5', 'head.linear')
+    entries += seanet_names.norm(
+        f'{ours}.layers_4', 'backbone.final_layer_norm'
+    )
+    entries += interop_base.linear(f'{ours}.layers_5', 'head.linear')
     for mine, theirs in (
         ('codebooks', 'embed'),
         ('counts', 'cluster_size'),
         ('sums', 'embed_avg'),
     ):
-      found.append(interop_base.stacked(f'state.{mine}', [f'{_BOOK}.{theirs}']))
-    return [*found, interop_base.Entry(('state.updates',))]
+      entries.append(
+          interop_base.stacked(f'state.{mine}', [f'{_BOOK}.{theirs}'])
+      )
+    return [*entries, interop_base.Entry(('state.updates',))]
 
   def constants(self, codec):
     return {f'{_BOOK}.inited': np.ones(1, np.float32)}

@@ -176,10 +176,12 @@ class Xcodec2(interop_base.Family):
 
 def _semantic(encoder):
   theirs = 'semantic_encoder.feature_projection'
-  found = seanet_names.norm(f'{_SEMANTIC}.layers_1', f'{theirs}.layer_norm')
-  found += interop_base.linear(f'{_SEMANTIC}.layers_2', f'{theirs}.projection')
+  entries = seanet_names.norm(f'{_SEMANTIC}.layers_1', f'{theirs}.layer_norm')
+  entries += interop_base.linear(
+      f'{_SEMANTIC}.layers_2', f'{theirs}.projection'
+  )
   for i in range(encoder.layers):
-    found += _conformer_block(
+    entries += _conformer_block(
         f'{_SEMANTIC}.layers_3.layers_{i}',
         f'semantic_encoder.encoder.layers.{i}',
     )
@@ -189,64 +191,66 @@ def _semantic(encoder):
       ('layers_2.body.layers_2', 'conv3', True),
       ('layers_3', 'conv4', False),
   ):
-    found += interop_base.conv(
+    entries += interop_base.conv(
         f'{_SEMANTIC}.layers_4.{place}', f'semantic_adapter.{name}', bias=bias
     )
-  return found
+  return entries
 
 
 def _conformer_block(ours, theirs):
-  found = []
+  entries = []
   for place, name in (('layers_0', 'ffn1'), ('layers_3', 'ffn2')):
     here = f'{ours}.{place}.body'
-    found += seanet_names.norm(
+    entries += seanet_names.norm(
         f'{here}.layers_0', f'{theirs}.{name}_layer_norm'
     )
-    found += interop_base.linear(
+    entries += interop_base.linear(
         f'{here}.layers_1', f'{theirs}.{name}.intermediate_dense'
     )
-    found += interop_base.linear(
+    entries += interop_base.linear(
         f'{here}.layers_3', f'{theirs}.{name}.output_dense'
     )
   here, there = f'{ours}.layers_1.body', f'{theirs}.self_attn'
-  found += seanet_names.norm(f'{here}.layers_0', f'{there}_layer_norm')
+  entries += seanet_names.norm(f'{here}.layers_0', f'{there}_layer_norm')
   for name, place in (
       ('query', 'linear_q'),
       ('key', 'linear_k'),
       ('value', 'linear_v'),
       ('out', 'linear_out'),
   ):
-    found += interop_base.linear(f'{here}.layers_1.{name}', f'{there}.{place}')
-  found.append(
+    entries += interop_base.linear(
+        f'{here}.layers_1.{name}', f'{there}.{place}'
+    )
+  entries.append(
       interop_base.plain(
           f'{here}.layers_1.distances', f'{there}.distance_embedding.weight'
       )
   )
   here, there = f'{ours}.layers_2.body', f'{theirs}.conv_module'
-  found += seanet_names.norm(f'{here}.layers_0', f'{there}.layer_norm')
-  found += interop_base.conv(
+  entries += seanet_names.norm(f'{here}.layers_0', f'{there}.layer_norm')
+  entries += interop_base.conv(
       f'{here}.layers_3', f'{there}.depthwise_conv', bias=False
   )
-  found += seanet_names.norm(
+  entries += seanet_names.norm(
       f'{here}.layers_4', f'{there}.depthwise_layer_norm'
   )
   for place, name in (
       ('layers_1', 'pointwise_conv1'),
       ('layers_6', 'pointwise_conv2'),
   ):
-    found.append(
+    entries.append(
         vocos_names.matrix(f'{here}.{place}.kernel', f'{there}.{name}.weight')
     )
-  found += seanet_names.norm(f'{ours}.layers_4', f'{theirs}.final_layer_norm')
-  return found
+  entries += seanet_names.norm(f'{ours}.layers_4', f'{theirs}.final_layer_norm')
+  return entries
 
 
 def _acoustic(encoder):
   _, layer = encoder.layer.layers[0].branches
-  found = dac_names.walk(
+  entries = dac_names.walk(
       layer, _ACOUSTIC, 'acoustic_encoder', dac_names.numbered
   )
-  return [_factor(e) if e.ours[0].endswith(_FACTORS) else e for e in found]
+  return [_factor(e) if e.ours[0].endswith(_FACTORS) else e for e in entries]
 
 
 _FACTORS = ('.alpha', '.beta')
@@ -260,28 +264,28 @@ def _factor(entry):
 
 def _decoder(decoder):
   ours, theirs = 'params.decoder', 'acoustic_decoder'
-  found = interop_base.linear(f'{ours}.layers_0', 'quantizer.project_out')
-  found += interop_base.linear(f'{ours}.layers_1', f'{theirs}.fc')
-  found += interop_base.conv(f'{ours}.layers_2', f'{theirs}.embed')
+  entries = interop_base.linear(f'{ours}.layers_0', 'quantizer.project_out')
+  entries += interop_base.linear(f'{ours}.layers_1', f'{theirs}.fc')
+  entries += interop_base.conv(f'{ours}.layers_2', f'{theirs}.embed')
   for place, name in (
       (3, 'prior_net.0'),
       (4, 'prior_net.1'),
       (6, 'post_net.0'),
       (7, 'post_net.1'),
   ):
-    found += vocos_names.residual_convs(
+    entries += vocos_names.residual_convs(
         f'{ours}.layers_{place}', f'{theirs}.{name}'
     )
   for i in range(decoder.layers):
     here, there = f'{ours}.layers_5.block_{i}', f'{theirs}.layers.{i}'
-    found += seanet_names.transformer_matrices(here, there)
+    entries += seanet_names.transformer_matrices(here, there)
     for name, place in (
         ('attention_norm', 'input_layernorm'),
         ('mlp_norm', 'post_attention_layernorm'),
     ):
-      found.append(
+      entries.append(
           interop_base.plain(f'{here}.{name}.scale', f'{there}.{place}.weight')
       )
-  found += seanet_names.norm(f'{ours}.layers_8', f'{theirs}.norm')
-  found += interop_base.linear(f'{ours}.layers_9', f'{theirs}.head.linear')
-  return found
+  entries += seanet_names.norm(f'{ours}.layers_8', f'{theirs}.norm')
+  entries += interop_base.linear(f'{ours}.layers_9', f'{theirs}.head.linear')
+  return entries

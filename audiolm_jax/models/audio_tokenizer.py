@@ -47,8 +47,8 @@ class AudioTokenizer:
 
   def code_vectors(self) -> Float[np.ndarray, 'K V D'] | None:
     """The vectors that the codes of each slot stand for, if there are such."""
-    found = self.tokenizer.code_vectors(self.variables)
-    return None if found is None else np.asarray(found)
+    vectors = self.tokenizer.code_vectors(self.variables)
+    return None if vectors is None else np.asarray(vectors)
 
   def encode(
       self,

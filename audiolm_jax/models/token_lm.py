@@ -90,13 +90,13 @@ class TokenLM:
           f'conditions {sorted(conditions)}, but the model has'
           f' {sorted(modules)}'
       )
-    found = {}
+    prepared = {}
     for name, module in modules.items():
       values = conditions.get(name, [None] * rows)
       if len(values) != rows:
         raise ValueError(f'{name}: {len(values)} values for {rows} rows')
-      found[name] = module.source.prepare(values)
-    return found
+      prepared[name] = module.source.prepare(values)
+    return prepared
 
   def _contexts(self, conditions, rows, options):
     """Options of `generation` with what conditions have become."""
@@ -105,10 +105,10 @@ class TokenLM:
         raise ValueError('conditions beside a context, or of a model without')
       return options
     prepared = self._prepare(conditions, rows)
-    found = {'context': context(self.decoder, self.params, prepared, rows)}
+    contexts = {'context': context(self.decoder, self.params, prepared, rows)}
     if 'guidance' in options:
-      found['null_context'] = context(self.decoder, self.params, None, 1)
-    return options | found
+      contexts['null_context'] = context(self.decoder, self.params, None, 1)
+    return options | contexts
 
   @functools.cached_property
   def _unrolled(self):
@@ -167,7 +167,7 @@ class TokenLM:
     given, given_mask, most = generation.continue_prompts(
         prompt, num_frames, frames
     )
-    found = generation.generate(
+    generated = generation.generate(
         *self._unrolled,
         given,
         given_mask,
@@ -177,7 +177,7 @@ class TokenLM:
         prompt_frames=most,
         **self._contexts(conditions, rows, options),
     )
-    return np.asarray(found.codes)
+    return np.asarray(generated.codes)
 
   def stream(
       self,
@@ -264,7 +264,7 @@ class StageLM(TokenLM):
     predicted = list(self.decoder.predicted)
     observed = np.setdiff1d(np.arange(codes.shape[2]), predicted)
     mask[..., observed] = True
-    found, _ = segments.generate_stage(
+    generated, _ = segments.generate_stage(
         *self._unrolled,
         codes,
         mask,
@@ -273,4 +273,4 @@ class StageLM(TokenLM):
         sampler or generation.Sampler(),
         **self._contexts(conditions, len(codes), {}),
     )
-    return np.asarray(found)
+    return np.asarray(generated)

@@ -69,15 +69,15 @@ def make(
 
 def parameters(variables: tokenizers_base.Variables) -> dict[str, int]:
   """Numbers in the parts of the params, and in the codebooks of the state."""
-  found = {
+  counts = {
       part: sum(x.size for x in jax.tree.leaves(tree))
       for part, tree in variables['params'].items()
   }
   state = variables.get('state')
   books = getattr(state, 'codebooks', None)
   leaves = jax.tree.leaves(state) if books is None else [books]
-  found['state'] = sum(int(np.size(x)) for x in leaves)
-  return {**found, 'total': sum(found.values())}
+  counts['state'] = sum(int(np.size(x)) for x in leaves)
+  return {**counts, 'total': sum(counts.values())}
 
 
 def macs(
@@ -144,9 +144,9 @@ def measured_entropy(
 
 def device() -> str:
   """What the measured speed is of."""
-  found = jax.devices()[0]
-  if found.platform != 'cpu':
-    return f'{found.device_kind}, 1 of {jax.device_count()}'
+  first = jax.devices()[0]
+  if first.platform != 'cpu':
+    return f'{first.device_kind}, 1 of {jax.device_count()}'
   model = 'CPU'
   info = pathlib.Path('/proc/cpuinfo')
   if info.exists():
@@ -207,11 +207,11 @@ def _rates(card):
   rates = [f'{rate / 1000:.4g}' for rate in card['bitrates'].values()]
   yield 'kbit/s', ', '.join(rates)
   if 'entropy' in card:
-    found = card['entropy']
-    used = 100 * min(found['used'])
+    entropies = card['entropy']
+    used = 100 * min(entropies['used'])
     yield 'entropy', (
-        f'{found["bits_per_second"] / 1000:.4g} kbit/s over'
-        f' {found["frames"]} frames; at least {used:.0f}% of each codebook used'
+        f'{entropies["bits_per_second"] / 1000:.4g} kbit/s over'
+        f' {entropies["frames"]} frames; at least {used:.0f}% of each codebook used'
     )
 
 

@@ -104,15 +104,15 @@ class Codec(objectives_base.Objective):
   def facts(self, key: str) -> list[config.Fact]:
     """What data and evaluators may also say; see `config.Fact`."""
     spec, where = self.tokenizer.spec, f'{key}.tokenizer'
-    found = [
+    facts = [
         config.Fact('sample rate', f'{where}.sample_rate', spec.sample_rate),
         config.Fact('channels', f'{where}.encoder.channels', spec.channels),
         config.Fact('length of a row', f'{key}.samples', self.samples),
     ]
     if self.distillation is not None:
       teacher = self.distillation.teacher
-      found += teacher.facts(f'{key}.distillation.teacher')
-    return found
+      facts += teacher.facts(f'{key}.distillation.teacher')
+    return facts
 
   @property
   def additive(self) -> bool:
@@ -257,13 +257,13 @@ class Codec(objectives_base.Objective):
     samples = jnp.sum(num_samples).astype(jnp.float32)
 
     def audio_terms(estimate):
-      found = {
+      terms = {
           name: (value, samples)
           for name, value in self._distances(
               estimate, audio, num_samples
           ).items()
       }
-      return found if of_codec is None else found | of_codec(estimate)
+      return terms if of_codec is None else terms | of_codec(estimate)
 
     late = () if gan is None else gan.weights
     if self._balancer is None:
@@ -275,10 +275,10 @@ class Codec(objectives_base.Objective):
 
     def losses(estimate):
       # What stands past the lengths is no part of the gradient's norm.
-      found = audio_terms(jnp.where(mask, estimate, 0.0))
+      values = audio_terms(jnp.where(mask, estimate, 0.0))
       return {
           name: value / jnp.maximum(weight, 1.0)
-          for name, (value, weight) in found.items()
+          for name, (value, weight) in values.items()
       }, None
 
     balanced = self._balancer(
@@ -315,7 +315,7 @@ class Codec(objectives_base.Objective):
           jnp.moveaxis(a, 2, 1).reshape(-1, a.shape[1])
           for a in (estimate, audio)
       )
-      found = spectral.distances(
+      values = spectral.distances(
           x,
           y,
           jnp.repeat(num_samples, channels),
@@ -326,7 +326,7 @@ class Codec(objectives_base.Objective):
           complex_power=self.complex_power,
           names=names,
       )
-      sums |= {name: value / channels for name, value in found.items()}
+      sums |= {name: value / channels for name, value in values.items()}
     for name, distance in self.distances.items():
       sums[name] = distance(estimate, audio, num_samples, rate)
     return sums

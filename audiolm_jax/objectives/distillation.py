@@ -252,14 +252,14 @@ class Distillation:
       student = Projection(teacher.dimension).apply(
           {'params': variables['distillation']['params']}, semantic
       )
-    target, found = align(
+    target, features = align(
         target,
         batch['num_samples'],
         teacher.hop(sample_rate),
         student.shape[1],
         float(hop),
     )
-    mask = mask & found
+    mask = mask & features
     compare = {'time': over_time, 'frame': over_features}[self.comparison]
     rows = compare(student, target, mask)
     counts = jnp.sum(mask, axis=1).astype(jnp.float32)

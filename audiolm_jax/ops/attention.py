@@ -83,13 +83,13 @@ class Keys(NamedTuple):
   Attributes:
     k: keys, finite.
     v: values, finite.
-    places: their positions; the first axis may be 1, as in `exists`.
+    positions: of the keys; the first axis may be 1, as in `exists`.
     exists: whether they may be seen at all.
   """
 
   k: Float[Array, 'B J S D']
   v: Float[Array, 'B J S D']
-  places: Int[Array, 'B S']
+  positions: Int[Array, 'B S']
   exists: Bool[Array, 'B S']
 
 
@@ -201,12 +201,12 @@ def attend_keys(
 
   def run(q, positions, sets, q_kept=None):
     parts = [
-        Part(q, s.k, s.v, mask(positions, s.places) & s.exists[:, None, :])
+        Part(q, s.k, s.v, mask(positions, s.positions) & s.exists[:, None, :])
         for s in sets
     ]
     if kept is not None:
       keys = kept[1]
-      seen = always(positions, keys.places) & keys.exists[:, None, :]
+      seen = always(positions, keys.positions) & keys.exists[:, None, :]
       parts.append(Part(q_kept, keys.k, keys.v, seen))
     return attend_parts(parts, sinks, scale)
 
@@ -222,13 +222,16 @@ def attend_keys(
   after = -length % size
 
   def joined(name, axis):
-    found = [getattr(s, name) for s in sets]
-    rows = max(a.shape[0] for a in found)
-    found = [jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in found]
-    return _pad(jnp.concatenate(found, axis), axis, ahead, after)
+    parts = [getattr(s, name) for s in sets]
+    rows = max(a.shape[0] for a in parts)
+    parts = [jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in parts]
+    return _pad(jnp.concatenate(parts, axis), axis, ahead, after)
 
   keys = Keys(
-      joined('k', 2), joined('v', 2), joined('places', 1), joined('exists', 1)
+      joined('k', 2),
+      joined('v', 2),
+      joined('positions', 1),
+      joined('exists', 1),
   )
   q, positions = _pad(q, 1, 0, after), _pad(positions, 1, 0, after)
   if kept is not None:
@@ -249,7 +252,7 @@ def attend_keys(
     near = Keys(
         seen(keys.k, 2),
         seen(keys.v, 2),
-        seen(keys.places, 1),
+        seen(keys.positions, 1),
         seen(keys.exists, 1),
     )
     here = None if kept is None else queries(q_kept)
@@ -277,7 +280,7 @@ def _triangle(run, q, positions, keys):
     seen = Keys(
         keys.k[:, :, :stop],
         keys.v[:, :, :stop],
-        keys.places[:, :stop],
+        keys.positions[:, :stop],
         keys.exists[:, :stop],
     )
     now = slice(start, stop)
@@ -292,7 +295,7 @@ def _pad(x, axis, before, after):
   return jnp.pad(x, widths)
 
 
-def ring_places(count: Int[Array, 'B'], slots: int) -> Int[Array, 'B S']:
+def ring_positions(count: Int[Array, 'B'], slots: int) -> Int[Array, 'B S']:
   """The position that each slot of a ring holds after `count` positions.
 
   Position p lies in slot p % slots. Below 0: the slot is still empty.
@@ -317,14 +320,14 @@ def write_ring(
   """
   slots = ring.shape[2]
   # Out of bounds, where writes are dropped.
-  places = jnp.where(written, positions % slots, slots)
-  if places.size == 1:
+  index = jnp.where(written, positions % slots, slots)
+  if index.size == 1:
     # A single write becomes a slice that XLA's CPU backend fuses with each of
     # its readers, after four copies of the ring. Of two equal ones it makes
     # none.
-    places, new = jnp.tile(places, (1, 2)), jnp.repeat(new, 2, axis=1)
+    index, new = jnp.tile(index, (1, 2)), jnp.repeat(new, 2, axis=1)
   rows = jnp.arange(ring.shape[0])[:, None]
-  return ring.at[rows, :, places].set(new.astype(ring.dtype), mode='drop')
+  return ring.at[rows, :, index].set(new.astype(ring.dtype), mode='drop')
 
 
 def extend_ring(
@@ -360,8 +363,8 @@ def extend_ring(
   after['position'] = end
 
   def keys_of(state, count):
-    places = ring_places(count - first, slots)
-    return Keys(state['keys'], state['values'], places + first, places >= 0)
+    held = ring_positions(count - first, slots)
+    return Keys(state['keys'], state['values'], held + first, held >= 0)
 
   if k.shape[1] == 1:
     # What the new key took the place of is out of sight.

@@ -79,7 +79,7 @@ def matching(tree: Tree, patterns: Sequence[str]) -> set[str]:
     ValueError: for a pattern that is found in no path, or is not a valid one.
   """
   known = paths(tree)
-  found = set()
+  matched = set()
   for pattern in patterns:
     try:
       expression = re.compile(pattern)
@@ -94,8 +94,8 @@ def matching(tree: Tree, patterns: Sequence[str]) -> set[str]:
           f'the pattern {pattern!r} matches no parameter. Parameters:\n '
           f' {listing}'
       )
-    found |= hits
-  return found
+    matched |= hits
+  return matched
 
 
 def split_by(params: Tree, trains) -> tuple[Tree, Tree]:

@@ -1,7 +1,7 @@
 """The Pattern seam: slots in frames <-> decoder steps, as an exact bijection.
 
 A decoder works in steps of G codes. A pattern says which (frame, slot) each of
-a step's places holds, so that every pattern scores the same positions, and bits
+a step's positions holds, so that every pattern scores the same positions, and bits
 a frame mean the same under all of them.
 """
 
@@ -35,7 +35,7 @@ class Pattern(abc.ABC):
     """
 
   def groups(self, slots: int) -> tuple[tuple[int, ...], ...]:
-    """For each of the G places of a step, the slots that it may hold.
+    """For each of the G positions of a step, the slots that it may hold.
 
     A slot has the same place in every frame.
     """
@@ -56,9 +56,9 @@ class Pattern(abc.ABC):
       slots: int,
       frames: Int[Array, '*n'] | None = None,
   ) -> tuple[Int[Array, '*n G'], Int[Array, '*n G']]:
-    """The frame and slot of each place of a step, of numpy or JAX integers.
+    """The frame and slot of each position of a step, of numpy or JAX integers.
 
-    Frames below 0, or at or past the end of a sequence, do not exist: the place
+    Frames below 0, or at or past the end of a sequence, do not exist: the position
     is filled in the decoder's input and not scored. Its slot is still one of
     those that `groups` says it may hold.
 
@@ -90,8 +90,8 @@ class Layout:
   """A pattern for one sequence length, as host tables.
 
   Attributes:
-    frame: [N, G] frame of each place; outside [0, F) where there is none.
-    slot: [N, G] slot of each place.
+    frame: [N, G] frame of each position; outside [0, F) where there is none.
+    slot: [N, G] slot of each position.
     step: [F, K] step that holds a frame's slot.
     place: [F, K] its place in that step.
     streamable: of the pattern. If not, a shorter row has fewer steps between
@@ -105,7 +105,7 @@ class Layout:
   streamable: bool = True
 
   def scored(self, num_frames: Int[Array, 'B']) -> Bool[Array, 'B N G']:
-    """True for places that hold a frame before the row's length."""
+    """True for positions that hold a frame before the row's length."""
     return (self.frame >= 0) & (self.frame < num_frames[:, None, None])
 
   def active(self, num_frames: Int[Array, 'B']) -> Bool[Array, 'B N']:
@@ -120,7 +120,7 @@ class Layout:
     return Packing.of(self.active(num_frames))
 
   def to_steps(self, x: Shaped[Array, 'B F K']) -> Shaped[Array, 'B N G']:
-    """Moves values from frames to steps; places without a frame hold 0."""
+    """Moves values from frames to steps; positions without a frame hold 0."""
     frames = x.shape[1]
     exists = (self.frame >= 0) & (self.frame < frames)
     moved = x[:, np.where(exists, self.frame, 0), self.slot]

@@ -74,7 +74,7 @@ class CoarseFirst(patterns_base.Pattern):
     place = np.arange(self.group(slots))
     count = self.coarse + late * (self._fine(slots) - self.coarse)
     exists = (place < count[..., None]) * 1
-    # Where there is none: frame -1, and the slot that the place holds at other
+    # Where there is none: frame -1, and the slot that the position holds at other
     # steps.
     slot = place + exists * first + (1 - exists) * (self.coarse - first)
     return exists * (frame + 1) - 1, slot

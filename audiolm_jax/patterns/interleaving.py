@@ -46,11 +46,11 @@ class Delay(patterns_base.Pattern):
   delays: Delays = None
 
   def _delays(self, slots):
-    """The delay of each place."""
+    """The delay of each position."""
     return _checked(self.delays, slots, slots)
 
   def _slots(self, slots):
-    """The slot of each place."""
+    """The slot of each position."""
     return np.arange(slots)
 
   def group(self, slots):

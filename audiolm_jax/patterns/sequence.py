@@ -50,9 +50,9 @@ class Cells(NamedTuple):
 
   Attributes:
     segment: its number; unspecified past the end of a row, as slot and frame.
-    frame: of each place, within the segment.
-    slot: of each place.
-    exists: False for places, and positions, that hold nothing.
+    frame: of each position, within the segment.
+    slot: of each position.
+    exists: False for positions, and positions, that hold nothing.
   """
 
   segment: Int[Array, 'B n']
@@ -78,13 +78,13 @@ class Sequence:
 
   @property
   def groups(self) -> tuple[tuple[int, ...], ...]:
-    """For each place of a step, the slots that it may hold."""
-    found = [set() for _ in range(self.group)]
+    """For each position of a step, the slots that it may hold."""
+    slots_of_groups = [set() for _ in range(self.group)]
     for segment in self.segments:
       own = segment.pattern.groups(len(segment.slots))
       for place, slots in enumerate(own):
-        found[place] |= {segment.slots[slot] for slot in slots}
-    return tuple(tuple(sorted(slots)) for slots in found)
+        slots_of_groups[place] |= {segment.slots[slot] for slot in slots}
+    return tuple(tuple(sorted(slots)) for slots in slots_of_groups)
 
   def layout(self, frames: dict[str, int]) -> 'SequenceLayout':
     """The whole table for segments of so many frames, by label.
@@ -139,9 +139,9 @@ class SequenceLayout:
     layouts: of each segment, in its own slots.
     rows: where in the table each segment's steps stand.
     segment: [N] number of the segment of each step.
-    frame: [N, G] frame within the segment of each place; -1 where a segment has
+    frame: [N, G] frame within the segment of each position; -1 where a segment has
       no such place.
-    slot: [N, G] the decoder's slot of each place.
+    slot: [N, G] the decoder's slot of each position.
   """
 
   segments: tuple[Segment, ...]
@@ -154,7 +154,7 @@ class SequenceLayout:
   def scored(
       self, num_frames: dict[str, Int[Array, 'B']]
   ) -> Bool[Array, 'B N G']:
-    """True for places that hold a frame before its segment's length."""
+    """True for positions that hold a frame before its segment's length."""
     ends = jnp.stack([num_frames[s.label] for s in self.segments], axis=1)
     return (self.frame >= 0) & (self.frame < ends[:, self.segment, None])
 
@@ -174,7 +174,7 @@ class SequenceLayout:
   def to_steps(
       self, codes: dict[str, Int[Array, 'B F K']]
   ) -> Int[Array, 'B N G']:
-    """Moves codes to the table's steps; places without a frame hold 0."""
+    """Moves codes to the table's steps; positions without a frame hold 0."""
     group = self.frame.shape[1]
     steps = [
         jnp.pad(moved, ((0, 0), (0, 0), (0, group - moved.shape[2])))

@@ -47,11 +47,11 @@ class Parallel(streaming_base.Steppable):
   def _common(self, name):
     values = [getattr(branch, name) for branch in self.branches]
     if len(set(values)) > 1:
-      found = ', '.join(
+      described = ', '.join(
           f'{type(branch).__name__} {value}'
           for branch, value in zip(self.branches, values, strict=True)
       )
-      raise ValueError(f'parallel branches differ in {name}: {found}')
+      raise ValueError(f'parallel branches differ in {name}: {described}')
     return values[0]
 
   @property
@@ -67,10 +67,10 @@ class Parallel(streaming_base.Steppable):
 
   @nn.nowrap
   def reach(self, start, stop):
-    found = [branch.reach(start, stop) for branch in self.branches]
-    if None in found:
+    spans = [branch.reach(start, stop) for branch in self.branches]
+    if None in spans:
       return None
-    firsts, lasts = zip(*found, strict=True)
+    firsts, lasts = zip(*spans, strict=True)
     return min(firsts), max(lasts)
 
   @nn.nowrap
@@ -169,12 +169,12 @@ class Repeat(streaming_base.Steppable):
 
   @nn.nowrap
   def reach(self, start, stop):
-    found = start, stop
+    spans = start, stop
     for _ in range(self.count):
-      found = self.body.reach(*found)
-      if found is None:
+      spans = self.body.reach(*spans)
+      if spans is None:
         return None
-    return found
+    return spans
 
   @nn.nowrap
   def output_spec(self, spec):

@@ -80,10 +80,10 @@ class Serial(streaming_base.Steppable):
   @nn.nowrap
   def reach(self, start, stop):
     for layer in reversed(self.layers):
-      found = layer.reach(start, stop)
-      if found is None:
+      spans = layer.reach(start, stop)
+      if spans is None:
         return None
-      start, stop = found
+      start, stop = spans
     return start, stop
 
   @nn.nowrap
@@ -138,8 +138,8 @@ class Residual(streaming_base.Steppable):
 
   @property
   def min_step(self) -> int | None:
-    found = [part.min_step for part in self._parts]
-    return None if None in found else max(found)
+    steps = [part.min_step for part in self._parts]
+    return None if None in steps else max(steps)
 
   @property
   def block_size(self) -> int:
@@ -165,10 +165,10 @@ class Residual(streaming_base.Steppable):
 
   @nn.nowrap
   def reach(self, start, stop):
-    found = [part.reach(start, stop) for part in self._parts]
-    if None in found:
+    spans = [part.reach(start, stop) for part in self._parts]
+    if None in spans:
       return None
-    firsts, lasts = zip((start, stop), *found, strict=True)
+    firsts, lasts = zip((start, stop), *spans, strict=True)
     return min(firsts), max(lasts)
 
   @nn.nowrap

@@ -36,7 +36,7 @@ class Codec(tokenizers_base.Tokenizer):
     whole_frames: whether a row is padded with zeros to whole token frames first
       (DAC, SNAC), rather than ending where it ends for every layer.
     segment: how the audio is cut, or None.
-    objective: what it is meant to be trained with, for its card.
+    objective: how it is trained, for its card.
     auxiliary: likewise.
     domain: likewise.
   """
@@ -168,9 +168,9 @@ class Codec(tokenizers_base.Tokenizer):
     inputs.audio(self.spec, audio, num_samples)
     if self.segment is not None:
       return self.segment.encode(self, variables, audio, num_samples, rng)
-    found = self.quantise(variables, audio, num_samples, rng=rng)
+    quantised = self.quantise(variables, audio, num_samples, rng=rng)
     return tokenizers_base.Tokens(
-        num_samples=num_samples, codes=found.codes, latents=found.tokens
+        num_samples=num_samples, codes=quantised.codes, latents=quantised.tokens
     )
 
   def quantise(
@@ -316,8 +316,10 @@ class Codec(tokenizers_base.Tokenizer):
         state,
         method='step',
     )
-    found = self.bottleneck.quantise(self._bottleneck(variables), latents, mask)
-    tokens = found.tokens if found.codes is None else found.codes
+    quantised = self.bottleneck.quantise(
+        self._bottleneck(variables), latents, mask
+    )
+    tokens = quantised.tokens if quantised.codes is None else quantised.codes
     return tokens, mask[:, :: self.bottleneck.frames], state
 
   def decode_step(

@@ -29,7 +29,7 @@ def audio(
   """
   kind(spec, samples)
   shape = np.shape(samples)
-  num_samples, found = _lengths(num_samples, shape[0]), concrete.on_host(
+  num_samples, values = _lengths(num_samples, shape[0]), concrete.on_host(
       samples
   )
   if num_samples is None:
@@ -39,9 +39,9 @@ def audio(
         f'num_samples[{row}] = {num_samples[row]}, and the audio has {shape[1]} samples'
     )
   # Mostly nothing is wrong, wherever it stands.
-  if found is not None and not checks.within(found, checks.LOUDEST):
+  if values is not None and not checks.within(values, checks.LOUDEST):
     valid = np.arange(shape[1]) < num_samples[:, None]
-    checks.samples(np.where(valid[..., None], found, 0), checks.LOUDEST)
+    checks.samples(np.where(valid[..., None], values, 0), checks.LOUDEST)
 
 
 def kind(spec: tokenizers_base.Spec, samples: Float[Array, 'B T C']) -> None:
@@ -65,16 +65,16 @@ def tokens(spec: tokenizers_base.Spec, given: tokenizers_base.Tokens) -> None:
       and values as `values` has it.
   """
   name = 'codes' if spec.slots else 'latents'
-  found, other = given.codes, given.latents
+  given_tokens, other = given.codes, given.latents
   if not spec.slots:
-    found, other = other, found
-  if found is None or other is not None:
+    given_tokens, other = other, given_tokens
+  if given_tokens is None or other is not None:
     raise ValueError(f'this tokenizer takes {name}, and nothing beside them')
   if given.durations is not None:
     raise ValueError('durations: all tokens of this tokenizer last one frame')
   if given.scales is not None and spec.segment is None:
     raise ValueError('scales: this tokenizer has no segments with gains')
-  rows, frames = np.shape(found)[:2]
+  rows, frames = np.shape(given_tokens)[:2]
   if given.scales is not None and np.shape(given.scales) != (rows, frames):
     raise ValueError(
         f'scales have shape {np.shape(given.scales)}; expected'
@@ -82,7 +82,7 @@ def tokens(spec: tokenizers_base.Spec, given: tokenizers_base.Tokens) -> None:
     )
   num_samples = _lengths(given.num_samples, rows)
   if num_samples is None:
-    values(spec, found, None)
+    values(spec, given_tokens, None)
     return
   needed = spec.frames(num_samples)
   for row in np.flatnonzero(needed > frames):
@@ -91,7 +91,7 @@ def tokens(spec: tokenizers_base.Spec, given: tokenizers_base.Tokens) -> None:
         f' and there are {frames}'
     )
   valid = np.arange(frames) < needed[:, None]
-  values(spec, found, valid)
+  values(spec, given_tokens, valid)
   scales = concrete.on_host(given.scales)
   if scales is not None and not np.isfinite(scales[valid]).all():
     raise ValueError('scales are not finite')
@@ -125,19 +125,19 @@ def values(
     raise ValueError(
         f'tokens have shape {shape}; expected [B, F, {most}{width}]'
     )
-  found, valid = concrete.on_host(given), concrete.on_host(valid)
-  if found is None or valid is None:
+  array, valid = concrete.on_host(given), concrete.on_host(valid)
+  if array is None or valid is None:
     return
   if not spec.slots:
-    wrong = ~np.isfinite(found)
+    wrong = ~np.isfinite(array)
   else:
     sizes = np.asarray(spec.vocabularies[: shape[2]])
     # Mostly nothing is wrong, which two passes tell.
-    if not found.size or (found.min() >= 0 and (found < sizes).all()):
+    if not array.size or (array.min() >= 0 and (array < sizes).all()):
       return
-    wrong = (found < 0) | (found >= sizes)
+    wrong = (array < 0) | (array >= sizes)
   for row, frame, slot in np.argwhere(wrong & valid[..., None]):
-    value = found[row, frame, slot]
+    value = array[row, frame, slot]
     if spec.slots:
       raise ValueError(
           f'slot {slot} of frame {frame} of row {row} holds code {value}, and'
@@ -153,11 +153,11 @@ def _lengths(num_samples, rows: int) -> np.ndarray | None:
         f'num_samples have shape {np.shape(num_samples)}; expected ({rows},), samples'
         ' of each row'
     )
-  found = concrete.on_host(num_samples)
-  if found is None:
+  lengths = concrete.on_host(num_samples)
+  if lengths is None:
     return None
-  if not np.issubdtype(found.dtype, np.integer):
-    raise ValueError(f'num_samples of type {found.dtype}: expected integers')
-  for row in np.flatnonzero(found < 0):
-    raise ValueError(f'num_samples[{row}] = {found[row]}: expected >= 0')
-  return found
+  if not np.issubdtype(lengths.dtype, np.integer):
+    raise ValueError(f'num_samples of type {lengths.dtype}: expected integers')
+  for row in np.flatnonzero(lengths < 0):
+    raise ValueError(f'num_samples[{row}] = {lengths[row]}: expected >= 0')
+  return lengths

@@ -362,8 +362,8 @@ class Coder:
       given, reached = self._latents, self.tokenizer.spec.hop
     else:
       given, reached = self.tokenizer.spec.hop, self._latents
-    found = self._layer(name).reach(start * given, stop * given)
-    return found and (found[0] // reached, -(-found[1] // reached))
+    span = self._layer(name).reach(start * given, stop * given)
+    return span and (span[0] // reached, -(-span[1] // reached))
 
   def _encode_windows(self, pieces, write, plan) -> Report:
     spec, out = self.tokenizer.spec, _Emitter(write, self.settings)

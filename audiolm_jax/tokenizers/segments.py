@@ -71,7 +71,7 @@ class Segments:
       power = jnp.square(pieces.mean(axis=2)).sum(axis=1)
       scales = jnp.sqrt(power / jnp.maximum(own.reshape(-1), 1)) + 1e-8
       pieces = pieces / scales[:, None, None]
-    found = codec.quantise(variables, pieces, own.reshape(-1), rng=rng)
+    quantised = codec.quantise(variables, pieces, own.reshape(-1), rng=rng)
     frames = -(-self.size // codec.hop)
 
     total = codec.spec.frames(size)
@@ -84,8 +84,8 @@ class Segments:
     scales = jnp.repeat(scales.reshape(rows, count), frames, axis=1)[:, :total]
     return tokenizers_base.Tokens(
         num_samples=num_samples,
-        codes=joined(found.codes),
-        latents=joined(found.tokens),
+        codes=joined(quantised.codes),
+        latents=joined(quantised.tokens),
         scales=scales if self.normalize else None,
     )
 

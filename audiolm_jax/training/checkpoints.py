@@ -147,9 +147,9 @@ class Checkpoints:
       return {}
     scores = {}
     for checkpoint in self._checkpointer.checkpoints:
-      step, found = checkpoint.step, checkpoint.metrics or None
+      step, shown = checkpoint.step, checkpoint.metrics or None
       _, facts = self._metadata(step)
-      saved = facts.get('metrics', found)
+      saved = facts.get('metrics', shown)
       # Where its run looked for another metric and found none, it competes no
       # more than one of a step that was not evaluated.
       if facts.get('best', name) is None or name not in (saved or {name: 0}):
@@ -158,8 +158,8 @@ class Checkpoints:
             f' {facts["best"]!r}, and this run has {name!r}: it is another'
             " run's. Remove it, or bring the right one back."
         )
-      if found != saved:
-        raise self._damaged(step, f'its metrics are {found}, not {saved}')
+      if shown != saved:
+        raise self._damaged(step, f'its metrics are {shown}, not {saved}')
       if saved is not None:
         scores[step] = saved[name]
     return scores

@@ -36,8 +36,8 @@ def of_leaves(leaves: Mapping[str, jax.Array]) -> dict[str, dict[str, int]]:
       for name, leaf in leaves.items()
   }
   result = {name: {} for name in leaves}
-  for found in processes.gather(own):
-    for name, blocks in found.items():
+  for part in processes.gather(own):
+    for name, blocks in part.items():
       result[name].update(blocks)
   return result
 
@@ -72,7 +72,7 @@ def problems(
         np.isfinite(block).all() for block in blocks.values()
     ):
       lines.append(f'{name} is not finite')
-  return sorted({line for found in processes.gather(lines) for line in found})
+  return sorted({line for part in processes.gather(lines) for line in part})
 
 
 def _all_blocks(leaf: jax.Array) -> set[str]:

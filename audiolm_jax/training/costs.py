@@ -151,15 +151,15 @@ _COSTS = {
 
 def memory(compiled: Any) -> dict[str, int]:
   """Bytes a compiled program needs: arguments, outputs, temporaries, total."""
-  found = compiled.memory_analysis()
-  if found is None:
+  analysis = compiled.memory_analysis()
+  if analysis is None:
     return {}
   sizes = {
-      'arguments': found.argument_size_in_bytes,
-      'outputs': found.output_size_in_bytes,
-      'temporaries': found.temp_size_in_bytes,
+      'arguments': analysis.argument_size_in_bytes,
+      'outputs': analysis.output_size_in_bytes,
+      'temporaries': analysis.temp_size_in_bytes,
   }
-  shared = found.alias_size_in_bytes
+  shared = analysis.alias_size_in_bytes
   return {**sizes, 'total': sum(sizes.values()) - shared}
 
 
@@ -185,26 +185,26 @@ def collectives(text: str) -> dict[str, tuple[int, int]]:
 
   def add(name, times):
     for line in computations.get(name, ()):
-      found = re.search(rf'= (.*?) ({"|".join(_COLLECTIVES)})(-start)?\(', line)
-      if found:
-        sizes = [_bytes(*x) for x in re.findall(r'(\w+)\[([\d,]*)\]', found[1])]
+      match = re.search(rf'= (.*?) ({"|".join(_COLLECTIVES)})(-start)?\(', line)
+      if match:
+        sizes = [_bytes(*x) for x in re.findall(r'(\w+)\[([\d,]*)\]', match[1])]
         # Some of those that only start list what goes in before what comes out.
-        if found[3] and found[2] == 'all-gather':
+        if match[3] and match[2] == 'all-gather':
           sizes = sizes[len(sizes) // 2 :]
-        elif found[3] and found[2] == 'collective-permute':
+        elif match[3] and match[2] == 'collective-permute':
           sizes = sizes[:1]
         size = sum(sizes)
-        if found[2] == 'reduce-scatter':
+        if match[2] == 'reduce-scatter':
           size *= _group(line)
-        count, before = total.get(found[2], (0, 0))
-        total[found[2]] = (count + times, before + times * size)
+        count, before = total.get(match[2], (0, 0))
+        total[match[2]] = (count + times, before + times * size)
       inner = times * _trips(line, computations)
       for key, called in re.findall(
           r'(calls|to_apply|body|condition|branch_computations)='
           r'(\{[^}]*\}|%?[\w.\-]+)',
           line,
       ):
-        if key == 'to_apply' and found:
+        if key == 'to_apply' and match:
           continue
         for one in re.findall(r'[\w.\-]+', called):
           add(one, inner)

@@ -124,7 +124,7 @@ class _WithoutLateReads:
 
   Where a checkpoint cannot be read, Orbax raises for the first leaf that fails
   and closes its event loop. The reads of the other leaves go on, and what comes
-  of them would be told with a traceback for each.
+  of them would be printed with a traceback for each.
   """
 
   def __init__(self, other):

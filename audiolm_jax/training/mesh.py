@@ -69,8 +69,8 @@ def logical_axes(boxed: Any) -> Any:
     if isinstance(leaf, nn.meta.AxisMetadata):
       rank = len(leaf.unbox().shape)
       # Whoever lifts a module without naming the new axis leaves names short.
-      found = tuple(leaf.names)
-      return (None,) * (rank - len(found)) + found
+      axes = tuple(leaf.names)
+      return (None,) * (rank - len(axes)) + axes
     return (None,) * len(leaf.shape)
 
   def is_box(leaf):

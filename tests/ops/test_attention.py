@@ -89,7 +89,7 @@ def test_a_ring_holds_the_last_of_each_row():
   )
   places = np.broadcast_to(np.arange(5), (2, 5))
   ring = attention_ops.write_ring(ring, new, places, written)
-  found = attention_ops.ring_places(jnp.array([5, 2]), 3)
+  found = attention_ops.ring_positions(jnp.array([5, 2]), 3)
   np.testing.assert_array_equal(found, [[3, 4, 2], [0, 1, -1]])
   np.testing.assert_array_equal(ring[:, 0, :, 0], [[4, 5, 3], [6, 7, 0]])
 

@@ -38,7 +38,7 @@ class Attention(streaming_base.Steppable):
       window - 1, the largest distance among neighbours.
     mask_kind: `kind` of `ops.attention.Mask`: which positions a step may see.
     block: of block_causal; steps are multiples of it.
-    positions: what queries and keys are told of theirs.
+    positions: positional encoding of queries and keys.
     qk_norm: whether queries and keys are normed (RMS) in each head, before
       their rotation (2302.05442).
     qk_epsilon: of that norm.
@@ -157,7 +157,7 @@ class Attention(streaming_base.Steppable):
   def _run(self, q, positions, sets, window, kept):
     """Attention, with the first positions `kept` (Keys) if not None."""
     if kept is not None:
-      most = kept.places.shape[1] + window - 1
+      most = kept.positions.shape[1] + window - 1
       kept = self._rotate(q, jnp.minimum(positions, most)), kept
     sinks = None
     if self.sinks:
@@ -203,12 +203,12 @@ class Attention(streaming_base.Steppable):
         after[name] = attention_ops.write_ring(
             state[name], new, positions, first
         )
-      places = jnp.arange(sink_tokens)[None]
+      first_positions = jnp.arange(sink_tokens)[None]
       kept = attention_ops.Keys(
           after['kept_keys'],
           after['kept_values'],
-          places,
-          places < after['position'][:, None],
+          first_positions,
+          first_positions < after['position'][:, None],
       )
     window = state['keys'].shape[2]
     return self._run(q, positions, sets, window, kept), after
@@ -244,7 +244,7 @@ class Cross(nn.Module):
     Args:
       x: finite.
       context: where masked it may hold NaN.
-      mask: which positions of the context exist, in any places.
+      mask: which positions of the context exist.
       projected: the context's keys and values, if they are known.
       project_only: whether to give these, of which x has the width and dtype.
     """

@@ -55,6 +55,6 @@ class ShortConv(streaming_base.Steppable):
       state = jnp.where(mask[..., None], padded[:, 1:], state)
     else:
       last = jnp.sum(mask, axis=1, dtype=jnp.int32)[:, None]
-      places = last + jnp.arange(self.width - 1)
-      state = jnp.take_along_axis(padded, places[..., None], axis=1)
+      index = last + jnp.arange(self.width - 1)
+      state = jnp.take_along_axis(padded, index[..., None], axis=1)
     return y, mask, state

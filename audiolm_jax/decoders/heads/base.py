@@ -12,7 +12,7 @@ import numpy as np
 from audiolm_jax import ops
 
 # choose(logits [B n V], rng, slots [B n]) -> codes [B n]: any n of a step's
-# places, each of them once. A code that a slot does not have is at -inf.
+# positions, each of them once. A code that a slot does not have is at -inf.
 Choose = Callable[[Array, Array, Array], Array]
 
 
@@ -22,7 +22,7 @@ class StepLayout:
 
   Attributes:
     vocabularies: of all K slots.
-    groups: for each of the G places of a step, the slots that it may hold;
+    groups: for each of the G positions of a step, the slots that it may hold;
       most patterns hold the same one at every step.
   """
 
@@ -31,7 +31,7 @@ class StepLayout:
 
   @property
   def slots(self) -> tuple[int, ...]:
-    """All slots that some place may hold."""
+    """All slots that some position may hold."""
     return tuple(sorted({slot for place in self.groups for slot in place}))
 
 
@@ -39,7 +39,7 @@ class Head(nn.Module):
   """A distribution over the codes of a step, given the backbone's output.
 
   `log_prob`, `logits` and `sample` are the same distribution: what `sample` says
-  of given codes is what `log_prob` says of them. `exists` is False for places that hold
+  of given codes is what `log_prob` says of them. `exists` is False for positions that hold
   no frame: their codes are unspecified and must change nothing.
 
   Where embeddings are tied, `table` is the decoder's `Embedding.table`.
@@ -47,7 +47,7 @@ class Head(nn.Module):
 
   # What `log_prob` is: 'exact', 'bound' or 'none'.
   tag = 'exact'
-  # How many leading places it gives; None for all.
+  # How many leading positions it gives; None for all.
   predicted = None
 
   def log_prob(
@@ -65,12 +65,12 @@ class Head(nn.Module):
       h: the backbone's outputs.
       codes: what the steps hold.
       exists: see above.
-      slots: the slot of each place, a host constant.
-      step_layout: of the decoder; G may be less than its places.
+      slots: the slot of each position, a host constant.
+      step_layout: of the decoder; G may be less than its positions.
       table: see above.
 
     Returns:
-      Log-probabilities, unspecified where not scored; the scored places, all
+      Log-probabilities, unspecified where not scored; the scored positions, all
       that exist but for a head that trains on a part of them.
     """
     raise NotImplementedError(type(self).__name__)
@@ -91,7 +91,7 @@ class Head(nn.Module):
 
     Args:
       h: the backbone's outputs.
-      slots: the slot of each place.
+      slots: the slot of each position.
       exists: see above; what is returned there is unspecified.
       given: codes that are known, where
       given_mask: is True.
@@ -111,16 +111,16 @@ class Head(nn.Module):
       step_layout: StepLayout,
       table: ops.Weight | None = None,
   ) -> Float[Array, 'B N G V']:
-    """Logits (fp32) of every place, given the codes of the places before it.
+    """Logits (fp32) of every position, given the codes of the positions before it.
 
-    V is that of the largest of the slots: codes that a place's slot does not
-    have are at -inf, and so are all of a place that the head does not give.
+    V is that of the largest of the slots: codes that a position's slot does not
+    have are at -inf, and so are all of a position that the head does not give.
 
     Args:
       h: see `log_prob`, as the others.
       codes: what the steps hold.
       exists: see above.
-      slots: the slot of each place.
+      slots: the slot of each position.
       space: of the decoder.
       table: see above.
     """

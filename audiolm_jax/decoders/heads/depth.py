@@ -29,7 +29,7 @@ class _Parts:
     embedding: of the codes before.
     project: [D, d], or [positions, D, d].
     first: classifiers of the first place, of width D; None: like the others.
-    rest: classifiers of the other places, of width d.
+    rest: classifiers of the other positions, of width d.
   """
 
   start: int
@@ -41,26 +41,26 @@ class _Parts:
 
 
 class Depth(heads_base.Head):
-  """A small transformer over the G places of a step.
+  """A small transformer over the G positions of a step.
 
   As in the RQ-transformer (2203.01941), Moshi (2410.00037, section 3.4.1) and
-  CSM: a place's input is the backbone's output, projected, plus the embedding
-  of the code at the place before; its output goes to the classifier of its
+  CSM: a position's input is the backbone's output, projected, plus the embedding
+  of the code at the position before; its output goes to the classifier of its
   slot. It works within a step, so it combines with any pattern; where a step
   has one place only it is a deeper classifier.
 
   Attributes:
-    backbone: of the transformer, causal over places; best not scanned.
-    per_place: whether each place has its own projection and transformer
+    backbone: of the transformer, causal over positions; best not scanned.
+    per_place: whether each position has its own projection and transformer
       weights, as in Moshi. Classifiers and embeddings are each slot's own.
-    condition: which places the backbone's output is added to: every one (Moshi),
+    condition: which positions the backbone's output is added to: every one (Moshi),
       or (CSM) the first.
     first: what gives the first place's code: the transformer, or a classifier
       right on the backbone's output (Moshi's text, CSM's first codebook).
     fraction: of the steps of a batch, padding included, on which the transformer
       is trained: a random choice at each call that has an rng stream 'frames'
       (1/16 in CSM). Codes that `first` = 'backbone' gives are always scored.
-    predicted: how many leading places are the head's; None for all. The codes of
+    predicted: how many leading positions are the head's; None for all. The codes of
       the others, such as those of Moshi's user, are never scored, and whoever
       samples gives them.
   """
@@ -107,14 +107,14 @@ class Depth(heads_base.Head):
 
   @nn.nowrap
   def _inputs(self, parts, h, embedded):
-    """Inputs [R, positions, d] of places up to the last one in `embedded`.
+    """Inputs [R, positions, d] of positions up to the last one in `embedded`.
 
-    `embedded` [R, G - 1, d] are the codes of all places but the last.
+    `embedded` [R, G - 1, d] are the codes of all positions but the last.
     """
     x = jnp.pad(embedded, ((0, 0), (1, 0), (0, 0)))[:, parts.start :]
     h = h.astype(x.dtype)
     if parts.project.ndim == 3:
-      # A segment may have fewer places than the decoder.
+      # A segment may have fewer positions than the decoder.
       given = ops.einsum('bd,gdf->bgf', h, parts.project)
       return x + given[:, : x.shape[1]]
     given = ops.einsum('bd,df->bf', h, parts.project)
@@ -128,14 +128,14 @@ class Depth(heads_base.Head):
     mask = jnp.ones(x.shape[:2], bool)
     if not self.per_place:
       return _dense(parts.stacks[0].transform(x, mask)).y
-    state, found = self._start(parts, *x.shape[:2]), []
+    state, outputs = self._start(parts, *x.shape[:2]), []
     for i, module in enumerate(parts.stacks[: x.shape[1]]):
       output = _dense(
           module.transform(x[:, i : i + 1], mask[:, i : i + 1], state)
       )
       state = output.state
-      found.append(output.y)
-    return jnp.concatenate(found, axis=1)
+      outputs.append(output.y)
+    return jnp.concatenate(outputs, axis=1)
 
   @nn.nowrap
   def _start(self, parts, rows, positions):
@@ -150,20 +150,20 @@ class Depth(heads_base.Head):
     codes, exists, slots = (
         x[..., : self.predicted] for x in (codes, exists, slots)
     )
-    found, scored = [], [exists[..., :apart]]
+    scores, scored = [], [exists[..., :apart]]
     if apart:
-      found.append(parts.first.log_prob(h, codes[..., :1], slots[:, :1]))
+      scores.append(parts.first.log_prob(h, codes[..., :1], slots[:, :1]))
     if codes.shape[-1] > apart:
       rest = self._rest(parts, h, codes, exists, slots)
-      found.append(rest[0])
+      scores.append(rest[0])
       scored.append(rest[1])
     observed = [(0, 0)] * (codes.ndim - 1) + [(0, group - codes.shape[-1])]
     return tuple(
-        jnp.pad(jnp.concatenate(x, -1), observed) for x in (found, scored)
+        jnp.pad(jnp.concatenate(x, -1), observed) for x in (scores, scored)
     )
 
   def _rest(self, parts, h, codes, exists, slots):
-    """Of the places that the transformer gives, all or some steps' of them."""
+    """Of the positions that the transformer gives, all or some steps' of them."""
     batch, steps, group = codes.shape
     own = int(parts.first is not None)
     flat = [x.reshape(batch * steps, -1) for x in (h, codes, exists)]
@@ -186,7 +186,7 @@ class Depth(heads_base.Head):
 
   @nn.nowrap
   def _outputs(self, parts, h, codes, exists, slots):
-    """Of the places that the transformer gives, [R, places, d], for R steps."""
+    """Of the positions that the transformer gives, [R, positions, d], for R steps."""
     embedded = parts.embedding(codes[:, :-1], slots[:, :-1], exists[:, :-1])
     y = self._transform(parts, self._inputs(parts, h, embedded))
     return y[:, int(parts.first is not None) - parts.start :]
@@ -230,12 +230,12 @@ class Depth(heads_base.Head):
     mask = jnp.ones((rows, 1), bool)
     if parts.rest is not None:
       state = self._start(parts, rows, group - parts.start)
-      # What the backbone adds to each place's input.
+      # What the backbone adds to each position's input.
       none = jnp.zeros(
           (rows, group - 1, self.backbone.width), self.backbone.dtype
       )
       inputs = self._inputs(parts, h, none)
-    codes, found = [], []
+    codes, scores = [], []
     for g, among in enumerate(places):
       y = h
       if parts.rest is not None and g >= parts.start:
@@ -257,11 +257,11 @@ class Depth(heads_base.Head):
           logits[:, None], jax.random.fold_in(rng, g), slots[:, g : g + 1]
       )
       codes.append(jnp.where(given_mask[:, g], given[:, g], drawn[:, 0]))
-      found.append(heads_base.select_log_prob(logits, codes[-1]))
+      scores.append(heads_base.select_log_prob(logits, codes[-1]))
     observed = given[:, group:]
     codes = jnp.concatenate([jnp.stack(codes, axis=1), observed], axis=1)
-    found = jnp.stack(found, axis=1)
-    return codes, jnp.pad(found, ((0, 0), (0, observed.shape[1])))
+    scores = jnp.stack(scores, axis=1)
+    return codes, jnp.pad(scores, ((0, 0), (0, observed.shape[1])))
 
   def logits(self, h, codes, exists, slots, step_layout, table=None):
     _refuse(table)
@@ -272,19 +272,21 @@ class Depth(heads_base.Head):
     codes, exists, slots = (
         x[..., : self.predicted] for x in (codes, exists, slots)
     )
-    found = []
+    parts_of_logits = []
     if apart:
-      found.append(parts.first.logits(h, slots[:, :1]))
+      parts_of_logits.append(parts.first.logits(h, slots[:, :1]))
     if codes.shape[-1] > apart:
       rows = [x.reshape(batch * steps, -1) for x in (h, codes, exists)]
       tiled = np.tile(slots, (batch, 1))
       y = self._outputs(parts, *rows, tiled)
       rest = parts.rest.logits(y[None], tiled[:, apart:])
-      found.append(rest.reshape(batch, steps, *rest.shape[2:]))
-    found = [heads_base.pad_vocabulary(x, most) for x in found]
-    found = jnp.concatenate(found, axis=2)
-    observed = [(0, 0), (0, 0), (0, group - found.shape[2]), (0, 0)]
-    return jnp.pad(found, observed, constant_values=-jnp.inf)
+      parts_of_logits.append(rest.reshape(batch, steps, *rest.shape[2:]))
+    parts_of_logits = [
+        heads_base.pad_vocabulary(x, most) for x in parts_of_logits
+    ]
+    parts_of_logits = jnp.concatenate(parts_of_logits, axis=2)
+    observed = [(0, 0), (0, 0), (0, group - parts_of_logits.shape[2]), (0, 0)]
+    return jnp.pad(parts_of_logits, observed, constant_values=-jnp.inf)
 
 
 def _refuse(table):

@@ -48,30 +48,32 @@ class Kernels:
   ) -> Float[Array, 'B V']:
     """Logits of each row's own slot, one of `among`; -inf past its codes."""
     most = max(self.vocabularies)
-    found = [
+    kernels = [
         heads_base.pad_vocabulary(self.one(h, slot), most) for slot in among
     ]
     chosen = [slots[:, None] == slot for slot in among[:-1]]
-    return jnp.select(chosen, found[:-1], found[-1]) if chosen else found[0]
+    return (
+        jnp.select(chosen, kernels[:-1], kernels[-1]) if chosen else kernels[0]
+    )
 
   def logits(
       self, h: Float[Array, 'B N *g D'], slots: Int[np.ndarray, 'N G']
   ) -> Float[Array, 'B N G V']:
-    """Logits (fp32) of every place; -inf past its slot's codes.
+    """Logits (fp32) of every position; -inf past its slot's codes.
 
     V is that of the largest of `slots`.
 
     Args:
-      h: [B, N, D] for all places of a step, or [B, N, G, D] for each of them.
-      slots: the slot of each place.
+      h: [B, N, D] for all positions of a step, or [B, N, G, D] for each of them.
+      slots: the slot of each position.
     """
     if self._in_order(slots):
       return self._all(h)
     most = max(self.vocabularies[slot] for slot in np.unique(slots))
-    found = self._by_slot(
+    by_slot = self._by_slot(
         h, slots, lambda logits, _: heads_base.pad_vocabulary(logits, most)
     )
-    return found.reshape(*h.shape[:2], slots.shape[1], -1)
+    return by_slot.reshape(*h.shape[:2], slots.shape[1], -1)
 
   def log_prob(
       self,
@@ -84,22 +86,22 @@ class Kernels:
     Args:
       h: see `logits`.
       codes: what the steps hold.
-      slots: the slot of each place.
+      slots: the slot of each position.
     """
     if self._in_order(slots):
       return heads_base.select_log_prob(self._all(h), codes)
     flat = codes.reshape(codes.shape[0], -1)
-    found = self._by_slot(
+    by_slot = self._by_slot(
         h,
         slots,
         lambda logits, cells: heads_base.select_log_prob(
             logits, flat[:, cells]
         ),
     )
-    return found.reshape(codes.shape)
+    return by_slot.reshape(codes.shape)
 
   def _in_order(self, slots):
-    """Whether `stacked` has the classifiers of the places, place by place."""
+    """Whether `stacked` has the classifiers of the positions, position by position."""
     order = np.arange(len(self.vocabularies))
     alike = slots.shape[1:] == order.shape and (slots == order).all()
     return self.stacked is not None and alike
@@ -110,21 +112,21 @@ class Kernels:
     return sharding.constrain(logits, ('batch',))
 
   def _by_slot(self, h, slots, function):
-    """function(logits [B, n, V], cells [n]) [B, n, ...] of each slot's n places.
+    """function(logits [B, n, V], cells [n]) [B, n, ...] of each slot's n positions.
 
     Together [B, N G, ...]. Places are sorted by slot, so that each meets its own
     matrix only.
     """
     group = 1 if h.ndim == 4 else slots.shape[1]
     rows = h.reshape(h.shape[0], -1, h.shape[-1])
-    cells, found = [], []
+    cells, values = [], []
     for slot in np.unique(slots):
       index = np.flatnonzero(slots.ravel() == slot)
       logits = self.one(rows[:, index // group], slot)
-      found.append(function(logits, index))
+      values.append(function(logits, index))
       cells.append(index)
     inverse = np.argsort(np.concatenate(cells))
-    return jnp.concatenate(found, axis=1)[:, inverse]
+    return jnp.concatenate(values, axis=1)[:, inverse]
 
 
 def create(

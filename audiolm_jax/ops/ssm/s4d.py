@@ -59,9 +59,9 @@ def kernel(model: Discrete, size: int) -> Float[Array, 'D T']:
   left = model.w[..., None] * _powers(model, columns * jnp.arange(rows))
   right = _powers(model, jnp.arange(columns))
   # The real part only.
-  found = jnp.einsum('dni,dnj->dij', left.real, right.real)
-  found -= jnp.einsum('dni,dnj->dij', left.imag, right.imag)
-  return 2 * found.reshape(found.shape[0], rows * columns)[:, :size]
+  product = jnp.einsum('dni,dnj->dij', left.real, right.real)
+  product -= jnp.einsum('dni,dnj->dij', left.imag, right.imag)
+  return 2 * product.reshape(product.shape[0], rows * columns)[:, :size]
 
 
 def convolve(
@@ -138,9 +138,9 @@ def _decayed(model, state, time):
   left *= (model.w * jnp.exp(model.log_a))[..., None]
   left = left * state[..., None]
   right = _powers(model, jnp.arange(columns))
-  found = jnp.einsum('bdni,dnj->bdij', left.real, right.real)
-  found -= jnp.einsum('bdni,dnj->bdij', left.imag, right.imag)
-  return 2 * found.reshape(*found.shape[:2], -1)[..., :time]
+  product = jnp.einsum('bdni,dnj->bdij', left.real, right.real)
+  product -= jnp.einsum('bdni,dnj->bdij', left.imag, right.imag)
+  return 2 * product.reshape(*product.shape[:2], -1)[..., :time]
 
 
 def _final(model, x, lengths, state):
@@ -155,12 +155,12 @@ def _final(model, x, lengths, state):
   ended = ended.reshape(batch, rows, columns, channels)
   inner = _powers(model, jnp.arange(columns)[::-1])
   outer = _powers(model, columns * jnp.arange(rows)[::-1])
-  found = jax.lax.complex(
+  total = jax.lax.complex(
       jnp.einsum('bijd,dnj->bdni', ended, inner.real),
       jnp.einsum('bijd,dnj->bdni', ended, inner.imag),
   )
-  found = jnp.sum(found * outer, axis=-1)
+  total = jnp.sum(total * outer, axis=-1)
   if state is None:
-    return found
+    return total
   kept = jnp.exp(model.log_a * lengths[:, None, None])
-  return found + kept * state
+  return total + kept * state

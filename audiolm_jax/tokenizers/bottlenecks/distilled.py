@@ -36,7 +36,7 @@ class DistilledRvq(rvq.Rvq):
     return {**variables, 'params': params}
 
   def quantise(self, variables, x, mask, *, levels=None, rng=None):
-    found = super().quantise(variables, x, mask, levels=levels, rng=rng)
+    quantised = super().quantise(variables, x, mask, levels=levels, rng=rng)
     params = nn.meta.unbox(variables['params']['semantic'])
-    semantic = projections.apply(params, found.semantic)
-    return found.replace(semantic=semantic * mask[..., None])
+    semantic = projections.apply(params, quantised.semantic)
+    return quantised.replace(semantic=semantic * mask[..., None])
