@@ -55,7 +55,6 @@ def test_what_cannot_be_or_would_do_nothing_is_refused(
         'backbone.width=7',
         'backbone.mixers=()',
         'backbone.cross={}',
-        'vocabularies=()',
     ],
 )
 def test_sizes_that_do_not_fit_each_other_are_told(flag):
@@ -68,6 +67,17 @@ def test_sizes_that_do_not_fit_each_other_are_told(flag):
       config.ConfigError, match='config.objective cannot be built: '
   ):
     assembly_lib.Assembly(settings)
+
+
+def test_a_decoder_without_slots_is_refused():
+  path = os.path.join(os.path.dirname(__file__), '../configs/lm/quickstart.py')
+  with pytest.raises(
+      config.ConfigError, match=r'vocabularies = \(\): expected one'
+  ):
+    config_files.override(
+        config_files.read(f'{path}:smoke'),
+        ['config.objective.decoder.vocabularies=()'],
+    )
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ class Steps(nn.Module):
   def __post_init__(self):
     # Hashed, as the whole decoder is, where functions are compiled for it.
     self.conditions = flax.core.freeze(dict(self.conditions))
+    if not self.vocabularies:
+      raise config.ConfigError('vocabularies = (): expected one for each slot')
     self.start.check(self.vocabularies)
     if self.start.given and not self._begins_whole():
       raise config.ConfigError(
