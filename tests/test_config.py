@@ -15,6 +15,7 @@ import ml_collections
 import pytest
 
 import audiolm_jax
+from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import objectives
@@ -330,7 +331,8 @@ def test_a_run_of_ones_own_class_is_trained_and_loaded(tmp_path):
   train.train(settings, tmp_path)
   text = (tmp_path / 'config.json').read_text()
   assert f'"kind": "{__name__}:MyToy"' in text
-  assert audiolm_jax.load(tmp_path).objective == MyToy()
+  assembly, _ = assembly_lib.restore(tmp_path)
+  assert assembly.objective == MyToy()
   (tmp_path / 'config.json').write_text(text.replace(__name__, 'this'))
   with pytest.raises(config.ConfigError, match='import this first'):
     audiolm_jax.load(tmp_path)
