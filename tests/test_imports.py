@@ -115,7 +115,6 @@ _LONG = {
     'quantise',
     'ssd',
     'step',
-    'stream',
     'take_prompts',
 }
 

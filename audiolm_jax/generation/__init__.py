@@ -4,6 +4,7 @@ from audiolm_jax.generation.generate import continue_prompts
 from audiolm_jax.generation.generate import generate
 from audiolm_jax.generation.generate import Generated
 from audiolm_jax.generation.sampling import Sampler
+from audiolm_jax.generation.session import Session
 from audiolm_jax.generation.steps import ENDLESS
 from audiolm_jax.generation.steps import restart
 from audiolm_jax.generation.steps import start

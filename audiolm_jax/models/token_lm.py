@@ -179,6 +179,48 @@ class TokenLM:
     )
     return np.asarray(generated.codes)
 
+  def session(
+      self,
+      prompts: Int[Array, 'B P K'],
+      frames: int | None = None,
+      *,
+      num_frames: Int[Array, 'B'] | None = None,
+      seed: int = 0,
+      sampler: generation.Sampler | None = None,
+      conditions: Values | None = None,
+      **options,
+  ) -> generation.Session:
+    """Rows that go on step by step, and can be fed.
+
+    With nothing given, the session's frames are the codes of `generate`.
+
+    Args:
+      prompts: how the rows begin; P = 0 for no prompt.
+      frames: length of all rows, prompt included; None for no end, which needs
+        a `cache_length`.
+      num_frames: frames of each row's prompt, P for all if not given.
+      seed: the same seed gives the same codes.
+      sampler: how codes are drawn; None for the model's own distribution.
+      conditions: by name, B values (None for none), as a condition's source
+        takes them; what is not given is the null condition.
+      **options: `guidance`, `context`, `null_context`, `stop`, `cache_length`
+        and `sink_tokens` of `generation.Session`.
+
+    Raises:
+      ValueError: if codes or lengths are out of range, conditions do not fit,
+        or the pattern cannot go on without an end.
+    """
+    prompts, num_frames = self._check(prompts, num_frames)
+    return generation.Session(
+        *self._unrolled,
+        prompts,
+        num_frames,
+        frames,
+        jax.random.key(seed),
+        sampler or generation.Sampler(),
+        **self._contexts(conditions, len(prompts), options),
+    )
+
   def stream(
       self,
       prompt: Int[Array, 'P K'],
