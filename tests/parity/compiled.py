@@ -10,14 +10,14 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 
 @functools.lru_cache(32)
 def outputs(codec):
-  """jit(variables, audio, lengths, codes) -> a dictionary of all outputs."""
+  """jit(variables, audio, num_samples, codes) -> a dictionary of all outputs."""
 
-  def run(variables, audio, lengths, codes):
+  def run(variables, audio, num_samples, codes):
     params, state = variables['params'], variables['state']
-    latents, mask = codec.encode_latents(params, audio, lengths)
+    latents, mask = codec.encode_latents(params, audio, num_samples)
     given = {'params': params['bottleneck'], 'state': state}
     found = codec.bottleneck.quantise(given, latents, mask)
-    tokens = tokenizers_base.Tokens(num_samples=lengths, codes=codes)
+    tokens = tokenizers_base.Tokens(num_samples=num_samples, codes=codes)
     decoded, back = codec.decode(variables, tokens)
     return {
         'latents': latents,
@@ -25,7 +25,7 @@ def outputs(codec):
         'margins': found.margins,
         'semantic': found.semantic,
         'decoded': decoded,
-        'lengths': back,
+        'num_samples': back,
     }
 
   return jax.jit(run, compiler_options={'xla_backend_optimization_level': 0})
