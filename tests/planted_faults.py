@@ -93,8 +93,8 @@ FAULTS = [
     ),
     Fault(
         'weights of 4 bits are off by one',
-        'return (nibbles.astype(jnp.float32) - 8) * w.scale',
-        'return (nibbles.astype(jnp.float32) - 7) * w.scale',
+        'return (nibbles.astype(jnp.float32) - 8) * self.scale',
+        'return (nibbles.astype(jnp.float32) - 7) * self.scale',
         ('test_linear.py',),
     ),
     # Streaming.
