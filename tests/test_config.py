@@ -428,3 +428,20 @@ def test_a_check_of_a_class_names_its_group():
       config.ConfigError, match='config.pair: a = 3 is above b = 2'
   ):
     config.build(Pair, {'a': 3}, 'config.pair')
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """Named values, over which a loss would be summed."""
+
+  parts: Annotated[Any, config.Named(float)] = dataclasses.field(
+      default_factory=dict
+  )
+
+
+def test_named_values_are_in_one_order_however_they_were_written():
+  """As config.json has them: sums in another order have other last bits."""
+  for names in ('bca', 'abc'):
+    given = Parts({name: 1.0 for name in names})
+    for value in (given, dataclasses.asdict(given), config.to_config(given)):
+      assert list(config.build(Parts, value).parts) == ['a', 'b', 'c']

@@ -336,7 +336,10 @@ def _check(annotation, value, path):
     if isinstance(item, Named):
       return {
           key: _check(item.value, entry, f'{path}.{key}')
-          for key, entry in _as_dict(value, path).items()
+          # In one order, whatever way it was written: sums follow it.
+          for key, entry in sorted(
+              _as_dict(value, path).items(), key=lambda pair: str(pair[0])
+          )
       }
   if dataclasses.is_dataclass(base):
     if dataclasses.is_dataclass(value) and type(value) is not base:
