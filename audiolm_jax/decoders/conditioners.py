@@ -16,6 +16,7 @@ does the same to rows at random, so that one model learns both distributions
 that classifier-free guidance (2207.12598) mixes.
 """
 
+import abc
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -48,7 +49,7 @@ class Vectors(NamedTuple):
   lengths: Int[Array, 'B']
 
 
-class Conditioner(nn.Module):
+class Conditioner(nn.Module, abc.ABC):
   """One condition; subclasses embed what it may be.
 
   Attributes:
@@ -95,9 +96,9 @@ class Conditioner(nn.Module):
     return Vectors(x, jnp.where(kept, lengths, 1))
 
   @nn.nowrap
+  @abc.abstractmethod
   def embed(self, values, mask, width, dtype) -> Float[Array, 'B S D']:
-    """The vectors of values that are 0 where masked. Written by subclasses."""
-    raise NotImplementedError(type(self).__name__)
+    """The vectors of values that are 0 where masked."""
 
   @nn.nowrap
   def _table(self, name, size, width):
@@ -170,9 +171,9 @@ class _Encoded(Conditioner):
     return self._project(output.y.astype(dtype), width)
 
   @nn.nowrap
+  @abc.abstractmethod
   def look_up(self, values, width, dtype) -> Float[Array, 'B S D']:
-    """Embeddings. Written by subclasses."""
-    raise NotImplementedError(type(self).__name__)
+    """Embeddings of values that are 0 where masked."""
 
 
 class Text(_Encoded):

@@ -1,5 +1,6 @@
 """What decoders of steps share: embeddings + backbone + head."""
 
+import abc
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -63,7 +64,7 @@ class Part(NamedTuple):
   slots: Int[np.ndarray, 'n G']
 
 
-class Steps(nn.Module):
+class Steps(nn.Module, abc.ABC):
   """What all decoders of steps share: embeddings, backbone and head.
 
   Step n's input is the codes of step n - 1, so its output predicts its own;
@@ -116,14 +117,14 @@ class Steps(nn.Module):
     )
 
   @property
+  @abc.abstractmethod
   def step_layout(self) -> heads.StepLayout:
     """What the steps may hold."""
-    raise NotImplementedError(type(self).__name__)
 
   @nn.nowrap
+  @abc.abstractmethod
   def _begins_whole(self) -> bool:
     """Whether a first step that is given is a part of the rows by itself."""
-    raise NotImplementedError(type(self).__name__)
 
   @property
   def predicted(self) -> tuple[int, ...]:
@@ -377,13 +378,13 @@ class Steps(nn.Module):
         }
     )
 
+  @abc.abstractmethod
   def _lay_out(self, codes, num_frames) -> Table:
     """A batch in steps, checked where it holds values."""
-    raise NotImplementedError(type(self).__name__)
 
+  @abc.abstractmethod
   def _parts(self, layout, y, codes, exists) -> dict[str, Part]:
     """By label, what a table's steps hold of the streams that are predicted."""
-    raise NotImplementedError(type(self).__name__)
 
   def _context(self, context, conditions, batch):
     """The context of whole sequences."""

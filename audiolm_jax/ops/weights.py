@@ -5,6 +5,7 @@ through `ops.linear`. A parameter transform can therefore replace any leaf of a
 parameter tree by another *kind* of leaf without touching a model.
 """
 
+import abc
 from collections.abc import Callable
 import functools
 from typing import NamedTuple
@@ -36,7 +37,7 @@ class LowRank(NamedTuple):
   scale: float
 
 
-class Leaf(flax.struct.PyTreeNode):
+class Leaf(flax.struct.PyTreeNode, abc.ABC):
   """A weight that is not stored as an array: what `ops.linear` asks of it.
 
   To add a kind: a subclass with `shape` and `dense`, and whichever of the other
@@ -44,17 +45,17 @@ class Leaf(flax.struct.PyTreeNode):
   """
 
   @property
+  @abc.abstractmethod
   def shape(self) -> tuple[int, ...]:
     """The logical shape."""
-    raise NotImplementedError(type(self).__name__)
 
   @property
   def ndim(self) -> int:
     return len(self.shape)
 
+  @abc.abstractmethod
   def dense(self) -> Array:
     """The array that it stands for."""
-    raise NotImplementedError(type(self).__name__)
 
   def low_rank(self) -> LowRank | None:
     """Its low-rank form, whose parts are multiplied one after the other."""

@@ -7,6 +7,7 @@ Layers that look ahead are `Layer`s only: they share masks and `reach`.
 The vocabulary is that of google/sequence-layers; the code is our own.
 """
 
+import abc
 from collections.abc import Mapping
 from fractions import Fraction
 import math
@@ -25,7 +26,7 @@ Context = Mapping[str, Array] | None
 PositionSpec = jax.ShapeDtypeStruct
 
 
-class Layer(nn.Module):
+class Layer(nn.Module, abc.ABC):
   """A map of sequences [B, T, ...] with masks, as a whole at least.
 
   Masks are prefixes of rows. Masked positions of the input may hold anything,
@@ -63,19 +64,19 @@ class Layer(nn.Module):
     return spec
 
   @nn.nowrap
+  @abc.abstractmethod
   def reach(self, start: int, stop: int) -> tuple[int, int] | None:
     """Input positions [first, last) that outputs [start, stop) depend on.
 
     They may lie before the start or past the end of a sequence, where its
     edges come in. None if that is unbounded.
     """
-    raise NotImplementedError(type(self).__name__)
 
+  @abc.abstractmethod
   def __call__(
       self, x: Float[Array, 'B T *D'], mask: Mask, context: Context = None
   ) -> tuple[Array, Mask]:
     """The whole sequence at once: (outputs, their mask)."""
-    raise NotImplementedError(type(self).__name__)
 
 
 class Steppable(Layer):
@@ -152,11 +153,11 @@ class Steppable(Layer):
 
     return jax.tree.map(choose, fresh, state)
 
+  @abc.abstractmethod
   def process(
       self, x: Array, mask: Mask, state: State, context: Context
   ) -> tuple[Array, Mask, State]:
-    """`step` on an x that is zero where masked. Written by subclasses."""
-    raise NotImplementedError(type(self).__name__)
+    """`step` on an x that is zero where masked."""
 
   def step(
       self,

@@ -1,5 +1,6 @@
 """The Head seam: from a backbone's outputs to the codes of a step."""
 
+import abc
 from collections.abc import Callable
 import dataclasses
 
@@ -35,7 +36,7 @@ class StepLayout:
     return tuple(sorted({slot for place in self.groups for slot in place}))
 
 
-class Head(nn.Module):
+class Head(nn.Module, abc.ABC):
   """A distribution over the codes of a step, given the backbone's output.
 
   `log_prob`, `logits` and `sample` are the same distribution: what `sample` says
@@ -50,6 +51,7 @@ class Head(nn.Module):
   # How many leading positions it gives; None for all.
   predicted = None
 
+  @abc.abstractmethod
   def log_prob(
       self,
       h: Float[Array, 'B N D'],
@@ -73,8 +75,8 @@ class Head(nn.Module):
       Log-probabilities, unspecified where not scored; the scored positions, all
       that exist but for a head that trains on a part of them.
     """
-    raise NotImplementedError(type(self).__name__)
 
+  @abc.abstractmethod
   def sample(
       self,
       h: Float[Array, 'B D'],
@@ -100,8 +102,8 @@ class Head(nn.Module):
       space: of the decoder.
       table: see above.
     """
-    raise NotImplementedError(type(self).__name__)
 
+  @abc.abstractmethod
   def logits(
       self,
       h: Float[Array, 'B N D'],
@@ -124,7 +126,6 @@ class Head(nn.Module):
       space: of the decoder.
       table: see above.
     """
-    raise NotImplementedError(type(self).__name__)
 
 
 def select_log_prob(

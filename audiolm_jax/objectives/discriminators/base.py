@@ -1,5 +1,6 @@
 """What a discriminator is, and the masked convolution most are made of."""
 
+import abc
 from collections.abc import Sequence
 
 import flax
@@ -58,17 +59,18 @@ class Verdict(flax.struct.PyTreeNode):
   features: tuple[Map, ...]
 
 
-class Discriminator(nn.Module):
+class Discriminator(nn.Module, abc.ABC):
   """Audio [B, T, C] and lengths [B] in samples -> a verdict of each part.
 
   Rows are independent, padding changes nothing: a row of a padded batch gets
   the verdict that it would get alone.
   """
 
+  @abc.abstractmethod
   def __call__(
       self, audio: Float[Array, 'B T C'], lengths: Int[Array, 'B']
   ) -> tuple[Verdict, ...]:
-    raise NotImplementedError(type(self).__name__)
+    """The verdict of each part on a batch of audio."""
 
 
 class Conv(nn.Module):
