@@ -215,8 +215,8 @@ class Steps(nn.Module, abc.ABC):
     """
     if context is None or 'prefix' not in context:
       return state
-    x, num_frames = context['prefix'], context['prefix_lengths']
-    mask = streaming_base.length_mask(num_frames, x.shape[1])
+    x, lengths = context['prefix'], context['prefix_lengths']
+    mask = streaming_base.length_mask(lengths, x.shape[1])
     return self.backbone.transform(x, mask, state, context).state
 
   def sample(
@@ -406,9 +406,9 @@ class Steps(nn.Module, abc.ABC):
     x = _add(x, context)
     if context is None or 'prefix' not in context:
       return x, mask
-    prefix, num_frames = context['prefix'], context['prefix_lengths']
-    count = num_frames + jnp.sum(mask, axis=1)
-    x = conditioners.join(prefix, num_frames, x)
+    prefix, lengths = context['prefix'], context['prefix_lengths']
+    count = lengths + jnp.sum(mask, axis=1)
+    x = conditioners.join(prefix, lengths, x)
     return x, streaming_base.length_mask(count, x.shape[1])
 
   def _own(self, y, count, context):

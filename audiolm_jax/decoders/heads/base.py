@@ -39,9 +39,10 @@ class StepLayout:
 class Head(nn.Module, abc.ABC):
   """A distribution over the codes of a step, given the backbone's output.
 
-  `log_prob`, `logits` and `sample` are the same distribution: what `sample` says
-  of given codes is what `log_prob` says of them. `exists` is False for positions that hold
-  no frame: their codes are unspecified and must change nothing.
+  `log_prob`, `logits` and `sample` are the same distribution: what `sample`
+  says of given codes is what `log_prob` says of them. `exists` is False for
+  positions that hold no frame: their codes are unspecified and must change
+  nothing.
 
   Where embeddings are tied, `table` is the decoder's `Embedding.table`.
   """
@@ -66,10 +67,10 @@ class Head(nn.Module, abc.ABC):
     Args:
       h: the backbone's outputs.
       codes: what the steps hold.
-      exists: see above.
+      exists: False for positions that hold no frame.
       slots: the slot of each position, a host constant.
-      step_layout: of the decoder; G may be less than its positions.
-      table: see above.
+      step_layout: the decoder's; G may be less than its positions.
+      table: of embeddings, where they are tied.
 
     Returns:
       Log-probabilities, unspecified where not scored; the scored positions, all
@@ -94,13 +95,14 @@ class Head(nn.Module, abc.ABC):
     Args:
       h: the backbone's outputs.
       slots: the slot of each position.
-      exists: see above; what is returned there is unspecified.
-      given: codes that are known, where
-      given_mask: is True.
-      choose: see `Choose`.
+      exists: False for positions that hold no frame; what is returned there is
+        unspecified.
+      given: codes; those where `given_mask` is True are kept.
+      given_mask: True where a code is given.
+      choose: how a code is drawn; see `Choose`.
       rng: a key.
-      space: of the decoder.
-      table: see above.
+      step_layout: the decoder's.
+      table: of embeddings, where they are tied.
     """
 
   @abc.abstractmethod
@@ -113,18 +115,18 @@ class Head(nn.Module, abc.ABC):
       step_layout: StepLayout,
       table: ops.Weight | None = None,
   ) -> Float[Array, 'B N G V']:
-    """Logits (fp32) of every position, given the codes of the positions before it.
+    """Logits (fp32) of every position, given the codes before it.
 
     V is that of the largest of the slots: codes that a position's slot does not
     have are at -inf, and so are all of a position that the head does not give.
 
     Args:
-      h: see `log_prob`, as the others.
+      h: the backbone's outputs.
       codes: what the steps hold.
-      exists: see above.
-      slots: the slot of each position.
-      space: of the decoder.
-      table: see above.
+      exists: False for positions that hold no frame.
+      slots: the slot of each position, a host constant.
+      step_layout: the decoder's.
+      table: of embeddings, where they are tied.
     """
 
 
