@@ -254,15 +254,10 @@ class Codec(objectives_base.Objective):
           discriminator, audio, estimate, num_samples
       )
       factor = gan.factor(discriminator['state'])
-    samples = jnp.sum(num_samples).astype(jnp.float32)
 
     def audio_terms(estimate):
-      terms = {
-          name: (value, samples)
-          for name, value in self._distances(
-              estimate, audio, num_samples
-          ).items()
-      }
+      rows = self._distances(estimate, audio, num_samples)
+      terms = jax.tree.map(jnp.sum, rows)
       return terms if of_codec is None else terms | of_codec(estimate)
 
     late = () if gan is None else gan.weights
@@ -303,11 +298,11 @@ class Codec(objectives_base.Objective):
       estimate: Float[Array, 'B T C'],
       audio: Float[Array, 'B T C'],
       num_samples: Int[Array, 'B'],
-  ) -> dict[str, Float[Array, '']]:
-    """Sums over valid samples, averaged over channels."""
+  ) -> dict[str, distances_lib.Rows]:
+    """(sum over valid samples, their number) of rows; channels are averaged."""
     rate = self.tokenizer.sample_rate
     names = [name for name in spectral.NAMES if name in self._audio_weights]
-    sums = {}
+    rows = {}
     if names:
       channels = audio.shape[-1]
       # Every channel is a row.
@@ -326,10 +321,13 @@ class Codec(objectives_base.Objective):
           complex_power=self.complex_power,
           names=names,
       )
-      sums |= {name: value / channels for name, value in values.items()}
+      counts = num_samples.astype(jnp.float32)
+      for name, sums in values.items():
+        sums = jnp.sum(sums.reshape(-1, channels), axis=1) / channels
+        rows[name] = (sums, counts)
     for name, distance in self.distances.items():
-      sums[name] = distance(estimate, audio, num_samples, rate)
-    return sums
+      rows[name] = distance(estimate, audio, num_samples, rate)
+    return rows
 
   def finish(
       self, states: dict[str, Any], statistics: Any, rng: Array

@@ -1,8 +1,11 @@
 """Distances between waveforms in the conventions of published codecs.
 
-Each gives a sum in units of samples (frames count their hop), to be divided by
-the number of valid samples: a mean over each row's own samples or frames, rows
-weighted by their length. Estimates and targets are zero past the lengths.
+Each gives, for each row, a sum in units of samples (frames count their hop) and
+the number of valid samples to divide it by. Their ratio is a mean over the
+row's own samples or frames, whatever the batch is padded to. A codec's loss adds
+up both over rows, so that rows are weighted by their length; what has to choose
+between permutations of sources, or between two answers, compares rows.
+Estimates and targets are zero past the lengths.
 """
 
 import abc
@@ -22,6 +25,7 @@ from audiolm_jax.ops import stft
 _Sizes = Annotated[tuple[int, ...], config.Range(min=16)]
 
 Audio = Float[Array, 'B T C']
+Rows = tuple[Float[Array, 'B'], Float[Array, 'B']]
 
 
 class Distance(abc.ABC):
@@ -40,8 +44,18 @@ class Distance(abc.ABC):
       target: Audio,
       num_samples: Int[Array, 'B'],
       sample_rate: int,
-  ) -> Float[Array, '']:
-    """The sum over valid samples."""
+  ) -> Rows:
+    """The distance of each row.
+
+    Args:
+      estimate: waveforms, zero past the lengths.
+      target: waveforms, zero past the lengths.
+      num_samples: valid samples of each row.
+      sample_rate: in Hz.
+
+    Returns:
+      (sum over valid samples, their number), [B] each; 0 and 0 of empty rows.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +73,7 @@ class Waveform(Distance):
     error = jnp.mean(jnp.abs(estimate - target), axis=-1)
     # JAX's derivative of |0| is not zero, so padding is masked here too.
     mask = streaming.length_mask(num_samples, error.shape[1])
-    return jnp.sum(jnp.where(mask, error, 0.0))
+    return _rows(jnp.sum(jnp.where(mask, error, 0.0), axis=1), num_samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +105,7 @@ class EncodecMel(Distance):
   floor: config.NonNegative = 1e-5
 
   def __call__(self, estimate, target, num_samples, sample_rate):
-    total, norm = jnp.zeros(()), 0.0
+    total, norm = 0.0, 0.0
     for size in self.sizes:
       frames = []
       for audio in (estimate, target):
@@ -104,12 +118,12 @@ class EncodecMel(Distance):
       logs = [jnp.log10(self.floor + f) for f in frames]
       x, y = frames if self.l1_of == 'linear' else logs
       alpha = 1.0 if self.alphas == 'one' else (size - 1) ** 0.5
-      total += _frame_sum(jnp.abs(x - y), size, num_samples)
-      total += alpha * _frame_sum(
+      total += _frame_sums(jnp.abs(x - y), size, num_samples)
+      total += alpha * _frame_sums(
           jnp.square(logs[0] - logs[1]), size, num_samples
       )
       norm += 1 + alpha
-    return total / norm
+    return _rows(total / norm, num_samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +167,7 @@ class LogMel(Distance):
       )
 
   def __call__(self, estimate, target, num_samples, sample_rate):
-    total = jnp.zeros(())
+    total = 0.0
     for size, bands in zip(self.sizes, self.mels, strict=True):
       x, y = (
           mel.mel_spectrogram(
@@ -165,10 +179,9 @@ class LogMel(Distance):
           for audio in (estimate, target)
       )
       x, y = (jnp.log(jnp.maximum(m, self.floor)) for m in (x, y))
-      total += _frame_sum(jnp.abs(x - y), size, num_samples)
-    return (
-        total * self.power / (jnp.log(10.0) if self.logarithm == 'ten' else 1)
-    )
+      total += _frame_sums(jnp.abs(x - y), size, num_samples)
+    base = jnp.log(10.0) if self.logarithm == 'ten' else 1
+    return _rows(total * self.power / base, num_samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,11 +210,11 @@ class MultiResolutionStft(Distance):
   def __call__(self, estimate, target, num_samples, sample_rate):
     del sample_rate
     pairs = zip(self._views(estimate), self._views(target), strict=True)
-    total = jnp.zeros(())
+    total = 0.0
     for (factor, x), (_, y) in pairs:
       for size in self.sizes:
         total += factor * self._scale(x, y, num_samples, size)
-    return total / len(self.sizes)
+    return _rows(total / len(self.sizes), num_samples)
 
   def _views(self, audio: Audio) -> Iterator[tuple[float, Audio]]:
     if audio.shape[-1] != 2:
@@ -215,12 +228,12 @@ class MultiResolutionStft(Distance):
 
   def _scale(self, x, y, num_samples, size):
     x, y = (_root(_energies(audio, size), 1e-8) for audio in (x, y))
-    total = jnp.zeros(())
+    total = 0.0
     if self.log:
       logs = jnp.abs(jnp.log(x) - jnp.log(y))
-      total += self.log * _frame_sum(logs, size, num_samples)
+      total += self.log * _frame_sums(logs, size, num_samples)
     if self.linear:
-      total += self.linear * _frame_sum(jnp.abs(x - y), size, num_samples)
+      total += self.linear * _frame_sums(jnp.abs(x - y), size, num_samples)
     if self.convergence:
       mask = _valid(x.shape[1], size, num_samples)[..., None, None]
       above, below = (
@@ -228,7 +241,7 @@ class MultiResolutionStft(Distance):
           for z in (x - y, y)
       )
       ratio = _root(above, 1e-12) / _root(below, 1e-12)
-      total += self.convergence * jnp.sum(num_samples * ratio)
+      total += self.convergence * num_samples * ratio
     return total
 
 
@@ -279,7 +292,8 @@ class BandEnvelopes(Distance):
     match = (jnp.sum(x * y, axis=2) + quiet) / product
     lost = jnp.where(inside, jnp.mean(1 - match, axis=(2, 3), keepdims=True), 0)
     count = jnp.maximum(jnp.sum(inside, axis=(1, 2, 3)), 1)
-    return jnp.sum(jnp.sum(lost, axis=(1, 2, 3)) * num_samples / count)
+    means = jnp.sum(lost, axis=(1, 2, 3)) * num_samples / count
+    return _rows(means, num_samples)
 
   def _filters(self, sample_rate):
     """[bins, bands]: which bins are in which band."""
@@ -291,6 +305,10 @@ class BandEnvelopes(Distance):
     nearest = np.argmin(np.abs(frequencies - centres), axis=0)
     inside[nearest, np.arange(self.bands)] = True
     return jnp.asarray(inside, jnp.float32)
+
+
+def _rows(sums, num_samples) -> Rows:
+  return sums, num_samples.astype(jnp.float32)
 
 
 def _segments(x, span):
@@ -323,18 +341,18 @@ def _valid(count, size, num_samples):
   return jnp.arange(count) * (size // 4) < num_samples[:, None]
 
 
-def _frame_sum(values, size, num_samples):
-  """Of each row, the mean over its frames times its samples; all added.
+def _frame_sums(values, size, num_samples):
+  """The mean over each row's frames times its samples, [B].
 
   Args:
     values: [B, N, C, bins].
     size: of the frames; hops are a quarter.
-    num_samples: samples.
+    num_samples: [B] samples.
   """
   mask = _valid(values.shape[1], size, num_samples)
   means = jnp.where(mask, jnp.mean(values, axis=(2, 3)), 0.0)
   count = jnp.maximum(jnp.sum(mask, axis=1), 1)
-  return jnp.sum(jnp.sum(means, axis=1) * num_samples / count)
+  return jnp.sum(means, axis=1) * num_samples / count
 
 
 DISTANCES = {

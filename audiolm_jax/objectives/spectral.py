@@ -1,8 +1,9 @@
-"""Spectral distances between waveforms, as sums that add over clips.
+"""Spectral distances between waveforms, a sum for each clip.
 
 Every distance is a mean over bins, summed over the frames whose centre is
 valid, times the hop: it is in units of samples, so that scales add up with
-equal weight and the sum divides by the number of valid samples.
+equal weight, clips may be added, and a sum divides by the number of valid
+samples.
 """
 
 from collections.abc import Collection, Sequence
@@ -30,8 +31,8 @@ def distances(
     complex_size: int,
     complex_power: float,
     names: Collection[str] = NAMES,
-) -> dict[str, Float[Array, '']]:
-  """Sums over valid samples of three distances.
+) -> dict[str, Float[Array, 'B']]:
+  """Sums over each row's valid samples of three distances.
 
   - 'mel': L1 of log mel magnitudes, averaged over scales (Defossez et al. 2022,
     eq. 3, without the L2 part);
@@ -52,7 +53,7 @@ def distances(
       of bins of noise, which nothing can predict.
     names: which of the three to compute.
   """
-  total = dict.fromkeys(names, jnp.zeros(()))
+  total = dict.fromkeys(names, 0.0)
   for size, bands in zip(sizes, mels, strict=True):
     hop = size // 4
     (x, x_abs), (y, y_abs) = (_spectrum(s, size) for s in (estimate, target))
@@ -61,7 +62,8 @@ def distances(
 
     def add(name, difference, weight=weight):
       mean = jnp.mean(jnp.abs(difference), axis=-1)
-      total[name] += jnp.sum(jnp.where(weight > 0, mean, 0.0) * weight)
+      values = jnp.where(weight > 0, mean, 0.0) * weight
+      total[name] += jnp.sum(values, axis=1)
 
     if 'mel' in names:
       x_mel, y_mel = (

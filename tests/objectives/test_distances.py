@@ -109,11 +109,25 @@ WANT = {
 
 
 def _compiled(name):
+  """(distances by row, counts), and the gradient of the distances' sum."""
   distance = SMALL[name]
+
+  def total(x, y, n):
+    rows = distance(x, y, n, RATE)
+    return jnp.sum(rows[0]), rows
+
   return jax.jit(
-      jax.value_and_grad(lambda x, y, n: distance(x, y, n, RATE)),
+      jax.grad(total, has_aux=True),
       compiler_options={'xla_backend_optimization_level': 0},
   )
+
+
+def _of_row(distance, estimate, target, length):
+  """The mean of one row [T, C] alone, unpadded."""
+  pair = (jnp.asarray(x)[None, :length] for x in (estimate, target))
+  (total,), (count,) = distance(*pair, jnp.array([length]), RATE)
+  assert count == length
+  return float(total / count)
 
 
 def test_every_distance_is_tested_here():
@@ -122,31 +136,42 @@ def test_every_distance_is_tested_here():
 
 @pytest.mark.parametrize('name', sorted(SMALL))
 def test_distance(name):
-  """Its value, of a padded row too; zero for equals; gradients of silence."""
+  """Rows' values, padded ones too; zero for equals; gradients of silence."""
   batch = np.zeros((3, 2, 700, 2), np.float32)
   batch[0, :, :LENGTH] = X, Y
   batch[1, :, :LENGTH] = X, X
   num_samples = jnp.array([LENGTH, LENGTH, 0])
   run = _compiled(name)
-  value, gradient = run(batch[:, 0], batch[:, 1], num_samples)
-  assert float(value) == pytest.approx(LENGTH * WANT[name], rel=1e-4)
+  gradient, (rows, counts) = run(batch[:, 0], batch[:, 1], num_samples)
+  assert float(rows[0]) == pytest.approx(LENGTH * WANT[name], rel=1e-4)
+  assert abs(rows[1]) < 1e-3 * rows[0] and rows[2] == 0
+  assert counts.tolist() == [LENGTH, LENGTH, 0]
   assert np.abs(gradient[0]).max() > 0
   assert not np.asarray(gradient[2]).any()
   nothing = np.zeros_like(batch[:, 0])
-  _, of_silence = run(nothing, batch[:, 1], num_samples)
+  of_silence, _ = run(nothing, batch[:, 1], num_samples)
   assert np.isfinite(gradient).all() and np.isfinite(of_silence).all()
 
 
+@pytest.mark.parametrize('name', sorted(SMALL))
+def test_a_row_is_measured_as_if_alone(name):
+  """Whatever its length, the padding and the other rows are."""
+  lengths = (LENGTH, 333, 470)
+  batch = np.zeros((3, 2, 640, 2), np.float32)
+  for row, length in enumerate(lengths):
+    batch[row, :, :length] = X[::-1][:length], Y[row:][:length]
+  run = _compiled(name)
+  _, (rows, counts) = run(batch[:, 0], batch[:, 1], jnp.array(lengths))
+  for row, length in enumerate(lengths):
+    alone = _of_row(SMALL[name], *batch[row], length)
+    assert float(rows[row] / counts[row]) == pytest.approx(alone, rel=1e-5)
+  # The best of all permutations of sources is what separation needs.
+  assert len(set((rows / counts).tolist())) == 3
+
+
 def test_mono_is_not_split():
-  distance = SMALL['multi_resolution_stft']
-  value = distance(
-      jnp.asarray(X[None, :, :1]),
-      jnp.asarray(Y[None, :, :1]),
-      jnp.array([LENGTH]),
-      RATE,
-  )
-  want = LENGTH * _resolutions(X[:, 0], Y[:, 0])
-  assert float(value) == pytest.approx(want, rel=1e-4)
+  value = _of_row(SMALL['multi_resolution_stft'], X[:, :1], Y[:, :1], LENGTH)
+  assert value == pytest.approx(_resolutions(X[:, 0], Y[:, 0]), rel=1e-4)
 
 
 def test_audiocrafts_options():
@@ -161,13 +186,8 @@ def test_audiocrafts_options():
   )
   root = np.sqrt(63)
   want = np.mean(np.abs(a - b)) + root * np.mean((a - b) ** 2)
-  got = distance(
-      jnp.asarray(X[None, :, :1]),
-      jnp.asarray(Y[None, :, :1]),
-      jnp.array([LENGTH]),
-      RATE,
-  )
-  assert float(got) == pytest.approx(LENGTH * want / (1 + root), rel=1e-4)
+  got = _of_row(distance, X[:, :1], Y[:, :1], LENGTH)
+  assert got == pytest.approx(want / (1 + root), rel=1e-4)
 
 
 def test_hifi_gans_and_vocos_mel():
@@ -179,14 +199,8 @@ def test_hifi_gans_and_vocos_mel():
     a, b = (
         np.maximum(_magnitudes(z[:, 0], 64) @ filters, 1e-5) for z in (X, Y)
     )
-    got = distance(
-        jnp.asarray(X[None, :, :1]),
-        jnp.asarray(Y[None, :, :1]),
-        jnp.array([LENGTH]),
-        RATE,
-    )
-    want = LENGTH * np.mean(np.abs(np.log(a / b)))
-    assert float(got) == pytest.approx(want, rel=1e-4)
+    got = _of_row(distance, X[:, :1], Y[:, :1], LENGTH)
+    assert got == pytest.approx(np.mean(np.abs(np.log(a / b))), rel=1e-4)
 
 
 def test_mels_are_of_every_size():
@@ -213,9 +227,8 @@ def test_band_envelopes_order_as_stoi_does():
   distance = jax.jit(distances_lib.BandEnvelopes(), static_argnums=3)
   ours, theirs = [], []
   for estimate in estimates:
-    rows = (np.float32(z)[None, :, None] for z in (estimate, clean))
-    value = distance(*rows, jnp.array([len(clean)]), RATE)
-    ours.append(1 - float(value) / len(clean))
+    pair = (np.float32(z)[:, None] for z in (estimate, clean))
+    ours.append(1 - _of_row(distance, *pair, len(clean)))
     theirs.append(pystoi.stoi(clean, estimate, RATE))
   assert np.argsort(ours).tolist() == np.argsort(theirs).tolist()
   near = np.array(theirs) > 0.95
@@ -233,8 +246,8 @@ def test_band_envelopes_ignore_loudness_but_not_silence():
   distance = jax.jit(distances_lib.BandEnvelopes(), static_argnums=3)
 
   def of(estimate, target):
-    rows = (np.float32(z)[None, :, None] for z in (estimate, target))
-    return float(distance(*rows, jnp.array([2 * RATE]), RATE)) / (2 * RATE)
+    pair = (np.float32(z)[:, None] for z in (estimate, target))
+    return _of_row(distance, *pair, 2 * RATE)
 
   nothing = np.zeros(2 * RATE)
   assert abs(of(0.5 * clean, clean)) < 1e-2
