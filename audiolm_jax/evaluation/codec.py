@@ -1,4 +1,8 @@
-"""How well a tokenizer reconstructs held-out clips, item by item."""
+"""How well a tokenizer reconstructs held-out clips, item by item.
+
+A clip of a corpus may hold a `target` beside its `audio`, of the same shape:
+what comes out is compared with that, as in training (`objectives.Codec`).
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
@@ -21,6 +25,7 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 # (Frames, rows) of batches, which cost alike. Few, as each shape is compiled
 # for the encoder and for every number of codebooks.
 _BUCKETS = ((256, 8), (1024, 2))
+_AUDIO = {'audio', 'target'}  # Of clips.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +112,8 @@ class Reconstruction:
 
   Attributes:
     clip: the corpus entry (id, text, language, ...), audio aside.
-    original: [T] at `sample_rate`, one channel after the other if many.
+    original: [T] at `sample_rate`, one channel after the other if many: the
+      clip's target, which is its audio if it has no other.
     estimates: number of codebooks -> [T].
     codes: [F, K] all codes, or None for continuous tokens.
     sample_rate: in Hz.
@@ -178,8 +184,8 @@ class CodecEvaluator(evaluation_base.Evaluator):
     """
     rate = spec.sample_rate
     for clip in self.clips(spec):
-      original = clip['audio'].mean(axis=1)
-      coded_by = {f'@{n}': code(original, rate) for n, code in codecs.items()}
+      audio, original = (clip[k].mean(axis=1) for k in ('audio', 'target'))
+      coded_by = {f'@{n}': code(audio, rate) for n, code in codecs.items()}
       for suffix, coded in coded_by.items():
         seconds = len(original) / rate
         yield evaluation_base.Score(
@@ -212,8 +218,8 @@ class CodecEvaluator(evaluation_base.Evaluator):
       decoded = {n: bound.decode(_first(tokens, n))[0] for n in numbers}
       for row, i in enumerate(indices):
         yield Reconstruction(
-            clip={k: v for k, v in clips[i].items() if k != 'audio'},
-            original=clips[i]['audio'].T.ravel(),
+            clip={k: v for k, v in clips[i].items() if k not in _AUDIO},
+            original=clips[i]['target'].T.ravel(),
             estimates={
                 n: whole[row, : num_samples[i]].T.ravel()
                 for n, whole in decoded.items()
@@ -235,7 +241,11 @@ class CodecEvaluator(evaluation_base.Evaluator):
     return tuple(sorted({*self.settings.codebooks, total}))
 
   def clips(self, spec) -> list[dict[str, Any]]:
-    """The clips at the tokenizer's rate; read once, there are few."""
+    """The clips and their targets at the tokenizer's rate; read once, few.
+
+    Raises:
+      config.ConfigError: if no clip is left, or a target has another shape.
+    """
     if self._clips is None:
       settings = self.settings
       corpus = data.load_corpus(
@@ -251,12 +261,20 @@ class CodecEvaluator(evaluation_base.Evaluator):
         raise config.ConfigError(f'no clip of {settings} is left to evaluate')
       self._clips = []
       for i in chosen:
-        clip = corpus[int(i)]
-        audio = resample.resample(
-            clip['audio'], clip['sample_rate'], spec.sample_rate
-        )
-        audio = resample.remix(audio, spec.channels)
-        self._clips.append({**clip, 'audio': audio})
+        clip = dict(corpus[int(i)])
+        if np.shape(clip.get('target', clip['audio'])) != clip['audio'].shape:
+          raise config.ConfigError(
+              f'the target of clip {clip["id"]} is'
+              f' {list(clip["target"].shape)}, its audio'
+              f' {list(clip["audio"].shape)}: expected one shape'
+          )
+        for name in clip.keys() & _AUDIO:
+          audio = resample.resample(
+              clip[name], clip['sample_rate'], spec.sample_rate
+          )
+          clip[name] = resample.remix(audio, spec.channels)
+        clip.setdefault('target', clip['audio'])
+        self._clips.append(clip)
     return self._clips
 
   def _wanted(self, clip) -> bool:

@@ -27,7 +27,11 @@ class Codec(objectives_base.Objective):
   Models: 'codec'; with `gan` 'discriminator'; with `distillation`
   'distillation' (its linear map) and, if the teacher has variables, 'teacher',
   to be frozen. Batches hold `audio` [B, T, C] and `num_samples` [B] in samples, and
-  what the teacher asks for. Terms are per valid sample (of decoded audio) or
+  what the teacher asks for. The encoder hears `audio`; all that is asked of the
+  output is asked for `target` [B, T, C], which is `audio` where a batch has
+  none: distances, what the discriminators take for real, and what a teacher
+  hears are of it. A source whose batches hold both, such as noisy and clean
+  recordings of the same samples, trains enhancement. Terms are per valid sample (of decoded audio) or
   latent frame (of the bottleneck, whose factors its config has, and
   distillation).
 
@@ -182,9 +186,8 @@ class Codec(objectives_base.Objective):
       rng: Array,
   ) -> objectives_base.Output:
     codec, num_samples = self.tokenizer, batch['num_samples']
-    size = batch['audio'].shape[1]
-    valid = streaming.length_mask(num_samples, size)[..., None]
-    audio = jnp.where(valid, batch['audio'], 0.0)
+    audio, target = _recordings(batch)
+    size = audio.shape[1]
     dropout_rng, sample_rng, statistics_rng, bypass_rng = jax.random.split(
         rng, 4
     )
@@ -205,7 +208,7 @@ class Codec(objectives_base.Objective):
     estimate = streaming.pad_time(estimate, 0, missing)[:, :size]
 
     terms, norms, metrics = self._audio_terms(
-        variables, audio, estimate, num_samples
+        variables, target, estimate, num_samples
     )
     frame_count = jnp.sum(frames).astype(jnp.float32)
     for name, value in quantised.losses.items():
@@ -218,7 +221,7 @@ class Codec(objectives_base.Objective):
         )
       terms['distillation'] = self.distillation(
           variables,
-          {**batch, 'audio': audio},
+          {**batch, 'audio': target},
           quantised.semantic,
           frames,
           codec.sample_rate,
@@ -244,19 +247,19 @@ class Codec(objectives_base.Objective):
     latents = streaming.zero_masked(latents.astype(quantised.dtype), frames)
     return jnp.where(rows[:, None, None], latents, quantised)
 
-  def _audio_terms(self, variables, audio, estimate, num_samples):
+  def _audio_terms(self, variables, target, estimate, num_samples):
     """Terms of the decoded audio: (terms, gradient norms, metrics)."""
     gan = self.gan
     terms, of_codec, factor = {}, None, 1.0
     if gan is not None:
       discriminator = variables['discriminator']
       terms['discriminator'], of_codec = gan.terms(
-          discriminator, audio, estimate, num_samples
+          discriminator, target, estimate, num_samples
       )
       factor = gan.factor(discriminator['state'])
 
     def audio_terms(estimate):
-      rows = self._distances(estimate, audio, num_samples)
+      rows = self._distances(estimate, target, num_samples)
       terms = jax.tree.map(jnp.sum, rows)
       return terms if of_codec is None else terms | of_codec(estimate)
 
@@ -266,7 +269,7 @@ class Codec(objectives_base.Objective):
         terms[name] = (factor * value if name in late else value, weight)
       return terms, {}, {}
 
-    mask = streaming.length_mask(num_samples, audio.shape[1])[..., None]
+    mask = streaming.length_mask(num_samples, target.shape[1])[..., None]
 
     def losses(estimate):
       # What stands past the lengths is no part of the gradient's norm.
@@ -296,7 +299,7 @@ class Codec(objectives_base.Objective):
   def _distances(
       self,
       estimate: Float[Array, 'B T C'],
-      audio: Float[Array, 'B T C'],
+      target: Float[Array, 'B T C'],
       num_samples: Int[Array, 'B'],
   ) -> dict[str, distances_lib.Rows]:
     """(sum over valid samples, their number) of rows; channels are averaged."""
@@ -304,11 +307,11 @@ class Codec(objectives_base.Objective):
     names = [name for name in spectral.NAMES if name in self._audio_weights]
     rows = {}
     if names:
-      channels = audio.shape[-1]
+      channels = target.shape[-1]
       # Every channel is a row.
       x, y = (
           jnp.moveaxis(a, 2, 1).reshape(-1, a.shape[1])
-          for a in (estimate, audio)
+          for a in (estimate, target)
       )
       values = spectral.distances(
           x,
@@ -326,7 +329,7 @@ class Codec(objectives_base.Objective):
         sums = jnp.sum(sums.reshape(-1, channels), axis=1) / channels
         rows[name] = (sums, counts)
     for name, distance in self.distances.items():
-      rows[name] = distance(estimate, audio, num_samples, rate)
+      rows[name] = distance(estimate, target, num_samples, rate)
     return rows
 
   def finish(
@@ -349,3 +352,17 @@ class Codec(objectives_base.Objective):
 
   def audio_seconds(self, batch: objectives_base.Batch) -> float:
     return float(np.sum(batch['num_samples'])) / self.tokenizer.spec.sample_rate
+
+
+def _recordings(batch):
+  """(what the encoder hears, what is to come out), 0 past the lengths."""
+  audio = batch['audio']
+  target = batch.get('target', audio)
+  if target.shape != audio.shape:
+    raise ValueError(
+        f"batch['target'] is {list(target.shape)}, but batch['audio'] is"
+        f' {list(audio.shape)}: a target has the samples and the channels of its'
+        ' audio'
+    )
+  valid = streaming.length_mask(batch['num_samples'], audio.shape[1])[..., None]
+  return (jnp.where(valid, x, 0.0) for x in (audio, target))

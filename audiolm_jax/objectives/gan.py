@@ -111,7 +111,7 @@ class Gan:
   def terms(
       self,
       variables: Variables,
-      audio: Float[Array, 'B T C'],
+      target: Float[Array, 'B T C'],
       estimate: Float[Array, 'B T C'],
       num_samples: Int[Array, 'B'],
   ) -> tuple[
@@ -125,7 +125,7 @@ class Gan:
     """
     loss = adversarial.LOSSES[self.loss]
     params = variables['params']
-    real = self.judge(params, audio, num_samples)
+    real = self.judge(params, target, num_samples)
     # The compiler shares this pass with that of the codec's terms.
     fake = self.judge(params, jax.lax.stop_gradient(estimate), num_samples)
     own = adversarial.discriminator_term(

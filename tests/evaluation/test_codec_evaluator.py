@@ -108,6 +108,29 @@ def test_scores_are_those_of_each_whole_clip_alone(corpus):
   assert len(bound.shapes) <= 2
 
 
+def test_estimates_are_compared_with_the_target(corpus):
+  """A bound that doubles is perfect where targets are twice the audio."""
+  for clip in corpus:
+    clip['target'] = 2 * clip['audio']
+  settings = codec_evaluation.Codec(min_seconds=0.5)
+  evaluator = codec_evaluation.CodecEvaluator(settings)
+  doubled = evaluation_base.summarize(evaluator.score(_Bound(2.0)))
+  assert doubled['mel'] == 0
+  plain = evaluation_base.summarize(evaluator.score(_Bound(1.0)))
+  assert plain['mel'] == pytest.approx(np.log10(2), abs=0.01)
+  # Other codecs are given the audio, and judged by the target too.
+  copy = {'copy': lambda audio, _: opus.Coded(audio, bits=1)}
+  others = evaluator.compare(_Bound().spec, copy)
+  mel = evaluation_base.summarize(others)['mel@copy']
+  assert mel == pytest.approx(np.log10(2), abs=0.01)
+  item = next(evaluator.reconstruct(_Bound()))
+  assert not {'audio', 'target'} & item.clip.keys()
+  corpus[1]['target'] = corpus[1]['target'][1:]
+  evaluator = codec_evaluation.CodecEvaluator(settings)
+  with pytest.raises(config.ConfigError, match='target of clip clip1'):
+    evaluator.clips(_Bound().spec)
+
+
 def test_limit_text_and_duration_choose_clips(corpus):
   def items(**settings):
     evaluator = codec_evaluation.CodecEvaluator(

@@ -190,6 +190,69 @@ def test_each_side_gains_by_its_own_step(plain):
   assert codec['adversarial'] < before['adversarial']
 
 
+def _decoded(variables, batch):
+  """What the codec makes of the audio, without its objective."""
+  codec, num_samples = Linear(), batch['num_samples']
+  v = variables['codec']
+  audio = np.nan_to_num(batch['audio'])
+  latents, frames = codec.encode_latents(v['params'], audio, num_samples)
+  latents = codec.bottleneck.quantise(
+      {'params': {}, 'state': v['state']}, latents, frames
+  ).latents
+  return codec.decode_latents(v['params'], latents, num_samples)
+
+
+def test_the_target_is_the_audio_unless_there_is_another(plain):
+  objective, variables, batch, output, gradients = plain
+  run = _gradients(objective, tuple(gradients))
+  given = {**batch, 'target': batch['audio']}
+  same = run(_params(variables), _states(variables), given)
+  jax.tree.map(np.testing.assert_array_equal, same, (output, gradients))
+  given['target'] = 0.5 * batch['audio']
+  other = run(_params(variables), _states(variables), given)[0].terms
+  for name in ('discriminator', 'feature', 'wave'):
+    assert abs(other[name][0] / output.terms[name][0] - 1) > 1e-3, name
+  for name in ('adversarial', 'commitment'):
+    np.testing.assert_allclose(other[name], output.terms[name], rtol=1e-5)
+
+
+def test_the_output_is_drawn_to_the_target_only(plain):
+  objective, variables, batch, _, _ = plain
+  decoded = _decoded(variables, batch)
+  target = np.random.default_rng(1).standard_normal(decoded.shape)
+  target = target.astype(np.float32)
+  call = jax.jit(objective, compiler_options=_FAST)
+  out = call(variables, {**batch, 'target': target}, jax.random.key(2))
+  valid = np.arange(512) < batch['num_samples'][:, None]
+  want = np.abs(decoded - target)[..., 0][valid].sum()
+  np.testing.assert_allclose(out.terms['wave'], (want, 845), rtol=1e-5)
+  # The output as the target: nothing is left to learn.
+  out = call(variables, {**batch, 'target': decoded}, jax.random.key(2))
+  assert out.terms['wave'][0] < 1e-2 and out.terms['feature'][0] < 1e-2
+
+
+def test_discriminators_take_the_target_for_real(plain):
+  objective, variables, batch, _, _ = plain
+  clean = {**batch, 'audio': np.nan_to_num(batch['audio'])}
+
+  def loss(audio, target):
+    given = {**clean, 'audio': audio, 'target': target}
+    terms = objective(variables, given, jax.random.key(2)).terms
+    return terms['discriminator'][0]
+
+  gradient = jax.jit(jax.grad(loss, (0, 1)), compiler_options=_FAST)
+  of_audio, of_target = gradient(clean['audio'], clean['audio'])
+  assert not np.asarray(of_audio).any() and np.asarray(of_target).any()
+
+
+def test_a_target_of_another_shape_is_refused(plain):
+  objective, variables, batch, _, _ = plain
+  for shape in ((4, 511, 1), (4, 512, 2)):
+    given = {**batch, 'target': np.zeros(shape, np.float32)}
+    with pytest.raises(ValueError, match=r"batch\['target'\] is \[4, 51"):
+      jax.eval_shape(objective, variables, given, jax.random.key(0))
+
+
 def test_start_and_ramp():
   late = dataclasses.replace(GAN, start=10, ramp=4)
   factors = [
@@ -314,6 +377,12 @@ def test_distillation_moves_encoder_and_map():
       _states(variables), output.statistics, jax.random.key(0)
   )
   assert set(new) == {'codec', 'distillation'}
+  # The teacher hears what is to come out.
+  silence = {**batch, 'target': np.zeros_like(batch['audio'])}
+  deaf, _ = run(_params(variables), _states(variables), silence)
+  value, weight = deaf.terms['distillation']
+  assert weight == 28
+  assert abs(value / output.terms['distillation'][0] - 1) > 1e-3
 
 
 def test_wrong_configs_are_refused():
