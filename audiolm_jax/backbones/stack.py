@@ -68,18 +68,11 @@ class Block(nn.Module):
 
     x, state = self._add('mixer', mix, x, context)
     if self.cross is not None:
-      if context is None:
-        raise ValueError(
-            'cross attends to conditions, and the decoder has none that come by'
-            ' cross-attention.'
-        )
+      keys = _given(context, 'cross', 'cross')
 
       def look(y):
-        keys = context.get('cross_keys')
-        return (
-            self.cross(y, context['cross'], context['cross_mask'], keys),
-            None,
-        )
+        projected = context.get('cross_keys')
+        return self.cross(y, keys, context['cross_mask'], projected), None
 
       x, _ = self._add('cross', look, x, context)
     losses = {}
@@ -106,7 +99,7 @@ class Block(nn.Module):
 
   def _modulation(self, name, x, context):
     """Factors, offsets and gates [B, 1, D], all 0 at the start."""
-    film = context['film'].astype(x.dtype)
+    film = _given(context, 'film', 'adaptive').astype(x.dtype)
     width = x.shape[-1]
     init = nn.initializers.zeros
     parts = 3 if self.adaptive == 'adaln_zero' else 2
@@ -116,6 +109,16 @@ class Block(nn.Module):
     bias = ops.weight(self, f'{name}_bias', init, shape[1:], (None,))
     y = ops.einsum('bc,cf->bf', film, w) + ops.materialize(bias, x.dtype)
     return (*jnp.split(y[:, None], parts, axis=-1), None)[:3]
+
+
+def _given(context, name, field):
+  """context[name], which a stack with `field` can't do without."""
+  if context is None or name not in context:
+    raise ValueError(
+        f"the stack's {field!r} takes context[{name!r}], and the call gives"
+        f' none: no condition acts by {name!r}'
+    )
+  return context[name]
 
 
 class Period(nn.Module):
@@ -256,7 +259,8 @@ class Stack(streaming_base.Steppable):
 
     Raises:
       ValueError: if the period does not divide the layers, the input has
-        another width, or there are too few learned positions.
+        another width, there are too few learned positions, or `context` lacks
+        what `cross` or `adaptive` need.
     """
     if self.layers % len(self.mixers) or x.shape[-1] != self.width:
       raise ValueError(

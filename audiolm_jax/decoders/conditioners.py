@@ -222,19 +222,22 @@ def _waves(length, width):
 def fit(modules: Mapping[str, Conditioner], backbone: Any) -> None:
   """Checks that a backbone takes in what conditions give.
 
+  It may take in more: a `film` or `cross` that callers add to the context, such
+  as the time of a diffusion. A stack refuses calls whose context lacks them.
+
   Raises:
-    ConfigError: if not.
+    ConfigError: if a condition would not act.
   """
-  how = {module.how for module in modules.values()}
   takes = {
-      'cross': getattr(backbone, 'cross', None) is not None,
-      'film': getattr(backbone, 'adaptive', 'none') != 'none',
+      'cross': ('cross', getattr(backbone, 'cross', None) is not None),
+      'film': ('adaptive', getattr(backbone, 'adaptive', 'none') != 'none'),
   }
-  for kind, field in (('cross', 'cross'), ('film', 'adaptive')):
-    if modules and takes[kind] != (kind in how):
+  for name, module in modules.items():
+    field, has = takes.get(module.how, ('', True))
+    if not has:
       raise config.ConfigError(
-          f'decoder.conditions act as {sorted(how)}, but decoder.backbone'
-          f' {"has" if takes[kind] else "lacks"} {field!r}'
+          f'decoder.conditions.{name} acts by {module.how!r}, but'
+          f' decoder.backbone lacks {field!r}'
       )
 
 

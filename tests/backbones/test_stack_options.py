@@ -127,6 +127,28 @@ def test_sinusoidal_positions_are_musicgens():
   )
 
 
+@pytest.mark.parametrize(
+    ('options', 'context', 'message'),
+    [
+        ({'adaptive': 'film'}, None, r"'adaptive' takes context\['film'\]"),
+        ({'adaptive': 'adaln_zero'}, {'cross': 0}, r"context\['film'\]"),
+        (
+            {'cross': attention.Cross(2)},
+            None,
+            r"'cross' takes context\['cross'\]",
+        ),
+        ({'cross': attention.Cross(2)}, {'film': 0}, r"context\['cross'\]"),
+    ],
+)
+def test_a_context_that_lacks_what_acts_is_refused(options, context, message):
+  """Otherwise the option would do nothing."""
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(
+        lambda x: make(**options).init(jax.random.key(0), x, MASK, context),
+        noise(2, N, D),
+    )
+
+
 @pytest.mark.parametrize('adaptive', ['film', 'adaln_zero'])
 def test_a_condition_acts_on_every_position_and_not_at_the_start(adaptive):
   stack = make(adaptive=adaptive, layers=2, final_norm=False)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
+from audiolm_jax.streaming import testing
 from tests.decoders import small
 from tests.generation import quick
 
@@ -422,13 +424,11 @@ def test_an_encoder_with_experts_is_refused():
 @pytest.mark.parametrize(
     ('how', 'backbone', 'message'),
     [
-        ('cross', {}, "lacks 'cross'"),
-        ('film', {}, "lacks 'adaptive'"),
-        ('add', {'adaptive': 'film'}, "has 'adaptive'"),
-        ('prefix', {'cross': attention.Cross(2)}, "has 'cross'"),
+        ('cross', {'adaptive': 'film'}, "class acts by 'cross'.*lacks 'cross'"),
+        ('film', {'cross': attention.Cross(2)}, "'film'.*lacks 'adaptive'"),
     ],
 )
-def test_conditions_and_backbone_must_fit(how, backbone, message):
+def test_backbones_must_take_in_what_conditions_give(how, backbone, message):
   module = conditioners.Class(how=how, source=SOURCES['class'])
   decoder = decoder_lib.Decoder(
       (V,) * K,
@@ -437,6 +437,43 @@ def test_conditions_and_backbone_must_fit(how, backbone, message):
   )
   with pytest.raises(config.ConfigError, match=message):
     _params(decoder, _prepared({'class': VALUES['class']}))
+
+
+def test_a_backbone_may_take_more_than_conditions_give():
+  """As a diffusion does: a text by cross-attention, its own time by FiLM."""
+  text = conditioners.Text(source=SOURCES['text'], how='cross')
+  decoder = decoder_lib.Decoder(
+      (V,) * K,
+      backbone=small.stack(
+          adaptive='adaln_zero', cross=attention.Cross(heads=2)
+      ),
+      conditions={'text': text},
+  )
+  given = _prepared({'text': VALUES['text']})
+
+  def log_prob(module, time):
+    context = module.context(given, 3)
+    if time is not None:
+      context['film'] = time
+    scores = module.score(CODES, LENGTHS, context=context)
+    return scores['frames'].log_prob
+
+  time = np.array([[0.1], [0.2], [0.3]], np.float32)
+  key = jax.random.key(0)
+  variables = jax.jit(
+      lambda: nn.meta.unbox(decoder.init(key, time, method=log_prob)),
+      compiler_options=testing.quick_options(),
+  )()
+  # Zero at the start: move all weights, so that what is there acts.
+  variables = jax.tree.map(lambda w: w + 0.1, variables)
+  apply = jax.jit(
+      lambda time: decoder.apply(variables, time, method=log_prob),
+      compiler_options=testing.quick_options(),
+  )
+  moved = np.abs(apply(time) - apply(time * np.array([[2], [1], [1]]))) > 1e-5
+  assert moved[0].any() and not moved[1:].any()
+  with pytest.raises(ValueError, match=r"'adaptive' takes context\['film'\]"):
+    jax.eval_shape(lambda: decoder.apply(variables, None, method=log_prob))
 
 
 def test_conditions_that_are_not_there_are_refused(mixed):
