@@ -95,7 +95,7 @@ FAULTS = [
         'weights of 4 bits are off by one',
         'return (nibbles.astype(jnp.float32) - 8) * self.scale',
         'return (nibbles.astype(jnp.float32) - 7) * self.scale',
-        ('test_linear.py',),
+        ('test_products.py',),
     ),
     # Streaming.
     Fault(

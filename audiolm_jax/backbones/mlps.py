@@ -15,11 +15,8 @@ Losses = dict[str, Float[Array, 'B']]
 Activation = Literal[
     'gelu', 'gelu_tanh', 'relu', 'silu', 'swiglu', 'clamped_swiglu'
 ]
-_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 # A matrix for each expert.
-_STACK = nn.initializers.variance_scaling(
-    1.0, 'fan_in', 'truncated_normal', batch_axis=0
-)
+_STACK = nn.initializers.lecun_normal(batch_axis=0)
 _GATED = ('swiglu', 'clamped_swiglu')
 
 
@@ -75,23 +72,13 @@ class Dense(nn.Module):
   ) -> tuple[Float[Array, 'B N D'], Losses]:
     """Outputs, and what it adds to the loss: nothing."""
     del mask
-    up = self._layer(x, 'up', self.hidden, ('embed', 'mlp'))
-    gate = None
+    into = self.hidden, ('embed', 'mlp'), self.use_bias
+    up, gate = ops.linear(self, 'up', x, *into), None
     if self.activation in _GATED:
-      gate = self._layer(x, 'gate', self.hidden, ('embed', 'mlp'))
+      gate = ops.linear(self, 'gate', x, *into)
     h = activate(self.activation, up, gate, self.limit, self.alpha)
-    return self._layer(h, 'down', x.shape[-1], ('mlp', 'embed')), {}
-
-  def _layer(self, x, name, features, axes):
-    shape = (x.shape[-1], features)
-    y = ops.einsum(
-        'bnd,df->bnf', x, ops.weight(self, name, _MATRIX, shape, axes)
-    )
-    if self.use_bias:
-      init = nn.initializers.zeros
-      bias = ops.weight(self, f'{name}_bias', init, (features,), axes[1:])
-      y += ops.materialize(bias, y.dtype)
-    return y
+    out = x.shape[-1], ('mlp', 'embed'), self.use_bias
+    return ops.linear(self, 'down', h, *out), {}
 
 
 class Moe(nn.Module):
@@ -128,14 +115,15 @@ class Moe(nn.Module):
     """
     if self.top_k > self.experts:
       raise ValueError(f'top_k = {self.top_k} of {self.experts} experts')
-    shape = (x.shape[-1], self.experts)
-    w = ops.weight(self, 'router', _MATRIX, shape, ('embed', None))
     # Small differences of logits decide: fp32.
-    logits = ops.einsum('bnd,de->bne', x.astype(jnp.float32), w)
-    if self.router_bias:
-      init = nn.initializers.zeros
-      bias = ops.weight(self, 'router_bias', init, shape[1:], (None,))
-      logits += ops.materialize(bias)
+    logits = ops.linear(
+        self,
+        'router',
+        x.astype(jnp.float32),
+        self.experts,
+        ('embed', None),
+        self.router_bias,
+    )
     routing = moe.route(logits, self.top_k, self.normalise)
     y = moe.dispatch(x, mask, routing, self.experts, self._experts)
     losses = {

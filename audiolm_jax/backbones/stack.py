@@ -99,15 +99,16 @@ class Block(nn.Module):
 
   def _modulation(self, name, x, context):
     """Factors, offsets and gates [B, 1, D], all 0 at the start."""
-    film = _given(context, 'film', 'adaptive').astype(x.dtype)
-    width = x.shape[-1]
-    init = nn.initializers.zeros
     parts = 3 if self.adaptive == 'adaln_zero' else 2
-    shape = (film.shape[-1], parts * width)
-    name = f'{name}_modulation'
-    w = ops.weight(self, name, init, shape, (None, 'embed'))
-    bias = ops.weight(self, f'{name}_bias', init, shape[1:], (None,))
-    y = ops.einsum('bc,cf->bf', film, w) + ops.materialize(bias, x.dtype)
+    y = ops.linear(
+        self,
+        f'{name}_modulation',
+        _given(context, 'film', 'adaptive').astype(x.dtype),
+        parts * x.shape[-1],
+        (None, 'embed'),
+        use_bias=True,
+        init=nn.initializers.zeros,
+    )
     return (*jnp.split(y[:, None], parts, axis=-1), None)[:3]
 
 

@@ -109,10 +109,7 @@ class Conditioner(nn.Module, abc.ABC):
     """x [B, S, E] at the backbone's width."""
     scale = 0.02**2 if self.how == 'add' else 1.0
     init = nn.initializers.variance_scaling(scale, 'fan_in', 'truncated_normal')
-    shape = (x.shape[-1], width)
-    return ops.einsum(
-        'bse,ed->bsd', x, ops.weight(self, 'out', init, shape, (None, 'embed'))
-    )
+    return ops.linear(self, 'out', x, width, (None, 'embed'), init=init)
 
 
 class Class(Conditioner, kw_only=True):

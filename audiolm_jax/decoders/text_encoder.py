@@ -16,7 +16,6 @@ from audiolm_jax.backbones import norms
 from audiolm_jax.ops import sharding
 
 _COUNT = config.Range(min=1)
-_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 
 
 class T5Encoder(nn.Module):
@@ -109,14 +108,11 @@ class _Layer(nn.Module):
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     y = jnp.einsum('bhqk,bkhd->bqhd', weights, v)
     y = y.reshape(*x.shape[:2], -1)
-    shape = (y.shape[-1], x.shape[-1])
-    w = ops.weight(self, 'out', _MATRIX, shape, ('heads', 'embed'))
-    return ops.einsum('bsf,fd->bsd', y, w)
+    return ops.linear(self, 'out', y, x.shape[-1], ('heads', 'embed'))
 
   def _heads(self, x, name):
-    shape = (x.shape[-1], self.heads * self.head_width)
-    w = ops.weight(self, name, _MATRIX, shape, ('embed', 'heads'))
-    y = ops.einsum('bsd,df->bsf', x, w)
+    features = self.heads * self.head_width
+    y = ops.linear(self, name, x, features, ('embed', 'heads'))
     return y.reshape(*x.shape[:2], self.heads, self.head_width)
 
 

@@ -361,18 +361,7 @@ class _Outputs(nn.Module):
 
 
 def _linear(module, name, x, features, use_bias=False):
-  """A linear map of the last axis of x [B, ...], of weights of `module`."""
-  kernel = ops.weight(
-      module,
-      f'{name}_kernel',
-      nn.initializers.lecun_normal(),
-      (x.shape[-1], features),
-      ('channels_in', 'channels_out'),
-  )
-  y = ops.einsum('nd,df->nf', x.reshape(-1, x.shape[-1]), kernel)
-  if use_bias:
-    bias = ops.weight(
-        module, f'{name}_bias', nn.initializers.zeros, (features,), (None,)
-    )
-    y = y + ops.materialize(bias, y.dtype)
-  return sharding.constrain(y.reshape(*x.shape[:-1], features), ('batch',))
+  """A linear map of x [B, ...], each device's of its own rows."""
+  axes = ('channels_in', 'channels_out')
+  y = ops.linear(module, f'{name}_kernel', x, features, axes, use_bias)
+  return sharding.constrain(y, ('batch',))

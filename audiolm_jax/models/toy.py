@@ -19,11 +19,9 @@ class _Block(nn.Module):
 
   @nn.compact
   def __call__(self, x, _):
-    init = nn.initializers.lecun_normal()
-    shape = (self.width, self.width)
-    w = ops.weight(self, 'kernel', init, shape, ('embed', 'mlp'))
-    b = ops.weight(self, 'bias', nn.initializers.zeros, shape[1:], ('mlp',))
-    return x + jnp.tanh(ops.einsum('bnd,de->bne', x, w) + b), None
+    axes = ('embed', 'mlp')
+    y = ops.linear(self, 'kernel', x, self.width, axes, use_bias=True)
+    return x + jnp.tanh(y), None
 
 
 class Mlp(nn.Module):
@@ -41,10 +39,7 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    init = nn.initializers.lecun_normal()
-    shape = (self.features, self.width)
-    w = ops.weight(self, 'input', init, shape, ('embed', 'mlp'))
-    x = ops.einsum('bnd,de->bne', x, w)
+    x = ops.linear(self, 'input', x, self.width, ('embed', 'mlp'))
     blocks = nn.scan(
         _Block,
         variable_axes={'params': 0},
@@ -53,8 +48,7 @@ class Mlp(nn.Module):
         metadata_params={nn.PARTITION_NAME: 'layers'},
     )
     x, _ = blocks(self.width, name='blocks')(x, None)
-    out = ops.weight(self, 'output', init, (self.width, 1), ('mlp', None))
-    return ops.einsum('bnd,de->bne', x, out)[..., 0]
+    return ops.linear(self, 'output', x, 1, ('mlp', None))[..., 0]
 
   def fresh(self, rng: Array) -> dict[str, Any]:
     """Variables {'params', 'state'} at the start of training."""

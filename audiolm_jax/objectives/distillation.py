@@ -172,17 +172,8 @@ class Projection(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B F D']) -> Float[Array, 'B F E']:
-    kernel = ops.weight(
-        self,
-        'kernel',
-        nn.initializers.lecun_normal(),
-        (x.shape[-1], self.features),
-        ('channels_in', 'channels_out'),
-    )
-    bias = ops.weight(
-        self, 'bias', nn.initializers.zeros, (self.features,), (None,)
-    )
-    return ops.einsum('bfd,de->bfe', x, kernel) + bias
+    axes = ('channels_in', 'channels_out')
+    return ops.linear(self, 'kernel', x, self.features, axes, use_bias=True)
 
 
 @dataclasses.dataclass(frozen=True)

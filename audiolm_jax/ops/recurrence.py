@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 import numpy as np
 
-from audiolm_jax.ops import linear
+from audiolm_jax.ops import products
 
 # (h, c), each [B, D].
 LstmState = tuple[Float[Array, 'B D'], Float[Array, 'B D']]
@@ -43,7 +43,7 @@ def _forward(inputs, kernel, state, mask):
   def step(state, now):
     z, valid = now
     h, c = state
-    gates = _activate(z + linear.einsum('bd,de->be', h, kernel))
+    gates = _activate(z + products.einsum('bd,de->be', h, kernel))
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     valid = valid[:, None]
     c = jnp.where(valid, f * c + i * g, c)

@@ -1,7 +1,7 @@
 """Weights as leaves: plain arrays, low-rank updates, 4 and 8-bit integers.
 
 Modules create and fetch every weight with `weight`, and multiply by it only
-through `ops.linear`. A parameter transform can therefore replace any leaf of a
+through `ops.products`. A parameter transform can therefore replace any leaf of a
 parameter tree by another *kind* of leaf without touching a model.
 """
 
@@ -38,7 +38,7 @@ class LowRank(NamedTuple):
 
 
 class Leaf(flax.struct.PyTreeNode, abc.ABC):
-  """A weight that is not stored as an array: what `ops.linear` asks of it.
+  """A weight that is not stored as an array: what `ops.products` asks of it.
 
   To add a kind: a subclass with `shape` and `dense`, and whichever of the other
   methods has a shorter way than by the dense array.
@@ -81,7 +81,7 @@ class Leaf(flax.struct.PyTreeNode, abc.ABC):
 
 
 class LoraTensor(Leaf):
-  """w + scale * a b, never materialised by `ops.linear` (Hu et al. 2021, eq. 3).
+  """w + scale * a b, never materialised by `ops.products` (Hu et al. 2021, eq. 3).
 
   Attributes:
     w: the base weight, batch axes + inputs + (out,); an array or PackedTensor.
@@ -249,7 +249,7 @@ def materialize(w: Weight, dtype: jnp.dtype | None = None) -> Array:
   """The dense array that a leaf stands for.
 
   For the few uses that need all of it at once (weight norm, small depthwise
-  kernels, export); everything else goes through `ops.linear`.
+  kernels, export); everything else goes through `ops.products`.
   """
   w = w.dense() if is_weight(w) else w
   return w if dtype is None else w.astype(dtype)

@@ -16,7 +16,7 @@ class Lora(param_transforms_base.ParamTransform):
   """Trains w + (alpha / rank) a b in a and b only; b starts at zero.
 
   The base weight stays as it is (and may be packed), the update is multiplied
-  factor by factor where the weight is used (`ops.linear`), and the optimizer
+  factor by factor where the weight is used (`ops.products`), and the optimizer
   holds state for a and b alone.
 
   Attributes:

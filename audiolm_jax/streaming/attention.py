@@ -15,8 +15,6 @@ from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.streaming import layers as streaming_layers
 from audiolm_jax.streaming import norms
 
-_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
-
 Rotary = Literal['time', 'heads', 'none']
 Activation = Literal['gelu', 'silu', 'relu', 'swiglu']
 
@@ -103,7 +101,9 @@ class LocalAttention(streaming_base.Steppable):
       positions = state['position'][:, None] + positions
 
     def project(name, heads):
-      y = _project(self, x, name, heads * size, ('embed', 'heads'))
+      y = ops.linear(
+          self, name, x, heads * size, ('embed', 'heads'), self.use_bias
+      )
       return y.reshape(batch, length, heads, size)
 
     q, k = project('query', self.heads), project('key', kv_heads)
@@ -123,7 +123,8 @@ class LocalAttention(streaming_base.Steppable):
     kind = attention_ops.Mask(kind, self.window)
     y = attention_ops.attend_keys(q, positions, sets, kind)
     y = y.reshape(batch, length, self.heads * size)
-    return _project(self, y, 'out', width, ('heads', 'embed')), state
+    y = ops.linear(self, 'out', y, width, ('heads', 'embed'), self.use_bias)
+    return y, state
 
   def _rotate(self, x, rotation):
     if rotation is None:  # by the number of the head
@@ -150,15 +151,17 @@ class FeedForward(streaming_base.Steppable):
   @nn.compact
   def process(self, x, mask, state, context):
     del context
-    axes = ('embed', 'mlp')
-    h = _project(self, x, 'up', self.hidden, axes)
+    into = self.hidden, ('embed', 'mlp'), self.use_bias
+    h = ops.linear(self, 'up', x, *into)
     if self.activation == 'swiglu':
-      h *= jax.nn.silu(_project(self, x, 'gate', self.hidden, axes))
+      h *= jax.nn.silu(ops.linear(self, 'gate', x, *into))
     elif self.activation == 'gelu':
       h = jax.nn.gelu(h, approximate=False)
     else:
       h = {'silu': jax.nn.silu, 'relu': jax.nn.relu}[self.activation](h)
-    y = _project(self, h, 'down', x.shape[-1], axes[::-1])
+    y = ops.linear(
+        self, 'down', h, x.shape[-1], ('mlp', 'embed'), self.use_bias
+    )
     return y, mask, state
 
 
@@ -313,15 +316,3 @@ class Transformer(streaming_base.Steppable):
     for block in self.block:
       x, _ = block(x, mask, context)
     return x, mask
-
-
-def _project(module, x, name, features, axes):
-  """x times the module's weight `name`, plus its bias if it has any."""
-  shape = (x.shape[-1], features)
-  w = ops.weight(module, name, _MATRIX, shape, axes)
-  y = ops.einsum('bnd,df->bnf', x, w)
-  if module.use_bias:
-    init = nn.initializers.zeros
-    bias = ops.weight(module, f'{name}_bias', init, (features,), (None,))
-    y += ops.materialize(bias, y.dtype)
-  return y

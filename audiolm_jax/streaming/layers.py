@@ -289,18 +289,16 @@ class Dense(streaming_base.Steppable):
   @nn.compact
   def process(self, x, mask, state, context):
     del context
-    kernel = ops.weight(
+    y = ops.linear(
         self,
         'kernel',
-        nn.initializers.variance_scaling(self.init_scale, 'fan_in', 'normal'),
-        (x.shape[-1], self.features),
+        x,
+        self.features,
         ('channels_in', 'channels_out'),
+        self.use_bias,
+        nn.initializers.variance_scaling(self.init_scale, 'fan_in', 'normal'),
     )
-    y = ops.einsum('btd,df->btf', x, kernel)
-    y = sharding.constrain(y, ('batch',))
-    if self.use_bias:
-      y = y + bias(self, self.features, y.dtype)
-    return y, mask, state
+    return sharding.constrain(y, ('batch',)), mask, state
 
 
 class FrameNorm(streaming_base.Steppable):

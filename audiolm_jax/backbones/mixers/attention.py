@@ -17,7 +17,6 @@ from audiolm_jax.streaming import base as streaming_base
 POSITIONS = {'rope': rotary.Rope}
 # Keys and values of a context, as attention takes them.
 Projected = tuple[Float[Array, 'B J S D'], Float[Array, 'B J S D']]
-_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 
 
 class Attention(streaming_base.Steppable):
@@ -277,11 +276,9 @@ def _heads(module, width) -> tuple[int, int]:
 
 def _project(module, x, name, heads, size):
   """Queries, keys or values [B, N, heads, size]."""
-  shape = (x.shape[-1], heads * size)
-  w = ops.weight(module, name, _MATRIX, shape, ('embed', 'heads'))
-  y = ops.einsum('bnd,df->bnf', x, w)
-  if module.use_bias:
-    y += _bias(module, f'{name}_bias', heads * size, y.dtype)
+  y = ops.linear(
+      module, name, x, heads * size, ('embed', 'heads'), module.use_bias
+  )
   return y.reshape(*x.shape[:2], heads, size)
 
 
@@ -300,14 +297,6 @@ def _normed(module, name, x):
 def _output(module, y, width):
   """The heads' values y [B, N, H, D] as an output [B, N, width]."""
   y = y.reshape(*y.shape[:2], -1)
-  shape = (y.shape[-1], width)
-  w = ops.weight(module, 'out', _MATRIX, shape, ('heads', 'embed'))
-  y = ops.einsum('bnf,fd->bnd', y, w)
-  if module.out_bias:
-    y += _bias(module, 'out_bias', width, y.dtype)
-  return y
-
-
-def _bias(module, name, features, dtype):
-  bias = ops.weight(module, name, nn.initializers.zeros, (features,), (None,))
-  return ops.materialize(bias, dtype)
+  return ops.linear(
+      module, 'out', y, width, ('heads', 'embed'), module.out_bias
+  )

@@ -13,7 +13,6 @@ from audiolm_jax.backbones.mixers import short_conv
 from audiolm_jax.ops.ssm import ssd
 from audiolm_jax.streaming import base as streaming_base
 
-_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 _POSITIVE = config.Range(min=0)
 _COUNT = config.Range(min=1)
 
@@ -99,8 +98,9 @@ class Mamba2(streaming_base.Steppable):
     shared = self.groups * self.state_width
     # Layers before leave anything finite where masked.
     x = streaming_base.zero_masked(x, mask)
-    projected = self._project(
-        x, 'input', 2 * inner + 2 * shared + heads, ('embed', 'mlp')
+    features = 2 * inner + 2 * shared + heads
+    projected = ops.linear(
+        self, 'input', x, features, ('embed', 'mlp'), self.use_bias
     )
     z, x, dt = jnp.split(projected, [inner, 2 * inner + 2 * shared], axis=-1)
     x, _, conv = self._conv(name='conv').process(
@@ -122,17 +122,8 @@ class Mamba2(streaming_base.Steppable):
     skip = self._vector('skip', nn.initializers.ones, heads)
     y += x * skip[:, None].astype(x.dtype)
     y = self._norm(y.reshape(*mask.shape, inner), z)
-    y = self._project(y, 'out', width, ('mlp', 'embed'))
+    y = ops.linear(self, 'out', y, width, ('mlp', 'embed'), self.use_bias)
     return y, mask, {'conv': conv, 'ssm': ssm}
-
-  def _project(self, x, name, features, axes):
-    w = ops.weight(self, name, _MATRIX, (x.shape[-1], features), axes)
-    y = ops.einsum('bnd,df->bnf', x, w)
-    if self.use_bias:
-      zeros = nn.initializers.zeros
-      bias = ops.weight(self, f'{name}_bias', zeros, (features,), axes[1:])
-      y += ops.materialize(bias, y.dtype)
-    return y
 
   def _norm(self, y, z):
     """RMSNorm of the gated y over the channels of each group, in fp32."""

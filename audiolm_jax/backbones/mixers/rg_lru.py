@@ -10,10 +10,7 @@ from audiolm_jax.backbones.mixers import short_conv
 from audiolm_jax.ops.ssm import linear_recurrence
 from audiolm_jax.streaming import base as streaming_base
 
-_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
-_BLOCKS = nn.initializers.variance_scaling(
-    1.0, 'fan_in', 'truncated_normal', batch_axis=(0,)
-)
+_BLOCKS = nn.initializers.lecun_normal(batch_axis=(0,))
 
 
 class RgLru(streaming_base.Steppable):
@@ -58,14 +55,15 @@ class RgLru(streaming_base.Steppable):
     inner = self.inner or width
     # Layers before leave anything finite where masked.
     x = streaming_base.zero_masked(x, mask)
-    axes = ('embed', 'mlp')
-    gate = jax.nn.gelu(self._project(x, 'gate', inner, axes))
-    x = self._project(x, 'input', inner, axes)
+    into = inner, ('embed', 'mlp'), self.use_bias
+    gate = jax.nn.gelu(ops.linear(self, 'gate', x, *into))
+    x = ops.linear(self, 'input', x, *into)
     x, _, conv = self._conv(name='conv').process(
         x, mask, state['conv'], context
     )
     x, h = self._recur(x, mask, state)
-    y = self._project(x * gate, 'out', width, axes[::-1])
+    x *= gate
+    y = ops.linear(self, 'out', x, width, ('mlp', 'embed'), self.use_bias)
     begun = state['begun'] | jnp.any(mask, axis=1)
     return y, mask, {'conv': conv, 'h': h, 'begun': begun}
 
@@ -102,22 +100,9 @@ class RgLru(streaming_base.Steppable):
     w = ops.weight(self, name, _BLOCKS, shape, ('blocks', None, None))
     blocks = x.reshape(*x.shape[:2], self.heads, size)
     y = ops.einsum('bnhi,hio->bnho', blocks, w).reshape(x.shape)
-    y = y.astype(jnp.float32) + self._bias(f'{name}_bias', width, jnp.float32)
-    return jax.nn.sigmoid(y)
-
-  def _project(self, x, name, features, axes):
-    w = ops.weight(self, name, _MATRIX, (x.shape[-1], features), axes)
-    y = ops.einsum('bnd,df->bnf', x, w)
-    return (
-        y + self._bias(f'{name}_bias', features, y.dtype)
-        if self.use_bias
-        else y
-    )
-
-  def _bias(self, name, features, dtype):
     zeros = nn.initializers.zeros
-    bias = ops.weight(self, name, zeros, (features,), (None,))
-    return ops.materialize(bias, dtype)
+    bias = ops.weight(self, f'{name}_bias', zeros, (width,), (None,))
+    return jax.nn.sigmoid(y.astype(jnp.float32) + ops.materialize(bias))
 
   @nn.nowrap
   def _init_rate(self, rng, shape, dtype):

@@ -12,8 +12,6 @@ from audiolm_jax import ops
 from audiolm_jax.ops.ssm import s4d
 from audiolm_jax.streaming import base as streaming_base
 
-_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
-
 
 class S4d(streaming_base.Steppable):
   """State space, skip, GELU, and a gated projection (GLU, 1612.08083).
@@ -72,11 +70,7 @@ class S4d(streaming_base.Steppable):
     )
     y = y + signal * ops.materialize(skip)
     y = jax.nn.gelu(y).astype(x.dtype)
-    shape = (width, 2 * width)
-    w = ops.weight(self, 'out', _MATRIX, shape, ('embed', 'mlp'))
-    zeros = nn.initializers.zeros
-    bias = ops.weight(self, 'out_bias', zeros, shape[1:], ('mlp',))
-    y = ops.einsum('bnd,df->bnf', y, w) + ops.materialize(bias, y.dtype)
+    y = ops.linear(self, 'out', y, 2 * width, ('embed', 'mlp'), use_bias=True)
     return jax.nn.glu(y), state
 
   def _model(self, width):

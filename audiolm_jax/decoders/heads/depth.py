@@ -16,8 +16,6 @@ from audiolm_jax.decoders import embedding as embedding_lib
 from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.decoders.heads import kernels as kernels_lib
 
-_MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
-
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
@@ -92,7 +90,8 @@ class Depth(heads_base.Head):
       shape, axes = (width, inner), ('embed', None)
       if self.per_place and self.condition == 'every':
         shape, axes = (positions, *shape), ('slots', *axes)
-      project = ops.weight(self, 'project', _MATRIX, shape, axes)
+      init = nn.initializers.lecun_normal()
+      project = ops.weight(self, 'project', init, shape, axes)
     if self.per_place:
       stacks = [
           self.backbone.clone(parent=self, name=f'place_{start + i}')

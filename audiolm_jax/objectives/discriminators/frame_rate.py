@@ -64,17 +64,15 @@ class _Frames(nn.Module):
     return discriminators_base.Map.of(x.values + y, x.counts)
 
   def _dense(self, name, x, features, scale=1.0):
-    kernel = ops.weight(
+    return ops.linear(
         self,
         f'{name}_kernel',
-        nn.initializers.variance_scaling(scale, 'fan_in', 'normal'),
-        (x.shape[-1], features),
+        x,
+        features,
         ('channels_in', 'channels_out'),
+        use_bias=True,
+        init=nn.initializers.variance_scaling(scale, 'fan_in', 'normal'),
     )
-    bias = ops.weight(
-        self, f'{name}_bias', nn.initializers.zeros, (features,), (None,)
-    )
-    return ops.einsum('bnd,de->bne', x, kernel) + bias
 
   def _norm(self, name, x):
     """Layer normalisation of every frame; its shift is the next bias's."""

@@ -176,9 +176,8 @@ class WindowAttention(streaming.Steppable):
     valid = mask.reshape(count, self.window)
     norm = streaming.FrameNorm(name='norm')
     y, _, _ = norm.process(x, valid, (), None)
-    shape = (width, 3 * width)
-    w = self._weight('query_key_value', shape, ('embed', 'heads'))
-    y = ops.einsum('btd,df->btf', y, w)
+    axes = ('embed', 'heads')
+    y = ops.linear(self, 'query_key_value', y, 3 * width, axes)
     y = y.reshape(count, self.window, 3, width // HEAD, HEAD)
     q, k, v = jnp.moveaxis(y, 2, 0)
     positions = np.arange(self.window)[None]
@@ -186,10 +185,5 @@ class WindowAttention(streaming.Steppable):
     q, k = rotary.rotate(q, rotation), rotary.rotate(k, rotation)
     seen = jnp.ones((count, self.window, self.window), bool)
     y = attention_ops.attend(q, k, v, seen, valid).reshape(x.shape)
-    w = self._weight('out', (width, width), ('heads', 'embed'))
-    y = x + ops.einsum('btd,df->btf', y, w)
+    y = x + ops.linear(self, 'out', y, width, axes[::-1])
     return y.reshape(batch, length, width), mask, state
-
-  def _weight(self, name, shape, axes):
-    init = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
-    return ops.weight(self, name, init, shape, axes)

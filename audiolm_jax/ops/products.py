@@ -1,4 +1,4 @@
-"""Every multiplication by a weight: `einsum`, `conv`, `take`, `ragged_dot`.
+"""Every multiplication by a weight: `linear`, `conv`, `take` and the others.
 
 Each takes a plain array or a `Leaf` of any kind (ops/weights.py). Where a leaf
 has a low-rank form, its factors are multiplied one after the other, so that
@@ -6,6 +6,9 @@ neither w + ab nor its gradient is ever formed. Which kernel is quickest on CPUs
 is chosen in ops/cpu.py.
 """
 
+from collections.abc import Callable
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -15,6 +18,44 @@ from audiolm_jax.ops import cpu
 from audiolm_jax.ops import ragged
 from audiolm_jax.ops import sharding
 from audiolm_jax.ops import weights
+
+_INIT = nn.initializers.lecun_normal()
+
+
+def linear(
+    module: nn.Module,
+    name: str,
+    x: Float[Array, '*b D'],
+    features: int,
+    axes: tuple[str | None, str | None],
+    use_bias: bool = False,
+    init: Callable[..., Array] = _INIT,
+) -> Float[Array, '*b F']:
+  """x times a matrix of `module`, and its bias: the layer that all others use.
+
+  Call it inside a compact method.
+
+  Args:
+    module: the module that owns the matrix [D, F] and the bias [F].
+    name: the matrix's. The bias is 'NAME_bias', or where the name ends in
+      'kernel' has 'bias' in its place.
+    x: activations, whose dtype the result has.
+    features: F.
+    axes: logical axes of the matrix; the bias has the last one.
+    use_bias: whether there is a bias, zero at the start.
+    init: of the matrix, as in `nn.initializers`.
+  """
+  w = weights.weight(module, name, init, (x.shape[-1], features), axes)
+  rows = 'abc'[: x.ndim - 1]
+  y = einsum(f'{rows}d,df->{rows}f', x, w)
+  if not use_bias:
+    return y
+  before, kernel, _ = name.rpartition('kernel')
+  name = f'{before}bias' if kernel else f'{name}_bias'
+  bias = weights.weight(
+      module, name, nn.initializers.zeros, (features,), axes[1:]
+  )
+  return y + weights.materialize(bias, y.dtype)
 
 
 def einsum(subscripts: str, x: Array, w: weights.Weight) -> Array:

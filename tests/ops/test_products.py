@@ -1,4 +1,4 @@
-"""ops.linear: every operation, with every kind of weight, against dense maths."""
+"""ops.products: every operation, with every kind of weight, against dense maths."""
 
 import flax.linen as nn
 import jax
@@ -83,6 +83,51 @@ def test_einsum(kind, subscripts, x, w, batch):
   x, w = _random(*x, seed=3), _kinds(_random(*w), batch)[kind]
   want = np.einsum(subscripts, np.asarray(x), _dense(w))
   _close(ops.einsum(subscripts, x, w), want)
+
+
+class _Linear(nn.Module):
+  name_of: str = 'query'
+  use_bias: bool = True
+
+  @nn.compact
+  def __call__(self, x):
+    axes = ('embed', 'heads')
+    return ops.linear(self, self.name_of, x, 6, axes, self.use_bias)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('leading', [(3,), (2, 5), (2, 3, 4)])
+def test_linear(kind, leading):
+  x, w, bias = _random(*leading, 4), _random(4, 6, seed=1), _random(6, seed=2)
+  params = {'query': _kinds(w)[kind], 'query_bias': bias}
+  want = np.asarray(x) @ _dense(params['query'])
+  _close(_Linear().apply({'params': params}, x), want + bias)
+  plain = _Linear(use_bias=False).apply({'params': params}, x)
+  _close(plain, want)
+  half = _Linear().apply({'params': params}, x.astype(jnp.bfloat16))
+  assert half.dtype == jnp.bfloat16
+
+
+def test_linear_starts_at_fan_in_without_offset_and_is_cut_by_its_axes():
+  x = _random(7, 4096)
+  made = _Linear().init(jax.random.key(0), x)['params']
+  assert set(made) == {'query', 'query_bias'}
+  assert made['query'].names == ('embed', 'heads')
+  assert made['query_bias'].names == ('heads',)
+  params = nn.meta.unbox(made)
+  assert not np.any(params['query_bias'])
+  assert float(jnp.std(params['query'])) == pytest.approx(4096**-0.5, rel=0.02)
+  assert set(_Linear(use_bias=False).init(jax.random.key(0), x)['params']) == {
+      'query'
+  }
+
+
+@pytest.mark.parametrize(
+    'name, bias', [('kernel', 'bias'), ('mix_kernel', 'mix_bias')]
+)
+def test_linear_names_the_bias_of_a_kernel_for_it(name, bias):
+  params = _Linear(name).init(jax.random.key(0), _random(2, 4))['params']
+  assert set(params) == {name, bias}
 
 
 def test_gradient_of_one_row_is_that_of_a_product():
