@@ -12,6 +12,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
+from audiolm_jax.backbones import block as block_lib
 from audiolm_jax.backbones import mixers as mixers_lib
 from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import norms
@@ -24,7 +25,6 @@ _POLICIES = {
     'full': None,
     'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-_RESIDUAL = ('batch', 'activation_length', 'activation_embed')
 
 
 class Output(flax.struct.PyTreeNode):
@@ -40,86 +40,6 @@ class Output(flax.struct.PyTreeNode):
   y: Float[Array, 'B N D']
   state: Any
   losses: mlps.Losses
-
-
-class Block(nn.Module):
-  """One layer: each branch is added to the residual stream.
-
-  Attributes:
-    mixer: see `Stack`, as the other fields.
-    mlp: likewise.
-  """
-
-  mixer: streaming_base.Steppable
-  mlp: nn.Module | None
-  cross: nn.Module | None
-  norm: norms.Norm
-  norm_position: str
-  adaptive: str
-  dropout: float
-
-  @nn.compact
-  def __call__(self, x, mask, state, context):
-    def mix(y):
-      if state is None:
-        return self.mixer(y, mask, context)[0], None
-      y, _, after = self.mixer.process(y, mask, state, context)
-      return y, after
-
-    x, state = self._add('mixer', mix, x, context)
-    if self.cross is not None:
-      keys = _given(context, 'cross', 'cross')
-
-      def look(y):
-        projected = context.get('cross_keys')
-        return self.cross(y, keys, context['cross_mask'], projected), None
-
-      x, _ = self._add('cross', look, x, context)
-    losses = {}
-    if self.mlp is not None:
-      x, losses = self._add('mlp', lambda y: self.mlp(y, mask), x, context)
-    return x, (state, losses)
-
-  def _add(self, name, branch, x, context):
-    """x and what the branch says of it, and what else it says."""
-    norm = self.norm.clone(parent=self, name=f'{name}_norm')
-    y, gate = x, None
-    if self.norm_position == 'pre':
-      y = norm(y)
-    if self.adaptive != 'none':
-      scale, shift, gate = self._modulation(name, x, context)
-      y = y * (1 + scale) + shift
-    y, other = branch(y)
-    if self.adaptive == 'adaln_zero':
-      y *= gate
-    if self.dropout and self.has_rng('dropout'):
-      y = nn.Dropout(self.dropout, deterministic=False)(y)
-    x = sharding.constrain(x + y, _RESIDUAL)
-    return (norm(x) if self.norm_position == 'post' else x), other
-
-  def _modulation(self, name, x, context):
-    """Factors, offsets and gates [B, 1, D], all 0 at the start."""
-    parts = 3 if self.adaptive == 'adaln_zero' else 2
-    y = ops.linear(
-        self,
-        f'{name}_modulation',
-        _given(context, 'film', 'adaptive').astype(x.dtype),
-        parts * x.shape[-1],
-        (None, 'embed'),
-        use_bias=True,
-        init=nn.initializers.zeros,
-    )
-    return (*jnp.split(y[:, None], parts, axis=-1), None)[:3]
-
-
-def _given(context, name, field):
-  """context[name], which a stack with `field` can't do without."""
-  if context is None or name not in context:
-    raise ValueError(
-        f"the stack's {field!r} takes context[{name!r}], and the call gives"
-        f' none: no condition acts by {name!r}'
-    )
-  return context[name]
 
 
 class Period(nn.Module):
@@ -160,11 +80,14 @@ class Stack(streaming_base.Steppable):
     max_positions: how many learned ones there are.
     cross: attention to context['cross'] [B, S, E], where
       context['cross_mask'] [B, S], between mixer and perceptron.
-    adaptive: how context['film'] [B, C] acts: not at all; film scales and
-      shifts the input of each branch (1709.07871); adaln_zero gates its output,
-      too (2212.09748, without their SiLU of the condition). All three linear
-      in it and zero at the start, so film starts as the plain stack and
+    adaptive: how context['film'] acts, [B, C] or one vector for each position of
+      x [B, N, C]: not at all; film scales and shifts the input of each branch
+      (1709.07871); adaln_zero gates its output, too (2212.09748). All three
+      linear in it and zero at the start, so film starts as the plain stack and
       adaln_zero as the identity.
+    film_silu: whether it passes through SiLU first, as in 2212.09748.
+    shared_modulation: whether all layers share the matrices of `adaptive`, and
+      each has only offsets of its own (adaLN-single, 2310.00426).
     dropout: of what each branch adds, where there is an rng stream 'dropout'.
     remat: what the backward pass recomputes: nothing, everything, or everything
       but the results of matrix products.
@@ -188,6 +111,8 @@ class Stack(streaming_base.Steppable):
   max_positions: config.Positive = 1024
   cross: attention.Cross | None = None
   adaptive: Literal['none', 'film', 'adaln_zero'] = 'none'
+  film_silu: bool = False
+  shared_modulation: bool = False
   dropout: Annotated[float, config.Range(min=0, max=0.95)] = 0.0
   remat: Literal['none', 'full', 'dots'] = 'none'
   scan: bool = True
@@ -260,8 +185,9 @@ class Stack(streaming_base.Steppable):
 
     Raises:
       ValueError: if the period does not divide the layers, the input has
-        another width, there are too few learned positions, or `context` lacks
-        what `cross` or `adaptive` need.
+        another width, there are too few learned positions, `context` lacks what
+        `cross` or `adaptive` need, or context['film'] is neither for rows nor
+        for the positions of x.
     """
     if self.layers % len(self.mixers) or x.shape[-1] != self.width:
       raise ValueError(
@@ -269,10 +195,11 @@ class Stack(streaming_base.Steppable):
           f' {len(self.mixers)} and inputs of width {x.shape[-1]}'
       )
     x = streaming_base.zero_masked(x.astype(self.dtype), mask)
-    x = sharding.constrain(x, _RESIDUAL)
+    x = sharding.constrain(x, block_lib.RESIDUAL)
     start = 0 if state is None else state['position'][:, None]
     x = self._positioned(x, start)
     states = None if state is None else state['layers']
+    context = self._modulated(context, x)
     x, states, losses = self._run(x, mask, states, context)
     if self.final_norm:
       x = self._norm(name='norm')(x)
@@ -298,6 +225,36 @@ class Stack(streaming_base.Steppable):
       waves = jnp.concatenate(waves, axis=-1).astype(x.dtype)
       return x + jnp.pad(waves, ((0, 0), (0, 0), (0, self.width % 2)))
     return x
+
+  def _modulated(self, context, x):
+    """The context, its film [B, 1 or N, C] as the layers take it."""
+    if self.adaptive == 'none':
+      if self.film_silu or self.shared_modulation:
+        raise config.ConfigError(
+            "film_silu and shared_modulation are of a stack whose 'adaptive' is"
+            " not 'none'"
+        )
+      return context
+    film = block_lib.given(context, 'film', 'adaptive').astype(x.dtype)
+    if film.ndim == 2:
+      film = film[:, None]
+    if film.ndim != 3 or film.shape[1] not in (1, x.shape[1]):
+      raise ValueError(
+          f"context['film'] has shape {context['film'].shape}, expected [B, C]"
+          f' or [B, N, C] for the N = {x.shape[1]} positions that the stack is'
+          ' given'
+      )
+    if self.film_silu:
+      film = jax.nn.silu(film)
+    if not self.shared_modulation:
+      return {**context, 'film': film}
+    branches = {'mixer': True, 'cross': self.cross, 'mlp': self.mlp}
+    modulation = {
+        name: block_lib.modulation(self, name, film, self.width, self.adaptive)
+        for name, branch in branches.items()
+        if branch is not None
+    }
+    return {**context, 'modulation': modulation}
 
   def _run(self, x, mask, states, context):
     """(x, states, losses summed over layers) after all layers."""
@@ -341,10 +298,10 @@ class Stack(streaming_base.Steppable):
   @nn.nowrap
   def _block(self, place, **options):
     """The layer at a place of the period."""
-    kind = Block
+    kind = block_lib.Block
     if self.remat != 'none':
       policy = _POLICIES[self.remat]
-      kind = nn.remat(Block, policy=policy, prevent_cse=not self.scan)
+      kind = nn.remat(kind, policy=policy, prevent_cse=not self.scan)
 
     def fresh(module):
       return module and module.clone(parent=None, name=None)
@@ -356,6 +313,7 @@ class Stack(streaming_base.Steppable):
         norm=self._norm(parent=None),
         norm_position=self.norm_position,
         adaptive=self.adaptive,
+        shared_modulation=self.shared_modulation,
         dropout=self.dropout,
         **options,
     )

@@ -215,6 +215,7 @@ class Steps(nn.Module, abc.ABC):
     """
     if context is None or 'prefix' not in context:
       return state
+    _check_film(context)
     x, lengths = context['prefix'], context['prefix_lengths']
     mask = streaming_base.length_mask(lengths, x.shape[1])
     return self.backbone.transform(x, mask, state, context).state
@@ -406,6 +407,7 @@ class Steps(nn.Module, abc.ABC):
     x = _add(x, context)
     if context is None or 'prefix' not in context:
       return x, mask
+    _check_film(context)
     prefix, lengths = context['prefix'], context['prefix_lengths']
     count = lengths + jnp.sum(mask, axis=1)
     x = conditioners.join(prefix, lengths, x)
@@ -427,6 +429,15 @@ class Steps(nn.Module, abc.ABC):
     output = self.backbone.transform(x, mask, state, context)
     last = jnp.maximum(jnp.sum(mask, axis=1) - 1, 0)[:, None, None]
     return jnp.take_along_axis(output.y, last, axis=1)[:, 0], output.state
+
+
+def _check_film(context):
+  """Refuses film by position: a prefix stands elsewhere in each row."""
+  if np.ndim(context.get('film', 0)) > 2:
+    raise ValueError(
+        f"context['film'] has shape {context['film'].shape}, expected [B, C]:"
+        ' beside conditions that are a prefix it is one vector a row'
+    )
 
 
 def _add(x, context):

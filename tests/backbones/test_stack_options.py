@@ -197,6 +197,89 @@ def test_a_modulated_layer_is_its_formula():
   )
 
 
+MODULATIONS = {
+    'film': {'adaptive': 'film', 'scan': False},
+    'scanned': {'adaptive': 'adaln_zero', 'remat': 'full'},
+    'shared': {'adaptive': 'adaln_zero', 'film_silu': True},
+}
+MODULATIONS['shared']['shared_modulation'] = True
+
+
+@pytest.mark.parametrize('name', MODULATIONS)
+def test_film_by_position(name):
+  near = attention.Attention(2, window=1)
+  stack = make(layers=2, mixers=(near,), **MODULATIONS[name])
+  x, film = noise(2, N, D), noise(2, 3, seed=1)
+  params = init(stack, {'film': film})
+  every = np.repeat(film[:, None], N, axis=1)
+  want = apply(stack, params, x, {'film': film})
+  np.testing.assert_array_equal(apply(stack, params, x, {'film': every}), want)
+  one = apply(stack, params, x, {'film': film[:, None]})
+  np.testing.assert_array_equal(one, want)
+  # Positions do not see each other here: one of them changes alone.
+  other = every.copy()
+  other[1, 2] = noise(3, seed=2)
+  changed = apply(stack, params, x, {'film': other}) != want
+  assert changed[1, 2].any()
+  changed[1, 2] = False
+  assert not changed.any()
+  with pytest.raises(ValueError, match='N = 6 positions'):
+    apply(stack, params, x, {'film': every[:, :2]})
+
+
+@pytest.mark.parametrize('name', MODULATIONS)
+def test_steps_take_the_film_of_their_positions(name):
+  near = attention.Attention(2, window=3)
+  stack = make(layers=2, mixers=(near,), **MODULATIONS[name])
+  x, film = noise(2, N, D), noise(2, N, 3, seed=1)
+  params = init(stack, {'film': film})
+  want = apply(stack, params, x, {'film': film})
+  state, outputs = stack.initial_state(2, SPEC), []
+  for start in range(0, N, 2):
+    now = slice(start, start + 2)
+    y, _, state = quick_jit(stack.apply, static_argnames='method')(
+        {'params': params},
+        x[:, now],
+        MASK[:, now],
+        state,
+        {'film': film[:, now]},
+        method='step',
+    )
+    outputs.append(y)
+  np.testing.assert_allclose(
+      np.concatenate(outputs, axis=1), want, rtol=1e-5, atol=1e-5
+  )
+
+
+def test_layers_share_a_modulation_but_for_their_offsets():
+  options = {'adaptive': 'adaln_zero', 'layers': 2, 'scan': False}
+  options['cross'] = attention.Cross(2)
+  x, film = noise(2, N, D), noise(2, N, 3, seed=1)
+  context = {'cross': noise(2, 3, 5), 'cross_mask': np.ones((2, 3), bool)}
+  shared = make(film_silu=True, shared_modulation=True, **options)
+  params = init(shared, {**context, 'film': film})
+  apart = {k: w for k, w in params.items() if 'modulation' not in k}
+  for i in range(2):
+    layer = dict(apart[f'layer_{i}'])
+    for name in ('mixer', 'cross', 'mlp'):
+      layer[f'{name}_modulation'] = params[f'{name}_modulation']
+      layer[f'{name}_modulation_bias'] += params[f'{name}_modulation_bias']
+    apart[f'layer_{i}'] = layer
+  gated = {**context, 'film': film / (1 + np.exp(-film))}
+  np.testing.assert_allclose(
+      apply(shared, params, x, {**context, 'film': film}),
+      apply(make(**options), apart, x, gated),
+      rtol=1e-4,
+      atol=1e-4,
+  )
+
+
+@pytest.mark.parametrize('name', ['film_silu', 'shared_modulation'])
+def test_options_of_a_modulation_without_one_are_refused(name):
+  with pytest.raises(ValueError, match='shared_modulation'):
+    make(**{name: True}).init(jax.random.key(0), noise(2, N, D), MASK)
+
+
 def test_keys_of_a_context_are_computed_once():
   """The same outputs, whatever else then stands in the context."""
   stack = make(cross=attention.Cross(4, 2, qk_norm='rms'), layers=2)
