@@ -110,7 +110,6 @@ def test_no_file_is_over_500_lines_and_train_under_450():
 _MOST_LINES = 60
 _LONG = {
     '_generate',
-    'attend_keys',
     'generate',
     'quantise',
     'ssd',

@@ -32,42 +32,45 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x, mask, state, context):
-    def mix(y):
-      if state is None:
-        return self.mixer(y, mask, context)[0], None
-      y, _, after = self.mixer.process(y, mask, state, context)
-      return y, after
-
-    x, state = self._add('mixer', mix, x, context)
+    y, gate = self._before('mixer', x, context)
+    if state is None:
+      y, _ = self.mixer(y, mask, context)
+    else:
+      y, _, state = self.mixer.process(y, mask, state, context)
+    x = self._after('mixer', x, y, gate)
     if self.cross is not None:
-      keys = given(context, 'cross', 'cross')
-
-      def look(y):
-        projected = context.get('cross_keys')
-        return self.cross(y, keys, context['cross_mask'], projected), None
-
-      x, _ = self._add('cross', look, x, context)
+      y, gate = self._before('cross', x, context)
+      keys, projected = given(context, 'cross', 'cross'), context.get('cross_keys')
+      y = self.cross(y, keys, context['cross_mask'], projected)
+      x = self._after('cross', x, y, gate)
     losses = {}
     if self.mlp is not None:
-      x, losses = self._add('mlp', lambda y: self.mlp(y, mask), x, context)
+      y, gate = self._before('mlp', x, context)
+      y, losses = self.mlp(y, mask)
+      x = self._after('mlp', x, y, gate)
     return x, (state, losses)
 
-  def _add(self, name, branch, x, context):
-    """x and what the branch says of it, and what else it says."""
-    norm = self.norm.clone(parent=self, name=f'{name}_norm')
+  def _before(self, name, x, context):
+    """The input of a branch, and what its output is multiplied by, or None."""
     y, gate = x, None
     if self.norm_position == 'pre':
-      y = norm(y)
+      y = self._norm(name, y)
     if self.adaptive != 'none':
       scale, shift, gate = self._modulation(name, x, context)
       y = y * (1 + scale) + shift
-    y, other = branch(y)
-    if self.adaptive == 'adaln_zero':
+    return y, gate
+
+  def _after(self, name, x, y, gate):
+    """x and the output of a branch."""
+    if gate is not None:
       y *= gate
     if self.dropout and self.has_rng('dropout'):
       y = nn.Dropout(self.dropout, deterministic=False)(y)
     x = sharding.constrain(x + y, RESIDUAL)
-    return (norm(x) if self.norm_position == 'post' else x), other
+    return self._norm(name, x) if self.norm_position == 'post' else x
+
+  def _norm(self, name, x):
+    return self.norm.clone(parent=self, name=f'{name}_norm')(x)
 
   def _modulation(self, name, x, context):
     """Factors, offsets and gates [B, 1 or N, D], all 0 at the start."""

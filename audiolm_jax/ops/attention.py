@@ -191,51 +191,62 @@ def attend_keys(
     mask: what is seen of them.
     kept: further keys, seen from any distance, and the queries that they are
       seen with.
-    sinks: see `attend_parts`.
-    scale: likewise.
+    sinks: see `attend_parts`, as scale.
+    scale: of the products of queries and keys; None for D**-.5.
   """
   length = q.shape[1]
   behind = mask.window is not None and mask.kind == 'causal'
   size = mask.window if behind else _CHUNK
-  always = dataclasses.replace(mask, window=None)
-
-  def run(q, positions, sets, q_kept=None):
-    parts = [
-        Part(q, s.k, s.v, mask(positions, s.positions) & s.exists[:, None, :])
-        for s in sets
-    ]
-    if kept is not None:
-      keys = kept[1]
-      seen = always(positions, keys.positions) & keys.exists[:, None, :]
-      parts.append(Part(q_kept, keys.k, keys.v, seen))
+  if length > 2 * size:
+    return _attend_chunks(q, positions, sets, mask, kept, sinks, scale, size)
+  runs, alone = 1, len(sets) == 1 and sets[0].k.shape[2] == length
+  if mask == CAUSAL and alone and kept is None and sharding.platform() == 'cpu':
+    runs = min(4, length // 128)
+  if runs < 2:
+    parts = _parts(q, positions, sets, mask, kept)
     return attend_parts(parts, sinks, scale)
+  # Causal within a sequence: each run of queries with the keys until its end. A
+  # third less time from 512 positions on, gradients included.
+  size, outputs = -(-length // runs), []
+  for start in range(0, length, size):
+    now = slice(start, start + size)
+    seen = _until(sets[0], start + size)
+    parts = _parts(q[:, now], positions[:, now], [seen], mask)
+    outputs.append(attend_parts(parts, sinks, scale))
+  return jnp.concatenate(outputs, axis=1)
 
-  q_kept = None if kept is None else kept[0]
-  if length <= 2 * size:
-    alone = len(sets) == 1 and sets[0].k.shape[2] == length
-    if mask == CAUSAL and alone and kept is None:
-      return _triangle(run, q, positions, sets[0])
-    return run(q, positions, sets, q_kept)
+
+def _parts(q, positions, sets, mask, kept=None):
+  """Queries with each set of keys, and with those that are kept."""
+  parts = [
+      Part(q, s.k, s.v, mask(positions, s.positions) & s.exists[:, None, :])
+      for s in sets
+  ]
+  if kept is not None:
+    q, keys = kept
+    always = dataclasses.replace(mask, window=None)
+    seen = always(positions, keys.positions) & keys.exists[:, None, :]
+    parts.append(Part(q, keys.k, keys.v, seen))
+  return parts
+
+
+def _attend_chunks(q, positions, sets, mask, kept, sinks, scale, size):
+  """`attend_keys`, `size` queries at a time."""
+  length = q.shape[1]
+  behind = mask.window is not None and mask.kind == 'causal'
   # A window reaches back into the chunk before, which may be of another set.
   before = sum(s.k.shape[2] for s in sets[:-1])
   ahead = max(size - before, 0) if behind else 0
   after = -length % size
 
-  def joined(name, axis):
-    parts = [getattr(s, name) for s in sets]
+  def join(axis, *parts):
     rows = max(a.shape[0] for a in parts)
     parts = [jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in parts]
     return _pad(jnp.concatenate(parts, axis), axis, ahead, after)
 
-  keys = Keys(
-      joined('k', 2),
-      joined('v', 2),
-      joined('positions', 1),
-      joined('exists', 1),
-  )
+  keys = _each(join, *sets)
   q, positions = _pad(q, 1, 0, after), _pad(positions, 1, 0, after)
-  if kept is not None:
-    q_kept = _pad(q_kept, 1, 0, after)
+  q_kept = None if kept is None else _pad(kept[0], 1, 0, after)
   span = 2 * size if behind else keys.k.shape[2]
   first = before + ahead - size if behind else 0
 
@@ -244,48 +255,30 @@ def attend_keys(
     def queries(x):
       return jax.lax.dynamic_slice_in_dim(x, start, size, axis=1)
 
-    def seen(x, axis):
+    def seen(axis, x):
       if not behind:
         return x
       return jax.lax.dynamic_slice_in_dim(x, first + start, span, axis=axis)
 
-    near = Keys(
-        seen(keys.k, 2),
-        seen(keys.v, 2),
-        seen(keys.positions, 1),
-        seen(keys.exists, 1),
-    )
-    here = None if kept is None else queries(q_kept)
-    return run(queries(q), queries(positions), [near], here)
+    near = [_each(seen, keys)]
+    here = None if kept is None else (queries(q_kept), kept[1])
+    parts = _parts(queries(q), queries(positions), near, mask, here)
+    return attend_parts(parts, sinks, scale)
 
   y = jax.lax.map(chunk, jnp.arange(0, length + after, size))
   y = jnp.moveaxis(y, 0, 1).reshape(q.shape)
   return y[:, :length]
 
 
-def _triangle(run, q, positions, keys):
-  """Causal attention within a sequence, without most of what is not seen.
+def _each(function, *sets):
+  """Keys of `function(axis of positions, *arrays)`, field by field."""
+  fields = zip((2, 2, 1, 1), *sets, strict=True)
+  return Keys(*(function(axis, *arrays) for axis, *arrays in fields))
 
-  In up to four runs of queries, each with the keys until its end: on CPUs a
-  third less time from 512 positions on, gradients included.
-  """
-  length = q.shape[1]
-  count = min(4, length // 128) if sharding.platform() == 'cpu' else 1
-  if count < 2:
-    return run(q, positions, [keys])
-  size = -(-length // count)
-  outputs = []
-  for start in range(0, length, size):
-    stop = min(start + size, length)
-    seen = Keys(
-        keys.k[:, :, :stop],
-        keys.v[:, :, :stop],
-        keys.positions[:, :stop],
-        keys.exists[:, :stop],
-    )
-    now = slice(start, stop)
-    outputs.append(run(q[:, now], positions[:, now], [seen]))
-  return jnp.concatenate(outputs, axis=1)
+
+def _until(keys, stop):
+  """The first `stop` keys."""
+  return _each(lambda axis, x: x[(slice(None),) * axis + (slice(stop),)], keys)
 
 
 def _pad(x, axis, before, after):

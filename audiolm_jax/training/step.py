@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -140,9 +141,30 @@ class Step:
     """
     rng = jax.random.wrap_key_data(state.rng)
     rng, finish_rng = jax.random.split(jax.random.fold_in(rng, state.step))
-    compute = self._gradient if self.accumulation == 1 else self._accumulated
-    gradients, out = compute(state, batch, rng)
+    gradient = functools.partial(
+        jax.grad(self._loss, has_aux=True), state.trainable, state
+    )
+    if self.accumulation == 1:
+      gradients, out = gradient(batch, rng)
+    else:
+      gradients, out = self._accumulated(gradient, state, batch, rng)
     scalars, finite = _measures(self.objective, out)
+    new, numbers, flags = self._update(state, gradients, rates)
+    scalars |= numbers
+    finite |= flags
+    model_state = self.objective.finish(
+        state.model_state, out.statistics, finish_rng
+    )
+    for model in sorted(model_state):
+      finite[f'state/{model}'] = _all_finite(model_state[model])
+    new = new.replace(step=state.step + 1, model_state=model_state)
+    healthy = jnp.all(jnp.stack(list(finite.values())))
+    new = jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, state)
+    return new, {'scalars': scalars, 'finite': finite}
+
+  def _update(self, state, gradients, rates):
+    """The state with all models updated, and as `__call__` scalars and finite."""
+    scalars, finite = {}, {}
     trainable, optimizer_state, ema = {}, {}, dict(state.ema)
     for model, settings in sorted(self.model_optimizers.items()):
       grads = gradients[model]
@@ -165,51 +187,39 @@ class Step:
         ema[model] = _average(
             state.ema[model], trainable[model], settings.ema, state.step
         )
-    model_state = self.objective.finish(
-        state.model_state, out.statistics, finish_rng
-    )
-    for model in sorted(model_state):
-      finite[f'state/{model}'] = _all_finite(model_state[model])
     new = state.replace(
-        step=state.step + 1,
-        trainable=trainable,
-        model_state=model_state,
-        optimizer_state=optimizer_state,
-        ema=ema,
+        trainable=trainable, optimizer_state=optimizer_state, ema=ema
     )
-    healthy = jnp.all(jnp.stack(list(finite.values())))
-    new = jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, state)
-    return new, {'scalars': scalars, 'finite': finite}
+    return new, scalars, finite
 
-  def _gradient(self, state, batch, rng, totals=None):
-    """(gradients, output) of a (micro)batch."""
-    gradient = jax.grad(self._loss, has_aux=True)
-    return gradient(state.trainable, state, batch, rng, totals)
-
-  def _accumulated(self, state, batch, rng):
+  def _accumulated(self, gradient, state, batch, rng):
     """(gradients, output), added over microbatches."""
     parts = split_batch(batch, self.accumulation)
     rngs = jax.random.split(rng, self.accumulation)
 
-    def weights(*part):
-      return _weights(self._output(state.trainable, state, *part))
+    def weights(batch, rng):
+      variables = self._variables(state.trainable, state, rng)
+      return _weights(self.objective(variables, batch, rng))
 
     def add_weights(total, part):
       return jax.tree.map(jnp.add, total, weights(*part)), None
 
     def add_gradients(total, part):
-      one = self._gradient(state, *part, totals)
+      one = gradient(*part, totals)
       return jax.tree.map(jnp.add, total, one), None
 
     first = jax.tree.map(lambda x: x[0], (parts, rngs))
     shapes = jax.eval_shape(lambda: weights(*first))
     totals, _ = jax.lax.scan(add_weights, _zeros(shapes), (parts, rngs))
-    shapes = jax.eval_shape(lambda: self._gradient(state, *first, totals))
+    shapes = jax.eval_shape(lambda: gradient(*first, totals))
     return jax.lax.scan(add_gradients, _zeros(shapes), (parts, rngs))[0]
 
-  def _loss(self, trainable, state, batch, rng, totals):
-    """The weighted sum of the terms; `totals` are the weights of all parts."""
-    out = self._output(trainable, state, batch, rng)
+  def _loss(self, trainable, state, batch, rng, totals=None):
+    """(Weighted sum of the terms, output) of a (micro)batch.
+
+    `totals` are the weights of all parts, None where this is all.
+    """
+    out = self.objective(self._variables(trainable, state, rng), batch, rng)
     totals = _weights(out) if totals is None else totals
     value = sum(
         factor * _ratio(out.terms[name][0], totals[name])
@@ -217,8 +227,8 @@ class Step:
     )
     return value, out
 
-  def _output(self, trainable, state, batch, rng):
-    """What the objective says of a (micro)batch."""
+  def _variables(self, trainable, state, rng):
+    """What the objective takes, by model."""
     variables = {}
     for index, (model, settings) in enumerate(
         sorted(self.model_optimizers.items())
@@ -230,7 +240,7 @@ class Step:
           ),
           'state': state.model_state[model],
       }
-    return self.objective(variables, batch, rng)
+    return variables
 
 
 def _ratio(value, weight):

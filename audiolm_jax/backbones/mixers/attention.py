@@ -118,20 +118,10 @@ class Attention(streaming_base.Steppable):
       }
     return state
 
-  def process(self, x, mask, state, context):
-    del context
-    y, state = self._attend(x, mask, state)
-    return y, mask, state
-
-  def __call__(self, x, mask, context=None):
-    del context
-    return (
-        self._attend(streaming_base.zero_masked(x, mask), mask, None)[0],
-        mask,
-    )
-
   @nn.compact
-  def _attend(self, x, mask, state):
+  def process(self, x, mask, state, context):
+    """The next positions; without a state, a whole sequence."""
+    del context
     positions = np.arange(x.shape[1], dtype=np.int32)[None]
     if state is not None:
       positions = state['position'][:, None] + positions
@@ -141,20 +131,10 @@ class Attention(streaming_base.Steppable):
     v = _project(self, x, 'value', kv_heads, size)
     k = self._rotate(k, positions)
     if state is None:
-      y = self._whole(q, k, v, positions, mask)
+      window, (sets, kept) = self.window, self._whole(k, v, positions, mask)
     else:
-      y, state = self._step(q, k, v, positions, mask, state)
-    return _output(self, y, x.shape[-1]), state
-
-  @nn.nowrap
-  def _rotate(self, x, positions):
-    if self.positions is None:
-      return x
-    rotation = self.positions.rotation(positions, x.shape[-1])
-    return rotary.rotate(x, rotation)
-
-  def _run(self, q, positions, sets, window, kept):
-    """Attention, with the first positions `kept` (Keys) if not None."""
+      window = state['keys'].shape[2]
+      state, sets, kept = self._extend(k, v, positions, mask, state)
     if kept is not None:
       most = kept.positions.shape[1] + window - 1
       kept = self._rotate(q, jnp.minimum(positions, most)), kept
@@ -163,7 +143,7 @@ class Attention(streaming_base.Steppable):
       init = nn.initializers.zeros
       sinks = ops.weight(self, 'sinks', init, (self.heads,), (None,))
       sinks = ops.materialize(sinks)
-    return attention_ops.attend_keys(
+    y = attention_ops.attend_keys(
         self._rotate(q, positions),
         positions,
         sets,
@@ -172,45 +152,48 @@ class Attention(streaming_base.Steppable):
         sinks,
         self.softmax_scale,
     )
+    return _output(self, y, x.shape[-1]), mask, state
 
-  def _whole(self, q, k, v, positions, mask):
+  def __call__(self, x, mask, context=None):
+    x = streaming_base.zero_masked(x, mask)
+    return self.process(x, mask, None, context)[:2]
+
+  @nn.nowrap
+  def _rotate(self, x, positions):
+    if self.positions is None:
+      return x
+    rotation = self.positions.rotation(positions, x.shape[-1])
+    return rotary.rotate(x, rotation)
+
+  @nn.nowrap
+  def _whole(self, k, v, positions, mask):
+    """The keys of a sequence, and the first of them if they are kept."""
     k, v = attention_ops.heads_first(k), attention_ops.heads_first(v)
     # Without a window everything is kept.
-    sink_tokens = self.sink_tokens if self.window is not None else 0
-    keys = attention_ops.Keys(
-        k, v, positions, mask & (positions >= sink_tokens)
+    count = self.sink_tokens if self.window is not None else 0
+    sets = [attention_ops.Keys(k, v, positions, mask & (positions >= count))]
+    if not count:
+      return sets, None
+    return sets, attention_ops.Keys(
+        k[:, :, :count], v[:, :, :count], positions[:, :count], mask[:, :count]
     )
-    kept = None
-    if sink_tokens:
-      kept = attention_ops.Keys(
-          k[:, :, :sink_tokens],
-          v[:, :, :sink_tokens],
-          positions[:, :sink_tokens],
-          mask[:, :sink_tokens],
-      )
-    return self._run(q, positions, [keys], self.window, kept)
 
-  def _step(self, q, k, v, positions, mask, state):
-    sink_tokens = state['kept_keys'].shape[2] if 'kept_keys' in state else 0
-    after, sets = attention_ops.extend_ring(
-        state, k, v, positions, mask, sink_tokens
+  @nn.nowrap
+  def _extend(self, k, v, positions, mask, state):
+    """The next state, the keys in sight, and the first if they are kept."""
+    count = state['kept_keys'].shape[2] if 'kept_keys' in state else 0
+    after, sets = attention_ops.extend_ring(state, k, v, positions, mask, count)
+    if not count:
+      return after, sets, None
+    first = mask & (positions < count)
+    for name, new in (('kept_keys', k), ('kept_values', v)):
+      after[name] = attention_ops.write_ring(state[name], new, positions, first)
+    at = jnp.arange(count)[None]
+    exists = at < after['position'][:, None]
+    kept = attention_ops.Keys(
+        after['kept_keys'], after['kept_values'], at, exists
     )
-    kept = None
-    if sink_tokens:
-      first = mask & (positions < sink_tokens)
-      for name, new in (('kept_keys', k), ('kept_values', v)):
-        after[name] = attention_ops.write_ring(
-            state[name], new, positions, first
-        )
-      first_positions = jnp.arange(sink_tokens)[None]
-      kept = attention_ops.Keys(
-          after['kept_keys'],
-          after['kept_values'],
-          first_positions,
-          first_positions < after['position'][:, None],
-      )
-    window = state['keys'].shape[2]
-    return self._run(q, positions, sets, window, kept), after
+    return after, sets, kept
 
 
 class Cross(nn.Module):

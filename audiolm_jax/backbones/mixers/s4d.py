@@ -43,17 +43,13 @@ class S4d(streaming_base.Steppable):
     shape = (batch, spec.shape[-1], self.state_width // 2)
     return jnp.zeros(shape, jnp.complex64)
 
-  def process(self, x, mask, state, context):
-    del context
-    y, state = self._run(x, mask, state)
-    return y, mask, state
-
   def __call__(self, x, mask, context=None):
-    del context
-    return self._run(x, mask, None)[0], mask
+    return self.process(x, mask, None, context)[:2]
 
   @nn.compact
-  def _run(self, x, mask, state):
+  def process(self, x, mask, state, context):
+    """The next positions; without a state, a whole sequence."""
+    del context
     width = x.shape[-1]
     # Layers before leave anything finite where masked.
     x = streaming_base.zero_masked(x, mask)
@@ -71,7 +67,7 @@ class S4d(streaming_base.Steppable):
     y = y + signal * ops.materialize(skip)
     y = jax.nn.gelu(y).astype(x.dtype)
     y = ops.linear(self, 'out', y, 2 * width, ('embed', 'mlp'), use_bias=True)
-    return jax.nn.glu(y), state
+    return jax.nn.glu(y), mask, state
 
   def _model(self, width):
     """The discretised state spaces."""
