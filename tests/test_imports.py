@@ -111,8 +111,6 @@ _MOST_LINES = 60
 _LONG = {
     '_generate',
     'generate',
-    'quantise',
-    'ssd',
     'step',
     'take_prompts',
 }

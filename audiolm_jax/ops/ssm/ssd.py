@@ -48,20 +48,7 @@ def ssd(
   chunk = -(-time // count)
 
   def chunks(value, heads, *trailing):
-    """[B T G heads ...] as [B L G, heads, Q, ...] for L chunks of Q.
-
-    With six axes instead of four, XLA's fusions on CPUs take ten times as long.
-    """
-    pad = [(0, 0)] * value.ndim
-    pad[1] = (0, count * chunk - time)
-    value = jnp.pad(value, pad)
-    value = value.reshape(batch, count, chunk, groups, heads, *trailing)
-    return jnp.moveaxis(value, 2, 4).reshape(-1, heads, chunk, *trailing)
-
-  def product(subscripts, left, right):
-    return jnp.einsum(
-        subscripts, left, right, preferred_element_type=jnp.float32
-    )
+    return _chunks(value, count, chunk, groups, heads, *trailing)
 
   dt = chunks(dt, shared)
   b, c = (chunks(v, 1, size)[:, 0] for v in (b, c))
@@ -69,12 +56,48 @@ def ssd(
   rates = jnp.tile(a.reshape(groups, shared, 1), (batch * count, 1, 1))
   total, within = segment_sums(dt * rates)
   # Within a chunk: attention whose weights decay with distance.
-  scores = product('xin,xjn->xij', c, b)[:, None]
+  scores = _product('xin,xjn->xij', c, b)[:, None]
   scores = (scores * jnp.exp(within)).astype(dtype)
-  y = product('xrij,xrjp->xrip', scores, x)
+  y = _product('xrij,xrjp->xrip', scores, x)
   # What each chunk adds to the state at its end.
   rest = jnp.exp(within[..., -1, :])[..., None]
-  added = product('xrjp,xjn->xrpn', (x * rest).astype(dtype), b)
+  added = _product('xrjp,xjn->xrpn', (x * rest).astype(dtype), b)
+  before, last = _carry(state, added, total[..., -1], count)
+  # What the state at a chunk's start adds to its outputs.
+  before = before.astype(dtype)
+  y += _product('xin,xrpn->xrip', c, before) * jnp.exp(total)[..., None]
+  y = y.reshape(batch, count, groups, shared, chunk, width)
+  y = jnp.moveaxis(y, 4, 2).reshape(batch, -1, heads, width)
+  return y[:, :time].astype(dtype), last.reshape(state.shape)
+
+
+def _chunks(value, count, chunk, groups, heads, *trailing):
+  """[B T G heads ...] as [B L G, heads, Q, ...] for L chunks of Q.
+
+  With six axes instead of four, XLA's fusions on CPUs take ten times as long.
+  """
+  batch, time = value.shape[:2]
+  pad = [(0, 0)] * value.ndim
+  pad[1] = (0, count * chunk - time)
+  value = jnp.pad(value, pad)
+  value = value.reshape(batch, count, chunk, groups, heads, *trailing)
+  return jnp.moveaxis(value, 2, 4).reshape(-1, heads, chunk, *trailing)
+
+
+def _product(subscripts, left, right):
+  return jnp.einsum(subscripts, left, right, preferred_element_type=jnp.float32)
+
+
+def _carry(state, added, rates, count):
+  """The states before each chunk, as `added`, and the one after all, flat.
+
+  Args:
+    state: before the first chunk.
+    added: what each chunk adds.
+    rates: logarithms of what is left of a state at a chunk's end.
+    count: of chunks.
+  """
+  batch, heads = state.shape[:2]
 
   def carry(state, now):
     added, decay = now
@@ -83,7 +106,7 @@ def ssd(
   def chunks_first(value):
     return jnp.moveaxis(value.reshape(batch, count, heads, -1), 1, 0)
 
-  whole = chunks_first(jnp.exp(total[..., -1]))[..., 0]
+  whole = chunks_first(jnp.exp(rates))[..., 0]
   # Unrolled: a loop's copies of the states cost more than the rest of it.
   last, before = jax.lax.scan(
       carry,
@@ -91,12 +114,7 @@ def ssd(
       (chunks_first(added), whole),
       unroll=min(count, 8),
   )
-  # What the state at a chunk's start adds to its outputs.
-  before = jnp.moveaxis(before, 0, 1).reshape(added.shape).astype(dtype)
-  y += product('xin,xrpn->xrip', c, before) * jnp.exp(total)[..., None]
-  y = y.reshape(batch, count, groups, shared, chunk, width)
-  y = jnp.moveaxis(y, 4, 2).reshape(batch, -1, heads, width)
-  return y[:, :time].astype(dtype), last.reshape(state.shape)
+  return jnp.moveaxis(before, 0, 1).reshape(added.shape), last
 
 
 def ssd_step(

@@ -178,6 +178,30 @@ def quantise(
   x = jnp.where(mask[..., None], x.astype(jnp.float32), 0.0)
   constant = jax.lax.stop_gradient(x)
 
+  total, out = _levels(codebooks, constant, mask, levels, normalize)
+  # x - constant is zero, with x's gradient. Outside of the loop, which then
+  # needs no backward pass.
+  commitment = jnp.square(x - constant + out['errors']).mean(axis=-1)
+  losses = {
+      'commitment': jnp.where(out['used'], commitment, 0.0).sum(axis=0),
+      'codebook': out['codebook'].sum(axis=0),
+  }
+  in_use = count if levels is None else jnp.maximum(levels, 1)[:, None]
+  first = jnp.take(codebooks[0], out['codes'][0], axis=0)
+  first = jnp.where(mask[..., None], first, 0.0)
+  return bottlenecks_base.Quantised(
+      latents=x + jax.lax.stop_gradient(total - x),
+      losses={name: loss / in_use for name, loss in losses.items()},
+      codes=jnp.moveaxis(out['codes'], 0, -1),
+      margins=jnp.moveaxis(out['margins'], 0, -1),
+      semantic=x + jax.lax.stop_gradient(first - x),
+      residuals=out['residuals'],
+  )
+
+
+def _levels(codebooks, x, mask, levels, normalize):
+  """The sum of the levels' vectors [B, F, D], and of each what `quantise` needs."""
+
   def level(carry, inputs):
     residual, total = carry
     k, codebook = inputs
@@ -197,26 +221,10 @@ def quantise(
     total = total + jnp.where(used[..., None], chosen, 0.0)
     return (residual - chosen, total), outputs
 
-  start = (constant, jnp.zeros_like(x))
-  (_, total), out = jax.lax.scan(level, start, (jnp.arange(count), codebooks))
-  # x - constant is zero, with x's gradient. Outside of the loop, which then
-  # needs no backward pass.
-  commitment = jnp.square(x - constant + out['errors']).mean(axis=-1)
-  losses = {
-      'commitment': jnp.where(out['used'], commitment, 0.0).sum(axis=0),
-      'codebook': out['codebook'].sum(axis=0),
-  }
-  in_use = count if levels is None else jnp.maximum(levels, 1)[:, None]
-  first = jnp.take(codebooks[0], out['codes'][0], axis=0)
-  first = jnp.where(mask[..., None], first, 0.0)
-  return bottlenecks_base.Quantised(
-      latents=x + jax.lax.stop_gradient(total - x),
-      losses={name: loss / in_use for name, loss in losses.items()},
-      codes=jnp.moveaxis(out['codes'], 0, -1),
-      margins=jnp.moveaxis(out['margins'], 0, -1),
-      semantic=x + jax.lax.stop_gradient(first - x),
-      residuals=out['residuals'],
-  )
+  start = (x, jnp.zeros_like(x))
+  ks = jnp.arange(len(codebooks))
+  (_, total), out = jax.lax.scan(level, start, (ks, codebooks))
+  return total, out
 
 
 def dequantise(
