@@ -2,7 +2,7 @@
 
 python tools/bench_wavenet.py [--width=64] [--layers=20] [--batches=1,8]
 
-Random parameters, a mu-law head, 16 bits. `ring` is `generation.waveform.run`:
+Random parameters, a mu-law head, 16 bits. `ring` is `generation.SampleSession`:
 a compiled loop of steps whose convolutions keep rings of their past. `naive`
 is a compiled loop that scores the receptive field anew for each sample. The two
 take turns, and the best of each counts; that they give the same
@@ -22,7 +22,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from audiolm_jax.decoders import wavenet  # noqa: E402
-from audiolm_jax.generation import waveform  # noqa: E402
+from audiolm_jax import generation  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 
 
@@ -64,7 +64,12 @@ def naive(
         jnp.ones((rows, size), bool),
         method='extend',
     )
-    drawn = model.apply({'params': params}, h[:, -1], key, method='sample')
+    drawn = model.apply(
+        {'params': params},
+        h[:, -1],
+        jax.random.split(key, rows),
+        method='sample',
+    )
     log_prob = model.apply(
         {'params': params}, h[:, -1], drawn, method='log_prob'
     )
@@ -88,22 +93,18 @@ def compare(
   size = model.stack.receptive_field
   rng = np.random.default_rng(0)
   history = rng.integers(-3000, 3000, (batch, size, 1)).astype(np.int32)
-  state = waveform.start(model, params, history, jax.random.key(0))
+  lengths = np.full(batch, size)
+  session = generation.SampleSession(
+      model, params, history, lengths, jax.random.key(0)
+  )
 
   drawn, expected = naive(model, params, history, naive_steps)
-  _, _, actual = waveform.run(
-      model,
-      params,
-      state,
-      drawn[..., None],
-      np.ones((batch, naive_steps), bool),
-  )
-  np.testing.assert_allclose(actual[..., 0], expected, rtol=1e-3, atol=1e-3)
+  session.step(naive_steps, np.asarray(drawn)[..., None])
+  actual = session.log_prob[..., 0]
+  np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
 
-  given = np.zeros((batch, steps, 1), np.int32)
-  free = np.zeros((batch, steps), bool)
   forms = {
-      'ring': (lambda: waveform.run(model, params, state, given, free), steps),
+      'ring': (lambda: session.step(steps), steps),
       'naive': (
           lambda: naive(model, params, history, naive_steps),
           naive_steps,

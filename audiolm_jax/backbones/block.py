@@ -40,7 +40,9 @@ class Block(nn.Module):
     x = self._after('mixer', x, y, gate)
     if self.cross is not None:
       y, gate = self._before('cross', x, context)
-      keys, projected = given(context, 'cross', 'cross'), context.get('cross_keys')
+      keys, projected = given(context, 'cross', 'cross'), context.get(
+          'cross_keys'
+      )
       y = self.cross(y, keys, context['cross_mask'], projected)
       x = self._after('cross', x, y, gate)
     losses = {}

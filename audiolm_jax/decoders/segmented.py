@@ -180,7 +180,7 @@ class Staged(Segmented, kw_only=True):
 
   def score(self, codes, num_frames, context=None, conditions=None):
     scores = super().score(
-        *self._segments(codes, num_frames), context, conditions
+        *self.segments(codes, num_frames), context, conditions
     )
     log_prob = jnp.zeros(codes.shape, jnp.float32)
     mask = jnp.zeros(codes.shape, bool)
@@ -194,7 +194,7 @@ class Staged(Segmented, kw_only=True):
 
   def code_logits(self, codes, num_frames, context=None, conditions=None):
     streams = super().code_logits(
-        *self._segments(codes, num_frames), context, conditions
+        *self.segments(codes, num_frames), context, conditions
     )
     shape = (*codes.shape, max(self.vocabularies))
     logits = jnp.full(shape, -jnp.inf, jnp.float32)
@@ -206,8 +206,10 @@ class Staged(Segmented, kw_only=True):
     return {'frames': logits}
 
   @nn.nowrap
-  def _segments(self, codes, num_frames):
-    """Codes and lengths by label."""
+  def segments(
+      self, codes: Int[Array, 'B F K'], num_frames: Int[Array, 'B']
+  ) -> tuple[dict[str, Int[Array, 'B F k']], dict[str, Int[Array, 'B']]]:
+    """Codes of all slots and lengths of frames, by the segments' labels."""
     segments = self.sequence.segments
     return (
         {s.label: codes[..., list(s.slots)] for s in segments},

@@ -6,9 +6,10 @@ each level a probability, and these add up to 1: so bits per sample of all heads
 are of one kind. A head has
 
   log_prob(h [*b D], samples [*b C], bits) -> [*b C] float32, nats;
-  sample(h [*b D], rng, temperature, channels, bits) -> samples [*b C];
+  sample(h [B D], keys [B], temperature, channels, bits) -> samples [B C].
 
-The C channels of a sample are independent given the past. Temperatures are
+The C channels of a sample are independent given the past. Each row is drawn with
+a key of its own, so that it depends on no other row. Temperatures are
 traced: changing one does not compile again. 0 takes what is likeliest.
 """
 
@@ -18,7 +19,7 @@ from typing import Annotated
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 import numpy as np
 
 from audiolm_jax import config
@@ -117,17 +118,17 @@ class MuLaw(_Head):
 
   def sample(
       self,
-      h: Float[Array, '*b D'],
-      rng: Array,
+      h: Float[Array, 'B D'],
+      keys: Key[Array, 'B'],
       temperature: Float[Array, ''] | float,
       channels: int,
       bits: int,
-  ) -> Int[Array, '*b C']:
+  ) -> Int[Array, 'B C']:
     """A class at this temperature, then one of its levels (or the middle)."""
-    rng, within = jax.random.split(rng)
+    keys, within = jax.vmap(jax.random.split, out_axes=1)(keys)
     logits = self._logits(h, channels, bits) / _positive(temperature)
-    chosen = jax.random.categorical(rng, logits, axis=-1)
-    place = jax.random.uniform(within, chosen.shape)
+    chosen = jax.vmap(jax.random.categorical)(keys, logits)
+    place = _draws(jax.random.uniform, within, channels)
     place = jnp.where(temperature > 0, place, 0.5)
     counts = self.counts(bits)
     first = jnp.asarray(np.cumsum(counts) - counts)[chosen]
@@ -163,24 +164,24 @@ class _Mixture(_Head):
 
   def sample(
       self,
-      h: Float[Array, '*b D'],
-      rng: Array,
+      h: Float[Array, 'B D'],
+      keys: Key[Array, 'B'],
       temperature: Float[Array, ''] | float,
       channels: int,
       bits: int,
-  ) -> Int[Array, '*b C']:
+  ) -> Int[Array, 'B C']:
     """A component at this temperature, then a value of its scaled density.
 
     At 0: the mean of the likeliest component.
     """
-    rng, within = jax.random.split(rng)
+    keys, within = jax.vmap(jax.random.split, out_axes=1)(keys)
     logits, *rest = self._parameters(h, channels, bits)
     logits = logits / _positive(temperature)
-    chosen = jax.random.categorical(rng, logits, axis=-1)[..., None]
+    chosen = jax.vmap(jax.random.categorical)(keys, logits)[..., None]
     mean, log_scale = (
         jnp.take_along_axis(p, chosen, axis=-1)[..., 0] for p in rest
     )
-    noise = self._draw(within, mean.shape)
+    noise = _draws(self._draw, within, channels)
     value = mean + temperature * jnp.exp(log_scale) * noise
     half = 2 ** (bits - 1)
     return jnp.clip(jnp.round(value), -half, half - 1).astype(jnp.int32)
@@ -329,6 +330,11 @@ def _log_ndtr(x):
   return jnp.where(
       x < -8, tail + jnp.log1p(series), jax.scipy.special.log_ndtr(near)
   )
+
+
+def _draws(draw, keys, channels):
+  """[B, C] of keys [B]."""
+  return jax.vmap(lambda key: draw(key, (channels,)))(keys)
 
 
 def _positive(temperature):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
 from audiolm_jax import config
@@ -316,11 +316,11 @@ class WaveNet(nn.Module):
   def sample(
       self,
       h: Float[Array, 'B D'],
-      rng: Array,
+      keys: Key[Array, 'B'],
       temperature: Float[Array, ''] | float = 1.0,
   ) -> Int[Array, 'B C']:
     """Samples given what `extend` returned; see `waveform_heads`."""
-    return self.head.sample(h, rng, temperature, self.channels, self.bits)
+    return self.head.sample(h, keys, temperature, self.channels, self.bits)
 
 
 class _Embedding(nn.Module):

@@ -1,4 +1,4 @@
-"""Choosing codes from logits."""
+"""Choosing codes from logits, and codes that end a row."""
 
 import dataclasses
 import math
@@ -123,6 +123,32 @@ class Sampler:
     penalty = self.repetition_penalty
     lower = jnp.where(logits > 0, logits / penalty, logits * penalty)
     return jnp.where(seen, lower, logits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+  """A code that ends its row: the frame that holds it is not part of the row.
+
+  Attributes:
+    code: which, or several of which any does.
+    slot: of which slot. If the pattern has other slots before it, codes past the
+      end may have been drawn by then, and what came after has seen them.
+
+  Raises:
+    ConfigError: for no code, or one or a slot below 0.
+  """
+
+  code: int | tuple[int, ...]
+  slot: config.Count = 0
+
+  def __post_init__(self):
+    if not self.codes or min(*self.codes, self.slot, 0) < 0:
+      raise config.ConfigError(f'{self}: expected codes and a slot >= 0')
+
+  @property
+  def codes(self) -> tuple[int, ...]:
+    """All that end a row."""
+    return self.code if isinstance(self.code, tuple) else (self.code,)
 
 
 def _metadata(annotation):

@@ -11,32 +11,24 @@ import numpy as np
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
 from audiolm_jax.generation import checks
-from audiolm_jax.generation import guidance as guidance_lib
+from audiolm_jax.generation import options as options_lib
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import steps
+from audiolm_jax.generation import tracks
 from audiolm_jax.generation import weights
-from audiolm_jax.streaming import base as streaming_base
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=('decoder', 'sampler', 'stop'),
-    donate_argnames='state',
-)
-def _step(decoder, params, sampler, state, given, mask, rows, **options):
+@functools.partial(jax.jit, donate_argnames='state')
+def _step(track, state, given, mask, rows):
   """`steps.step`; unless `rows` is None, those rows only."""
-  new, codes, log_prob = steps.step(
-      decoder, params, sampler, state, given, mask, **options
-  )
+  new, codes, log_prob = steps.step(track, state, given, mask)
   if rows is not None:
     new = steps.restart(state, new, rows)
   return new, codes, log_prob
 
 
 _take_prompts = jax.jit(
-    steps.take_prompts,
-    static_argnames=('decoder', 'most', 'guided'),
-    donate_argnames='state',
+    steps.take_prompts, static_argnames='count', donate_argnames='state'
 )
 _restart = jax.jit(steps.restart)
 
@@ -65,13 +57,7 @@ class Session:
       frames: int | None,
       rng: Array,
       sampler: sampling.Sampler,
-      *,
-      context: streaming_base.Context = None,
-      null_context: streaming_base.Context = None,
-      guidance: float = 1.0,
-      stop: steps.Stop | None = None,
-      cache_length: int | None = None,
-      sink_tokens: int = 0,
+      **options,
   ):
     """Takes in the prompts.
 
@@ -83,14 +69,8 @@ class Session:
       frames: the length of all rows, prompt included; None for no end.
       rng: a key.
       sampler: how codes are drawn.
-      context: what the backbone sees of the conditions; see `Decoder.context`.
-      null_context: what replaces it where conditions are dropped; if not None,
-        predictions are guided.
-      guidance: how far predictions move away from those without conditions.
-      stop: what ends a row before its length. Codes that are given do not.
-      cache_length: steps that attention without a window keeps in sight; needed
-        where there is no end.
-      sink_tokens: first steps that stay in sight beside them.
+      **options: see `options.Options`; without an end, a `cache_length` is
+        needed.
 
     Raises:
       ValueError: without an end, if there is no cache_length, or the pattern
@@ -99,28 +79,24 @@ class Session:
         range or would do nothing; for codes out of range, a prompt longer than
         its row, or none where rows must start with a given frame.
     """
-    self._decoder, self._params = weights.unroll(decoder, params)
-    self._pattern = decoder.pattern
+    decoder, params = weights.unroll(decoder, params)
+    self._options = options_lib.Options(**options)
+    self._decoder, self._pattern = decoder, decoder.pattern
     self._slots = len(decoder.vocabularies)
-    self._total = self._check_end(frames, cache_length)
+    self._total = self._check_end(frames)
     self.prompts, self._prompted = self._fill(prompts, num_frames)
-    self._check(null_context, guidance, stop, cache_length, sink_tokens)
-    self._guided = null_context is not None
-    if self._guided:
-      context = guidance_lib.pair(context, null_context)
-    self._context = weights.with_keys(self._decoder, self._params, context)
-    self._rng, self._sampler, self._stop = rng, sampler, stop
-    self._guidance = guidance if self._guided else None
-    count = cache_length or self._pattern.steps(self._total, self._slots)
-    self._cache = count, sink_tokens
+    self._options.check(decoder)
+    asked = self._options.prepare(decoder, params)
+    self._track = tracks.Frames(decoder, params, sampler, **asked)
+    self._rng = rng
     self.latency = self._latency()
     self._allocate()
     self._state = self._begin(np.ones(len(self.prompts), bool))
 
-  def _check_end(self, frames, cache_length):
+  def _check_end(self, frames):
     """The length of all rows; `ENDLESS` for None."""
     if frames is None:
-      if cache_length is None or not self._pattern.streamable:
+      if self._options.cache_length is None or not self._pattern.streamable:
         raise ValueError(
             'a stream without an end needs a cache_length and such a pattern'
         )
@@ -128,16 +104,6 @@ class Session:
       return steps.ENDLESS
     self._decoder.check_steps(self._pattern.steps(frames, self._slots))
     return frames
-
-  def _check(self, null_context, guidance, stop, cache_length, sink_tokens):
-    checks.check_options(
-        self._decoder,
-        null_context=null_context,
-        guidance=guidance,
-        stop=stop,
-        cache_length=cache_length,
-        sink_tokens=sink_tokens,
-    )
 
   def _allocate(self):
     """Empty arrays of what is kept of each row."""
@@ -300,32 +266,21 @@ class Session:
     first = np.zeros((batch, slots), np.int32)
     if longest:
       first = self.prompts[:, 0]
-    cache_length, sink_tokens = self._cache
     state = steps.start(
-        self._decoder,
+        self._track,
         np.full(batch, self._total, np.int32),
-        cache_length,
+        self._options.cache_length or self._track.count(self._total),
         self._rng,
-        sink_tokens=sink_tokens,
-        guided=self._guided,
-        window=self._sampler.repetition_window,
-        params=self._params,
-        context=self._context,
-        first=first,
+        self._options.sink_tokens,
+        first,
     )
     # A fresh state may use one zero for several leaves: it cannot be donated.
     state = jax.tree.map(functools.partial(jnp.array, copy=True), state)
-    if longest:
-      state, _ = _take_prompts(
-          self._decoder,
-          self._params,
-          state,
-          self.prompts,
-          self._prompted,
-          longest,
-          self._context,
-          self._guided,
-      )
+    shown = np.arange(longest) < self._prompted[:, None]
+    count = self._track.leading(longest, longest) if longest else 0
+    state, _ = _take_prompts(
+        self._track, state, self.prompts, shown[..., None], count
+    )
     self.entered = np.where(rows, self._prompted, self.entered)
     self._steps = np.where(rows, np.asarray(state.step), self._steps)
     self._codes[rows], self._log_prob[rows] = 0, 0
@@ -357,16 +312,11 @@ class Session:
     at = np.arange(len(rows))[:, None], frame % (self.latency + 1), slot
     known = self._known[at] & inside
     self._state, drawn, log_prob = _step(
-        self._decoder,
-        self._params,
-        self._sampler,
+        self._track,
         self._state,
         np.where(known, self._codes[at], 0),
         known,
         None if rows.all() else rows,
-        context=self._context,
-        guidance=self._guidance,
-        stop=self._stop,
     )
     at = tuple(np.broadcast_to(x, inside.shape)[inside] for x in at)
     self._codes[at] = np.asarray(drawn)[inside]
@@ -378,7 +328,7 @@ class Session:
     """Codes and log-probabilities of frames [B, n] that are kept."""
     at = np.arange(len(frame))[:, None], frame % (self.latency + 1)
     codes, log_prob = self._codes[at], self._log_prob[at]
-    if self._stop is not None:
+    if self._options.stop is not None:
       inside = (frame < self.num_frames[:, None])[..., None]
       codes, log_prob = codes * inside, log_prob * inside
     before = (frame < 0)[..., None]

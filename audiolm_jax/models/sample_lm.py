@@ -9,16 +9,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
+from audiolm_jax import generation
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
-from audiolm_jax.generation import waveform
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.streaming import base as streaming_base
 
 # Samples that are generated in one call: any duration compiles one loop.
-_RUN = 8000
+_RUN = 8192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,50 +98,62 @@ class SampleLM:
         temperature below 0 or not finite, or see `score`.
     """
     prompt, num_samples = self._check(prompt, num_samples)
-    for name, value in (('seconds', seconds), ('temperature', temperature)):
-      if not 0 <= value < math.inf:
-        raise ValueError(f'{name} = {value}: expected a finite number >= 0')
+    if not 0 <= seconds < math.inf:
+      raise ValueError(f'seconds = {seconds}: expected a finite number >= 0')
     bits, total = self.decoder.bits, round(seconds * self.sample_rate)
     longest = prompt.shape[1]
     if total < longest:
       raise ValueError(f'{total} samples < the prompt has: {longest}')
-    given = np.asarray(waveform_heads.to_grid(prompt, bits))
-    samples = self._continue(
-        given, num_samples, total, jax.random.key(seed), temperature, context
+    session = self.session(
+        prompt,
+        num_samples=num_samples,
+        seed=seed,
+        temperature=temperature,
+        context=context,
     )
-    return np.asarray(waveform_heads.from_grid(jnp.asarray(samples), bits))
+    pieces = [session.prompts]
+    for first in range(session.prompts.shape[1], total, _RUN):
+      pieces.append(session.step(min(_RUN, total - first)))
+    samples = jnp.asarray(np.concatenate(pieces, axis=1))
+    return np.asarray(waveform_heads.from_grid(samples, bits))
 
-  def _continue(self, given, num_samples, total, rng, temperature, context):
-    """Levels [B, total, C], of each row its prompt and what is drawn."""
-    rows, _, channels = given.shape
-    first = int(num_samples.min()) if rows else 0
-    state = waveform.start(
+  def session(
+      self,
+      prompt: Float[Array, 'B P C'],
+      *,
+      num_samples: Int[Array, 'B'] | None = None,
+      seed: int = 0,
+      temperature: float = 1.0,
+      context: streaming_base.Context = None,
+  ) -> generation.SampleSession:
+    """Rows that go on block by block, and can be fed.
+
+    Args:
+      prompt: how the rows begin; P = 0 for no prompt.
+      num_samples: samples of each row's prompt, P for all if not given.
+      seed: the same seed gives the same audio.
+      temperature: see `decoders.waveform_heads`; 0 takes the likeliest.
+      context: what the decoder's stack is conditioned on, for all of a row.
+
+    Raises:
+      ValueError: for a temperature below 0 or not finite; for a wrong shape,
+        for integers, for samples that are not finite, or lengths that are out
+        of range.
+    """
+    prompt, num_samples = self._check(prompt, num_samples)
+    if not 0 <= temperature < math.inf:
+      raise ValueError(
+          f'temperature = {temperature}: expected a finite number >= 0'
+      )
+    return generation.SampleSession(
         self.decoder,
         self.params,
-        given[:, :first],
-        rng,
+        np.asarray(waveform_heads.to_grid(prompt, self.decoder.bits)),
+        num_samples,
+        jax.random.key(seed),
+        temperature,
         context,
     )
-    size = min(max(total - first, 1), _RUN)
-    count = -(-(total - first) // size)
-    pieces = [given[:, :first]]
-    for i in range(count):
-      # The last run goes on past the end, so that all have one shape.
-      steps = first + i * size + np.arange(size)
-      known = np.zeros((rows, size, channels), np.int32)
-      here = given[:, steps[0] : steps[0] + size]
-      known[:, : here.shape[1]] = here
-      state, samples, _ = waveform.run(
-          self.decoder,
-          self.params,
-          state,
-          known,
-          steps < num_samples[:, None],
-          temperature,
-          context,
-      )
-      pieces.append(np.asarray(samples))
-    return np.concatenate(pieces, axis=1)[:, :total]
 
   def _check(self, audio, num_samples):
     """Host arrays, checked."""

@@ -7,10 +7,9 @@ import jax
 from jaxtyping import Array, Float, Int
 import numpy as np
 
+from audiolm_jax import generation
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import segmented
-from audiolm_jax.generation import sampling
-from audiolm_jax.generation import segments
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 
@@ -61,7 +60,7 @@ class SegmentLM:
       shown: dict[str, Int[Array, 'B']],
       *,
       seed: int = 0,
-      sampler: sampling.Sampler | None = None,
+      sampler: generation.Sampler | None = None,
   ) -> dict[str, Int[np.ndarray, 'B F K']]:
     """Fills the segments from their beginnings.
 
@@ -86,13 +85,13 @@ class SegmentLM:
         )
       mask = np.arange(codes.shape[1])[:, None] < first[:, None, None]
       masks[label] = np.broadcast_to(mask, codes.shape)
-    codes, _ = segments.generate(
+    generated = generation.generate(
         self.decoder,
         self.params,
         given,
         masks,
         num_frames,
         jax.random.key(seed),
-        sampler or sampling.Sampler(),
+        sampler or generation.Sampler(),
     )
-    return {label: np.asarray(c) for label, c in codes.items()}
+    return {label: np.asarray(c) for label, c in generated.codes.items()}

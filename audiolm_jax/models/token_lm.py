@@ -14,7 +14,6 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import scores as scores_lib
-from audiolm_jax.generation import segments
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.streaming import base as streaming_base
@@ -306,7 +305,7 @@ class StageLM(TokenLM):
     predicted = list(self.decoder.predicted)
     observed = np.setdiff1d(np.arange(codes.shape[2]), predicted)
     mask[..., observed] = True
-    generated, _ = segments.generate_stage(
+    generated = generation.generate(
         *self._unrolled,
         codes,
         mask,
@@ -315,4 +314,4 @@ class StageLM(TokenLM):
         sampler or generation.Sampler(),
         **self._contexts(conditions, len(codes), {}),
     )
-    return np.asarray(generated)
+    return np.asarray(generated.codes)

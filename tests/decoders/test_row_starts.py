@@ -12,7 +12,6 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import segmented
 from audiolm_jax.decoders import starts
-from audiolm_jax.generation import segments
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.patterns import sequence as sequence_lib
 from tests.decoders import small
@@ -220,9 +219,6 @@ def test_segments_start_with_a_given_text():
       'text': np.ones((3, 3, 1), bool),
       'speech': np.zeros((3, 4, 2), bool),
   }
-  run = small.quick_jit(
-      segments.generate, static_argnames=('decoder', 'sampler')
-  )
   warm = generation.Sampler(temperature=2.0)
   found = {}
   for start in (starts.Code((2, 0, 0)), starts.Given()):
@@ -233,7 +229,9 @@ def test_segments_start_with_a_given_text():
         start=start,
     )
     params = small.parameters(decoder, given, num_frames)
-    codes, log_prob = run(decoder, params, given, mask, num_frames, KEY, warm)
+    codes, log_prob, _ = quick.generate(
+        decoder, params, given, mask, num_frames, KEY, warm
+    )
     scores = small.scorer(decoder)(params, codes, num_frames)
     np.testing.assert_allclose(
         log_prob['speech'],
@@ -245,7 +243,7 @@ def test_segments_start_with_a_given_text():
   assert (found[0] != found[1]).any()
   none = {**num_frames, 'text': np.array([3, 0, 2])}
   with pytest.raises(ValueError, match='text: row 1 has no first frame'):
-    segments.generate(decoder, params, given, mask, none, KEY, warm)
+    generation.generate(decoder, params, given, mask, none, KEY, warm)
 
 
 def test_rows_without_a_code_to_begin_with_need_a_prompt(params):

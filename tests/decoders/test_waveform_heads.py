@@ -256,7 +256,7 @@ def _sampler(name, bits, channels):
       lambda params, h, rng, temperature: HEADS[name].apply(
           {'params': params},
           h,
-          rng,
+          jax.random.split(rng, len(h)),
           temperature,
           channels,
           bits,

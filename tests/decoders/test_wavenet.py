@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiolm_jax import generation
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
-from audiolm_jax.generation import waveform
 from audiolm_jax.streaming import testing
 
 _jit = functools.partial(jax.jit, compiler_options=testing.quick_options())
@@ -203,68 +203,93 @@ def test_probabilities_of_a_sample_given_the_past_add_up_to_1(case):
   assert total == pytest.approx(1, abs=2e-5)
 
 
-@pytest.fixture(scope='module')
-def run(case):
-  """Compiled for runs of 10 samples."""
-  compiled = _jit(functools.partial(waveform.run, case.model))
-  return lambda *args: compiled(case.params, *args, case.context)
-
-
-@pytest.fixture(scope='module')
-def start(case):
-  """The state after a prompt."""
-  compiled = _jit(functools.partial(waveform.start, case.model))
-  return lambda prompt: compiled(
-      case.params, prompt, jax.random.key(3), case.context
+def _session(case, prompt=0, temperature=1.0, seed=3, lengths=None):
+  """Samples after a prompt."""
+  if lengths is None:
+    lengths = np.full(3, prompt)
+  return generation.SampleSession(
+      case.model,
+      case.params,
+      case.samples[:, :prompt],
+      lengths,
+      jax.random.key(seed),
+      temperature,
+      case.context,
   )
 
 
-def _both(run, state, given, given_mask, temperature=1.0):
-  """Two runs one after the other: (samples, log-probabilities)."""
+def _both(session, *known):
+  """Two blocks one after the other: (samples, log-probabilities)."""
   outputs = []
-  for now in (slice(0, 10), slice(10, 20)):
-    state, *found = run(state, given[:, now], given_mask[:, now], temperature)
-    outputs.append(found)
+  for now in (slice(0, 7), slice(7, 20)):
+    size = now.stop - now.start
+    samples = session.step(size, *(x[:, now] for x in known))
+    outputs.append((samples, session.log_prob))
   return [np.concatenate(x, axis=1) for x in zip(*outputs, strict=True)]
 
 
-def test_stepwise_log_probs_are_the_teacher_forced_ones(case, run, start):
+def test_stepwise_log_probs_are_the_teacher_forced_ones(case):
   expected = case.scores(num_samples=FULL).log_prob
-  given = np.ones((3, 20), bool)
-  nothing = case.samples[:, :0]
-  samples, log_prob = _both(run, start(nothing), case.samples, given)
+  samples, log_prob = _both(_session(case), case.samples)
   np.testing.assert_array_equal(samples, case.samples)
   np.testing.assert_allclose(log_prob, expected, rtol=1e-4, atol=1e-4)
   # A prompt taken in at once.
-  state = start(case.samples[:, :10])
-  _, _, log_prob = run(state, case.samples[:, 10:], given[:, 10:], 1.0)
-  np.testing.assert_allclose(log_prob, expected[:, 10:], rtol=1e-4, atol=1e-4)
+  session = _session(case, 10)
+  np.testing.assert_array_equal(session.prompts, case.samples[:, :10])
+  session.step(10, case.samples[:, 10:])
+  np.testing.assert_allclose(
+      session.log_prob, expected[:, 10:], rtol=1e-4, atol=1e-4
+  )
 
 
-def test_what_is_drawn_is_scored_and_what_is_given_kept(case, run, start):
+def test_what_is_drawn_is_scored_and_what_is_given_kept(case):
   given = np.zeros((3, 20), bool)
   given[:, :4] = given[1, 10] = True
-  state = start(case.samples[:, :0])
-  samples, log_prob = _both(run, state, case.samples, given)
+  session = _session(case)
+  samples, log_prob = _both(session, case.samples, given)
   kept = given[..., None] & np.ones_like(case.samples, bool)
   np.testing.assert_array_equal(samples[kept], case.samples[kept])
   assert (samples[~kept] != case.samples[~kept]).mean() > 0.5
   scores = case.scores(samples, FULL)
   np.testing.assert_allclose(log_prob, scores.log_prob, rtol=1e-4, atol=1e-4)
-  again, _ = _both(run, state, case.samples, given)
+  session.reset()
+  again, _ = _both(session, case.samples, given)
   np.testing.assert_array_equal(again, samples)
 
 
-def test_only_temperature_0_ignores_the_key(case, run, start):
-  none = np.zeros((3, 10), bool)
-  state = start(case.samples[:, :10])
-  other = state.replace(rng=jax.random.key(9))
+def test_a_row_of_samples_depends_on_its_own_prompt_alone(case):
+  """However long the others' are, and whichever rows restart."""
+  lengths = np.array([6, 4, 5])
+  session = _session(case, 6, lengths=lengths)
+  assert session.prompts.shape[1] == 4
+  whole = np.concatenate([session.prompts, session.step(16)], axis=1)
+  for row, length in enumerate(lengths):
+    np.testing.assert_array_equal(
+        whole[row, :length], case.samples[row, :length]
+    )
+  alone = _session(case, 6, lengths=np.array([6, 2, 0]))
+  alone = np.concatenate([alone.prompts, alone.step(20)], axis=1)
+  np.testing.assert_array_equal(alone[0], whole[0])
+  assert (alone[1:] != whole[1:]).any()
+  session.reset(np.array([False, True, False]))
+  assert session.entered.tolist() == [20, 4, 20]
+  np.testing.assert_array_equal(session.step(8)[1], whole[1, 4:12])
+
+
+def test_samples_that_no_session_takes_are_refused(case):
+  session = _session(case)
+  with pytest.raises(ValueError, match='expected'):
+    session.step(2, case.samples[:, :3])
+  with pytest.raises(ValueError, match='99999 is not in'):
+    session.step(2, np.full_like(case.samples[:, :2], 99999))
+
+
+def test_only_temperature_0_ignores_the_key(case):
   for temperature, same in ((0.0, True), (1.0, False)):
-    drawn = [
-        np.asarray(run(s, case.samples[:, :10], none, temperature)[1])
-        for s in (state, other)
-    ]
-    assert (drawn[0] == drawn[1]).all() == same
+    one, other = (
+        _session(case, 10, temperature, seed).step(10) for seed in (3, 9)
+    )
+    assert (one == other).all() == same
 
 
 def test_activations_in_bfloat16_probabilities_in_float32():

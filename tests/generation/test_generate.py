@@ -138,7 +138,9 @@ def compiled(model):
   decoder, params, _ = model
   # The state is donated: no two of its leaves may share memory.
   return small.quick_jit(
-      functools.partial(generation.step, decoder, params, HOT),
+      functools.partial(
+          generation.step, generation.Frames(decoder, params, HOT)
+      ),
       donate_argnums=0,
   )
 
@@ -158,11 +160,12 @@ def test_streaming_steps_equal_the_loop_and_rows_restart(model, compiled):
   found = quick.generate(decoder, params, given, mask, FULL, KEY, HOT)
   count = decoder.pattern.steps(F, K)
   starts = np.array([0, 2, 0])
-  state = generation.start(decoder, FULL, count + 2, KEY)
+  track = generation.Frames(decoder, params, HOT)
+  state = generation.start(track, FULL, count + 2, KEY)
   got = np.zeros_like(given)
   for n in range(count + 2):
     if n == 2:
-      fresh = generation.start(decoder, FULL, count + 2, KEY)
+      fresh = generation.start(track, FULL, count + 2, KEY)
       state = generation.restart(state, fresh, starts > 0)
     own = n - starts * (n >= 2)
     frame, slot = decoder.pattern.cells(own, K, FULL)
@@ -192,7 +195,8 @@ def test_an_endless_stream_begins_like_a_sequence(model, compiled):
     return
   given, mask = _inputs(), _prompts([1, 1, 1])
   found = quick.generate(decoder, params, given, mask, FULL, KEY, HOT)
-  state = generation.start(decoder, endless, 2 * F * K, KEY)
+  track = generation.Frames(decoder, params, HOT)
+  state = generation.start(track, endless, 2 * F * K, KEY)
   for n in range(F):
     state, codes, _ = compiled(state, *_given_steps(decoder, given, mask, n))
     frame, slot = decoder.pattern.cells(np.array([n]), K)

@@ -9,7 +9,6 @@ from audiolm_jax import generation
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import segmented
-from audiolm_jax.generation import segments
 from audiolm_jax.patterns import sequence as sequence_lib
 from tests.decoders import small
 from tests.generation import quick
@@ -69,7 +68,9 @@ def _check_segments(codes):
 def _segments(codes):
   mask = _parts(np.ones(codes.shape, bool))
   num_frames = dict.fromkeys(mask, LENGTHS)
-  return segments.generate(TWO, NONE, _parts(codes), mask, num_frames, KEY, HOT)
+  return generation.generate(
+      TWO, NONE, _parts(codes), mask, num_frames, KEY, HOT
+  )
 
 
 @pytest.mark.parametrize(
@@ -154,12 +155,23 @@ def test_options_that_do_nothing_are_refused(options, message):
     next(generation.stream(DECODER, NONE, codes[0], F, KEY, HOT, **options))
 
 
-def test_segments_do_not_penalise_repetition():
-  codes = _parts(_codes(0))
-  sampler = generation.Sampler(repetition_penalty=2.0, repetition_window=2)
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (
+            {'stop': generation.Stop(0, 1)},
+            'slot=1.: only .* last segment .speech',
+        ),
+        ({'prompt_frames': 2}, 'prompt_frames = 2 does nothing in segments'),
+        ({'guidance': 3.0}, 'guidance does nothing without'),
+    ],
+    ids=str,
+)
+def test_what_segments_can_not_do_is_refused(options, message):
+  codes, mask = _parts(_codes(0)), _parts(_codes(0) > 0)
   num_frames = dict.fromkeys(codes, LENGTHS)
-  with pytest.raises(ValueError, match='does nothing in segments'):
-    segments.generate(TWO, NONE, codes, codes, num_frames, KEY, sampler)
+  with pytest.raises(ValueError, match=message):
+    generation.generate(TWO, NONE, codes, mask, num_frames, KEY, HOT, **options)
 
 
 @pytest.mark.parametrize('wrong', [(-1, 0), ((), 0), ((1, -2), 0), (1, -1)])

@@ -54,12 +54,11 @@ def test_steps_do_not_project_what_they_attend_to():
   context = {'cross': cross, 'cross_mask': np.ones((2, 4), bool)}
   params = small.parameters(decoder, GIVEN, FULL, context)
   known = generation.with_keys(decoder, params, context)
-  state = steps.start(decoder, FULL, F + K, KEY)
+  state = steps.start(generation.Frames(decoder, params, HOT), FULL, F + K, KEY)
 
   def step(context):
-    return steps.step(
-        decoder, params, HOT, state, GIVEN[:, 0], MASK[:, 0], context=context
-    )[1:]
+    track = generation.Frames(decoder, params, HOT, context)
+    return steps.step(track, state, GIVEN[:, 0], MASK[:, 0])[1:]
 
   run = small.quick_jit(step)
   for got, want in zip(run(known), run(context), strict=True):
@@ -143,12 +142,11 @@ def test_a_stream_goes_on_beyond_its_cache():
   decoder = _decoder()
   endless = np.full(2, generation.ENDLESS, np.int32)
   params = small.parameters(decoder, GIVEN, FULL)
+  track = generation.Frames(decoder, params, HOT)
   step = small.quick_jit(
-      functools.partial(generation.step, decoder, params, HOT), donate_argnums=0
+      functools.partial(generation.step, track), donate_argnums=0
   )
-  state = generation.start(
-      decoder, endless, cache_length, KEY, sink_tokens=sink_tokens
-  )
+  state = generation.start(track, endless, cache_length, KEY, sink_tokens)
   sizes = {x.shape for x in jax.tree.leaves(state)}
   codes = np.zeros((2, frames + 1, K), np.int32)
   log_prob = np.zeros(codes.shape, np.float32)
@@ -212,10 +210,11 @@ def test_recent_codes_of_each_slot():
       for k in range(K):
         assert found[0][row, f, k] not in found[0][row, max(0, f - 3) : f, k]
   for prompt in (0, 2):
-    state = generation.start(decoder, FULL, F + 1, KEY, window=3)
+    track = generation.Frames(decoder, params, sampler)
+    state = generation.start(track, FULL, F + 1, KEY)
     if prompt:
       state, _ = generation.take_prompts(
-          decoder, params, state, GIVEN, np.array([1, 2]), 2
+          track, state, GIVEN, MASK, track.leading(F, 2)
       )
     # Slot 1 lags by a step.
     held = [[1, 0], [2, 1]] if prompt else [[0, 0], [0, 0]]

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from audiolm_jax import generation
 from audiolm_jax.decoders import segmented
-from audiolm_jax.generation import sampling
-from audiolm_jax.generation import segments
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.patterns import sequence as sequence_lib
 from tests.decoders import small
+from tests.generation import quick
 
 V = 5
 FRAMES = {'text': 3, 'speech': 4}
@@ -17,15 +17,13 @@ LENGTHS = {
     'text': np.array([3, 1, 0, 2], np.int32),
     'speech': np.array([4, 2, 3, 0], np.int32),
 }
-# Compiled as fast as can be.
-generate = small.quick_jit(
-    segments.generate, static_argnames=('decoder', 'sampler')
-)
-WARM = sampling.Sampler(temperature=2.0)
-GREEDY = sampling.Sampler(temperature=0.0)
+WARM = generation.Sampler(temperature=2.0)
+GREEDY = generation.Sampler(temperature=0.0)
 
 
-def _decoder(kind=segmented.Segmented, role='observe', chunk=None):
+def _decoder(
+    kind=segmented.Segmented, role='observe', chunk=None, backbone=None
+):
   text = sequence_lib.Segment('text', (0,), role=role, chunk=chunk)
   speech = sequence_lib.Segment(
       'speech', (1, 2), interleaving.Delay(), chunk=chunk
@@ -34,7 +32,7 @@ def _decoder(kind=segmented.Segmented, role='observe', chunk=None):
       vocabularies=(V,) * 3,
       sequence=sequence_lib.Sequence((text, speech)),
       head=small.HEADS['depth'],
-      backbone=small.stack(),
+      backbone=backbone or small.stack(),
   )
 
 
@@ -53,9 +51,9 @@ def _given(shown):
   return codes, masks
 
 
-def _params(decoder):
+def _params(decoder, *context):
   codes, _ = _given(FRAMES)
-  return small.parameters(decoder, codes, LENGTHS)
+  return small.parameters(decoder, codes, LENGTHS, *context)
 
 
 @pytest.fixture(scope='module', name='turns')
@@ -67,7 +65,7 @@ def _turns():
 def test_generated_codes_have_the_scores_of_a_whole_sequence(turns):
   decoder, params = turns
   given, mask = _given({'text': 1, 'speech': 2})
-  codes, log_prob = generate(
+  codes, log_prob, _ = quick.generate(
       decoder,
       params,
       given,
@@ -93,7 +91,7 @@ def test_greedy_codes_are_the_likeliest_given_those_before():
   decoder = _decoder()
   params = _params(decoder)
   given, mask = _given({'text': 3, 'speech': 0})
-  codes, log_prob = generate(
+  codes, log_prob, _ = quick.generate(
       decoder, params, given, mask, LENGTHS, jax.random.key(0), GREEDY
   )
   # What was observed was taken in at once.
@@ -116,8 +114,8 @@ def test_a_row_draws_the_same_beside_others_and_again(turns):
 
   def run(seed, given=given, num_frames=LENGTHS):
     key = jax.random.key(seed)
-    found, _ = generate(decoder, params, given, mask, num_frames, key, WARM)
-    return np.asarray(found['speech'])
+    found = quick.generate(decoder, params, given, mask, num_frames, key, WARM)
+    return np.asarray(found.codes['speech'])
 
   whole = run(0)
   np.testing.assert_array_equal(whole, run(0))
@@ -138,9 +136,10 @@ def test_a_stage_fills_the_slots_that_it_predicts():
   mask[..., 0] = True
   mask[:, :1] = True
   params = small.parameters(decoder, given, num_frames)
-  codes, log_prob = small.quick_jit(
-      segments.generate_stage, static_argnames=('decoder', 'sampler')
-  )(decoder, params, given, mask, num_frames, jax.random.key(0), WARM)
+  codes, log_prob, lengths = quick.generate(
+      decoder, params, given, mask, num_frames, jax.random.key(0), WARM
+  )
+  np.testing.assert_array_equal(lengths, num_frames)
   valid = np.arange(4)[:, None] < num_frames[:, None, None]
   kept = mask & valid
   np.testing.assert_array_equal(np.asarray(codes)[kept], given[kept])
@@ -150,3 +149,121 @@ def test_a_stage_fills_the_slots_that_it_predicts():
       np.asarray(log_prob)[drawn], wanted[drawn], rtol=1e-4, atol=1e-5
   )
   assert np.ptp(np.asarray(codes)[0, 1:, 1:]) > 0
+
+
+def _film(scale=1.0):
+  film = np.random.default_rng(1).normal(size=(4, 3))
+  return {'film': (scale * film).astype(np.float32)}
+
+
+def test_the_last_segment_stops_as_if_its_end_had_been_known():
+  # A depth head would have shown the code that ends a row to its own step.
+  decoder = _decoder().clone(head=small.HEADS['independent'])
+  params = _params(decoder)
+  given, mask = _given({'text': 3, 'speech': 1})
+
+  def run(num_frames, **options):
+    return quick.generate(
+        decoder,
+        params,
+        given,
+        mask,
+        num_frames,
+        jax.random.key(0),
+        WARM,
+        **options,
+    )
+
+  # The slot that comes first: nothing past the end has begun by then.
+  free = np.asarray(run(LENGTHS).codes['speech'])[..., 0]
+  code = int(free[0, 2])
+  found = run(LENGTHS, stop=generation.Stop(code, 1))
+  hits = (free == code) & (np.arange(4) >= 1)
+  first = np.where(hits.any(axis=1), np.argmax(hits, axis=1), 4)
+  first = np.minimum(first, LENGTHS['speech']).astype(np.int32)
+  assert (first < LENGTHS['speech']).any()
+  np.testing.assert_array_equal(found.num_frames['speech'], first)
+  known = run({**LENGTHS, 'speech': first})
+  jax.tree.map(np.testing.assert_array_equal, found, known)
+
+
+def test_segments_are_guided():
+  """1 is conditional and 0 unconditional, exactly; 9 is neither."""
+  decoder = _decoder(backbone=small.stack(adaptive='film'))
+  params = _params(decoder, _film())
+  given, mask = _given({'text': 3, 'speech': 0})
+
+  def run(context, **options):
+    return quick.generate(
+        decoder,
+        params,
+        given,
+        mask,
+        LENGTHS,
+        jax.random.key(0),
+        WARM,
+        context=context,
+        **options,
+    ).codes['speech']
+
+  one, other = run(_film()), run(_film(0))
+  null = {'film': np.zeros((1, 3), np.float32)}
+  found = [run(_film(), null_context=null, guidance=s) for s in (1.0, 0.0, 9.0)]
+  np.testing.assert_array_equal(found[0], one)
+  np.testing.assert_array_equal(found[1], other)
+  assert (one != other).any()
+  assert (found[2] != one).any() and (found[2] != other).any()
+
+
+def test_a_cache_of_segments_is_a_window():
+  decoder = _decoder()
+  params = _params(decoder)
+  given, mask = _given({'text': 3, 'speech': 0})
+  rest = params, given, mask, LENGTHS, jax.random.key(0), WARM
+  whole = quick.generate(decoder, *rest).codes['speech']
+  short = quick.generate(decoder, *rest, cache_length=2).codes['speech']
+  window = _decoder(backbone=small.stack(mixer={'window': 2}))
+  expected = quick.generate(window, *rest).codes['speech']
+  np.testing.assert_array_equal(short, expected)
+  assert (np.asarray(short) != np.asarray(whole)).any()
+
+
+def test_codes_of_observed_segments_count_as_recent():
+  """Of the same slot: none of the last three comes again."""
+
+  class Forbidding(generation.Sampler):
+
+    def _penalise(self, logits, recent):
+      seen = (recent[..., None] == np.arange(V)).any(axis=-2)
+      return jax.numpy.where(seen, -np.inf, logits)
+
+  segments = (
+      sequence_lib.Segment('text', (0,), role='observe'),
+      sequence_lib.Segment('speech', (0,)),
+  )
+  decoder = segmented.Segmented(
+      vocabularies=(V,),
+      sequence=sequence_lib.Sequence(segments),
+      backbone=small.stack(),
+  )
+  given, mask = _given({'text': 3, 'speech': 0})
+  given['speech'], mask['speech'] = (
+      given['speech'][..., :1],
+      mask['speech'][..., :1],
+  )
+  params = small.parameters(decoder, given, LENGTHS)
+  found = quick.generate(
+      decoder,
+      params,
+      given,
+      mask,
+      LENGTHS,
+      jax.random.key(0),
+      Forbidding(temperature=9.0, repetition_window=3),
+  ).codes
+  for row in range(4):
+    text = given['text'][row, : LENGTHS['text'][row], 0]
+    speech = found['speech'][row, : LENGTHS['speech'][row], 0]
+    codes = [*text, *np.asarray(speech)]
+    for at in range(len(text), len(codes)):
+      assert codes[at] not in codes[max(at - 3, 0) : at]
