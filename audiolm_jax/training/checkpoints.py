@@ -268,7 +268,10 @@ class Checkpoints:
       raise CheckpointError(f'{where} does not exist; there are {self.steps()}')
     wanted = _flat(abstract)
     stored, facts = self._metadata(step)
-    frozen, _ = self._frozen_facts()
+    # Checkpoints of before there was the folder have all leaves themselves.
+    frozen = {
+        k: v for k, v in self._frozen_facts()[0].items() if k not in stored
+    }
     stored = stored | frozen
     positions = facts['positions']
     problems = mismatches(
@@ -291,7 +294,9 @@ class Checkpoints:
       )
     sums = facts.get('leaves', {})
     loaded = self._load(step, wanted, frozen.keys(), sums)
-    self._frozen = {k: v for k, v in sums.items() if _is_frozen(k)}
+    if frozen:
+      # Otherwise the next `save` is to see whether the folder is there.
+      self._frozen = {k: v for k, v in sums.items() if _is_frozen(k)}
     names = [
         mesh_lib.key(p)
         for p, _ in jax.tree_util.tree_leaves_with_path(abstract)

@@ -314,3 +314,27 @@ def test_a_base_without_checkpoints_is_replaced(adapted):
   store.save(1, {'trainable': jnp.zeros(2)}, None, {})
   store.close()
   assert not (adapted / 'frozen').exists()
+
+
+def test_a_checkpoint_that_has_what_never_moves_itself(tmp_path, monkeypatch):
+  """As all had once: the next ones get it beside them, and it stays readable."""
+  directory = tmp_path / 'c'
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoints, '_is_frozen', lambda name: False)
+    store = checkpoints.Checkpoints(directory, checkpoints.Config(keep=3))
+    store.save(1, _adapted(1), None, {})
+    store.close()
+  assert not (directory / 'frozen').exists()
+
+  for step in (2, 3):
+    store = checkpoints.Checkpoints(directory, checkpoints.Config(keep=3))
+    state, _ = store.restore(1, _abstract(_adapted(0)))
+    jax.tree.map(np.testing.assert_array_equal, state, _adapted(1))
+    store.save(step, _adapted(step), None, {})
+    store.close()
+  for step in (1, 2, 3):
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        _restored(directory, step),
+        _adapted(step),
+    )
