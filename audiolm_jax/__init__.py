@@ -3,12 +3,12 @@
 __version__ = '0.1.0'
 
 
-def load(workdir):
-  """The trained model of a work directory, bound to its variables.
+def load(path, *, base=None):
+  """The trained model of a directory, with its variables, for people.
 
-  See `audiolm_jax.loading.load`; imported late, so that `import audiolm_jax`
-  costs nothing.
+  See `audiolm_jax.models.loading.load`; imported late, so that `import
+  audiolm_jax` costs nothing.
   """
-  from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top
 
-  return loading.load(workdir)
+  return loading.load(path, base=base)

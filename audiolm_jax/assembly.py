@@ -23,6 +23,8 @@ from audiolm_jax import objectives
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
 from audiolm_jax.config import relocation
+from audiolm_jax.models import directory
+from audiolm_jax.models import loading
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import limits
@@ -45,7 +47,8 @@ class ModelTraining:
     clip: largest global norm of the model's gradient.
     ema: decay of the average of its parameters that evaluation uses.
     param_transform: which parameters train, and in which form.
-    init_from: work directory whose parameters (and state) it starts from.
+    init_from: work directory, or model directory, whose parameters (and state)
+      it starts from.
     init_model: which model of that run; by default the one of its own name.
   """
 
@@ -312,11 +315,11 @@ class Assembly:
   def _load_model(self, model: str, workdir: str, name: str):
     """Variables for `model`, of the model `name` of another run, dense."""
     where = f'config.models.{model}.init_from = {workdir!r}'
-    other, state = restore(workdir)
-    variables = state.variables(other.transforms)
+    variables = _variables_of(workdir)
     if name not in variables:
       raise config.ConfigError(
-          f'{where}: that run has the models {sorted(variables)}, not {name!r}.'
+          f'{where}: it holds {", ".join(map(repr, sorted(variables)))}, not'
+          f' {name!r}.'
       )
     variables = {
         # What it learnt in low rank or packed becomes plain weights.
@@ -391,6 +394,15 @@ def restore(
   finally:
     store.close()
   return assembly, state
+
+
+def _variables_of(path: str) -> objectives_base.Variables:
+  """The models of a work directory's checkpoint, or that of a model directory."""
+  if not (pathlib.Path(path) / directory.WEIGHTS).exists():
+    other, state = restore(path)
+    return state.variables(other.transforms)
+  entry, variables = loading.read(path)
+  return {entry.manifest.model: variables}
 
 
 def _replaced(fresh, given):

@@ -23,6 +23,7 @@ import numpy as np
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import evaluate
+from audiolm_jax import exporting
 from audiolm_jax.config import relocation
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import costs
@@ -54,8 +55,8 @@ def train(settings: Config, workdir: str | os.PathLike) -> dict[str, float]:
   Args:
     settings: of a config file, or made in Python. It is built anew and checked:
       a module that stands in two of its fields gets parameters in each.
-    workdir: gets config.json, checkpoints/, metrics.jsonl, tensorboard/ and
-      evaluations/.
+    workdir: gets config.json, checkpoints/, model/, metrics.jsonl, tensorboard/
+      and evaluations/.
 
   Returns:
     The last record of metrics and the last evaluation's results.
@@ -151,7 +152,12 @@ class _Run:
       self.store = checkpoints.Checkpoints(
           self.workdir / 'checkpoints', settings.checkpoint
       )
+      self.exporter = exporting.Exporter(
+          self.assembly, self.workdir, self.store
+      )
+      stack.callback(self.exporter.publish)
       stack.callback(self.store.close)
+      self.exporter.catch_up()
       self.source = self._open_source()
       stack.callback(self.source.close)
       start = self.store.latest() or 0
@@ -204,7 +210,7 @@ class _Run:
       self._note(step + 1, metrics, host)
     self._end_profile()
     self._drain()
-    self.store.wait()
+    self._wait()
     if step < settings.steps:
       logging.info('Stopped at step %d of %d.', step, settings.steps)
     return self.last
@@ -236,7 +242,7 @@ class _Run:
     best = self.settings.checkpoint.best
     if best is not None and best not in results:
       self._save(state, step)
-      self.store.wait()
+      self._wait()
       raise config.ConfigError(
           f'config.checkpoint.best = {best!r}: the evaluation gave'
           f' {sorted(results)}. Step {step} was saved; to go on from it, give'
@@ -252,12 +258,21 @@ class _Run:
     # An older evaluation is of other parameters, so only one of this step may
     # make this checkpoint the best.
     evaluated, results = self.evaluated
-    self.store.save(
+    is_best = self.store.save(
         step,
         state,
         self.source.get_state(),
         results if evaluated == step else {},
     )
+    # The one before is on the disk now.
+    self.exporter.publish()
+    if is_best:
+      self.exporter.stage(state)
+
+  def _wait(self) -> None:
+    """Until the last checkpoint is on the disk, and its model in place."""
+    self.store.wait()
+    self.exporter.publish()
 
   def _next(self, state: state_lib.TrainState) -> dict[str, np.ndarray]:
     return self.source.next(state)
@@ -276,6 +291,7 @@ class _Run:
       # All but the newest, which the device may still be at: a step of lag.
       self._look(self.pending[:-1])
       self.pending = self.pending[-1:]
+      self.exporter.publish()
 
   # -- metrics ----------------------------------------------------------------
 
@@ -306,7 +322,7 @@ class _Run:
       self.writer.write(step, record)
 
   def _stop_broken(self, step: int, groups: list[str]) -> None:
-    self.store.wait()
+    self._wait()
     good = self.store.latest()
     where = (
         'there is no checkpoint yet'

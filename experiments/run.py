@@ -213,7 +213,8 @@ def _run(evaluators, settings, seed, directory, listen=None) -> dict:
     listen(directory, page)
     page.write(directory / answers.SAMPLES)
   # Metrics, item scores and samples are all that is read later.
-  shutil.rmtree(directory / 'checkpoints', ignore_errors=True)
+  for name in ('checkpoints', 'model'):
+    shutil.rmtree(directory / name, ignore_errors=True)
   return result
 
 

@@ -333,9 +333,10 @@ def test_a_run_of_ones_own_class_is_trained_and_loaded(tmp_path):
   assert f'"kind": "{__name__}:MyToy"' in text
   assembly, _ = assembly_lib.restore(tmp_path)
   assert assembly.objective == MyToy()
+  assert audiolm_jax.load(tmp_path).module == MyToy().model[1].module
   (tmp_path / 'config.json').write_text(text.replace(__name__, 'this'))
   with pytest.raises(config.ConfigError, match='import this first'):
-    audiolm_jax.load(tmp_path)
+    assembly_lib.restore(tmp_path)
 
 
 @pytest.mark.parametrize(

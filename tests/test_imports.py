@@ -27,7 +27,7 @@ ORDER = [
     'evaluation',
     'comparison',
     'assembly',
-    'loading',
+    'exporting',
     'evaluate',
     'train',
     'main',

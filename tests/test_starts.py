@@ -114,7 +114,7 @@ def test_a_wrong_value_in_a_config_names_the_file(tmp_path):
   with pytest.raises(
       config.ConfigError, match="config.json: config.steps = 'many'"
   ):
-    audiolm_jax.load(tmp_path)
+    evaluate.evaluate(tmp_path)
 
 
 def test_a_second_trainer_is_told_who_is_the_first(tmp_path):

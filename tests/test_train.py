@@ -235,8 +235,10 @@ def test_load_without_a_checkpoint(tmp_path):
   with pytest.raises(config.ConfigError, match='no work directory'):
     audiolm_jax.load(tmp_path)
   (tmp_path / 'config.json').write_text(config.to_json(toy_run.config()))
-  with pytest.raises(checkpoints.CheckpointError, match='no checkpoint'):
+  with pytest.raises(config.ConfigError, match='has no model/ yet'):
     audiolm_jax.load(tmp_path)
+  with pytest.raises(checkpoints.CheckpointError, match='no checkpoint'):
+    assembly_lib.restore(tmp_path)
 
 
 def test_a_run_starts_from_anothers_parameters(whole, tmp_path):

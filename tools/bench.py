@@ -40,7 +40,7 @@ import numpy as np  # noqa: E402
 
 from audiolm_jax import assembly as assembly_lib  # noqa: E402
 from audiolm_jax import config  # noqa: E402
-from audiolm_jax import loading  # noqa: E402
+from audiolm_jax.models import loading  # noqa: E402
 from audiolm_jax import train  # noqa: E402
 from audiolm_jax.audio import streams  # noqa: E402
 from audiolm_jax.data import audio_crops  # noqa: E402

@@ -30,7 +30,7 @@ import rich.table
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import data
-from audiolm_jax import loading
+from audiolm_jax.models import loading
 from audiolm_jax.comparison import codec as codec_report
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import corpora

@@ -44,7 +44,7 @@ def _load(options):
   """(language model, tokenizer, conditions), which must fit each other."""
   # Late, as it takes seconds: wrong arguments are told at once.
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top
   from audiolm_jax.models import token_lm  # pylint: disable=g-import-not-at-top
 
   lm = loading.load(options.model)
@@ -86,7 +86,7 @@ def _load(options):
 def _tokenizer(options):
   """The one that the language model's tokens are of."""
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top
 
   if not options.tokenizer:
     return loading.load_tokenizer(options.model)

@@ -113,7 +113,7 @@ def corpus(options) -> int:
 
 def _load(directory):
   # Late, as it takes seconds: wrong arguments are told at once.
-  from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top
 
   return loading.load_codec(directory)
 

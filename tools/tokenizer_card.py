@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
   parser.add_argument('--repeats', type=_count, default=5)
   options = parser.parse_args(argv)
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax import loading  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
   from audiolm_jax.models import tokenizer_card  # pylint: disable=g-import-not-at-top
   from audiolm_jax.training import checkpoints  # pylint: disable=g-import-not-at-top

@@ -55,6 +55,11 @@ def placed(
   )
 
 
+def names_only(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+  """A config's values with the last name of each path, wherever it lies."""
+  return _with_paths(cls, values, lambda _, path: os.path.basename(path))
+
+
 def _with_paths(annotation, value, change):
   """A value with `change(Path, value)` in place of each path in it.
 

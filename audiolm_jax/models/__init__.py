@@ -5,5 +5,7 @@ token_lm.TokenLM      frames of codes; `StageLM` goes on from another's.
 segment_lm.SegmentLM  sequences of segments, such as text and speech.
 sample_lm.SampleLM    samples of audio.
 kinds.KINDS           which of these a module becomes with its variables.
+loading.load          a model back from its directory; `directory` writes those,
+                      `pretrained` has what comes from other libraries.
 caching.fill          a corpus as a tokenizer's tokens.
 """

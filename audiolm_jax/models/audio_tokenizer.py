@@ -1,8 +1,6 @@
 """A tokenizer bound to its variables, for people and for scripts."""
 
 import functools
-import hashlib
-import json
 import os
 
 import flax
@@ -10,8 +8,8 @@ import jax
 from jaxtyping import Float, Int
 import numpy as np
 
-from audiolm_jax import config
 from audiolm_jax.audio import streams
+from audiolm_jax.models import fingerprints
 from audiolm_jax.ops import sharding
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import inputs
@@ -185,32 +183,12 @@ class AudioTokenizer:
     return self._coders[settings]
 
   def fingerprint(self) -> str:
-    """`fingerprint` of this tokenizer and its variables."""
+    """sha256 over spec, config and all variables: which tokens these are."""
     return self._fingerprint
 
   @functools.cached_property
   def _fingerprint(self) -> str:
-    return fingerprint(self.tokenizer, self.variables)
-
-
-def fingerprint(
-    tokenizer: tokenizers_base.Tokenizer, variables: tokenizers_base.Variables
-) -> str:
-  """sha256 over spec, config and all variables: which tokens these are."""
-  digest = hashlib.sha256()
-  described = {
-      'class': type(tokenizer).__name__,
-      'spec': tokenizer.spec.to_dict(),
-      'config': config.to_config(tokenizer).to_dict(),
-  }
-  digest.update(json.dumps(described, sort_keys=True).encode())
-  variables = flax.core.meta.unbox(variables)
-  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-    leaf = np.asarray(leaf)
-    name = f'{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}'
-    digest.update(name.encode())
-    digest.update(leaf.tobytes())
-  return digest.hexdigest()
+    return fingerprints.of(self.tokenizer, self.variables)
 
 
 def padded_frames(frames: int) -> int:

@@ -52,14 +52,16 @@ class Description:
 
   @property
   def kind(self) -> str:
-    """The module's name in KINDS.
+    """The name in KINDS of the module's class, or of the nearest above it.
 
     Raises:
-      ValueError: if KINDS lacks its class.
+      ValueError: if KINDS has none of them.
     """
-    for name, kind in KINDS.items():
-      if kind.module is type(self.module):
-        return name
+    # An experiment's own class is what the one that it derives from is.
+    for cls in type(self.module).__mro__:
+      for name, kind in KINDS.items():
+        if kind.module is cls:
+          return name
     raise ValueError(
         f'{type(self.module).__name__} is none of the modules of models/kinds.py:'
         f' expected one of {sorted(KINDS)}. Add a line for it there.'

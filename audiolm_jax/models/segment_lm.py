@@ -10,6 +10,7 @@ import numpy as np
 from audiolm_jax import generation
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import segmented
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 
@@ -22,11 +23,13 @@ class SegmentLM:
     decoder: the model.
     params: its parameters.
     frame_rate: frames a second of the segment that stands for audio.
+    tokenizer: of that segment, where the two came in one directory.
   """
 
   decoder: segmented.Segmented
   params: Any
   frame_rate: float
+  tokenizer: audio_tokenizer.AudioTokenizer | None = None
 
   def score(
       self,

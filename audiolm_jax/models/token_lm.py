@@ -14,6 +14,7 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import scores as scores_lib
+from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.streaming import base as streaming_base
@@ -40,12 +41,14 @@ class TokenLM:
   Attributes:
     decoder: the model.
     params: its parameters.
-    frame_rate: frames a second.
+    frame_rate: frames a second; None where they are no time.
+    tokenizer: of its frames, where the two came in one directory.
   """
 
   decoder: decoder_lib.Decoder
   params: Any
-  frame_rate: float
+  frame_rate: float | None
+  tokenizer: audio_tokenizer.AudioTokenizer | None = None
 
   def score(
       self,

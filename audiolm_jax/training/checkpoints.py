@@ -86,6 +86,8 @@ class Checkpoints:
       )
     self._directory = pathlib.Path(directory)
     self._frozen: dict[str, dict[str, int]] | None = None
+    # What those that compete for the best have reached, small being good.
+    self._least = math.inf
     self._check_metrics()
     if not read_only:
       self._remove_temporary()
@@ -98,7 +100,8 @@ class Checkpoints:
     )
     if not read_only:
       try:
-        self._scores()
+        scores = self._scores().values()
+        self._least = min((self._sign * s for s in scores), default=math.inf)
       except CheckpointError:
         self.close()
         raise
@@ -136,9 +139,19 @@ class Checkpoints:
       CheckpointError: if the metric of a checkpoint is not what was saved, so
         that which is the best is not known.
     """
-    sign = 1 if self._settings.mode == 'min' else -1
-    scores = [(sign * score, -step) for step, score in self._scores().items()]
+    scores = [
+        (self._sign * score, -step) for step, score in self._scores().items()
+    ]
     return -min(scores)[1] if scores else self.latest()
+
+  @property
+  def _sign(self) -> int:
+    return 1 if self._settings.mode == 'min' else -1
+
+  def is_finished(self, step: int) -> bool:
+    """Whether the checkpoint of a step is whole on the disk."""
+    # By the folder: Orbax counts what it has begun, too.
+    return (self._directory / str(step)).is_dir()
 
   def _scores(self) -> dict[int, float]:
     """The metric of each checkpoint that competes for the best."""
@@ -166,7 +179,7 @@ class Checkpoints:
 
   def save(
       self, step: int, state: Any, position: Any, metrics: dict[str, float]
-  ) -> None:
+  ) -> bool:
     """Starts saving; returns as soon as the state may be donated.
 
     Args:
@@ -174,6 +187,9 @@ class Checkpoints:
       state: a pytree of arrays.
       position: JSON value of this process (the data source's state).
       metrics: of the last evaluation, from which the best is chosen.
+
+    Returns:
+      Whether `best` is this one, once it is on the disk.
 
     Raises:
       CheckpointError: if the one before could not be written.
@@ -203,6 +219,11 @@ class Checkpoints:
           custom_metadata={**facts, _CHECKSUM: checksums.of_json(facts)},
           force=True,
       )
+    reached = math.inf
+    if chosen is not None:
+      reached = self._sign * chosen[wanted]
+    self._least, least = min(self._least, reached), self._least
+    return reached <= least
 
   def _keep_frozen(self, leaves: dict[str, jax.Array]) -> None:
     """Writes what never moves, before the first checkpoint that needs it.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
-from audiolm_jax import loading
+from audiolm_jax.models import loading
 from audiolm_jax import train
 from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import clip_conditions

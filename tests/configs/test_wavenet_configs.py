@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
-from audiolm_jax import loading
+from audiolm_jax.models import loading
 from audiolm_jax import train
 from audiolm_jax.training import config_files
 from configs.lm import wavenet

@@ -18,6 +18,7 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import train
 from audiolm_jax.training import checkpoints
+from audiolm_jax.training import checksums
 from audiolm_jax.training import config_files
 from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import options
@@ -53,10 +54,15 @@ def _trained(workdir: pathlib.Path) -> None:
 
 
 def _weights(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  model = audiolm_jax.load(workdir)
+  """Of the checkpoint."""
+  assembly, state = assembly_lib.restore(workdir)
+  return _named(assembly.variables(state)['mlp'])
+
+
+def _named(variables) -> dict[str, np.ndarray]:
   return {
       mesh_lib.key(path): np.asarray(leaf)
-      for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
   }
 
 
@@ -110,8 +116,38 @@ def make_checkpoint(directory, rng, count) -> Cases:
 
 
 def read_checkpoint(path: pathlib.Path) -> None:
-  """Loads the model; it is the one that was saved."""
-  found = _weights(path)
+  """Restores the state; its model is the one that was saved."""
+  _hold(_weights(path), path)
+
+
+def make_model(directory, rng, count) -> Cases:
+  """Damage in every file of a model directory, and values in its config."""
+  cases = _make_damaged(
+      directory, rng, count // 2, lambda d: _files(d / 'model')
+  )
+  yield from cases
+  text = (directory / 'whole' / 'model' / 'config.json').read_text()
+  paths = _paths(json.loads(text))
+  for index in range(count // 2, count):
+    copy = directory / str(index)
+    shutil.copytree(directory / 'whole', copy)
+    values = json.loads(text)
+    path = paths[rng.integers(len(paths))]
+    odd = ODD[rng.integers(len(ODD))]
+    _set(values, path, odd)
+    # As if by someone who knows how it is signed.
+    values.pop('checksum', None)
+    values['checksum'] = checksums.of_json(values)
+    (copy / 'model' / 'config.json').write_text(json.dumps(values))
+    yield f'{".".join(path)} = {str(odd)[:30]}', copy, None
+
+
+def read_model(path: pathlib.Path) -> None:
+  """Loads the model; it is the one that was written."""
+  _hold(_named(audiolm_jax.load(path).variables), path)
+
+
+def _hold(found, path) -> None:
   with np.load(path / _WEIGHTS) as saved:
     if found.keys() != set(saved.files):
       raise WrongResult(f'{sorted(found)}, not {sorted(saved.files)}')
@@ -158,7 +194,7 @@ def make_config_json(directory, rng, count) -> Cases:
 
 
 def read_config_json(path: pathlib.Path) -> None:
-  """Loads the model and the metrics."""
+  """Restores the state, and reads the metrics."""
   read_checkpoint(path)
   writers.read_metrics(path)
 
@@ -206,6 +242,7 @@ def read_overrides(path: pathlib.Path) -> None:
 
 FORMATS = {
     'checkpoint': (make_checkpoint, read_checkpoint),
+    'model_directory': (make_model, read_model),
     'config_json': (make_config_json, read_config_json),
     'overrides': (make_overrides, read_overrides),
 }

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from audiolm_jax import config
 from audiolm_jax import interop
-from audiolm_jax import loading
+from audiolm_jax.models import loading
 from audiolm_jax.decoders import starts
 from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import files
@@ -265,5 +265,5 @@ def test_a_model_that_a_family_has_not_is_not_saved(tmp_path):
 def test_a_language_model_is_no_tokenizer(tmp_path):
   model, variables = _made('gpt2')
   interop.save_pretrained(tmp_path, model, variables, 'gpt2')
-  with pytest.raises(config.ConfigError, match='LanguageModel, not'):
+  with pytest.raises(config.ConfigError, match='TokenLM, not'):
     loading.load_codec(tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiolm_jax import loading
+from audiolm_jax.models import loading
 from audiolm_jax.audio import files
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import tokenizer_card

@@ -76,6 +76,8 @@ def main(workdir, devices, data, fsdp, tensor, process=0, processes=1, port=0):
     seen['resumed'] = [
         r['loss'] for r in writers.read_metrics(workdir) if 'loss' in r
     ]
+  if int(process) == 0:
+    # Gathered from its shards; what it holds is checked on loading.
     model = audiolm_jax.load(workdir)
     kernel = model.variables['params']['blocks']['kernel']
     seen['loaded'] = kernel.addressable_shards[0].data.shape

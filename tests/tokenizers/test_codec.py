@@ -13,6 +13,7 @@ from audiolm_jax import ops
 from audiolm_jax import streaming
 from audiolm_jax import tokenizers
 from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import fingerprints
 from audiolm_jax.streaming import testing
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import bottlenecks
@@ -229,16 +230,13 @@ def test_bound_tokenizer_takes_one_clip_and_refuses_other_shapes(codec):
 
 def test_fingerprint_changes_with_variables_and_config(codec, variables):
   before = codec.fingerprint()
-  assert (
-      before == audio_tokenizer.fingerprint(CODEC, variables)
-      and len(before) == 64
-  )
+  assert before == fingerprints.of(CODEC, variables) and len(before) == 64
   moved = jax.tree.map(lambda x: x, variables)
   moved['params']['encoder']['layers_3']['bias'] += 1e-3
-  assert audio_tokenizer.fingerprint(CODEC, moved) != before
+  assert fingerprints.of(CODEC, moved) != before
   decoder = dataclasses.replace(CODEC.decoder, latency=0)
   other = dataclasses.replace(CODEC, decoder=decoder)
-  assert audio_tokenizer.fingerprint(other, variables) != before
+  assert fingerprints.of(other, variables) != before
 
 
 def test_padded_frames_grow_by_half_octaves():

@@ -10,7 +10,7 @@ import pytest
 
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import data
-from audiolm_jax import loading
+from audiolm_jax.models import loading
 from audiolm_jax.data import corpora
 from audiolm_jax.evaluation import judges as judges_lib
 from audiolm_jax.models import audio_tokenizer

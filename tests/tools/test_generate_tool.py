@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from audiolm_jax import config
-from audiolm_jax import loading
+from audiolm_jax.models import loading
 from audiolm_jax.audio import files
 from audiolm_jax.audio import resample
 from audiolm_jax.data import factors
