@@ -6,7 +6,7 @@ from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
 from audiolm_jax.interop import seanet as seanet_names
 from audiolm_jax.interop import stacks
-from audiolm_jax.streaming import attention
+from audiolm_jax.tokenizers.parts import transformer as transformer_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.tokenizers.parts import seanet
@@ -60,7 +60,7 @@ class Mimi(interop_base.Family):
   def make(self, config, options):
     width = config.size('hidden_size')
     config.require({**_GIVEN, 'upsample_groups': width})
-    transformer = attention.Transformer(
+    transformer = transformer_lib.Transformer(
         layers=config.count('num_hidden_layers'),
         **stacks.heads(config, width),
         mlp_width=config.size('intermediate_size'),

@@ -140,7 +140,7 @@ def sizes(config: fields.Fields) -> dict[str, Any]:
 
 
 def transformer_matrices(ours: str, theirs: str) -> list[interop_base.Entry]:
-  """Those of a block of `streaming.Transformer`, named as in transformers."""
+  """Those of a block of `transformer.Transformer`, named as in transformers."""
   return [
       interop_base.plain(f'{ours}.{name}', f'{theirs}.{place}.weight', (1, 0))
       for name, place in (

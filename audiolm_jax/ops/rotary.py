@@ -119,6 +119,14 @@ class Rope:
   fraction: config.Share = 1.0
   llama3: Llama3 | None = None
 
+  def rotate(
+      self,
+      x: Float[Array, 'B N H D'],
+      positions: Int[Array, 'B N'] | Int[np.ndarray, 'B N'],
+  ) -> Float[Array, 'B N H D']:
+    """Queries or keys at their positions, rotated; raises as `rotation`."""
+    return rotate(x, self.rotation(positions, x.shape[-1]))
+
   def rotation(
       self,
       positions: Int[Array, 'B N'] | Int[np.ndarray, 'B N'],
@@ -139,6 +147,31 @@ class Rope:
       return angles(positions, rotated)
     cos, sin = angles(positions, self.yarn.blend(rotated, self.theta))
     return cos * self.yarn.scale, sin * self.yarn.scale
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadRope:
+  """Rotates each head by its number, the same at all positions.
+
+  X-Codec-2's published weights were trained with it. Where each query head has
+  a key head of its own, both turn alike, and products are as without.
+
+  Attributes:
+    theta: base of the frequencies.
+  """
+
+  theta: Annotated[float, config.Range(min=1)] = 10_000.0
+
+  def rotate(
+      self,
+      x: Float[Array, 'B N H D'],
+      positions: Int[Array, 'B N'] | Int[np.ndarray, 'B N'],
+  ) -> Float[Array, 'B N H D']:
+    """Queries or keys, rotated."""
+    del positions
+    heads = np.arange(x.shape[2], dtype=np.int32)[None]
+    cos, sin = Rope(self.theta).rotation(heads, x.shape[3])
+    return rotate(x, (jnp.moveaxis(cos, 1, 2), jnp.moveaxis(sin, 1, 2)))
 
 
 def frequencies(features: int, theta: float) -> Float[np.ndarray, 'h']:

@@ -1,10 +1,6 @@
 """The Steppable contract, streaming layers, combinators, contract test."""
 
 from audiolm_jax.streaming.activations import Snake
-from audiolm_jax.streaming.attention import FeedForward
-from audiolm_jax.streaming.attention import LocalAttention
-from audiolm_jax.streaming.attention import Transformer
-from audiolm_jax.streaming.attention import TransformerBlock
 from audiolm_jax.streaming.base import Layer
 from audiolm_jax.streaming.base import length_mask
 from audiolm_jax.streaming.base import pad_time

@@ -29,7 +29,7 @@ from audiolm_jax import train
 from audiolm_jax.objectives import discriminators
 from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.objectives import gan as gan_lib
-from audiolm_jax.streaming import attention
+from audiolm_jax.tokenizers.parts import transformer as transformer_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
 from audiolm_jax.training import config_files
@@ -49,7 +49,7 @@ def _codec(size: str) -> tokenizers.Codec:
       'last_kernel': 3,
       'norm': 'weight',
       'lstm_layers': 0,
-      'transformer': attention.Transformer(
+      'transformer': transformer_lib.Transformer(
           layers=layers,
           heads=heads,
           mlp_width=4 * dimension,

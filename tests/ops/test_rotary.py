@@ -103,3 +103,13 @@ def test_llama3_divides_slow_frequencies_and_blends_between():
   with pytest.raises(ValueError, match='not both'):
     both = rotary.Rope(yarn=rotary.Yarn(8.0, 1024), llama3=llama3)
     both.rotation(jnp.array([[0]]), 64)
+
+
+def test_heads_are_rotated_by_their_numbers():
+  x = np.random.default_rng(0).normal(size=(2, 3, 4, 8)).astype(np.float32)
+  y = rotary.HeadRope(100.0).rotate(x, np.arange(3)[None])
+  for head in range(4):
+    at = rotary.Rope(100.0).rotation(np.full((1, 1), head), 8)
+    alone = rotary.rotate(x[:, :, head : head + 1], at)
+    np.testing.assert_allclose(y[:, :, head], alone[:, :, 0], atol=1e-6)
+  np.testing.assert_array_equal(y[:, :, 0], x[:, :, 0])

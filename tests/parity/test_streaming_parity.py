@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from audiolm_jax import streaming
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones.mixers import attention
+from audiolm_jax.ops import rotary
+from audiolm_jax.tokenizers.parts import transformer as transformer_lib
 
 pytestmark = pytest.mark.parity
 
@@ -125,7 +129,7 @@ def test_transformer_is_mimis(kv_heads):
   with torch.no_grad():
     for parameter in theirs.parameters():
       parameter.add_(0.2 * torch.randn_like(parameter))
-  ours = streaming.Transformer(
+  ours = transformer_lib.Transformer(
       layers=2,
       heads=4,
       kv_heads=kv_heads,
@@ -175,17 +179,19 @@ def test_rotation_by_heads_is_xcodec2s():
       attn_implementation='eager',
   )
   theirs = modeling_xcodec2.Xcodec2DecoderLayer(settings, 0).eval()
-  rotary = modeling_xcodec2.Xcodec2RotaryEmbedding(settings)
+  embedding = modeling_xcodec2.Xcodec2RotaryEmbedding(settings)
   with torch.no_grad():
     for parameter in theirs.parameters():
       parameter.add_(0.2 * torch.randn_like(parameter))
   x = _random(2, 7, 32)
   with torch.no_grad():
-    positions = rotary(torch.tensor(x), torch.arange(4)[None])
+    positions = embedding(torch.tensor(x), torch.arange(4)[None])
     expected = theirs(torch.tensor(x), position_embeddings=positions).numpy()
-  block = streaming.TransformerBlock(
-      streaming.LocalAttention(4, causal=False, rotary='heads'),
-      streaming.FeedForward(48, activation='silu'),
+  block = transformer_lib.TransformerBlock(
+      attention.Attention(
+          4, mask_kind='bidirectional', positions=rotary.HeadRope()
+      ),
+      mlps.Dense(48, 'silu'),
       norm='rms',
       norm_epsilon=1e-6,
   )

@@ -182,67 +182,6 @@ def test_convolutions_start_with_the_declared_variance(groups, scale):
   assert np.var(y[:, 5:]) == pytest.approx(scale, rel=0.1)
 
 
-def _attention(window):
-  layer = streaming.LocalAttention(heads=2, window=window)
-  x = _random(1, 3, 8)
-  init = jax.jit(layer.init, compiler_options=_QUICK)
-  variables = init(jax.random.key(0), x, np.ones((1, 3), bool))
-  return layer, nn.meta.unbox(variables)
-
-
-def test_chunks_of_queries_are_dense_attention():
-  layer, variables = _attention(window=4)
-  x, mask = _random(2, 30, 8), np.arange(30) < np.array([[30], [19]])
-  apply = jax.jit(layer.apply, compiler_options=_QUICK)
-  y, _ = apply(variables, x, mask)
-  for start in (0, 5, 22):
-    # Rotary positions are relative: a window alone has the same last output.
-    end = start + 4
-    alone, _ = apply(variables, x[:1, start:end], mask[:1, start:end])
-    np.testing.assert_allclose(y[0, end - 1], alone[0, -1], atol=1e-5)
-  short, _ = apply(variables, x[1:, :8], mask[1:, :8])
-  np.testing.assert_allclose(y[1, :8], short[0], atol=1e-5)
-
-
-def test_memory_of_attention_is_linear_in_time():
-  layer, variables = _attention(window=16)
-
-  def bytes_for(length):
-    x = jax.ShapeDtypeStruct((1, length, 8), jnp.float32)
-    mask = jax.ShapeDtypeStruct((1, length), bool)
-
-    def loss(variables, x, mask):
-      return jnp.sum(layer.apply(variables, x, mask)[0])
-
-    compiled = jax.jit(jax.grad(loss), compiler_options=_QUICK).lower(
-        variables, x, mask
-    )
-    return costs.memory(compiled.compile())['temporaries']
-
-  # Ten times the length: a T x T mask alone would take 100 times the memory.
-  assert bytes_for(16_000) < 12 * bytes_for(1_600)
-
-
-def test_rows_that_pause_go_on_where_they_were():
-  layer, variables = _attention(window=3)
-  step = jax.jit(
-      lambda *args: layer.apply(variables, *args, method='step'),
-      compiler_options=_QUICK,
-  )
-  x = _random(2, 8, 8)
-  state = layer.initial_state(2, jax.ShapeDtypeStruct((8,), jnp.float32))
-  outputs, at = ([], []), [0, 0]
-  for turn in range(16):
-    plays = np.array([turn % 2 == 0, turn < 8])
-    now = np.stack([x[row, min(at[row], 7)] for row in range(2)])[:, None]
-    y, _, state = step(now, plays[:, None], state)
-    for row in np.flatnonzero(plays):
-      outputs[row].append(y[row, 0])
-      at[row] += 1
-  expected, _ = _whole(layer, x, params=variables['params'])
-  np.testing.assert_allclose(np.stack(outputs), expected, atol=1e-5)
-
-
 def test_rotation_is_exact_after_weeks():
   position = np.array([[1_900_000_123]])
   cos, sin = rotary.Rope(10_000.0).rotation(jnp.asarray(position), 8)
@@ -251,25 +190,10 @@ def test_rotation_is_exact_after_weeks():
   np.testing.assert_allclose(sin[0, 0, 0], np.sin(angle), atol=2e-5)
 
 
-def test_attention_refuses_heads_and_windows_that_do_not_fit():
-  x = _random(1, 3, 8)
-  with pytest.raises(ValueError, match='multiple of the next'):
-    streaming.LocalAttention(3).init(
-        jax.random.key(0), x, np.ones((1, 3), bool)
-    )
-  with pytest.raises(ValueError, match='window is causal'):
-    streaming.LocalAttention(2, window=2, causal=False).init(
-        jax.random.key(0), x, np.ones((1, 3), bool)
-    )
-
-
 @pytest.mark.parametrize(
     'layer',
     [
         streaming.Lstm(1, bidirectional=True),
-        streaming.Transformer(
-            1, 2, 6, kv_heads=1, window=3, activation='swiglu'
-        ),
         streaming.Repeat(
             streaming.Parallel((streaming.Dense(4), streaming.Conv(4, 2))), 2
         ),

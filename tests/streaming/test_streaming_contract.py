@@ -15,7 +15,6 @@ from audiolm_jax.streaming import testing
 
 _FRAMES = jax.ShapeDtypeStruct((3,), jnp.float32)
 _AUDIO = jax.ShapeDtypeStruct((1,), jnp.float32)
-_WIDE = jax.ShapeDtypeStruct((8,), jnp.float32)
 _BINS = jax.ShapeDtypeStruct((5,), jnp.complex64)
 
 LAYERS = {
@@ -81,11 +80,6 @@ LAYERS = {
         ),
         _FRAMES,
     ),
-    'grouped_attention': (streaming.LocalAttention(4, 2, window=4), _WIDE),
-    'transformer': (
-        streaming.Transformer(2, 1, 6, window=2, layer_scale=0.5, norm='rms'),
-        _WIDE,
-    ),
     'stft': (streaming.CausalStft(8, 2), _AUDIO),
     'istft': (streaming.CausalIstft(8, 2, 6), _BINS),
     'istft_quick': (streaming.CausalIstft(8, 2, 3), _BINS),
@@ -140,16 +134,6 @@ WHOLE_ONLY = {
         _FRAMES,
     ),
     'group_norm': (streaming.TimeGroupNorm(3), _FRAMES),
-    'attention': (
-        streaming.LocalAttention(2, causal=False, rotary='heads'),
-        _WIDE,
-    ),
-    'transformer': (
-        streaming.Transformer(
-            1, 2, 4, causal=False, activation='swiglu', use_bias=True
-        ),
-        _WIDE,
-    ),
 }
 
 

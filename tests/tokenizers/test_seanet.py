@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from audiolm_jax import config
-from audiolm_jax.streaming import attention
+from audiolm_jax.tokenizers.parts import transformer as transformer_lib
 from audiolm_jax.streaming import testing
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -20,7 +20,7 @@ _MIMI = {
     'lstm_layers': 0,
     'last_kernel': 3,
     'resample': 2,
-    'transformer': attention.Transformer(
+    'transformer': transformer_lib.Transformer(
         layers=1, heads=2, mlp_width=8, window=4, layer_scale=0.3
     ),
 }

@@ -1,4 +1,4 @@
-"""Attention over time, and over a context."""
+"""Attention over time, and over a context: of decoders and codecs alike."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ Projected = tuple[Float[Array, 'B J S D'], Float[Array, 'B J S D']]
 
 
 class Attention(streaming_base.Steppable):
-  """Multi-head attention with all that decoders vary of it.
+  """Multi-head attention with all that models vary of it.
 
   Steps keep keys and values in a ring of `window` or `cache_length` positions, and
   beside it those of the first `sink_tokens`. Its size is a matter of the state alone:
@@ -160,10 +160,7 @@ class Attention(streaming_base.Steppable):
 
   @nn.nowrap
   def _rotate(self, x, positions):
-    if self.positions is None:
-      return x
-    rotation = self.positions.rotation(positions, x.shape[-1])
-    return rotary.rotate(x, rotation)
+    return x if self.positions is None else self.positions.rotate(x, positions)
 
   @nn.nowrap
   def _whole(self, k, v, positions, mask):
@@ -279,7 +276,7 @@ def _normed(module, name, x):
 
 def _output(module, y, width):
   """The heads' values y [B, N, H, D] as an output [B, N, width]."""
-  y = y.reshape(*y.shape[:2], -1)
+  y = y.reshape(*y.shape[:2], y.shape[2] * y.shape[3])
   return ops.linear(
       module, 'out', y, width, ('heads', 'embed'), module.out_bias
   )

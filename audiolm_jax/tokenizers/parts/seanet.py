@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from audiolm_jax import config
 from audiolm_jax import streaming
 from audiolm_jax.streaming import activations
-from audiolm_jax.streaming import attention
+from audiolm_jax.tokenizers.parts import transformer as transformer_lib
 from audiolm_jax.streaming import norms
 from audiolm_jax.tokenizers.parts import base as parts_base
 
@@ -68,7 +68,7 @@ class _Seanet(parts_base.Part):
   norm: Literal['none', 'weight', 'time_group'] = 'none'
   activation: Literal['elu', 'snake'] = 'elu'
   lstm_layers: config.Count = 2
-  transformer: attention.Transformer | None = None
+  transformer: transformer_lib.Transformer | None = None
   resample: config.Positive = 1
 
   @property

@@ -19,6 +19,7 @@ from jaxtyping import Array, Complex, Float
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax import streaming
+from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.ops import mel
 from audiolm_jax.tokenizers.parts import base as parts_base
 from audiolm_jax.tokenizers.parts import fourier
@@ -187,14 +188,18 @@ class VocosDecoder(_Vocos):
     if self.prior == 'none':
       return ()
     norm = streaming.TimeGroupNorm(self.groups, self.norm_epsilon)
-    attention = streaming.LocalAttention(
-        heads=1, causal=False, rotary='none', use_bias=True
+    attend = attention.Attention(
+        heads=1,
+        mask_kind='bidirectional',
+        positions=None,
+        use_bias=True,
+        out_bias=True,
     )
     convs = [
         residual_convs(self.width, self.groups, self.norm_epsilon)
         for _ in range(4)
     ]
-    attend = streaming.Residual(streaming.Serial((norm.clone(), attention)))
+    attend = streaming.Residual(streaming.Serial((norm.clone(), attend)))
     return *convs[:2], attend, *convs[2:], norm
 
 

@@ -22,6 +22,7 @@ from audiolm_jax.tokenizers.parts import base as parts_base
 from audiolm_jax.tokenizers.parts import conformer
 from audiolm_jax.tokenizers.parts import dac
 from audiolm_jax.tokenizers.parts import fourier
+from audiolm_jax.tokenizers.parts import transformer as transformer_lib
 from audiolm_jax.tokenizers.parts import vocos
 
 # Of the two stages' grid; also that of `bottlenecks.fsq`.
@@ -179,7 +180,7 @@ class Xcodec2Decoder(parts_base.Part):
     convs = [
         vocos.residual_convs(self.width, self.groups, 1e-6) for _ in range(4)
     ]
-    transformer = streaming.Transformer(
+    transformer = transformer_lib.Transformer(
         layers=self.layers,
         heads=self.heads,
         mlp_width=self.hidden,

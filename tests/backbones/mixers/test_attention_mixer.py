@@ -9,6 +9,7 @@ import pytest
 from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.ops import rotary
 from audiolm_jax.streaming import testing
+from audiolm_jax.training import costs
 
 WIDTH = 8
 SPEC = jax.ShapeDtypeStruct((WIDTH,), jnp.float32)
@@ -37,7 +38,11 @@ def test_streaming_contract(name):
   testing.assert_streaming_contract(layer, SPEC)
 
 
-@pytest.mark.parametrize('options', [{}, {'window': 3}], ids=str)
+@pytest.mark.parametrize(
+    'options',
+    [{}, {'window': 3}, {'positions': rotary.HeadRope()}],
+    ids=str,
+)
 def test_bidirectional_is_a_layer(options):
   layer = attention.Attention(2, mask_kind='bidirectional', **options)
   assert not layer.steppable
@@ -211,6 +216,68 @@ def test_long_rows_in_chunks_equal_those_at_once():
   got, _ = jax.jit(layer.apply)({'params': params}, x, mask)
   want = Reference(layer, params)(x.astype(np.float64), [37])
   np.testing.assert_allclose(got[:, :37], want[:, :37], rtol=1e-4, atol=1e-5)
+
+
+def _attention(window):
+  layer = attention.Attention(2, window=window)
+  return layer, {'params': _params(layer, _random(1, 3, 8))}
+
+
+def _random(*shape):
+  return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_chunks_of_queries_are_dense_attention():
+  layer, variables = _attention(window=4)
+  x, mask = _random(2, 30, 8), np.arange(30) < np.array([[30], [19]])
+  apply = jax.jit(layer.apply, compiler_options=testing.quick_options())
+  y, _ = apply(variables, x, mask)
+  for start in (0, 5, 22):
+    # Rotary positions are relative: a window alone has the same last output.
+    end = start + 4
+    alone, _ = apply(variables, x[:1, start:end], mask[:1, start:end])
+    np.testing.assert_allclose(y[0, end - 1], alone[0, -1], atol=1e-5)
+  short, _ = apply(variables, x[1:, :8], mask[1:, :8])
+  np.testing.assert_allclose(y[1, :8], short[0], atol=1e-5)
+
+
+def test_memory_of_attention_is_linear_in_time():
+  layer, variables = _attention(window=16)
+
+  def bytes_for(length):
+    x = jax.ShapeDtypeStruct((1, length, 8), jnp.float32)
+    mask = jax.ShapeDtypeStruct((1, length), bool)
+
+    def loss(variables, x, mask):
+      return jnp.sum(layer.apply(variables, x, mask)[0])
+
+    compiled = jax.jit(
+        jax.grad(loss), compiler_options=testing.quick_options()
+    ).lower(variables, x, mask)
+    return costs.memory(compiled.compile())['temporaries']
+
+  # Ten times the length: a T x T mask alone would take 100 times the memory.
+  assert bytes_for(16_000) < 12 * bytes_for(1_600)
+
+
+def test_rows_that_pause_go_on_where_they_were():
+  layer, variables = _attention(window=3)
+  step = jax.jit(
+      lambda *args: layer.apply(variables, *args, method='step'),
+      compiler_options=testing.quick_options(),
+  )
+  x = _random(2, 8, 8)
+  state = layer.initial_state(2, jax.ShapeDtypeStruct((8,), jnp.float32))
+  outputs, at = ([], []), [0, 0]
+  for turn in range(16):
+    plays = np.array([turn % 2 == 0, turn < 8])
+    now = np.stack([x[row, min(at[row], 7)] for row in range(2)])[:, None]
+    y, _, state = step(now, plays[:, None], state)
+    for row in np.flatnonzero(plays):
+      outputs[row].append(y[row, 0])
+      at[row] += 1
+  expected, _ = jax.jit(layer.apply)(variables, x, np.ones((2, 8), bool))
+  np.testing.assert_allclose(np.stack(outputs), expected, atol=1e-5)
 
 
 def test_attention_without_bounds_has_no_steps():
