@@ -256,17 +256,6 @@ def test_generation_is_conditioned_and_guided(mixed):
   assert (np.asarray(wanted.codes) != codes).any()
 
 
-def test_film_by_position_beside_a_prefix_is_refused(mixed):
-  decoder, params = mixed
-  bound = decoder.bind({'params': params})
-  context = bound.context(_prepared(), 3)
-  context['film'] = jnp.repeat(context['film'][:, None], CODES.shape[1], axis=1)
-  with pytest.raises(ValueError, match='a prefix it is one vector a row'):
-    bound.score(CODES, LENGTHS, context)
-  with pytest.raises(ValueError, match='a prefix it is one vector a row'):
-    bound.begin(bound.initial_state(3, 8), context)
-
-
 def test_a_prefix_stays_in_sight_of_a_stream():
   """Steps with a short cache are the whole form with a window that keeps it."""
   cache_length, frames = 2, 7

@@ -207,3 +207,27 @@ def test_the_whole_decoder_keeps_the_streaming_contract():
   testing.assert_streaming_contract(
       Scored(decoder), spec, blocks=4, step_blocks=(1,)
   )
+
+
+def test_film_by_position_beside_a_prefix_is_refused():
+  """Not by its number alone, which may be that of the prefix by chance."""
+  decoder = decoder_lib.Decoder((V,) * K, backbone=small.stack(adaptive='film'))
+  codes, num_frames = np.zeros((2, F, K), np.int32), np.full(2, F)
+  context = {
+      'prefix': np.zeros((2, F, 8), np.float32),
+      'prefix_lengths': num_frames,
+      'film': np.zeros((2, 3), np.float32),
+  }
+
+  @small.quick_jit
+  def init(context):
+    key = jax.random.key(0)
+    return decoder.init(key, codes, num_frames, context, method='score')
+
+  params = nn.meta.unbox(init(context)['params'])
+  context['film'] = np.zeros((2, F, 3), np.float32)
+  bound = decoder.bind({'params': params})
+  with pytest.raises(ValueError, match='a prefix it is one vector a row'):
+    bound.score(codes, num_frames, context)
+  with pytest.raises(ValueError, match='a prefix it is one vector a row'):
+    bound.begin(bound.initial_state(2, 8), context)
