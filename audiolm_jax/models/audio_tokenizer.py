@@ -1,5 +1,6 @@
 """A tokenizer bound to its variables, for people and for scripts."""
 
+from collections.abc import Callable, Iterable
 import functools
 import os
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from audiolm_jax.audio import streams
 from audiolm_jax.models import fingerprints
+from audiolm_jax.models import tokenizer_session
 from audiolm_jax.ops import sharding
 from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import transcoding
@@ -173,6 +176,48 @@ class AudioTokenizer:
         raw=raw,
         show=show,
     )
+
+  def session(self, rows: int = 1) -> tokenizer_session.TokenizerSession:
+    """Rows that are encoded and decoded block by block, while audio comes.
+
+    Args:
+      rows: B.
+
+    Raises:
+      ValueError: for a tokenizer that has no steps.
+    """
+    return tokenizer_session.TokenizerSession(self._coder(self._live), rows)
+
+  def decode_frames(
+      self,
+      frames: Iterable[Int[np.ndarray, 'R K']],
+      write: Callable[[Float[np.ndarray, 'R T C']], None],
+  ) -> None:
+    """Audio of frames while they come, by the smallest steps there are.
+
+    Tokenizers without steps go by windows or segments; see `long`.
+
+    Args:
+      frames: codes of R rows, of the first slots.
+      write: is given the audio.
+
+    Raises:
+      ValueError: see `long.Coder.decode`, as for the next.
+      long.LongFileError: if there is no exact way.
+    """
+    samples = self.spec.samples
+    blocks = (
+        # Overlapping segments share some samples.
+        encoding.Block(int(samples(i + 1) - samples(i)), codes[:, None])
+        for i, codes in enumerate(frames)
+    )
+    self._coder(self._live).decode(blocks, write)
+
+  @property
+  def _live(self) -> long.Settings:
+    """Blocks as small as they may be."""
+    spec = self.spec
+    return long.Settings(block_seconds=spec.hop / spec.sample_rate)
 
   def _coder(self, settings: long.Settings) -> long.Coder:
     """One for each settings, as it keeps compiled functions."""

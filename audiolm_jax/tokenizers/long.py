@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable
 import dataclasses
 import functools
 import math
+from typing import Literal
+
 import jax
 from jaxtyping import Float
 import numpy as np
@@ -30,6 +32,7 @@ from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import encoding
+from audiolm_jax.tokenizers import steppers
 from audiolm_jax.tokenizers import windows
 
 Audio = Float[np.ndarray, 'R T C']
@@ -268,43 +271,37 @@ class Coder:
   def _layer(self, name: str) -> streaming_base.Layer:
     return getattr(self.tokenizer, name).layer
 
+  def stepper(self, way: Literal['encode', 'decode']) -> steppers.Stepper:
+    """The steps of a codec that has some, before the first block."""
+    step, size = self._decode_step, self.block
+    if way == 'encode':
+      step, size = self._encode_step, self.block * self.tokenizer.spec.hop
+    return steppers.Stepper(self.tokenizer, self.variables, way, step, size)
+
   def _encode_steps(self, pieces, write) -> Report:
-    spec, size = self.tokenizer.spec, self.block * self.tokenizer.spec.hop
-    state, out = None, _Emitter(write, self.settings)
+    spec, step = self.tokenizer.spec, self.stepper('encode')
+    out = _Emitter(write, self.settings)
     name = 'codes' if spec.slots else 'latents'
-    for piece in windows.fixed(pieces, size):
-      audio = windows.padded(piece, size)['audio']
-      mask = np.zeros(audio.shape[:2], bool)
-      mask[:, : windows.size(piece)] = True
-      if state is None:
-        state = self.tokenizer.initial_state(len(audio))['encode']
-      tokens, _, state = self._encode_step(self.variables, audio, mask, state)
-      frames = spec.frames(windows.size(piece))
-      tokens = np.asarray(tokens)[:, :frames]
+    for piece in windows.fixed(pieces, step.size):
+      tokens, _ = step(piece['audio'])
+      tokens = tokens[:, : spec.frames(windows.size(piece))]
       out.put({name: tokens}, windows.size(piece))
     return Report(out.samples, out.frames)
 
   def _decode_steps(self, counter, write) -> Report:
-    state, made = None, 0
+    made, decode = 0, self.stepper('decode')
 
     def step(piece):
-      nonlocal state, made
-      ((_, tokens),) = windows.padded(piece, self.block).items()
-      mask = np.zeros(tokens.shape[:2], bool)
-      mask[:, : windows.size(piece)] = True
-      if state is None:
-        state = self.tokenizer.initial_state(len(tokens))['decode']
-      audio, valid, state = self._decode_step(
-          self.variables, tokens, mask, state
-      )
+      nonlocal made
+      ((_, tokens),) = piece.items()
+      audio, valid = decode(tokens)
       # Masked are the samples that lag behind, and those past the end.
-      audio = np.asarray(audio)[:, np.asarray(valid)[0]]
-      audio = audio[:, : counter.samples - made]
+      audio = audio[:, valid[0]][:, : counter.samples - made]
       made += audio.shape[1]
       if audio.shape[1]:
         write(audio)
 
-    for piece in windows.fixed(counter.pieces(), self.block):
+    for piece in windows.fixed(counter.pieces(), decode.size):
       step(piece)
     before = None
     # Until nothing is left of what lags behind.
