@@ -297,26 +297,8 @@ def _whole(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
 
 def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
   """The audio of every frame as soon as the codec can tell."""
-  from audiolm_jax.tokenizers import encoding  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.tokenizers import long  # pylint: disable=g-import-not-at-top
-
-  spec = tokenizer.spec
-  coder = long.Coder(
-      tokenizer.tokenizer,
-      tokenizer.variables,
-      # As small as the codec's steps may be.
-      long.Settings(block_seconds=spec.hop / spec.sample_rate),
-  )
-  codes = lm.stream(prompt, frames, seed=seed, sampler=sampler, **told)
-  blocks = (
-      encoding.Block(
-          # Overlapping segments share some.
-          samples=int(spec.samples(i + 1) - spec.samples(i)),
-          codes=frame[None, None],
-      )
-      for i, frame in enumerate(codes)
-  )
-  coder.decode(blocks, write)
+  session = lm.session(prompt[None], frames, seed=seed, sampler=sampler, **told)
+  tokenizer.decode_frames(session, write)
 
 
 def _seconds(text: str) -> float:

@@ -14,7 +14,6 @@ from audiolm_jax.generation.steps import start
 from audiolm_jax.generation.steps import State
 from audiolm_jax.generation.steps import step
 from audiolm_jax.generation.steps import take_prompts
-from audiolm_jax.generation.stream import stream
 from audiolm_jax.generation.tracks import Frames
 from audiolm_jax.generation.weights import cast
 from audiolm_jax.generation.weights import unroll

@@ -1,5 +1,6 @@
 """Sessions: generation frame by frame, fed with what others say meanwhile."""
 
+from collections.abc import Iterator
 import functools
 from typing import Any
 
@@ -178,6 +179,31 @@ class Session:
     codes, log_prob = self._frames(frame[:, None])
     self.log_prob = log_prob[:, 0]
     return codes[:, 0]
+
+  def __iter__(self) -> Iterator[Int[np.ndarray, 'B K']]:
+    """All frames, those of prompts first, each as soon as all of it is drawn.
+
+    Rows go on with nothing given, until their length or until all have stopped.
+
+    Raises:
+      ValueError: for rows whose prompts are not equally long.
+    """
+    begun = int(self.entered.min(initial=self._total))
+    if (self.entered > begun).any():
+      raise ValueError(f'rows stand at frames {self.entered}: step them')
+    # `step` gives the prompts' last frames again, as it gives all frames.
+    yield from self.prompts[:, : max(begun - self.latency, 0)].swapaxes(0, 1)
+    stops = self._track.stop is not None
+    while (self.entered < self._total).any():
+      codes = self.step()
+      out = self.entered - 1 - self.latency
+      if stops and (out >= self.num_frames).all():
+        return
+      if codes is not None:
+        yield codes
+    rest = self.flush()
+    ended = int(min(self.entered - self.num_frames, default=0))
+    yield from rest[:, : max(rest.shape[1] - ended, 0)].swapaxes(0, 1)
 
   def flush(self) -> Int[np.ndarray, 'B L K']:
     """Ends all rows, and gives the frames that went in but not yet came out.

@@ -1,6 +1,6 @@
 """Language models of token frames, with their parameters: for people."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any, Literal
@@ -194,7 +194,8 @@ class TokenLM:
   ) -> generation.Session:
     """Rows that go on step by step, and can be fed.
 
-    With nothing given, the session's frames are the codes of `generate`.
+    With nothing given, the session's frames are the codes of `generate`; to
+    iterate over it gives them one by one, as soon as each is known.
 
     Args:
       prompts: how the rows begin; P = 0 for no prompt.
@@ -221,43 +222,6 @@ class TokenLM:
         jax.random.key(seed),
         sampler or generation.Sampler(),
         **self._contexts(conditions, len(prompts), options),
-    )
-
-  def stream(
-      self,
-      prompt: Int[Array, 'P K'],
-      frames: int | None,
-      *,
-      seed: int = 0,
-      sampler: generation.Sampler | None = None,
-      conditions: Values | None = None,
-      **options,
-  ) -> Iterator[Int[np.ndarray, 'K']]:
-    """The frames of `generate` for one row, each as soon as it is known.
-
-    Args:
-      prompt: the frames to continue, which come first.
-      frames: how many in all; None for no end, which needs a `cache_length`.
-      seed: see `generate`.
-      sampler: likewise.
-      conditions: likewise, of one row.
-      **options: likewise.
-
-    Raises:
-      ValueError: if frames < P, codes are out of range, conditions do not fit,
-        or the pattern cannot go on without an end.
-    """
-    codes, _ = self._check(np.asarray(prompt)[None], None)
-    if frames is not None and frames < len(prompt):
-      raise ValueError(f'frames = {frames} < the prompt has: {len(prompt)}')
-    key = jax.random.key(seed)
-    return generation.stream(
-        *self._unrolled,
-        codes[0],
-        frames,
-        key,
-        sampler or generation.Sampler(),
-        **self._contexts(conditions, 1, options),
     )
 
   def _check(self, codes, num_frames):

@@ -112,9 +112,9 @@ def test_a_stream_starts_as_the_loop(params):
         decoder, params, CODES[:1], mask, np.full(1, F), KEY, HOT
     ).codes[0]
     prompt = CODES[0, :length]
-    found = generation.stream(decoder, params, prompt, F, KEY, HOT)
+    found = quick.stream(decoder, params, prompt, F, KEY, HOT)
     np.testing.assert_array_equal(list(found), expected)
-  none = generation.stream(decoder, params, CODES[0, :0], 0, KEY, HOT)
+  none = quick.stream(decoder, params, CODES[0, :0], 0, KEY, HOT)
   assert not list(none)
 
 
@@ -254,7 +254,7 @@ def test_rows_without_a_code_to_begin_with_need_a_prompt(params):
   with pytest.raises(ValueError, match='row 1 has no first frame'):
     generation.generate(decoder, params, CODES, mask, totals, KEY, HOT)
   with pytest.raises(ValueError, match='row 0 has no first frame'):
-    next(generation.stream(decoder, params, CODES[0, :0], F, KEY, HOT))
+    next(quick.stream(decoder, params, CODES[0, :0], F, KEY, HOT))
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_an_endless_stream_begins_like_a_sequence(model, compiled):
   decoder, params, _ = model
   endless = np.full(3, generation.ENDLESS, np.int32)
   if not decoder.pattern.streamable:
-    frames = generation.stream(
+    frames = quick.stream(
         decoder,
         params,
         _inputs()[0, :1],

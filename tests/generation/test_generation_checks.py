@@ -54,7 +54,7 @@ def _generate(codes, num_frames=LENGTHS):
 
 
 def _stream(codes):
-  return next(generation.stream(DECODER, NONE, codes[1], F, KEY, HOT))
+  return next(quick.stream(DECODER, NONE, codes[1], F, KEY, HOT))
 
 
 def _parts(codes):
@@ -152,7 +152,7 @@ def test_options_that_do_nothing_are_refused(options, message):
         DECODER, NONE, codes, mask, LENGTHS, KEY, HOT, **options
     )
   with pytest.raises(ValueError, match=message):
-    next(generation.stream(DECODER, NONE, codes[0], F, KEY, HOT, **options))
+    next(quick.stream(DECODER, NONE, codes[0], F, KEY, HOT, **options))
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_learned_positions_end_a_stream_before_it_begins():
   with pytest.raises(ValueError, match='7 positions, but max_positions = 6'):
     generation.generate(decoder, params, GIVEN, MASK, FULL, KEY, HOT)
   for frames, why in ((F, '7 positions'), (None, 'no end')):
-    stream = generation.stream(
+    stream = quick.stream(
         decoder, params, GIVEN[0, :1], frames, KEY, HOT, cache_length=3
     )
     with pytest.raises(ValueError, match=f'{why}, but max_positions = 6'):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from audiolm_jax import generation
+from audiolm_jax.data import factors
+from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.models import token_lm
 from tests.decoders import small
@@ -166,3 +168,59 @@ def test_slots_that_the_model_observes_must_be_given():
   session = _session((Observing((V,) * K, **fields), params))
   with pytest.raises(ValueError, match=r'\[0\] are observed'):
     session.step()
+
+
+def _conditioned():
+  """A model of texts, which come before the frames, and of speakers."""
+  conditions = {
+      'text': conditioners.Text(how='prefix', source=factors.Text(length=4)),
+      'speaker': conditioners.Vector(how='add', source=factors.Vector(2)),
+  }
+  decoder = decoder_lib.Decoder(
+      (V,) * K,
+      pattern=small.PATTERNS['delay'],
+      backbone=small.stack(),
+      conditions=conditions,
+  )
+  given = {
+      'text': ['ab', None, 'c'],
+      'speaker': [np.ones(2), None, -np.ones(2)],
+  }
+  prepared = {k: m.source.prepare(given[k]) for k, m in conditions.items()}
+  ends = np.full(B, F, np.int32)
+  params = small.parameters(decoder, CODES, ends, None, prepared)
+  return token_lm.TokenLM(decoder, params, 1.0), given
+
+
+def test_conditions_are_those_of_score_and_guidance_that_of_generate():
+  lm, given = _conditioned()
+  session = lm.session(CODES[:, :0], F, conditions=given)
+  log_prob = []
+  for number in range(F):
+    if session.step(CODES[:, number]) is not None:
+      log_prob.append(session.log_prob[:, None])
+  session.flush()
+  log_prob = np.concatenate([*log_prob, session.log_prob], axis=1)
+  expected = lm.score(CODES, conditions=given)['frames'].log_prob
+  np.testing.assert_allclose(log_prob, expected, atol=1e-4)
+  other = lm.score(CODES)['frames'].log_prob
+  assert np.abs(other - expected).max() > 1e-2
+  options = {'num_frames': LENGTHS, 'sampler': HOT, 'seed': 2}
+  options |= {'conditions': given, 'guidance': 2.5}
+  session = lm.session(CODES[:, :3], F, **options)
+  codes = lm.generate(CODES[:, :3], F, **options)
+  frames = [session.step() for _ in range(F - 3)]
+  # Row 0 has the longest prompt, and so comes to its end first.
+  session.flush()
+  got = [frame[0] for frame in frames]
+  np.testing.assert_array_equal(got, codes[0, 1 : F - 2])
+  # Nor do the others restart at a step of their own without their conditions.
+  session.reset()
+  assert session.entered.tolist() == LENGTHS.tolist()
+  again = [session.step() for _ in range(F - 3)]
+  np.testing.assert_array_equal(frames, again)
+
+
+def test_a_session_of_unequal_prompts_is_no_stream():
+  with pytest.raises(ValueError, match='rows stand at frames'):
+    next(iter(_session(_model('delay'))))

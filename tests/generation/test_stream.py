@@ -42,26 +42,24 @@ def test_a_stream_equals_the_loop(pattern):
   for length in (0, 3):
     prompt = PROMPT[:length]
     expected = _whole(model, prompt)
-    found = list(generation.stream(*model, prompt, F, KEY, HOT))
+    found = list(quick.stream(*model, prompt, F, KEY, HOT))
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(np.reshape(found[:length], (-1, K)), prompt)
 
 
 def test_a_stream_without_an_end_and_one_that_stops():
   model = _decoder('delay')
-  endless = generation.stream(
-      *model, PROMPT, None, KEY, HOT, cache_length=2 * F
-  )
+  endless = quick.stream(*model, PROMPT, None, KEY, HOT, cache_length=2 * F)
   found = np.array(list(itertools.islice(endless, 4 * F)))
   assert found.shape == (4 * F, K) and found.max() < V
   np.testing.assert_array_equal(found[:F], _whole(model, PROMPT))
   stop = generation.Stop(int(found[4, 1]), 1)
-  stopped = list(generation.stream(*model, PROMPT, F, KEY, HOT, stop=stop))
+  stopped = list(quick.stream(*model, PROMPT, F, KEY, HOT, stop=stop))
   assert 3 <= len(stopped) <= 4
   np.testing.assert_array_equal(stopped, _whole(model, PROMPT, stop=stop))
   for wrong in (
-      generation.stream(*model, PROMPT, None, KEY, HOT),
-      generation.stream(
+      quick.stream(*model, PROMPT, None, KEY, HOT),
+      quick.stream(
           *_decoder('coarse first'), PROMPT, None, KEY, HOT, cache_length=9
       ),
   ):
@@ -79,5 +77,5 @@ def test_a_frame_comes_as_soon_as_it_is_whole(monkeypatch):
     return real(*arguments, **options)
 
   monkeypatch.setattr(session_lib, '_step', counted)
-  frames = generation.stream(*model, PROMPT[:0], F, KEY, HOT)
+  frames = quick.stream(*model, PROMPT[:0], F, KEY, HOT)
   assert [len(count) for _ in frames] == [3, 4, 5, 6, 8, 8]

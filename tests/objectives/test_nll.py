@@ -107,16 +107,17 @@ def test_generate_keeps_prompts_and_repeats_with_its_seed(bound):
   assert bound.generate(prompt[:, :0], 4).shape == (2, 4, 2)
 
 
-def test_stream_gives_the_frames_of_generate(bound):
+def test_a_session_gives_the_frames_of_generate(bound):
   prompt = _batch()['codes'][:1, :3]
   sampler = generation.Sampler(temperature=5.0)
-  frames = list(bound.stream(prompt[0], 6, seed=3, sampler=sampler))
+  session = bound.session(prompt, 6, seed=3, sampler=sampler)
+  frames = np.concatenate(list(session))
   codes = bound.generate(prompt, 6, seed=3, temperature=5.0)
   np.testing.assert_array_equal(frames, codes[0])
   with pytest.raises(ValueError, match='frame 0 of row 0 is -'):
-    bound.stream(prompt[0] - 9, 6)
+    bound.session(prompt - 9, 6)
   with pytest.raises(ValueError, match='frames = 2 < the prompt'):
-    bound.stream(prompt[0], 2)
+    bound.session(prompt, 2)
 
 
 def test_cast_changes_the_parameters_alone(bound):

@@ -142,8 +142,8 @@ def test_a_bound_model_generates_what_it_is_told(objective, variables):
   np.testing.assert_array_equal(guided(1.0), plain)
   np.testing.assert_array_equal(guided(0.0), nothing)
   row = {name: rows[:1] for name, rows in TOLD.items()}
-  stream = bound.stream(CODES[0, :1], F, sampler=GREEDY, conditions=row)
-  np.testing.assert_array_equal(np.stack(list(stream)), plain[0])
+  session = bound.session(CODES[:1, :1], F, sampler=GREEDY, conditions=row)
+  np.testing.assert_array_equal(np.concatenate(list(session)), plain[0])
 
 
 def test_conditions_that_do_not_fit_are_refused(objective, variables):
