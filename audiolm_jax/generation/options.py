@@ -91,25 +91,32 @@ class Options(flax.struct.PyTreeNode):
 
 def _check_stop(stop, decoder):
   """Refuses a code that its slot does not have, or that would end nothing."""
-  vocabularies = decoder.vocabularies
-  if stop.slot >= len(vocabularies):
-    raise ValueError(f'{stop}: there are {len(vocabularies)} slots')
-  if max(stop.codes) >= vocabularies[stop.slot]:
-    raise ValueError(
-        f'{stop}: slot {stop.slot} has codes 0 to {vocabularies[stop.slot] - 1}'
-    )
   if isinstance(decoder, segmented.Staged):
     raise ValueError('a stage goes on from frames that are there: no stop')
-  if not isinstance(decoder, segmented.Segmented):
-    pattern = decoder.pattern
-  else:
+  vocabularies = decoder.vocabularies
+  slots, turns = tuple(range(len(vocabularies))), False
+  if isinstance(decoder, segmented.Segmented):
     *before, last = decoder.sequence.segments
-    pattern = last.pattern
-    turns = before and before[-1].chunk and last.chunk
-    if stop.slot not in last.slots or last.role == 'observe' or turns:
+    pattern, slots = last.pattern, last.slots
+    turns = last.role == 'observe' or (
+        before and before[-1].chunk and last.chunk
+    )
+  else:
+    pattern = decoder.pattern
+  named = slots if stop.slot is None else (stop.slot,)
+  if max(named) >= len(vocabularies):
+    raise ValueError(f'{stop}: there are {len(vocabularies)} slots')
+  for slot in named:
+    if max(stop.codes) >= vocabularies[slot]:
       raise ValueError(
-          f'{stop}: only codes that are predicted in the last segment'
-          f' ({last.label}) end it, and only if it takes no turns'
+          f'{stop}: slot {slot} has codes 0 to {vocabularies[slot] - 1}'
       )
+  if turns or not set(named) <= set(slots):
+    raise ValueError(
+        f'{stop}: only codes that are predicted in the last segment'
+        f' ({last.label}) end it, and only if it takes no turns'
+    )
   if not pattern.streamable:
     raise ValueError(f'{pattern} knows where a row ends: no stop')
+  if stop.slot is None and pattern.layout(1, len(slots)).step.any():
+    raise ValueError(f'{stop}: a frame takes several steps of {pattern}')

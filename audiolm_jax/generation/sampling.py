@@ -132,17 +132,19 @@ class Stop:
   Attributes:
     code: which, or several of which any does.
     slot: of which slot. If the pattern has other slots before it, codes past the
-      end may have been drawn by then, and what came after has seen them.
+      end may have been drawn by then, and what came after has seen them. None
+      for a frame of which every slot holds such a code, as CSM ends its turns
+      (none of them given); for patterns whose steps hold whole frames.
 
   Raises:
     ConfigError: for no code, or one or a slot below 0.
   """
 
   code: int | tuple[int, ...]
-  slot: config.Count = 0
+  slot: config.Count | None = 0
 
   def __post_init__(self):
-    if not self.codes or min(*self.codes, self.slot, 0) < 0:
+    if not self.codes or min(*self.codes, self.slot or 0, 0) < 0:
       raise config.ConfigError(f'{self}: expected codes and a slot >= 0')
 
   @property

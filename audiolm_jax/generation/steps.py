@@ -135,8 +135,12 @@ def step(
   frames = state.frames
   if stop is not None:
     ends = (codes[..., None] == jnp.array(stop.codes)).any(axis=-1)
-    hit = exists & (slot == stop.slot) & ends & ~given_mask
-    hit &= frame >= track.offset
+    hit = ends & ~given_mask
+    if stop.slot is None:
+      hit = (hit | ~exists).all(axis=1, keepdims=True)
+    else:
+      hit &= slot == stop.slot
+    hit &= exists & (frame >= track.offset)
     frames = jnp.where(hit, frame, frames[:, None]).min(axis=1)
     exists &= frame < frames[:, None]
   codes = jnp.where(exists, codes, 0)

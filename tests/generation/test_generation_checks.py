@@ -141,6 +141,8 @@ def test_lengths_out_of_range_are_refused(num_frames):
         ({'stop': generation.Stop(V)}, 'slot 0 has codes 0 to 4'),
         ({'stop': generation.Stop((0, 9), 1)}, 'slot 1 has codes 0 to 6'),
         ({'stop': generation.Stop(0, 2)}, 'there are 2 slots'),
+        ({'stop': generation.Stop(0, None)}, 'a frame takes several steps'),
+        ({'stop': generation.Stop(6, None)}, 'slot 0 has codes 0 to 4'),
     ],
     ids=str,
 )

@@ -187,6 +187,44 @@ def test_the_last_segment_stops_as_if_its_end_had_been_known():
   jax.tree.map(np.testing.assert_array_equal, found, known)
 
 
+def test_a_frame_of_one_code_in_all_slots_ends_a_turn():
+  """As CSM's: a code in one of the slots does not."""
+  text = sequence_lib.Segment('text', (0,), role='observe')
+  speech = sequence_lib.Segment('speech', (1, 2))
+  decoder = segmented.Segmented(
+      vocabularies=(2,) * 3,
+      sequence=sequence_lib.Sequence((text, speech)),
+      head=small.HEADS['depth'],
+      backbone=small.stack(),
+  )
+  rng = np.random.default_rng(0)
+  given = {
+      'text': rng.integers(0, 2, (6, 2, 1), np.int32),
+      'speech': np.zeros((6, 9, 2), np.int32),
+  }
+  mask = {'text': given['text'] >= 0, 'speech': given['speech'] > 0}
+  # A frame that is given ends no turn.
+  mask['speech'][:, 0] = True
+  num_frames = {'text': np.full(6, 2), 'speech': np.full(6, 9)}
+  params = small.parameters(decoder, given, num_frames)
+
+  def run(**options):
+    sampler, key = generation.Sampler(temperature=99.0), jax.random.key(1)
+    return quick.generate(
+        decoder, params, given, mask, num_frames, key, sampler, **options
+    )
+
+  free = np.asarray(run().codes['speech'])
+  some, every = (free == 0).any(axis=2), (free == 0).all(axis=2)
+  every[:, 0] = some[:, 0] = False
+  first = np.where(every.any(axis=1), every.argmax(axis=1), 9)
+  assert (first < 9).any() and (first > some.argmax(axis=1)).any()
+  found = run(stop=generation.Stop(0, None))
+  np.testing.assert_array_equal(found.num_frames['speech'], first)
+  kept = np.arange(9)[:, None] < first[:, None, None]
+  np.testing.assert_array_equal(found.codes['speech'], free * kept)
+
+
 def test_segments_are_guided():
   """1 is conditional and 0 unconditional, exactly; 9 is neither."""
   decoder = _decoder(backbone=small.stack(adaptive='film'))
