@@ -181,6 +181,22 @@ def test_generate_keeps_prompts_and_repeats_with_its_seed(bound, monkeypatch):
   np.testing.assert_array_equal(bound.generate(prompt, 0.05), grid)
 
 
+def test_a_session_fed_gives_the_scores_and_unfed_what_is_generated(bound):
+  audio = _batch()['audio'][:2, :12]
+  levels = np.asarray(waveform_heads.to_grid(audio, 8))
+  session = bound.session(audio[:, :4], num_samples=[4, 4])
+  session.step(8, levels[:, 4:])
+  expected = bound.score(audio)['samples'].log_prob[:, 4:]
+  np.testing.assert_allclose(session.log_prob, expected, rtol=1e-4, atol=1e-4)
+  session = bound.session(audio[:, :4], num_samples=[4, 2], seed=5)
+  drawn = [session.prompts, session.step(3), session.step(7)]
+  drawn = waveform_heads.from_grid(np.concatenate(drawn, axis=1), 8)
+  expected = bound.generate(audio[:, :4], 0.12, num_samples=[4, 2], seed=5)
+  np.testing.assert_array_equal(drawn, expected)
+  with pytest.raises(ValueError, match='temperature = '):
+    bound.session(audio, temperature=-1.0)
+
+
 @pytest.mark.parametrize(
     ('shape', 'num_samples', 'message'),
     [
