@@ -147,11 +147,8 @@ class NLL(objectives_base.Objective):
     return losses
 
   def init(self, rng: Array) -> objectives_base.Variables:
-    batch = self.example_batch(1)
-    variables = self.decoder.init(
-        rng, *self.decoder.read(batch), method='score'
-    )
-    return {'lm': {'params': variables['params'], 'state': {}}}
+    name, description = self.model
+    return {name: description.init(rng)}
 
   @property
   def conditions(self) -> dict[str, Any]:
