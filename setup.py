@@ -3,8 +3,11 @@
 import setuptools
 
 TEXT = ['sentencepiece>=0.2.1']
+# Models by their names on the Hugging Face hub.
+HUB = ['huggingface_hub>=1.0']
 TEST = [
     *TEXT,
+    *HUB,
     'pytest>=8',
     'pytest-xdist>=3.6',
     'nbclient>=0.10',
@@ -62,6 +65,7 @@ setuptools.setup(
             'snac>=1.2.1',
         ],
         'eval': EVAL,
+        'hub': HUB,
         # Conditions on texts as pieces: bytes need nothing.
         'text': TEXT,
         'tfds': ['tensorflow-cpu>=2.18'],

@@ -8,6 +8,7 @@ from audiolm_jax import interop
 from audiolm_jax.interop import fields
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import directory
+from audiolm_jax.models import hub
 from audiolm_jax.models import pretrained
 from audiolm_jax.training import launch
 
@@ -22,8 +23,9 @@ def load(
   Neither its run nor its data is needed.
 
   Args:
-    path: a work directory, of which its `model/` is read; a model directory; or
-      a directory with weights that `interop.load_pretrained` reads.
+    path: a work directory, of which its `model/` is read; a model directory; a
+      directory with weights that `interop.load_pretrained` reads; or the name
+      of one of the last two on the hub, 'hf://organisation/name@revision'.
     base: of an adapter, where its base is; by default where it was. Any other
       model has none.
 
@@ -106,6 +108,8 @@ def locate(path: str | os.PathLike) -> pathlib.Path:
   Raises:
     ModelError: if there is none; it says why, and what to do.
   """
+  if isinstance(path, str) and path.startswith(hub.PREFIX):
+    path = hub.fetch(path)
   path = pathlib.Path(path)
   if interop.is_pretrained(path):
     return path
