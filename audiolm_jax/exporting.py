@@ -155,7 +155,7 @@ def _tokenizer(source) -> directory.Speaks | None:
     )
     return None
   header = token_cache.read_header(cache)
-  return directory.Speaks(header['tokenizer_workdir'], header['tokenizer_hash'])
+  return directory.Speaks(header.tokenizer, header.fingerprint)
 
 
 def export(

@@ -30,7 +30,8 @@ def evaluator(
   )
 
 
-def modelled(header: dict, codebooks: int | None) -> tokenizers_base.Spec:
-  """The spec of a cache's tokenizer with its first codebooks; None for all."""
-  spec = tokenizers_base.Spec.from_dict(header['tokenizer_spec'])
+def modelled(
+    spec: tokenizers_base.Spec, codebooks: int | None
+) -> tokenizers_base.Spec:
+  """A tokenizer's spec with its first codebooks only; None for all."""
   return tokenizers_base.Spec(**{**vars(spec), 'slots': spec.slots[:codebooks]})

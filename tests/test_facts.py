@@ -13,18 +13,17 @@ from audiolm_jax.objectives import distillation as distillation_lib
 from configs.codec import quickstart as codec_config
 from configs.lm import quickstart
 from configs.lm import text_to_speech
+from tests.data import made_caches
 
 
 def _cache(directory, hop=320, vocabulary=1024, tokenizer='same', slots=4):
   """A token cache of no clips."""
-  spec = {
-      'sample_rate': 16000,
-      'hop': hop,
-      'segment': None,
-      'slots': [{'vocabulary': vocabulary}] * slots,
-  }
-  identity = token_cache.Identity(
-      tokenizer, 'tokenizer', spec, 'c', (), {'train': 0, 'validation': 0}
+  vocabularies = (vocabulary,) * slots
+  identity = made_caches.identity(
+      vocabularies,
+      {'train': 0, 'validation': 0},
+      spec=made_caches.spec(vocabularies, hop),
+      fingerprint=tokenizer,
   )
   assert token_cache.Writer(directory, identity).finish()
   return str(directory)

@@ -20,6 +20,7 @@ from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from configs.codec import quickstart as codec_config
 from configs.lm import quickstart
+from tests.data import made_caches
 
 
 def _lm(tokens='runs/q/tokens'):
@@ -104,23 +105,20 @@ def test_corpora_are_names_or_folders(tmp_path, monkeypatch):
 
 def test_a_cache_finds_its_tokenizer(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  spec = {'slots': [{'codebook': 0, 'vocabulary': 4}]}
-  identity = token_cache.Identity('h', 'q/tokenizer', spec, 'c', (), {})
+  identity = made_caches.identity((4,), {}, tokenizer='q/tokenizer')
   assert token_cache.Writer('q/tokens', identity).finish()
   assert str(tmp_path) not in (tmp_path / 'q/tokens/header.json').read_text()
   shutil.move('q', tmp_path / 'moved')
   monkeypatch.chdir('/')
   moved = tmp_path / 'moved'
   header = token_cache.read_header(moved / 'tokens')
-  assert header['tokenizer_workdir'] == str(moved / 'tokenizer')
+  assert header.tokenizer == str(moved / 'tokenizer')
   # The tokenizer alone has moved: the same command says where it is now.
   shutil.move(moved / 'tokens', tmp_path / 'tokens')
-  identity = dataclasses.replace(
-      identity, tokenizer_workdir=str(moved / 'tokenizer')
-  )
+  identity = dataclasses.replace(identity, tokenizer=str(moved / 'tokenizer'))
   assert token_cache.Writer(tmp_path / 'tokens', identity).finish()
   header = token_cache.read_header(tmp_path / 'tokens')
-  assert header['tokenizer_workdir'] == str(moved / 'tokenizer')
+  assert header.tokenizer == str(moved / 'tokenizer')
 
 
 @dataclasses.dataclass(frozen=True)

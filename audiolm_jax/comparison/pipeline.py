@@ -59,7 +59,7 @@ def write(
   cache = token_cache.TokenCache(
       workdir / 'tokens', 'test', tokenizer.fingerprint()
   )
-  corpus = cache.header['corpus'], tuple(cache.header['languages'])
+  corpus = cache.header.corpus, cache.header.languages
   held_out = codec_evaluation.held_out(
       *corpus,
       limit=clips,
@@ -83,7 +83,7 @@ def write(
   summary = {
       'run': report_lib.provenance(),
       'stage_seconds': _stages(workdir),
-      'corpus': cache.header['corpus'],
+      'corpus': cache.header.corpus,
       'codec': groups,
       'lm_bits_per_frame': bits,
   }
@@ -155,7 +155,7 @@ def _lm_bits(workdir, lm, header) -> dict[str, dict[str, float]]:
   clips = clips_lib.TokenClips(
       cache=str(workdir / 'tokens'),
       split='test',
-      tokenizer_hash=header['tokenizer_hash'],
+      tokenizer_hash=header.fingerprint,
   )
   objective = likelihood.NLL(lm.decoder, rate=lm.frame_rate)
   evaluator = bits_lib.Bits(clips=clips, baselines=True).build(objective)

@@ -1,25 +1,26 @@
 """The header of a token cache: what its clips are, sealed with a checksum."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import shlex
-from typing import Any
+from typing import Annotated, Any
 
 from audiolm_jax import config
 from audiolm_jax.config import relocation
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.training import writers
 
 NAME = 'header.json'
-VERSION = 1
+VERSION = 2
 AGAIN = (
     'To make it again, remove it, and run the `tokenize_audio.py corpus` of'
     ' this cache once more: it makes what is missing.'
 )
 # Of a clip, and of a split: no audio is that long.
 _MOST = 2**48
-_TEXTS = ('tokenizer_hash', 'tokenizer_workdir', 'corpus', 'build')
 _NUMBERS = ('frames', 'samples', 'checksums')
 
 
@@ -27,54 +28,82 @@ class CacheError(config.ConfigError):
   """A token cache that can't be used; the message says why and what to do."""
 
 
-def write(directory: pathlib.Path, fields: dict[str, Any]) -> None:
-  """Writes a header, whole or not at all.
+@dataclasses.dataclass(frozen=True)
+class Identity(encoding.Format):
+  """What a cache was made from; caches with the same one hold the same.
 
-  Args:
-    directory: of the cache.
-    fields: those of `token_cache.Identity`; `codebooks`, the checksum of
-      codebooks.npy or None; `splits`, for each its clips' frames, samples,
-      language, speaker and checksums.
+  Attributes:
+    languages: which of the corpus; empty for all.
+    clips: split -> how many.
+    build: which build of the corpus; a folder that has changed is another.
   """
+
+  languages: tuple[str, ...] = ()
+  clips: Annotated[Any, config.Named(Annotated[int, config.Range(min=0)])] = (
+      dataclasses.field(default_factory=dict)
+  )
+  build: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Header(Identity):
+  """The header of a whole cache.
+
+  Attributes:
+    splits: split -> lists with an entry a clip: its 'frames', 'samples',
+      'language', 'speaker' ('' where not known) and 'checksums'.
+    vectors: checksum of the file of code vectors; None if there is none.
+  """
+
+  splits: dict[str, dict[str, list]] = dataclasses.field(default_factory=dict)
+  vectors: int | None = None
+
+
+def write(directory: pathlib.Path, header: Header) -> None:
+  """Writes a cache's header, whole or not at all."""
+  tokenizer = relocation.relative(header.tokenizer, directory)
+  fields = {**header.to_dict(), 'version': VERSION, 'tokenizer': tokenizer}
   fields = json.loads(json.dumps(fields))
-  workdir = relocation.relative(fields['tokenizer_workdir'], directory)
-  fields |= {'version': VERSION, 'tokenizer_workdir': workdir}
   fields['checksum'] = _checksum(fields)
   writers.write_atomically(directory / NAME, json.dumps(fields))
 
 
-def read(directory: str | os.PathLike) -> dict[str, Any]:
-  """A whole cache's header, as `write` takes it; paths are absolute.
+def read(directory: str | os.PathLike) -> Header:
+  """A whole cache's header; the path of the tokenizer is absolute.
 
   Raises:
     CacheError: if there is none, or it is not as it was written.
   """
   path = pathlib.Path(directory) / NAME
+  again = (
+      'with: python tools/tokenize_audio.py corpus --tokenizer=TOKENIZER'
+      f' --out={shlex.quote(os.fspath(directory))}'
+  )
   if not path.exists():
     state = 'is unfinished' if path.parent.is_dir() else 'does not exist'
     raise CacheError(
-        f'The token cache {directory} {state}. Make it (or go on) with: python'
-        ' tools/tokenize_audio.py corpus --tokenizer=TOKENIZER'
-        f' --out={shlex.quote(os.fspath(directory))}'
+        f'The token cache {directory} {state}. Make it (or go on) {again}'
     )
   fields = read_json(path)
   if fields.get('version') != VERSION:
     raise CacheError(
         f'{path} is of version {fields.get("version")}, this program reads'
-        f' {VERSION}. Remove the token cache, and make it again with: python'
-        ' tools/tokenize_audio.py corpus --tokenizer=TOKENIZER'
-        f' --out={shlex.quote(os.fspath(directory))}'
+        f' {VERSION}. Remove the token cache, and make it again {again}'
     )
   checksum = fields.pop('checksum', None)
-  fault = _fault(fields)
+  fault = None
   if checksum != _checksum(fields):
     fault = 'its checksum is of something else'
-  if fault:
+  del fields['version']
+  rest = {name: fields.pop(name, None) for name in ('splits', 'vectors')}
+  try:
+    identity = Identity.from_dict(fields)
+  except ValueError as error:
+    fault = fault or str(error)
+  if fault := fault or _fault(**rest):
     raise CacheError(f'{path} is not as it was written: {fault}. {AGAIN}')
-  fields['tokenizer_workdir'] = relocation.located(
-      fields['tokenizer_workdir'], directory
-  )
-  return fields
+  tokenizer = relocation.located(identity.tokenizer, directory)
+  return Header(**{**vars(identity), **rest, 'tokenizer': tokenizer})
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -93,11 +122,6 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   raise CacheError(f'{path} is damaged ({reason}). {AGAIN}')
 
 
-def vocabularies(fields: dict[str, Any]) -> tuple[int, ...]:
-  """Of the slots of the tokenizer."""
-  return tuple(s['vocabulary'] for s in fields['tokenizer_spec']['slots'])
-
-
 def _checksum(fields: dict[str, Any]) -> str:
   text = json.dumps(fields, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
@@ -111,26 +135,10 @@ def _once(pairs):
   return fields
 
 
-def _fault(fields: dict[str, Any]) -> str | None:
-  """What a reader can't take; its caller knows of nothing else."""
-  for key in _TEXTS:
-    if not isinstance(fields.get(key), str):
-      return f'{key} is no text'
-  spec = fields.get('tokenizer_spec')
-  slots = spec.get('slots') if isinstance(spec, dict) else None
-  if not isinstance(slots, list) or not all(
-      isinstance(slot, dict)
-      and _is_count(slot.get('vocabulary'))
-      and slot['vocabulary']
-      for slot in slots
-  ):
-    return 'tokenizer_spec.slots have no vocabularies'
-  if not _are_texts(fields.get('languages')):
-    return 'languages are no texts'
-  codebooks = fields.get('codebooks')
-  if codebooks is not None and not _is_count(codebooks):
-    return 'codebooks is no checksum'
-  splits = fields.get('splits')
+def _fault(splits: Any, vectors: Any) -> str | None:
+  """What a reader of the clips' lists can't take."""
+  if vectors is not None and not _is_count(vectors):
+    return 'vectors is no checksum'
   if not isinstance(splits, dict):
     return 'splits is no object'
   for name, index in splits.items():
@@ -151,4 +159,4 @@ def _is_count(value: Any) -> bool:
 
 
 def _are_texts(values: Any) -> bool:
-  return isinstance(values, list) and all(isinstance(v, str) for v in values)
+  return all(isinstance(value, str) for value in values)

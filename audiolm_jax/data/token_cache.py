@@ -1,7 +1,7 @@
 """A corpus as tokens, made once and read many times.
 
-A cache is a folder of ArrayRecord parts, each of `PART` consecutive clips of a
-split, and a header.json that is written last: a folder without it is a cache
+A cache is a folder of ArrayRecord parts, each of `cache_parts.PART` consecutive
+clips of a split, and a header.json that is written last: a folder without it is a cache
 that was interrupted, which may be continued but not read. The header has a
 checksum of every clip, which is looked at as clips are read: what was not
 written with it is never given out.
@@ -15,19 +15,18 @@ import pathlib
 from typing import Any
 import zlib
 
-from array_record.python import array_record_data_source
-from array_record.python import array_record_module
 from jaxtyping import Float, Int
 import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.data import arrays
 from audiolm_jax.data import cache_header
+from audiolm_jax.data import cache_parts
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.training import writers
 
-PART = 256
 _IDENTITY = 'identity.json'
-_CODEBOOKS = 'codebooks.npy'
+_VECTORS = 'codebooks.npy'
 # Clips of more frames (days) are looked at before anyone counts on them.
 _LONG = 2**24
 
@@ -36,87 +35,59 @@ read_header = cache_header.read
 
 
 @dataclasses.dataclass(frozen=True)
-class Identity:
-  """What a cache was made from; caches with the same one hold the same.
-
-  Attributes:
-    tokenizer_hash: fingerprint of the tokenizer and its variables.
-    tokenizer_workdir: where it was trained.
-    tokenizer_spec: `Spec.to_dict()`.
-    corpus: its name, or its path if it is a folder.
-    languages: which; empty for all.
-    clips: split -> how many.
-    build: which build of the corpus; a folder that has changed is another.
-  """
-
-  tokenizer_hash: str
-  tokenizer_workdir: str
-  tokenizer_spec: dict[str, Any]
-  corpus: str
-  languages: tuple[str, ...]
-  clips: dict[str, int]
-  build: str = ''
-
-
-@dataclasses.dataclass(frozen=True)
 class Example:
-  """One clip as tokens.
+  """One clip as tokens; exactly one of `codes` and `latents` is set.
 
   Attributes:
     codes: [F, K], only the valid frames.
     samples: length of the audio it stands for.
     factors: what is known of the clip: id, prompt_id, text, speaker, language.
+    latents: [F, D] of continuous tokens.
+    durations: [F] frames that each token lasts, where that varies.
+    scales: [F] gains, where frames have any.
   """
 
-  codes: Int[np.ndarray, 'F K']
-  samples: int
-  factors: dict[str, str]
+  codes: Int[np.ndarray, 'F K'] | None = None
+  samples: int = 0
+  factors: dict[str, str] = dataclasses.field(default_factory=dict)
+  latents: Float[np.ndarray, 'F D'] | None = None
+  durations: Int[np.ndarray, 'F'] | None = None
+  scales: Float[np.ndarray, 'F'] | None = None
 
-  def to_bytes(self) -> bytes:
-    """JSON, a zero byte, and the codes in the smallest type that holds them."""
-    codes = np.asarray(self.codes)
-    codes = codes.astype(np.min_scalar_type(int(codes.max(initial=0))))
-    head = {
-        'samples': self.samples,
-        'factors': self.factors,
-        'shape': codes.shape,
-        'dtype': codes.dtype.str,
-    }
-    return json.dumps(head).encode() + b'\0' + codes.tobytes()
+  @property
+  def frames(self) -> int:
+    return len(next(iter(self.arrays.values())))
+
+  @property
+  def arrays(self) -> dict[str, np.ndarray]:
+    """The arrays that there are, by name; codes or latents come first."""
+    named = {name: getattr(self, name) for name in encoding.ARRAYS}
+    return {k: np.asarray(v) for k, v in named.items() if v is not None}
+
+  def to_bytes(self, form: encoding.Format) -> bytes:
+    """The clip as a record of a cache.
+
+    Raises:
+      ValueError: for tokens of another format.
+    """
+    arrays = {name: values[None] for name, values in self.arrays.items()}
+    return form.pack_clip(encoding.Block(self.samples, **arrays), self.factors)
 
   @classmethod
-  def from_bytes(cls, data: bytes) -> 'Example':
+  def from_bytes(cls, data: bytes, form: encoding.Format) -> 'Example':
     """The inverse of `to_bytes`.
 
     Raises:
       ValueError: for what it does not make.
     """
-    head, _, body = data.partition(b'\0')
-    head = json.loads(head)
-    try:
-      codes = np.frombuffer(body, head['dtype']).reshape(head['shape'])
-      return cls(codes, int(head['samples']), dict(head['factors']))
-    except (KeyError, TypeError) as error:
-      raise ValueError(f'no record of a clip ({error!r})') from error
+    block, factors = form.unpack_clip(data)
+    return cls.of(block, factors)
 
-  def fault(self, vocabularies: Sequence[int]) -> str | None:
-    """Why this is no clip of a tokenizer with such slots; None if it is."""
-    codes = self.codes
-    if codes.ndim != 2 or codes.shape[1] != len(vocabularies):
-      return f'codes {codes.shape} for {len(vocabularies)} slots'
-    if codes.dtype.kind not in 'iu':
-      return f'codes of type {codes.dtype}'
-    if not len(codes):
-      return None
-    for slot, (least, most, vocabulary) in enumerate(
-        zip(codes.min(0), codes.max(0), vocabularies, strict=True)
-    ):
-      if least < 0 or most >= vocabulary:
-        return (
-            f'a code {least if least < 0 else most} in slot {slot}, whose'
-            f' vocabulary is {vocabulary}'
-        )
-    return None
+  @classmethod
+  def of(cls, block: encoding.Block, factors: dict[str, str]) -> 'Example':
+    """The one row of a block."""
+    arrays = {name: values[0] for name, values in block.arrays.items()}
+    return cls(samples=block.samples, factors=factors, **arrays)
 
 
 class Writer:
@@ -130,11 +101,13 @@ class Writer:
     CacheError: if the directory holds something else.
   """
 
-  def __init__(self, directory: str | os.PathLike, identity: Identity):
+  def __init__(
+      self, directory: str | os.PathLike, identity: cache_header.Identity
+  ):
     self._directory = pathlib.Path(directory)
     self._identity = identity
     self._directory.mkdir(parents=True, exist_ok=True)
-    mine = json.loads(json.dumps(dataclasses.asdict(identity)))
+    mine = json.loads(json.dumps(identity.to_dict()))
     path = self._directory / _IDENTITY
     if path.exists():
       theirs = cache_header.read_json(path)
@@ -142,7 +115,7 @@ class Writer:
       different = [
           f'{key}: {_short(theirs.get(key))} there, {_short(mine[key])} now'
           for key in mine
-          if key != 'tokenizer_workdir' and theirs.get(key) != mine[key]
+          if key != 'tokenizer' and theirs.get(key) != mine[key]
       ]
       if different:
         raise CacheError(
@@ -157,10 +130,10 @@ class Writer:
   def missing(self) -> list[tuple[str, int, range]]:
     """(split, part, clip indices) of all parts that are still to be written."""
     return [
-        (split, part, range(start, min(start + PART, clips)))
+        (split, part, range(start, min(start + cache_parts.PART, clips)))
         for split, clips in self._identity.clips.items()
-        for part, start in enumerate(range(0, clips, PART))
-        if not _part(self._directory, split, part).exists()
+        for part, start in enumerate(range(0, clips, cache_parts.PART))
+        if not cache_parts.path_of(self._directory, split, part).exists()
     ]
 
   def write(self, split: str, part: int, examples: Sequence[Example]) -> None:
@@ -170,31 +143,20 @@ class Writer:
       CacheError: for codes that are not the tokenizer's, or if the part can't
         be written.
     """
-    path = _part(self._directory, split, part)
-    slots = self._identity.tokenizer_spec['slots']
-    vocabularies = [slot['vocabulary'] for slot in slots]
-    for i, example in enumerate(examples):
-      if fault := example.fault(vocabularies):
-        raise CacheError(f'{path}: clip {part * PART + i} has {fault}.')
+    path = cache_parts.path_of(self._directory, split, part)
+    records = []
+    for i, example in enumerate(examples, part * cache_parts.PART):
+      try:
+        records.append(example.to_bytes(self._identity))
+      except ValueError as error:
+        raise CacheError(f'{path}: clip {i} has {error}.') from error
     # What it says of a part that is replaced is no longer so.
     (self._directory / cache_header.NAME).unlink(missing_ok=True)
-    temporary = path.with_suffix(f'.{os.getpid()}.tmp')
-    try:
-      writer = array_record_module.ArrayRecordWriter(
-          str(temporary), 'group_size:1'
-      )
-      for example in examples:
-        writer.write(example.to_bytes())
-      writer.close()
-      temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-      raise CacheError(f'{path} can not be written: {error}') from error
-    finally:
-      temporary.unlink(missing_ok=True)
+    cache_parts.write(path, records)
 
   def write_codebooks(self, vectors: Float[np.ndarray, 'K V D']) -> None:
     """Keeps the vectors that the codes stand for, for `read_codebooks`."""
-    path = self._directory / _CODEBOOKS
+    path = self._directory / _VECTORS
     temporary = self._directory / f'codebooks.{os.getpid()}.npy'
     np.save(temporary, np.asarray(vectors, np.float32))
     if not path.exists() or path.read_bytes() != temporary.read_bytes():
@@ -213,29 +175,22 @@ class Writer:
       return True
     splits = {}
     for split, clips in self._identity.clips.items():
-      records = _Records(self._directory, split, clips)
-      index = {
-          key: [] for key in ('frames', 'samples', 'language', 'speaker')
-      } | {'checksums': []}
+      records = cache_parts.Records(self._directory, split, clips)
+      keys = ('frames', 'samples', 'language', 'speaker', 'checksums')
+      index = splits[split] = {key: [] for key in keys}
       for i in range(clips):
-        data, example = records[i]
-        index['frames'].append(len(example.codes))
+        example = _example(records, i, self._identity)
+        index['frames'].append(example.frames)
         index['samples'].append(example.samples)
         for key in ('language', 'speaker'):
           index[key].append(example.factors.get(key, ''))
-        index['checksums'].append(zlib.crc32(data))
-      splits[split] = index
-    codebooks = self._directory / _CODEBOOKS
-    cache_header.write(
-        self._directory,
-        {
-            **dataclasses.asdict(self._identity),
-            'splits': splits,
-            'codebooks': zlib.crc32(codebooks.read_bytes())
-            if codebooks.exists()
-            else None,
-        },
+        index['checksums'].append(zlib.crc32(records[i]))
+    vectors = self._directory / _VECTORS
+    checksum = zlib.crc32(vectors.read_bytes()) if vectors.exists() else None
+    header = cache_header.Header(
+        **vars(self._identity), splits=splits, vectors=checksum
     )
+    cache_header.write(self._directory, header)
     return True
 
   def _has_header(self) -> bool:
@@ -244,8 +199,7 @@ class Writer:
       header = read_header(self._directory)
     except CacheError:
       return False
-    here = os.path.realpath(self._identity.tokenizer_workdir)
-    return header['tokenizer_workdir'] == here
+    return header.tokenizer == os.path.realpath(self._identity.tokenizer)
 
 
 def read_codebooks(
@@ -256,7 +210,7 @@ def read_codebooks(
   Raises:
     CacheError: if the cache has none, or they are not as they were written.
   """
-  path = pathlib.Path(directory) / _CODEBOOKS
+  path = pathlib.Path(directory) / _VECTORS
   if not path.exists():
     raise CacheError(
         f'{directory} holds no codebooks ({path}): it is no token cache, or its'
@@ -272,7 +226,7 @@ def read_codebooks(
   elif not np.isfinite(vectors).all():
     fault = 'it has numbers that are not finite'
   elif (path.parent / cache_header.NAME).exists():
-    if read_header(directory)['codebooks'] != zlib.crc32(path.read_bytes()):
+    if read_header(directory).vectors != zlib.crc32(path.read_bytes()):
       fault = 'its checksum is not that of header.json'
   if fault:
     raise CacheError(
@@ -286,11 +240,11 @@ class TokenCache:
   """Random access to one split: `cache[i]` is an `Example`.
 
   Attributes:
-    header: see `read_header`.
+    header: of the cache.
+    vocabularies: of the slots that are stored; empty for continuous tokens.
     frames: [N] valid frames of each clip.
     languages: [N] language of each clip.
     speakers: [N] speaker of each clip, '' where not known.
-    vocabularies: of the tokenizer's slots.
 
   Args:
     directory: of the cache.
@@ -308,27 +262,28 @@ class TokenCache:
       tokenizer_hash: str | None = None,
   ):
     self.header = read_header(directory)
-    made_by = self.header['tokenizer_hash']
+    self.vocabularies = self.header.vocabularies
+    made_by = self.header.fingerprint
     if tokenizer_hash is not None and tokenizer_hash != made_by:
       raise CacheError(
           f'The token cache {directory} was made by the tokenizer {made_by} (of'
-          f' {self.header["tokenizer_workdir"]}), but {tokenizer_hash} is'
-          ' asked for. Tokenize again with the right tokenizer.'
+          f' {self.header.tokenizer}), but {tokenizer_hash} is asked for.'
+          ' Tokenize again with the right tokenizer.'
       )
-    if split not in self.header['splits']:
+    if split not in self.header.splits:
       raise CacheError(
           f'The token cache {directory} has no split {split!r}, but'
-          f' {sorted(self.header["splits"])}.'
+          f' {sorted(self.header.splits)}.'
       )
     self._arguments = (os.fspath(directory), split, tokenizer_hash)
-    index = self.header['splits'][split]
+    index = self.header.splits[split]
     self.frames = np.asarray(index['frames'], np.int64)
     self.languages = np.asarray(index['language'])
     self.speakers = np.asarray(index['speaker'])
-    self._records = _Records(pathlib.Path(directory), split, len(self.frames))
+    self._records = cache_parts.Records(
+        pathlib.Path(directory), split, len(self.frames)
+    )
     self._checksums = index['checksums']
-    self.vocabularies = cache_header.vocabularies(self.header)
-    self._fewest = min(self.vocabularies, default=0)
     for i in np.flatnonzero(self.frames > _LONG):
       self[i]  # Else what is counted by this would take all memory.
 
@@ -342,26 +297,17 @@ class TokenCache:
       CacheError: if it is not the one that the header was written for.
     """
     index = int(index)
-    data, example = self._records[index]
-    codes, fault = example.codes, None
-    if zlib.crc32(data) != self._checksums[index]:
+    fault = None
+    if zlib.crc32(self._records[index]) != self._checksums[index]:
       fault = 'another checksum than in header.json'
-    elif codes.shape[:1] != (self.frames[index],):
-      fault = f'codes {codes.shape}, and {self.frames[index]} frames in'
-      fault += ' header.json'
-    elif not self._fits(codes):
-      fault = example.fault(self.vocabularies)
+    else:
+      example = _example(self._records, index, self.header)
+      if example.frames != self.frames[index]:
+        fault = f'{example.frames} frames, and {self.frames[index]} in'
+        fault += ' header.json'
     if fault:
-      raise self._records.error(index, f'clip {index} has {fault}')
-    return Example(codes.astype(np.int32), example.samples, example.factors)
-
-  def _fits(self, codes: np.ndarray) -> bool:
-    """Whether codes surely have no fault: in a microsecond for each clip."""
-    return (
-        codes.dtype.kind == 'u'
-        and codes.shape[1:] == (len(self.vocabularies),)
-        and codes.max(initial=0) < self._fewest
-    )
+      raise self._records.error(index, f'it has {fault}')
+    return example
 
   def __reduce__(self):
     return TokenCache, self._arguments
@@ -396,71 +342,20 @@ def facts(directory: str | os.PathLike, key: str) -> list[config.Fact]:
     CacheError: if it can't be read.
   """
   header = read_header(directory)
-  spec = header['tokenizer_spec']
   values = {
-      'tokenizer': header['tokenizer_hash'],
-      'vocabularies': cache_header.vocabularies(header),
+      'tokenizer': header.fingerprint,
+      'vocabularies': header.vocabularies,
+      'frame rate': header.spec.frame_rate,
   }
-  if {'sample_rate', 'hop'} <= spec.keys():
-    # As `tokenizers.base.Spec` has it.
-    frames, stride = 1, spec['hop']
-    if spec.get('segment'):
-      size, stride = spec['segment']
-      frames = -(-size // spec['hop'])
-    values['frame rate'] = frames * spec['sample_rate'] / stride
   where = f'{key} ({directory})'
   return [config.Fact(name, where, value) for name, value in values.items()]
 
 
-def _part(directory: pathlib.Path, split: str, part: int) -> pathlib.Path:
-  return directory / f'{split}-{part:05d}.array_record'
-
-
-class _Records:
-  """The records of a split: `records[i]` is (bytes, Example)."""
-
-  def __init__(self, directory: pathlib.Path, split: str, clips: int):
-    starts = range(0, clips, PART)
-    self._parts = [_part(directory, split, i) for i in range(len(starts))]
-    for path in self._parts:
-      if not path.exists():
-        raise CacheError(
-            f'{path} is missing. To make it again, run the `tokenize_audio.py'
-            ' corpus` of this cache once more.'
-        )
-    self._source = _open(self._parts) if clips else []
-    if len(self._source) != clips:
-      for path, start in zip(self._parts, starts, strict=True):
-        count, wanted = len(_open([path])), min(PART, clips - start)
-        if count != wanted:
-          raise _damaged(path, f'it has {count} clips instead of {wanted}')
-
-  def __getitem__(self, index: int) -> tuple[bytes, Example]:
-    try:
-      data = self._source[index]
-      return data, Example.from_bytes(data)
-    except (RuntimeError, ValueError) as error:
-      raise self.error(index, f'clip {index}: {error}') from error
-
-  def error(self, index: int, fault: str) -> CacheError:
-    """Of the part that holds a clip."""
-    return _damaged(self._parts[index // PART], fault)
-
-
-def _open(parts):
+def _example(records, index, form) -> Example:
   try:
-    return array_record_data_source.ArrayRecordDataSource(
-        [str(path) for path in parts]
-    )
-  except (RuntimeError, ValueError, OSError) as error:
-    if len(parts) > 1:
-      for path in parts:
-        _open([path])
-    raise _damaged(parts[0], str(error)) from error
-
-
-def _damaged(part: pathlib.Path, fault: str) -> CacheError:
-  return CacheError(f'{part} is damaged ({fault}). {cache_header.AGAIN}')
+    return Example.from_bytes(records[index], form)
+  except ValueError as error:
+    raise records.error(index, f'it has {error}') from error
 
 
 def _short(value: Any) -> str:

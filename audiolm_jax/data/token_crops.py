@@ -22,6 +22,9 @@ BUCKET_FRAMES = (128, 512, 2048)
 class TokenCrops:
   """Random crops of cached clips: batches of `codes`, `num_frames` and `id`.
 
+  Of continuous tokens, `latents` stand for the codes; `durations` and `scales`
+  are there if the cache has them.
+
   An epoch visits a clip once for every crop that it is long. Shorter clips are
   padded with zeros; `num_frames` counts the valid frames.
 
@@ -109,16 +112,27 @@ def crop(
     index: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-  """One row: `codes` [F, K] int32, zero from `num_frames` on, and conditions."""
-  codes = cache[index].codes[:, : settings.codebooks]
-  start = int(rng.integers(max(len(codes) - settings.frames, 0) + 1))
-  codes = codes[start : start + settings.frames]
+  """One row: arrays [F, ...], zero from `num_frames` on, and conditions."""
+  example = cache[index]
+  start = int(rng.integers(max(example.frames - settings.frames, 0) + 1))
+  stop = min(start + settings.frames, example.frames)
   conditions = condition_sampler([index], rng)
   return {
-      'codes': pipeline.pad([codes], 1, settings.frames)[0],
-      'num_frames': np.int32(len(codes)),
+      **{
+          name: pipeline.pad([values[start:stop]], 1, settings.frames)[0]
+          for name, values in _arrays(example, settings.codebooks).items()
+      },
+      'num_frames': np.int32(stop - start),
       **{key: value[0] for key, value in conditions.items()},
   }
+
+
+def _arrays(example, codebooks) -> dict[str, np.ndarray]:
+  """A clip's arrays, of its codes only the first codebooks."""
+  arrays = example.arrays
+  if 'codes' in arrays:
+    arrays['codes'] = arrays['codes'][:, :codebooks]
+  return arrays
 
 
 def whole_clips(
@@ -143,8 +157,9 @@ def whole_clips(
     bucket_frames: lengths to pad to; longer clips get one of their own.
 
   Yields:
-    `codes` [B, F, K], `num_frames` [B], `id` [B]; the rows that fill up the last
-    batch of a bucket have length 0 and id -1.
+    `codes` [B, F, K] (or `latents` [B, F, D]; `durations` and `scales` [B, F],
+    where the cache has them), `num_frames` [B], `id` [B]; the rows that fill up
+    the last batch of a bucket have length 0 and id -1.
   """
   if indices is None:
     indices = np.arange(len(cache))
@@ -157,11 +172,18 @@ def whole_clips(
   sizes = [int(np.clip(batch_frames // b, 1, max_batch)) for b in bounds]
   for bound, size, members in pipeline.buckets(num_frames, bounds, sizes):
     rows = [
-        cache[indices[i]].codes[: num_frames[i], :codebooks] for i in members
+        {
+            name: values[: num_frames[i]]
+            for name, values in _arrays(cache[indices[i]], codebooks).items()
+        }
+        for i in members
     ]
     empty = size - len(rows)
     yield {
-        'codes': pipeline.pad(rows, size, bound),
-        'num_frames': np.int32([*map(len, rows), *[0] * empty]),
+        **{
+            name: pipeline.pad([row[name] for row in rows], size, bound)
+            for name in rows[0]
+        },
+        'num_frames': np.int32([*num_frames[members], *[0] * empty]),
         'id': np.int32([*indices[members], *[-1] * empty]),
     }

@@ -10,10 +10,12 @@ import numpy as np
 from rich import progress
 
 from audiolm_jax.data import audio_crops
+from audiolm_jax.data import cache_header
 from audiolm_jax.data import corpora
 from audiolm_jax.data import splits
 from audiolm_jax.data import token_cache
 from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.tokenizers import encoding
 
 
 def fill(
@@ -31,7 +33,7 @@ def fill(
   """Writes what is missing of a token cache, and its header if it is whole.
 
   Args:
-    tokenizer: a discrete one.
+    tokenizer: any; scales and latents are kept as codes are.
     out: directory of the cache.
     corpus: name of a built corpus, or a folder.
     workdir: where the tokenizer comes from, for the cache's header.
@@ -47,19 +49,20 @@ def fill(
 
   Raises:
     corpora.CorpusError: if the corpus is not there.
-    token_cache.CacheError: if `out` holds something else, or the tokenizer is
-      continuous.
+    token_cache.CacheError: if `out` holds something else.
   """
-  _check(tokenizer, out, wanted, limit, batch_seconds)
+  _check(wanted, limit, batch_seconds)
   sources = {
       split: corpora.load_corpus(corpus, split, languages) for split in wanted
   }
   writer = token_cache.Writer(
       out,
-      token_cache.Identity(
-          tokenizer_hash=tokenizer.fingerprint(),
-          tokenizer_workdir=str(workdir),
-          tokenizer_spec=tokenizer.spec.to_dict(),
+      cache_header.Identity(
+          spec=tokenizer.spec,
+          fingerprint=tokenizer.fingerprint(),
+          tokenizer=os.fspath(workdir),
+          codebooks=len(tokenizer.spec.slots) or None,
+          scales=_scales(tokenizer),
           corpus=corpora.place(corpus),
           languages=languages,
           clips={k: len(range(len(v))[:limit]) for k, v in sources.items()},
@@ -94,12 +97,14 @@ def _write(tokenizer, sources, writer, todo, batch_seconds) -> float:
   return total
 
 
-def _check(tokenizer, out, wanted, limit, batch_seconds):
+def _scales(tokenizer) -> bool:
+  """Whether its frames have gains."""
+  segment = getattr(tokenizer.tokenizer, 'segment', None)
+  return segment is not None and segment.normalize
+
+
+def _check(wanted, limit, batch_seconds):
   """Refuses what no cache can be filled with."""
-  if not tokenizer.spec.slots:
-    raise token_cache.CacheError(
-        f'{out}: a token cache holds codes, and this tokenizer is continuous.'
-    )
   if not wanted:
     raise corpora.CorpusError(f'splits: give some of {list(splits.SPLITS)}.')
   for name, value in (('limit', limit), ('batch_seconds', batch_seconds)):
@@ -125,13 +130,20 @@ def _encode(
     while (batch := upcoming.result()) is not None:
       upcoming = reader.submit(next, batches, None)
       tokens = tokenizer.encode(batch['audio'], batch['num_samples'])
-      codes = jax.device_get(tokens.codes)
+      arrays = {
+          name: jax.device_get(getattr(tokens, name))
+          for name in encoding.ARRAYS
+          if getattr(tokens, name) is not None
+      }
       for row, (i, samples) in enumerate(
           zip(batch['id'], batch['num_samples'], strict=True)
       ):
         if i >= 0:
           yield int(i), token_cache.Example(
-              codes=codes[row, : spec.frames(int(samples))],
               samples=int(samples),
               factors=corpus.factors(int(i)),
+              **{
+                  name: values[row, : spec.frames(int(samples))]
+                  for name, values in arrays.items()
+              },
           )

@@ -13,6 +13,7 @@ and in reading.
 
 from collections.abc import Iterable
 import dataclasses
+import json
 import math
 from typing import Annotated, Any, Literal, Self
 
@@ -205,6 +206,33 @@ class Format:
       self._check(name, values.reshape(-1, *shape))
       arrays[name] = values.reshape(self.rows, frames, *shape)
     return Block(samples=samples, **arrays)
+
+  def pack_clip(self, block: Block, factors: dict[str, str]) -> bytes:
+    """A clip on its own: a head (JSON), a zero byte, and the payload.
+
+    Raises:
+      ValueError: for what `pack` refuses.
+    """
+    head = {
+        'frames': block.frames,
+        'samples': block.samples,
+        'factors': factors,
+    }
+    return json.dumps(head).encode() + b'\0' + self.pack(block)
+
+  def unpack_clip(self, data: bytes) -> tuple[Block, dict[str, str]]:
+    """What `pack_clip` was given.
+
+    Raises:
+      ValueError: for what it does not make.
+    """
+    head, _, payload = data.partition(b'\0')
+    head = json.loads(head)
+    try:
+      frames, samples = int(head['frames']), int(head['samples'])
+      return self.unpack(payload, frames, samples), dict(head['factors'])
+    except (KeyError, TypeError) as error:
+      raise ValueError(f'no record of a clip ({error!r})') from error
 
   def empty(self) -> Block:
     """A block without frames."""

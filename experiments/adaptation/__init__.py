@@ -44,7 +44,7 @@ _ALLOWED_MISMATCHES = {
 
 def prepare(base: pathlib.Path, workdir: pathlib.Path) -> Iterator[str]:
   """The commands that must have run: Italian as tokens of the base's codec."""
-  corpus = token_cache.read_header(base / 'tokens')['corpus']
+  corpus = token_cache.read_header(base / 'tokens').corpus
   chosen = [f'--corpus={corpus}', f'--languages={NEW}']
   yield shlex.join(['python', 'tools/prepare_data.py', *chosen])
   yield shlex.join(
@@ -72,9 +72,9 @@ def question(
   sizes, rates = _SIZES[budget], _RATES[budget]
   old, new = str((base / 'tokens').absolute()), _tokens(workdir)
   header = token_cache.read_header(new)
-  if header['tokenizer_hash'] != token_cache.read_header(old)['tokenizer_hash']:
+  if header.fingerprint != token_cache.read_header(old).fingerprint:
     raise token_cache.CacheError(f'{new} is not of the tokenizer of {old}')
-  known = token_cache.read_header(old)['languages']
+  known = token_cache.read_header(old).languages
   if not set(known) <= set(OLD) or not known:
     raise token_cache.CacheError(
         f'{old} holds {known or "all languages"}, but {NEW} must be new to the'
@@ -117,7 +117,7 @@ def question(
       ],
   )
   settings = _base_config(base)
-  spec = token_lms.modelled(header, settings.data.codebooks)
+  spec = token_lms.modelled(header.spec, settings.data.codebooks)
   return arms_lib.Question(
       title='Full fine-tuning or LoRA?',
       text=(

@@ -65,7 +65,7 @@ def question(
   sizes = _SIZES[budget]
   tokens = str((base / 'tokens').absolute())
   spec = token_lms.modelled(
-      token_cache.read_header(tokens), quickstart.CODEBOOKS
+      token_cache.read_header(tokens).spec, quickstart.CODEBOOKS
   )
 
   def configure(name):

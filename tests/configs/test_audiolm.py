@@ -12,6 +12,7 @@ from audiolm_jax.data import token_cache
 from audiolm_jax.training import config_files
 from configs.lm import audiolm
 from tests.configs import short_runs
+from tests.data import made_caches
 
 # The codebooks that each stage predicts.
 STAGES = {'semantic': (0,), 'coarse': (1, 2, 3), 'fine': (4, 5, 6, 7)}
@@ -40,9 +41,8 @@ def test_stages_divide_a_frames_codebooks_among_them():
 def _tokens(tmp_path_factory):
   """A cache of made-up codes, 8 codebooks of 1024."""
   directory = tmp_path_factory.mktemp('audiolm') / 'tokens'
-  spec = {'slots': [{'codebook': k, 'vocabulary': 1024} for k in range(8)]}
   clips = {'train': 6, 'validation': 3, 'test': 3}
-  identity = token_cache.Identity('hash', 'nowhere', spec, 'made_up', (), clips)
+  identity = made_caches.identity((1024,) * 8, clips)
   writer = token_cache.Writer(directory, identity)
   rng = np.random.default_rng(0)
   for split, part, indices in writer.missing():

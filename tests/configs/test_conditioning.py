@@ -16,6 +16,7 @@ from audiolm_jax.training import config_files
 from configs.lm import conditioning
 from configs.lm import quickstart
 from tests.configs import short_runs
+from tests.data import made_caches
 
 NAMES = conditioning.VARIANTS
 
@@ -56,9 +57,8 @@ def test_only_the_condition_differs(name, size):
 def _tokens(tmp_path_factory):
   """A cache of made-up codes in the quickstart's form, and what they say."""
   directory = tmp_path_factory.mktemp('conditioning') / 'tokens'
-  spec = {'slots': [{'codebook': k, 'vocabulary': 1024} for k in range(4)]}
   clips = {'train': 6, 'validation': 3, 'test': 3}
-  identity = token_cache.Identity('hash', 'nowhere', spec, 'made_up', (), clips)
+  identity = made_caches.identity((1024,) * 4, clips)
   writer = token_cache.Writer(directory, identity)
   rng = np.random.default_rng(0)
   for split, part, indices in writer.missing():

@@ -10,6 +10,7 @@ from audiolm_jax import train
 from audiolm_jax.data import token_cache
 from audiolm_jax.training import config_files
 from configs.lm import text_to_speech
+from tests.data import made_caches
 
 
 @pytest.mark.parametrize('size', config_files.SIZES)
@@ -30,9 +31,8 @@ def test_it_builds(size):
 @pytest.mark.slow
 def test_a_smoke_run_trains_and_is_scored(tmp_path):
   directory = tmp_path / 'tokens'
-  spec = {'slots': [{'codebook': k, 'vocabulary': 1024} for k in range(4)]}
   clips = {'train': 6, 'validation': 3}
-  identity = token_cache.Identity('hash', 'nowhere', spec, 'made_up', (), clips)
+  identity = made_caches.identity((1024,) * 4, clips)
   writer = token_cache.Writer(directory, identity)
   rng = np.random.default_rng(0)
   for split, part, indices in writer.missing():

@@ -8,6 +8,7 @@ from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
+from tests.data import made_caches
 
 # Text, language, speaker, frames.
 CLIPS = [
@@ -30,12 +31,7 @@ PROMPT = {'prompt': factors.Codes(SLOTS[:2], length=4)}
 def _directory(tmp_path_factory):
   """A cache whose codes count up: (clip, its frame, 69)."""
   directory = tmp_path_factory.mktemp('clips') / 'cache'
-  spec = {
-      'slots': [{'codebook': k, 'vocabulary': v} for k, v in enumerate(SLOTS)]
-  }
-  identity = token_cache.Identity(
-      'h', 'x', spec, 'c', (), {'train': len(CLIPS)}
-  )
+  identity = made_caches.identity(tuple(SLOTS), {'train': len(CLIPS)})
   writer = token_cache.Writer(directory, identity)
   ((split, part, _),) = writer.missing()
   examples = []

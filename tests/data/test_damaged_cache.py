@@ -9,6 +9,7 @@ import pytest
 
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
+from tests.data import made_caches
 
 V, K = 50, 2
 CLIPS = {'train': 6, 'validation': 3, 'test': 3}
@@ -21,17 +22,7 @@ def _example(split, i):
 
 
 def _identity(**changes):
-  fields = {
-      'tokenizer_hash': 'abc',
-      'tokenizer_workdir': 'runs/x',
-      'tokenizer_spec': {
-          'slots': [{'codebook': k, 'vocabulary': V} for k in range(K)]
-      },
-      'corpus': 'speech',
-      'languages': (),
-      'clips': CLIPS,
-  }
-  return token_cache.Identity(**{**fields, **changes})
+  return made_caches.identity((V,) * K, CLIPS, corpus='speech', **changes)
 
 
 @pytest.fixture(scope='module', name='whole')
@@ -125,7 +116,7 @@ def _reseal(directory, change):
 
 
 LIES = {
-    'another version': (lambda h: h.update(version=2), 'version 2'),
+    'another version': (lambda h: h.update(version=3), 'version 3'),
     'no version': (lambda h: h.pop('version'), 'version None'),
     'fewer entries': (
         lambda h: h['splits']['validation']['frames'].pop(),
@@ -144,19 +135,19 @@ LIES = {
         'splits.validation.frames',
     ),
     'smaller vocabulary': (
-        lambda h: h['tokenizer_spec']['slots'][1].update(vocabulary=7),
-        'slot 1.*vocabulary.*7',
+        lambda h: h['spec']['slots'][1].update(vocabulary=40),
+        'slot 1.*vocabulary.*40',
     ),
     'no vocabulary': (
-        lambda h: h['tokenizer_spec']['slots'][1].pop('vocabulary'),
-        'tokenizer_spec.slots',
+        lambda h: h['spec']['slots'][1].pop('vocabulary'),
+        'spec.slots.*vocabulary',
     ),
     'another slot': (
-        lambda h: h['tokenizer_spec']['slots'].append({'vocabulary': 3}),
-        r'\(20, 2\).*3 slots',
+        lambda h: h.update(codebooks=3),
+        '3 codebooks of 2 slots',
     ),
     'no splits': (lambda h: h.update(splits=[]), 'splits'),
-    'no text': (lambda h: h.update(tokenizer_hash=3), 'tokenizer_hash'),
+    'no text': (lambda h: h.update(fingerprint=3), 'fingerprint'),
 }
 
 
@@ -232,7 +223,7 @@ def test_what_does_not_fit_the_tokenizer_is_not_written(tmp_path):
   writer = token_cache.Writer(tmp_path / 'c', _identity())
   good = _example('train', 0)
   for codes, message in {
-      'slots': (np.zeros((4, K + 1), int), 'slots'),
+      'slots': (np.zeros((4, K + 1), int), 'codes of shape'),
       'range': (np.full((4, K), V), f'{V} in slot 0'),
       'negative': (np.full((4, K), -1), '-1 in slot 0'),
       'floats': (np.zeros((4, K)), 'float64'),

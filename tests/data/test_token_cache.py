@@ -6,11 +6,13 @@ import pickle
 import numpy as np
 import pytest
 
+from audiolm_jax.data import cache_parts
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
+from tests.data import made_caches
 
 K = 3
-CLIPS = {'train': token_cache.PART + 5, 'test': 4}
+CLIPS = {'train': cache_parts.PART + 5, 'test': 4}
 
 
 def _example(split, i):
@@ -28,16 +30,13 @@ def _example(split, i):
 
 
 def _identity(**changes):
-  identity = token_cache.Identity(
-      tokenizer_hash='abc',
-      tokenizer_workdir='runs/x',
-      tokenizer_spec={
-          'hop': 320,
-          'slots': [{'codebook': k, 'vocabulary': 1000} for k in range(K)],
-      },
+  identity = made_caches.identity(
+      (1000,) * K,
+      CLIPS,
+      fingerprint='abc',
+      tokenizer='runs/x',
       corpus='speech',
       languages=('en', 'it'),
-      clips=CLIPS,
   )
   return dataclasses.replace(identity, **changes)
 
@@ -70,7 +69,7 @@ def test_written_is_read(directory):
         assert found.samples == expected.samples
         assert found.factors == expected.factors
       assert cache.frames[i] == len(expected.codes)
-  assert cache.header['tokenizer_spec'] == _identity().tokenizer_spec
+  assert cache.header.spec == _identity().spec
 
 
 def test_another_tokenizers_cache_is_refused(directory):
@@ -79,12 +78,12 @@ def test_another_tokenizers_cache_is_refused(directory):
   settings = token_crops.TokenCrops(cache=str(directory), tokenizer_hash='xyz')
   with pytest.raises(token_cache.CacheError, match='abc.*xyz'):
     settings.open(batch_size=1, seed=0)
-  with pytest.raises(token_cache.CacheError, match='tokenizer_hash.*xyz'):
-    token_cache.Writer(directory, _identity(tokenizer_hash='xyz'))
+  with pytest.raises(token_cache.CacheError, match='fingerprint.*xyz'):
+    token_cache.Writer(directory, _identity(fingerprint='xyz'))
   with pytest.raises(token_cache.CacheError, match='build: "".*"speech/2"'):
     token_cache.Writer(directory, _identity(build='speech/2'))
   # Where it was trained is no part of what it is.
-  token_cache.Writer(directory, _identity(tokenizer_workdir='moved'))
+  token_cache.Writer(directory, _identity(tokenizer='moved'))
   with pytest.raises(token_cache.CacheError, match="no split 'dev'"):
     token_cache.TokenCache(directory, 'dev')
 
@@ -134,6 +133,45 @@ def test_crops_are_pieces_of_their_clips(directory):
           np.array_equal(whole[s : s + length], codes[:length])
           for s in range(len(whole) - length + 1)
       )
+
+
+def test_latents_durations_and_scales_are_cropped_together(tmp_path):
+  """Each frame's three arrays say which frame it is."""
+
+  def example(split, i):
+    place = np.arange(20 + i, dtype=np.float32)
+    return token_cache.Example(
+        latents=place[:, None] + np.float32([0, 0.5]),
+        durations=place.astype(np.int32) + 1,
+        scales=place + 100,
+        samples=320,
+        factors={'id': f'{split}{i}'},
+    )
+
+  identity = made_caches.identity(
+      (),
+      {'train': 3},
+      spec=made_caches.spec(dimension=2),
+      durations=True,
+      scales=True,
+  )
+  directory = made_caches.write(tmp_path / 'c', identity, example)
+  cache = token_cache.TokenCache(directory, 'train')
+  for name, values in cache[2].arrays.items():
+    np.testing.assert_array_equal(values, example('train', 2).arrays[name])
+  source = token_crops.TokenCrops(cache=directory, frames=8)
+  batches = [source.open(batch_size=16, seed=0).next(None)]
+  assert batches[0]['latents'].shape == (16, 8, 2)
+  batches += token_crops.whole_clips(cache, bucket_frames=(32,), max_batch=4)
+  for batch in batches:
+    assert 'codes' not in batch
+    valid = np.arange(batch['scales'].shape[1]) < batch['num_frames'][:, None]
+    place = batch['latents'][..., 0]
+    assert (np.diff(place)[valid[:, 1:]] == 1).all()
+    np.testing.assert_array_equal(batch['latents'][..., 1][valid] % 1, 0.5)
+    np.testing.assert_array_equal(batch['durations'], (place + 1) * valid)
+    np.testing.assert_array_equal(batch['scales'], (place + 100) * valid)
+  assert sorted(batches[1]['num_frames']) == [0, 20, 21, 22]
 
 
 def test_selection_takes_the_first_in_a_language(directory):

@@ -15,6 +15,7 @@ from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import base as evaluation_base
+from tests.data import made_caches
 
 V = 5
 CLIPS = {'train': 12, 'validation': 5, 'test': 4}
@@ -31,10 +32,9 @@ def _clip(split, index):
 @pytest.fixture(scope='module')
 def cache(tmp_path_factory):
   directory = tmp_path_factory.mktemp('lm') / 'tokens'
-  spec = {'slots': [{'codebook': k, 'vocabulary': V} for k in range(3)]}
   writer = token_cache.Writer(
       directory,
-      token_cache.Identity('hash', 'nowhere', spec, 'made_up', (), CLIPS),
+      made_caches.identity((V,) * 3, CLIPS),
   )
   for split, part, indices in writer.missing():
     writer.write(

@@ -7,6 +7,7 @@ import numpy as np
 
 from audiolm_jax.data import token_cache
 from audiolm_jax.tokenizers import base as tokenizers_base
+from tests.data import made_caches
 
 _OWN = {'en': 1, 'fr': 2, 'es': 3, 'it': 4}
 
@@ -31,8 +32,12 @@ def write_cache(
 ) -> None:
   """Clips in which each language has its own code, and a little noise."""
   clips = {'train': 12, 'validation': 4, 'test': 6}
-  identity = token_cache.Identity(
-      tokenizer_hash, 'nowhere', of.to_dict(), 'made_up', languages, clips
+  identity = made_caches.identity(
+      of.vocabularies,
+      clips,
+      spec=of,
+      fingerprint=tokenizer_hash,
+      languages=tuple(languages),
   )
   writer = token_cache.Writer(directory, identity)
   for split, part, indices in writer.missing():

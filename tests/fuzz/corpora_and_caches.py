@@ -19,6 +19,7 @@ from audiolm_jax.audio import files
 from audiolm_jax.data import corpora
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
+from tests.data import made_caches
 
 ERRORS = (corpora.CorpusError, token_cache.CacheError)
 
@@ -269,14 +270,7 @@ def read_folder(path: pathlib.Path) -> None:
 
 _V, _K = 40, 3
 _CLIPS = {'train': 6, 'validation': 3, 'test': 3}
-_IDENTITY = token_cache.Identity(
-    'abc',
-    'tokenizer',
-    {'slots': [{'codebook': k, 'vocabulary': _V} for k in range(_K)]},
-    'speech',
-    ('en',),
-    _CLIPS,
-)
+_IDENTITY = made_caches.identity((_V,) * _K, _CLIPS, languages=('en',))
 
 
 def _example(split: str, i: int) -> token_cache.Example:
@@ -318,7 +312,7 @@ def _splits(key: str, value: Any):
 
 
 def _slots(value: Any):
-  return _header(lambda h: h['tokenizer_spec'].update(slots=value))
+  return _header(lambda h: h['spec'].update(slots=value))
 
 
 def _file(name: str, content: bytes):
@@ -375,11 +369,11 @@ def _rewritten(change: Callable[[np.ndarray], np.ndarray]):
     examples[3] = token_cache.Example(
         change(examples[3].codes), examples[3].samples, examples[3].factors
     )
-    wide = {'slots': [{'vocabulary': 1000}] * examples[3].codes.shape[1]}
+    wide = (1000,) * examples[3].codes.shape[1]
     scratch = directory / 'scratch'
     writer = token_cache.Writer(
         scratch,
-        token_cache.Identity('x', 'x', wide, 'x', (), {'train': 6}),
+        made_caches.identity(wide, {'train': 6}),
     )
     writer.write('train', 0, [examples[3]] * 6)
     shutil.move(_part(scratch, 'train'), _part(directory, 'train'))
@@ -391,16 +385,16 @@ def _rewritten(change: Callable[[np.ndarray], np.ndarray]):
 
 
 _LIES = (
-    _header(lambda h: h.update(version=2)),
+    _header(lambda h: h.update(version=1)),
     _header(lambda h: h.update(version='1')),
     _header(lambda h: h.pop('version')),
     _header(lambda h: h.update(splits={})),
     _header(lambda h: h.update(splits=None)),
     _header(lambda h: h['splits'].update(train=[])),
     _header(lambda h: h['splits'].update(train={})),
-    _header(lambda h: h.update(tokenizer_hash=None)),
-    _header(lambda h: h.update(tokenizer_spec=[])),
-    _header(lambda h: h.update(codebooks='x')),
+    _header(lambda h: h.update(fingerprint=None)),
+    _header(lambda h: h.update(spec=[])),
+    _header(lambda h: h.update(vectors='x')),
     _header(lambda h: h.update(languages=3)),
     _splits('frames', [10**9] * 6),
     _splits('frames', [10**14] * 6),

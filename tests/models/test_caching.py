@@ -1,10 +1,14 @@
 """Filling a token cache, with a stand-in for the trained tokenizer."""
 
+import dataclasses
+import types
+
 import jax
 import numpy as np
 import pytest
 
 from audiolm_jax.data import audio_crops
+from audiolm_jax.data import cache_parts
 from audiolm_jax.data import corpora
 from audiolm_jax.data import token_cache
 from audiolm_jax.tokenizers import base as tokenizers_base
@@ -28,6 +32,7 @@ class Loudness:
   )
 
   def __init__(self):
+    self.tokenizer = self
     self.shapes = []
     self.fail_after = None
 
@@ -52,7 +57,7 @@ class Loudness:
 
 def test_every_clip_is_cached_and_work_goes_on(cache, tmp_path, monkeypatch):
   tokenizer = Loudness()
-  monkeypatch.setattr(token_cache, 'PART', 10)
+  monkeypatch.setattr(cache_parts, 'PART', 10)
   arguments = dict(
       corpus='espeak_sentences', workdir='runs/x', languages=('en', 'fr')
   )
@@ -84,10 +89,44 @@ def test_every_clip_is_cached_and_work_goes_on(cache, tmp_path, monkeypatch):
   np.testing.assert_allclose(
       token_cache.read_codebooks(tmp_path / 't'), Loudness().code_vectors()
   )
-  assert (
-      tokenizers_base.Spec.from_dict(tokens.header['tokenizer_spec'])
-      == Loudness.spec
+  assert tokens.header.spec == Loudness.spec
+
+
+class Mean(Loudness):
+  """A latent that anyone can check, and a gain for each frame."""
+
+  spec = dataclasses.replace(Loudness.spec, slots=(), dimension=1)
+  segment = types.SimpleNamespace(normalize=True)
+
+  def code_vectors(self):
+    return None
+
+  def encode(self, audio, num_samples):
+    codes = super().encode(audio, num_samples).codes
+    latents = codes.astype(np.float32) / 100
+    return tokenizers_base.Tokens(
+        num_samples=num_samples, latents=latents, scales=1 + latents[..., 0]
+    )
+
+
+def test_latents_and_scales_are_cached(cache, tmp_path):
+  caching.fill(
+      Mean(),
+      tmp_path / 't',
+      corpus='espeak_sentences',
+      workdir='x',
+      languages=('fr',),
+      wanted=('test',),
+      limit=2,
   )
+  tokens = token_cache.TokenCache(tmp_path / 't', 'test')
+  corpus = corpora.load_corpus('espeak_sentences', 'test', ('fr',))
+  for i in range(2):
+    audio = audio_crops.read(corpus, i, 8000)[None]
+    expected = Mean().encode(audio, np.int32([audio.shape[1]]))
+    assert tokens[i].arrays.keys() == {'latents', 'scales'}
+    np.testing.assert_array_equal(tokens[i].latents, expected.latents[0])
+    np.testing.assert_array_equal(tokens[i].scales, expected.scales[0])
 
 
 def test_limit_takes_the_first_clips(cache, tmp_path):

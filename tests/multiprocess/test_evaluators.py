@@ -5,16 +5,16 @@ import pytest
 
 from audiolm_jax.data import token_cache
 from tests.multiprocess import scripts
+from tests.data import made_caches
 
 CLIPS = {'train': 1, 'validation': 5, 'test': 1}
 
 
 @pytest.fixture
 def cache(tmp_path):
-  spec = {'slots': [{'codebook': 0, 'vocabulary': 8}]}
   writer = token_cache.Writer(
       tmp_path / 'tokens',
-      token_cache.Identity('hash', 'nowhere', spec, 'made_up', (), CLIPS),
+      made_caches.identity((8,), CLIPS),
   )
   rng = np.random.default_rng(0)
   for split, part, indices in writer.missing():

@@ -15,6 +15,7 @@ from audiolm_jax.data import pipeline
 from audiolm_jax.data import text_and_tokens
 from audiolm_jax.data import token_cache
 from tests.decoders import small
+from tests.data import made_caches
 
 V, K = 7, 2
 FRAMES = {'text': 4, 'speech': 6}
@@ -171,10 +172,7 @@ TEXTS = ('no', 'perché', 'a longer text', '')
 @pytest.fixture(scope='module', name='cache')
 def _cache(tmp_path_factory):
   directory = tmp_path_factory.mktemp('text') / 'tokens'
-  spec = {'slots': [{'codebook': k, 'vocabulary': V} for k in range(3)]}
-  identity = token_cache.Identity(
-      'hash', 'nowhere', spec, 'made_up', (), {'train': len(TEXTS)}
-  )
+  identity = made_caches.identity((V,) * 3, {'train': len(TEXTS)})
   writer = token_cache.Writer(directory, identity)
   for split, part, indices in writer.missing():
     examples = [

@@ -1,0 +1,57 @@
+"""Token caches of made-up clips, for any test."""
+
+from collections.abc import Callable
+import os
+
+from audiolm_jax.data import cache_header
+from audiolm_jax.data import token_cache
+from audiolm_jax.tokenizers import base as tokenizers_base
+
+DATES = tokenizers_base.Dates('CNN', 'time', 'RVQ', 'fixed', (), (), ())
+
+
+def spec(
+    vocabularies: tuple[int, ...] = (), hop: int = 320, **options
+) -> tokenizers_base.Spec:
+  """The spec of a tokenizer at 16 kHz; continuous with a `dimension`."""
+  slots = tuple(tokenizers_base.Slot(k, v) for k, v in enumerate(vocabularies))
+  return tokenizers_base.Spec(
+      16000, hop, slots, True, 0, dates=DATES, **options
+  )
+
+
+def identity(
+    vocabularies: tuple[int, ...], clips: dict[str, int], **changes
+) -> cache_header.Identity:
+  """What such a cache says of itself."""
+  fields = {
+      'spec': spec(vocabularies),
+      'fingerprint': 'hash',
+      'tokenizer': 'nowhere',
+      'codebooks': len(vocabularies) or None,
+      'corpus': 'made_up',
+      'clips': clips,
+  }
+  return cache_header.Identity(**{**fields, **changes})
+
+
+def write(
+    directory: str | os.PathLike,
+    of: cache_header.Identity,
+    example: Callable[[str, int], token_cache.Example],
+) -> str:
+  """Writes a whole cache.
+
+  Args:
+    directory: where to.
+    of: its identity.
+    example: (split, index) -> the clip.
+
+  Returns:
+    The directory.
+  """
+  writer = token_cache.Writer(directory, of)
+  for split, part, members in writer.missing():
+    writer.write(split, part, [example(split, i) for i in members])
+  assert writer.finish()
+  return os.fspath(directory)
