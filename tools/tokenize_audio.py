@@ -3,6 +3,7 @@
   python tools/tokenize_audio.py encode in.wav out.tokens --tokenizer=DIR
   python tools/tokenize_audio.py decode out.tokens out.wav --tokenizer=DIR
   python tools/tokenize_audio.py encode FOLDER OUT_FOLDER --tokenizer=DIR
+  python tools/tokenize_audio.py decode CACHE OUT_FOLDER --tokenizer=DIR
   arecord -f S16_LE -r 16000 | python tools/tokenize_audio.py encode - - \\
       --tokenizer=DIR | python tools/tokenize_audio.py decode - - \\
       --tokenizer=DIR | aplay
@@ -13,7 +14,10 @@ DIR is a work directory, or one with a pretrained codec (config.json and
 model.safetensors). Audio may have any rate, number of channels and length.
 `corpus` caches a corpus for training language models on; interrupted and run
 again, it goes on where it was, and run by several processes (--shard=0/4 ...
---shard=3/4) each does its share.
+--shard=3/4) each does its share. OUT_FOLDER of `encode` can be trained on, too:
+say --config.data.cache=OUT_FOLDER. A file is a clip with what FOLDER says of it
+(FILE.txt, metadata.csv: see docs/tools.md), in the splits that a corpus of
+FOLDER would have. `decode` takes token files, folders of them and caches.
 """
 
 import argparse
@@ -26,6 +30,7 @@ import pathlib
 import re
 import sys
 import time
+from typing import Any
 
 from audiolm_jax.training import launch
 
@@ -43,6 +48,8 @@ def _say(text: str) -> None:
 def encode(options) -> int:
   """Audio -> tokens."""
   from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.config import relocation  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.data import token_cache  # pylint: disable=g-import-not-at-top
   from audiolm_jax.tokenizers import transcoding  # pylint: disable=g-import-not-at-top
 
   _check(options)
@@ -55,18 +62,27 @@ def encode(options) -> int:
       tokenizer.tokenizer, kbps=options.kbps, codebooks=options.codebooks
   )
   settings = dataclasses.replace(settings, codebooks=codebooks)
+  known = _factors(options)
+  vectors = tokenizer.code_vectors()
+  if _is_folder(options.input) and vectors is not None:
+    # For models that start from them.
+    token_cache.write_codebooks(options.output, vectors)
 
   def one(path_in, path_out):
+    folder = os.sep if path_out == _PIPE else os.path.dirname(path_out)
     return tokenizer.encode_long(
         path_in,
         path_out,
         settings,
         each_channel=options.channels == 'each',
         raw=raw,
-        name=str(options.tokenizer),
+        name=relocation.relative(options.tokenizer, folder),
+        factors=known(path_in),
     )
 
-  return _run(options, tokenizer, one, _have_tokens(tokenizer, codebooks))
+  return _run(
+      options, tokenizer, one, _have_tokens(tokenizer, codebooks, known)
+  )
 
 
 def decode(options) -> int:
@@ -75,16 +91,16 @@ def decode(options) -> int:
   settings = _settings(options)
   tokenizer = _load(options.tokenizer)
 
-  def one(path_in, path_out):
+  def one(given, path_out):
     return tokenizer.decode_long(
-        path_in,
+        given,
         path_out,
         settings,
         force=options.force,
         raw=options.raw,
     )
 
-  return _run(options, tokenizer, one, pathlib.Path.is_file)
+  return _run(options, tokenizer, one, lambda given, made: made.is_file())
 
 
 def corpus(options) -> int:
@@ -122,6 +138,7 @@ def _check(options) -> None:
   """Refuses files and options that do not go together."""
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.data import clip_files  # pylint: disable=g-import-not-at-top
 
   given, made = options.input, options.output
   folder, suffix = _is_folder(given), pathlib.Path(made).suffix.lower()
@@ -153,6 +170,10 @@ def _check(options) -> None:
     ]
   else:
     faults += [
+        (
+            f'--clip is for a token cache, which {given} is not',
+            options.clip and not (folder and clip_files.is_cache(given)),
+        ),
         ('--raw is for one file or a pipe', options.raw and folder),
         (
             f'--raw writes no header, which {made} must have',
@@ -182,19 +203,34 @@ def _settings(options):
   return long.Settings(block_seconds, options.overlap_seconds)
 
 
-def _have_tokens(tokenizer, codebooks):
-  """Whether a whole file of this tokenizer and bitrate is there."""
+def _factors(options):
+  """A function of a path: what is known of the clip."""
+  from audiolm_jax.data import folder_listing  # pylint: disable=g-import-not-at-top
+
+  root = pathlib.Path(options.input)
+  if not _is_folder(options.input):
+    return lambda path: {} if path == _PIPE else {'id': root.name}
+  known, unused = folder_listing.factors(root)
+  for what, why in unused:
+    _say(f'  {what}: {why}')
+  return lambda path: known.get(path.relative_to(root).as_posix(), {})
+
+
+def _have_tokens(tokenizer, codebooks, known):
+  """Whether a whole file is there, as this would write it."""
+  from audiolm_jax.tokenizers import encoding  # pylint: disable=g-import-not-at-top
   from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
 
-  def have(path):
+  def have(path_in, path_out):
     try:
-      header, _, _ = token_files.check(path)
-    except token_files.TokenFileError:
+      header, _, _ = token_files.check(path_out)
+    except encoding.TokensError:
       return False
     wanted = codebooks or len(tokenizer.spec.slots) or None
-    return (header.fingerprint, header.codebooks) == (
+    return (header.fingerprint, header.codebooks, header.factors) == (
         tokenizer.fingerprint(),
         wanted,
+        known(path_in),
     )
 
   return have
@@ -203,9 +239,9 @@ def _have_tokens(tokenizer, codebooks):
 def _run(options, tokenizer, one, have) -> int:
   """Does one file or a folder; bad files of a folder are told at the end."""
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.tokenizers import encoding  # pylint: disable=g-import-not-at-top
 
-  expected = (files.AudioFileError, token_files.TokenFileError, OSError)
+  expected = (files.AudioFileError, encoding.TokensError, OSError)
   convert = functools.partial(_convert, one, tokenizer.spec.sample_rate)
   if not _is_folder(options.input):
     try:
@@ -220,7 +256,7 @@ def _run(options, tokenizer, one, have) -> int:
     return 0
   bad, done, skipped = [], 0, 0
   for path_in, path_out, fault in _pairs(options):
-    if fault is None and not options.overwrite and have(path_out):
+    if fault is None and not options.overwrite and have(path_in, path_out):
       skipped += 1
       continue
     try:
@@ -239,15 +275,20 @@ def _run(options, tokenizer, one, have) -> int:
   return 1 if bad else 0
 
 
-def _pairs(options) -> Iterator[tuple[pathlib.Path, pathlib.Path, str | None]]:
-  """(input, output, why not) of all files of a folder, below it too."""
+def _pairs(options) -> Iterator[tuple[Any, pathlib.Path, str | None]]:
+  """(input, output, why not) of all clips of a cache, or files of a folder."""
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.data import clip_files  # pylint: disable=g-import-not-at-top
   from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
 
   suffixes, suffix = files.SUFFIXES, token_files.SUFFIX
   if options.function is decode:
     suffixes, suffix = (token_files.SUFFIX,), f'.{options.format or "wav"}'
   folder, out = pathlib.Path(options.input), pathlib.Path(options.output)
+  if options.function is decode and clip_files.is_cache(folder):
+    for clip, path, fault in clip_files.clips(folder, options.clip):
+      yield clip, out / f'{path}{suffix}', fault
+    return
   taken = {}
   for path in sorted(folder.rglob('*')):
     if path.suffix.lower() not in suffixes or path.is_dir():
@@ -377,6 +418,13 @@ def _parser() -> argparse.ArgumentParser:
           '--format',
           choices=('wav', 'flac'),
           help='of the files of a folder (default: wav)',
+      )
+      made.add_argument(
+          '--clip',
+          action='append',
+          default=[],
+          metavar='ID',
+          help='of a token cache, only this one (again for more)',
       )
       made.add_argument(
           '--raw', action='store_true', help='16-bit samples without a header'

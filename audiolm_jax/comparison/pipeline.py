@@ -53,7 +53,7 @@ def write(
     The summary.
 
   Raises:
-    token_cache.CacheError: if the cache is not there, or another tokenizer's.
+    encoding.TokensError: if the cache is not there, or another tokenizer's.
   """
   workdir = pathlib.Path(workdir)
   cache = token_cache.TokenCache(

@@ -1,12 +1,13 @@
 """The header of a token cache: what its clips are, sealed with a checksum."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import shlex
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from audiolm_jax import config
 from audiolm_jax.config import relocation
@@ -14,7 +15,7 @@ from audiolm_jax.tokenizers import encoding
 from audiolm_jax.training import writers
 
 NAME = 'header.json'
-VERSION = 2
+IDENTITY = 'identity.json'
 AGAIN = (
     'To make it again, remove it, and run the `tokenize_audio.py corpus` of'
     ' this cache once more: it makes what is missing.'
@@ -24,25 +25,34 @@ _MOST = 2**48
 _NUMBERS = ('frames', 'samples', 'checksums')
 
 
-class CacheError(config.ConfigError):
-  """A token cache that can't be used; the message says why and what to do."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Identity(encoding.Format):
   """What a cache was made from; caches with the same one hold the same.
 
   Attributes:
+    corpus: name of the corpus that was tokenised, or its path if it is a
+      folder.
     languages: which of the corpus; empty for all.
     clips: split -> how many.
     build: which build of the corpus; a folder that has changed is another.
   """
 
+  corpus: str = ''
   languages: tuple[str, ...] = ()
   clips: Annotated[Any, config.Named(Annotated[int, config.Range(min=0)])] = (
       dataclasses.field(default_factory=dict)
   )
   build: str = ''
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.rows != 1:
+      raise ValueError(f'clips of {self.rows} rows: a clip is one')
+
+  def to_dict(self) -> dict[str, Any]:
+    """As JSON gives it back, with the version of the encoding."""
+    fields = {**super().to_dict(), 'version': encoding.VERSION}
+    return json.loads(json.dumps(fields))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +61,24 @@ class Header(Identity):
 
   Attributes:
     splits: split -> lists with an entry a clip: its 'frames', 'samples',
-      'language', 'speaker' ('' where not known) and 'checksums'.
-    vectors: checksum of the file of code vectors; None if there is none.
+      'language', 'speaker' ('' where not known), and 'checksums' in parts or
+      'files' in a folder of token files.
   """
 
   splits: dict[str, dict[str, list]] = dataclasses.field(default_factory=dict)
-  vectors: int | None = None
+
+  @classmethod
+  def of(cls, form: encoding.Format, **more: Any) -> Self:
+    """A header with the fields of `form` that it has, and others."""
+    known = {field.name for field in dataclasses.fields(cls)}
+    names = [f.name for f in dataclasses.fields(form) if f.name in known]
+    return cls(**{**{name: getattr(form, name) for name in names}, **more})
 
 
 def write(directory: pathlib.Path, header: Header) -> None:
   """Writes a cache's header, whole or not at all."""
   tokenizer = relocation.relative(header.tokenizer, directory)
-  fields = {**header.to_dict(), 'version': VERSION, 'tokenizer': tokenizer}
-  fields = json.loads(json.dumps(fields))
+  fields = {**header.to_dict(), 'tokenizer': tokenizer}
   fields['checksum'] = _checksum(fields)
   writers.write_atomically(directory / NAME, json.dumps(fields))
 
@@ -72,54 +87,68 @@ def read(directory: str | os.PathLike) -> Header:
   """A whole cache's header; the path of the tokenizer is absolute.
 
   Raises:
-    CacheError: if there is none, or it is not as it was written.
+    TokensError: if there is none, or it is not as it was written.
   """
   path = pathlib.Path(directory) / NAME
-  again = (
-      'with: python tools/tokenize_audio.py corpus --tokenizer=TOKENIZER'
-      f' --out={shlex.quote(os.fspath(directory))}'
-  )
   if not path.exists():
-    state = 'is unfinished' if path.parent.is_dir() else 'does not exist'
-    raise CacheError(
-        f'The token cache {directory} {state}. Make it (or go on) {again}'
+    state = 'does not exist'
+    if path.parent.is_dir():
+      unfinished = path.with_name(IDENTITY).exists()
+      state = 'is unfinished' if unfinished else 'holds no tokens'
+    raise encoding.TokensError(
+        f'The token cache {directory} {state}. Make it (or go on) with:'
+        f' {_command(directory, {})}'
     )
   fields = read_json(path)
-  if fields.get('version') != VERSION:
-    raise CacheError(
-        f'{path} is of version {fields.get("version")}, this program reads'
-        f' {VERSION}. Remove the token cache, and make it again {again}'
+  version = fields.pop('version', None)
+  if version != encoding.VERSION:
+    raise encoding.TokensError(
+        f'{path} is of version {version}, this program reads'
+        f' {encoding.VERSION}. Remove the token cache, and make it again with:'
+        f' {_command(directory, fields)}'
     )
   checksum = fields.pop('checksum', None)
-  fault = None
-  if checksum != _checksum(fields):
-    fault = 'its checksum is of something else'
-  del fields['version']
-  rest = {name: fields.pop(name, None) for name in ('splits', 'vectors')}
-  try:
-    identity = Identity.from_dict(fields)
-  except ValueError as error:
-    fault = fault or str(error)
-  if fault := fault or _fault(**rest):
-    raise CacheError(f'{path} is not as it was written: {fault}. {AGAIN}')
+  with _saying_how_to_go_on():
+    if checksum != _checksum({**fields, 'version': version}):
+      raise encoding.TokensError(
+          f'{path} is not as it was written: its checksum is of something else.'
+      )
+    index = fields.pop('splits', None)
+    identity = Identity.from_dict(fields, str(path))
+    if fault := _fault(index):
+      raise encoding.TokensError(f'{path} is not as it was written: {fault}.')
   tokenizer = relocation.located(identity.tokenizer, directory)
-  return Header(**{**vars(identity), **rest, 'tokenizer': tokenizer})
+  return Header.of(identity, splits=index, tokenizer=tokenizer)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
   """A file with a JSON object.
 
   Raises:
-    CacheError: naming the file, for anything else.
+    TokensError: naming the file, for anything else.
   """
+  with _saying_how_to_go_on():
+    try:
+      text = path.read_bytes()
+    except OSError as error:
+      raise encoding.TokensError(f'{path} can not be read: {error}.') from error
+    return encoding.parsed(text, str(path))
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on():
   try:
-    fields = json.loads(path.read_bytes(), object_pairs_hook=_once)
-    if isinstance(fields, dict):
-      return fields
-    reason = f'a {type(fields).__name__} instead of an object'
-  except (ValueError, OSError, RecursionError) as error:
-    reason = str(error)
-  raise CacheError(f'{path} is damaged ({reason}). {AGAIN}')
+    yield
+  except encoding.TokensError as error:
+    raise encoding.TokensError(f'{error} {AGAIN}') from error
+
+
+def _command(directory, fields: dict[str, Any]) -> str:
+  """What makes a cache; of what an older header says, what is still so."""
+  options = {'tokenizer': 'TOKENIZER', 'corpus': fields.get('corpus', 'CORPUS')}
+  options['out'] = os.fspath(directory)
+  words = [f'--{name}={shlex.quote(str(v))}' for name, v in options.items()]
+  return ' '.join(['python tools/tokenize_audio.py corpus', *words])
 
 
 def _checksum(fields: dict[str, Any]) -> str:
@@ -127,18 +156,8 @@ def _checksum(fields: dict[str, Any]) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _once(pairs):
-  """The object of some pairs; Python alone would take the last of a key."""
-  fields = dict(pairs)
-  if len(fields) < len(pairs):
-    raise ValueError('a key is there twice')
-  return fields
-
-
-def _fault(splits: Any, vectors: Any) -> str | None:
+def _fault(splits: Any) -> str | None:
   """What a reader of the clips' lists can't take."""
-  if vectors is not None and not _is_count(vectors):
-    return 'vectors is no checksum'
   if not isinstance(splits, dict):
     return 'splits is no object'
   for name, index in splits.items():

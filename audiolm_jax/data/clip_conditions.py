@@ -17,7 +17,7 @@ class ConditionSampler:
   """Conditions of clips as a batch holds them: see `factors.flatten`.
 
   - A text or a name is the clip's factor of the condition's name
-    (`token_cache.Example`). What a clip lacks, and names that a table lacks,
+    (`encoding.Example`). What a clip lacks, and names that a table lacks,
     are not known; long texts are cut.
   - Codes are an audio prompt: the same speaker in another clip, cut at random.
     Nothing is known where a speaker has one clip.

@@ -15,13 +15,8 @@ from audiolm_jax.data import building
 from audiolm_jax.data import folder_listing
 from audiolm_jax.data import splits
 
-_FRACTIONS = {'test': 0.1, 'validation': 0.1}
 # Longer files become several clips, of at most so many seconds each.
 _LONGEST, _PIECE = 40.0, 20.0
-# Of fewer, some are held out whatever their hash, and so must be good.
-_FEW = 100
-# A file of more of all audio is not held out, if there is another way.
-_MOST_HELD = 0.25
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -94,22 +89,18 @@ class Folder(building.CorpusBuilder, skip_registration=True):
     ignored = [*table.ignored, *table.unmatched(named)]
     for what, reason in [*listing.refused.items(), *ignored]:
       self.reject(what, reason)
-    texts = self._texts(listing, table)
+    texts, unused = folder_listing.texts(listing, table, root)
+    for what, reason in unused:
+      self.reject(what, reason)
     recordings = self._recordings({n: listing.audio[n] for n in texts})
     texts = {name: texts[name] for name in recordings}
-    chosen = _explicit(table, recordings)
-    groups = splits.groups({name: [text] for name, text in texts.items()})
-    hashed = splits.assign({g: [] for g in groups.values()}, _FRACTIONS)
-    apart = False
-    if not chosen and len(hashed) < _FEW:
-      seconds = dict.fromkeys(hashed, 0.0)
-      for name, recording in recordings.items():
-        seconds[groups[name]] += recording.seconds
-      hashed = _held_out(seconds, _MOST_HELD)
-      # What is short or has a text is better not cut.
-      if min(seconds.values(), default=0) < 4 or any(texts.values()):
-        hashed = hashed or _held_out(seconds, 0.5)
-      apart = not hashed
+    chosen = splits.of_files(
+        {name: recording.seconds for name, recording in recordings.items()},
+        texts,
+        {name: table.row(name).get('split', '') for name in recordings},
+        divisible=True,
+    )
+    apart = not chosen
     for name, recording in recordings.items():
       cut = apart or recording.seconds > _LONGEST
       text = texts[name]
@@ -119,7 +110,7 @@ class Folder(building.CorpusBuilder, skip_registration=True):
             f'the transcript of {folder_listing.shown(name)}',
             'the file is cut into clips, and it is of the whole',
         )
-      split = chosen.get(name) or hashed.get(groups[name], 'train')
+      split = chosen.get(name, 'train')
       row = table.row(name)
       for part, source, suffix in _pieces(recording, split, cut, apart):
         yield building.Clip(
@@ -157,29 +148,12 @@ class Folder(building.CorpusBuilder, skip_registration=True):
       self._reader.close()
       self._reader = None
 
-  def _texts(self, listing, table) -> dict[str, str]:
-    """What is said in each file, '' where that is not known."""
-    texts = {}
-    for name in listing.audio:
-      said = table.row(name).get('text', '')
-      beside, fault = folder_listing.transcript(listing, name)
-      if fault and not said:
-        self.reject(folder_listing.shown(name), fault)
-        continue
-      if said and (beside or fault) and said.split() != beside.split():
-        self.reject(
-            folder_listing.beside(listing, self.builder_config.path, name),
-            'not used, as the table has a text of this file',
-        )
-      texts[name] = ' '.join((said or beside).split())
-    return texts
-
   def _recordings(self, paths) -> dict[str, _Recording]:
     """The files that can be used."""
     recordings = {}
     for name, path in paths.items():
       try:
-        recording, fault = _look(path, len(paths) < _FEW, self.strict)
+        recording, fault = _look(path, len(paths) < splits.FEW, self.strict)
       except files.AudioFileError as error:
         fault = str(error)
       if fault:
@@ -253,39 +227,6 @@ def _look(
   audio = np.concatenate([np.zeros((0, decoded.channels), np.float32), *kept])
   fault = checks.fault(audio, rate, building.MIN_SECONDS)
   return _Recording(path, rate, samples), fault
-
-
-def _explicit(table, names) -> dict[str, str]:
-  """The splits that the table or the folders say."""
-  chosen = {}
-  for name in names:
-    top = name.split('/')[0]
-    split = table.row(name).get('split') or (
-        top if top in splits.SPLITS else None
-    )
-    if split:
-      chosen[name] = split
-  return chosen
-
-
-def _held_out(seconds: dict[str, float], most: float) -> dict[str, str]:
-  """group -> 'test' or 'validation'; {} if groups are too few or too long.
-
-  None of more than `most` of all audio is held out.
-  """
-  total, chosen = sum(seconds.values()), {}
-  order = sorted(seconds, key=splits.position)
-  for split, fraction in _FRACTIONS.items():
-    held = 0.0
-    for group in order:
-      if held >= fraction * total:
-        break
-      if group not in chosen and seconds[group] <= most * total:
-        chosen[group] = split
-        held += seconds[group]
-    if held < fraction * total:
-      return {}
-  return chosen
 
 
 def _pieces(recording, split, cut, apart):

@@ -141,11 +141,59 @@ def fingerprint(root: pathlib.Path) -> str:
   return digest.hexdigest()
 
 
-def transcript(files: Listing, name: str) -> tuple[str, str | None]:
-  """What is said in a file by the text beside it, and what is wrong with that.
+def texts(
+    files: Listing, rows: Table, root: pathlib.Path
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+  """What is said in the files of a folder.
 
-  '' if there is no text.
+  Returns:
+    file -> text, '' where that is not known, without those whose text can't be
+    read; and (what, why) of all that is not used.
   """
+  said, unused = {}, []
+  for name in files.audio:
+    listed = rows.row(name).get('text', '')
+    beside, fault = _transcript(files, name)
+    if fault and not listed:
+      unused.append((shown(name), fault))
+      continue
+    if listed and (beside or fault) and listed.split() != beside.split():
+      path = files.texts[_stem(name)].relative_to(root)
+      unused.append(
+          (
+              shown(path.as_posix()),
+              'not used, as the table has a text of this file',
+          )
+      )
+    said[name] = ' '.join((listed or beside).split())
+  return said, unused
+
+
+def factors(
+    root: pathlib.Path,
+) -> tuple[dict[str, dict[str, str]], list[tuple[str, str]]]:
+  """What a folder says of its audio files.
+
+  Returns:
+    file -> its id (its name below the folder) and, where known, text, speaker,
+    language and split; and (what, why) of all that is not used.
+
+  Raises:
+    CorpusError: for a table that can't be read.
+  """
+  listed, rows = listing(root), table(root)
+  said, unused = texts(listed, rows, root)
+  unused += [*rows.ignored, *rows.unmatched(listed.audio)]
+  known = {}
+  for name in listed.audio:
+    row = {**rows.row(name), 'id': name, 'text': said.get(name, '')}
+    keys = ('id', 'text', 'speaker', 'language', 'split')
+    known[name] = {key: row[key] for key in keys if row.get(key)}
+  return known, unused
+
+
+def _transcript(files: Listing, name: str) -> tuple[str, str | None]:
+  """The text beside a file, '' if there is none, and what is wrong with it."""
   path = files.texts.get(_stem(name))
   if path is None:
     return '', None
@@ -153,11 +201,6 @@ def transcript(files: Listing, name: str) -> tuple[str, str | None]:
     return _text(path, _MOST_TEXT), None
   except _UnreadableError as error:
     return '', f'its transcript {error}'
-
-
-def beside(files: Listing, root: pathlib.Path, name: str) -> str:
-  """The name of the text beside a file."""
-  return shown(files.texts[_stem(name)].relative_to(root).as_posix())
 
 
 def table(root: pathlib.Path) -> Table:

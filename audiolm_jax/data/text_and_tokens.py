@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.data import base as data_base
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
@@ -56,12 +57,12 @@ class TextAndTokens:
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
   ) -> data_base.BatchSource:
-    """See `CropSource`; raises CacheError for a cache that doesn't fit."""
+    """See `CropSource`; raises encoding.TokensError for a cache that doesn't fit."""
     cache, chosen = self.select()
     visits = np.zeros(len(cache), int)
     visits[chosen] = 1
     if not visits.any():
-      raise token_cache.CacheError(
+      raise encoding.TokensError(
           f'No clip of {self.cache} {self.split} is as short as'
           f' config.data.frames = {self.frames}.'
       )
@@ -79,7 +80,7 @@ class TextAndTokens:
     """The cache, and the indices of its clips that are read.
 
     Raises:
-      token_cache.CacheError: for a cache that doesn't fit.
+      encoding.TokensError: for a cache that doesn't fit.
     """
     cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
     chosen = cache.select(self.languages, self.limit)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.data import base as data_base
 from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
@@ -78,7 +79,7 @@ class TokenCrops:
     """See `CropSource`.
 
     Raises:
-      CacheError: for a cache that doesn't fit.
+      encoding.TokensError: for a cache that doesn't fit.
       ConfigError: for conditions that clips don't have.
     """
     cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
@@ -90,7 +91,7 @@ class TokenCrops:
     visits[chosen] = -(-cache.frames[chosen] // self.frames)
     visits[cache.frames < self.min_frames] = 0
     if not visits.any():
-      raise token_cache.CacheError(
+      raise encoding.TokensError(
           f'None of the {len(chosen)} clips of {self.cache} {self.split} has'
           f' config.data.min_frames = {self.min_frames}.'
       )

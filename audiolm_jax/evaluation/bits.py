@@ -50,7 +50,7 @@ class Bits:
     Raises:
       config.ConfigError: for clips of something else than the model is of, or
         baselines of clips that have none.
-      token_cache.CacheError: for a cache that doesn't fit.
+      encoding.TokensError: for a cache that doesn't fit.
       corpora.CorpusError: for a corpus that isn't built.
     """
     decoder = objective.decoder

@@ -106,7 +106,7 @@ class TokenClips:
     """The clips for a decoder of so many frames a second.
 
     Raises:
-      token_cache.CacheError: for a cache that doesn't fit.
+      encoding.TokensError: for a cache that doesn't fit.
       config.ConfigError: if there is no cache, the decoder's vocabularies are
         not the cache's, or it has conditions that clips don't have.
     """
@@ -195,7 +195,7 @@ class TextClips:
     return token_cache.facts(self.source.cache, f'{key}.source.cache')
 
   def open(self, decoder: Any, rate: float) -> Clips:
-    """The clips; raises CacheError for a cache that doesn't fit."""
+    """The clips; raises encoding.TokensError for a cache that doesn't fit."""
     del decoder, rate
     return _TextClips(self)
 

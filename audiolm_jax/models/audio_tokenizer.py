@@ -1,6 +1,6 @@
 """A tokenizer bound to its variables, for people and for scripts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 import functools
 import os
 
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from audiolm_jax.audio import streams
+from audiolm_jax.data import clip_files
 from audiolm_jax.models import fingerprints
 from audiolm_jax.models import tokenizer_session
 from audiolm_jax.ops import sharding
@@ -116,6 +117,7 @@ class AudioTokenizer:
       each_channel: bool = False,
       raw: streams.Raw | None = None,
       name: str = '',
+      factors: Mapping[str, str] | None = None,
       show: bool = True,
   ) -> long.Report:
     """Audio file (any rate, length, format) to token file, in constant memory.
@@ -128,6 +130,7 @@ class AudioTokenizer:
       each_channel: encode channels apart, as rows.
       raw: what stdin holds if it has no header.
       name: where this tokenizer is, for the file's header.
+      factors: what is known of the clip, for the file's header.
       show: a progress bar, on a terminal.
 
     Raises:
@@ -140,12 +143,13 @@ class AudioTokenizer:
         path_out,
         each_channel=each_channel,
         raw=raw,
+        factors=factors,
         show=show,
     )
 
   def decode_long(
       self,
-      path_in: str | os.PathLike,
+      source: str | os.PathLike | clip_files.Clip,
       path_out: str | os.PathLike,
       settings: long.Settings = long.DEFAULT,
       *,
@@ -153,10 +157,10 @@ class AudioTokenizer:
       raw: bool = False,
       show: bool = True,
   ) -> long.Report:
-    """Token file to wav or flac, in constant memory.
+    """Tokens to wav or flac, in constant memory.
 
     Args:
-      path_in: '-' for stdin.
+      source: a token file, '-' for stdin, or a clip of a token cache.
       path_out: '-' for stdout.
       settings: size of blocks, and what to do where there is no exact way.
       force: decode another tokenizer's tokens, if their shapes fit.
@@ -164,17 +168,22 @@ class AudioTokenizer:
       show: a progress bar, on a terminal.
 
     Raises:
-      token_files.TokenFileError, long.LongFileError: see
-        `transcoding.decode_file`.
+      encoding.TokensError, long.LongFileError: see `transcoding.decode`.
     """
-    return transcoding.decode_file(
-        self._coder(settings),
-        transcoding.Source(self.fingerprint()),
-        path_in,
+    coder = self._coder(settings)
+    mine = transcoding.Source(self.fingerprint())
+    options = {'force': force, 'raw': raw, 'show': show}
+    if not isinstance(source, clip_files.Clip):
+      return transcoding.decode_file(coder, mine, source, path_out, **options)
+    return transcoding.decode(
+        coder,
+        mine,
+        source.header,
+        [source.example.block],
         path_out,
-        force=force,
-        raw=raw,
-        show=show,
+        name=source.name,
+        samples=source.example.samples,
+        **options,
     )
 
   def session(self, rows: int = 1) -> tokenizer_session.TokenizerSession:

@@ -49,7 +49,7 @@ def fill(
 
   Raises:
     corpora.CorpusError: if the corpus is not there.
-    token_cache.CacheError: if `out` holds something else.
+    encoding.TokensError: if `out` holds something else.
   """
   _check(wanted, limit, batch_seconds)
   sources = {
@@ -57,12 +57,11 @@ def fill(
   }
   writer = token_cache.Writer(
       out,
-      cache_header.Identity(
-          spec=tokenizer.spec,
+      cache_header.Identity.for_tokenizer(
+          tokenizer.tokenizer,
           fingerprint=tokenizer.fingerprint(),
           tokenizer=os.fspath(workdir),
-          codebooks=len(tokenizer.spec.slots) or None,
-          scales=_scales(tokenizer),
+          aligned=True,
           corpus=corpora.place(corpus),
           languages=languages,
           clips={k: len(range(len(v))[:limit]) for k, v in sources.items()},
@@ -71,7 +70,7 @@ def fill(
   )
   vectors = tokenizer.code_vectors()
   if vectors is not None:
-    writer.write_codebooks(vectors)
+    token_cache.write_codebooks(out, vectors)
   index, count = shard
   todo = [part for part in writer.missing() if part[1] % count == index]
   total = _write(tokenizer, sources, writer, todo, batch_seconds)
@@ -97,12 +96,6 @@ def _write(tokenizer, sources, writer, todo, batch_seconds) -> float:
   return total
 
 
-def _scales(tokenizer) -> bool:
-  """Whether its frames have gains."""
-  segment = getattr(tokenizer.tokenizer, 'segment', None)
-  return segment is not None and segment.normalize
-
-
 def _check(wanted, limit, batch_seconds):
   """Refuses what no cache can be filled with."""
   if not wanted:
@@ -114,7 +107,7 @@ def _check(wanted, limit, batch_seconds):
 
 def _encode(
     tokenizer, corpus, members, batch_seconds
-) -> Iterator[tuple[int, token_cache.Example]]:
+) -> Iterator[tuple[int, encoding.Example]]:
   """Yields (clip index, Example) of the clips, as their batches are done."""
   spec = tokenizer.spec
   batches = audio_crops.whole_clips(
@@ -139,7 +132,7 @@ def _encode(
           zip(batch['id'], batch['num_samples'], strict=True)
       ):
         if i >= 0:
-          yield int(i), token_cache.Example(
+          yield int(i), encoding.Example(
               samples=int(samples),
               factors=corpus.factors(int(i)),
               **{

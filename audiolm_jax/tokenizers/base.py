@@ -177,6 +177,8 @@ class Tokenizer(abc.ABC):
   """
 
   spec: Spec
+  # Whether frames have gains: `Tokens.scales`.
+  has_scales = False
 
   @abc.abstractmethod
   def init(self, rng: Array) -> Variables:

@@ -80,6 +80,10 @@ class Codec(tokenizers_base.Tokenizer):
       raise config.ConfigError('the encoder must not lag behind its input')
 
   @property
+  def has_scales(self) -> bool:
+    return self.segment is not None and self.segment.normalize
+
+  @property
   def hop(self) -> int:
     """Samples a token frame."""
     return self.encoder.hop * self.bottleneck.frames

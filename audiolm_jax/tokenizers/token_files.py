@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 import struct
 import sys
 from typing import Annotated, Any, BinaryIO
@@ -29,7 +30,6 @@ from audiolm_jax.audio import outputs
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import encoding
 
-VERSION = 2
 SUFFIX = '.tokens'
 STANDARD_STREAM = '-'
 
@@ -42,13 +42,8 @@ _END = struct.Struct('<cQQ')  # b'E', total frames, total samples
 _CRC = struct.Struct('<I')
 _LARGEST_HEADER = 1 << 22
 _LARGEST_BLOCK = 1 << 30  # bytes; damaged counts must not exhaust the memory
-_LONGEST_REASON = 300
 _READ = 1 << 20  # bytes at once, so that only what is there takes memory
 _MOST_SAMPLES = (1 << 31) - 1  # that `Tokens.num_samples` can say
-
-
-class TokenFileError(Exception):
-  """A token file that is refused; the message says which, where and why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +51,9 @@ class Header(encoding.Format):
   """What the tokens of a file are.
 
   Attributes:
-    samples: of each row, where known before the first block.
-    factors: what is known of the clip, such as its id and its text.
+    factors: what is known of the clip: id, text, speaker, language, split.
   """
 
-  samples: Annotated[int, config.Range(min=0)] | None = None
   factors: Annotated[Any, config.Named(str)] = dataclasses.field(
       default_factory=dict
   )
@@ -85,7 +78,7 @@ class Writer:
     values = header.to_dict()
     Header.from_dict(values)  # What could not be read is not written.
     text = json.dumps(values).encode()
-    self._put(_HEAD.pack(_MAGIC, VERSION, len(text)) + text)
+    self._put(_HEAD.pack(_MAGIC, encoding.VERSION, len(text)) + text)
 
   def write(self, block: encoding.Block) -> None:
     """Appends a block and flushes it; one without frames is left out.
@@ -114,10 +107,11 @@ class Writer:
     """Writes the end. Without it the file is refused as truncated.
 
     Raises:
-      ValueError: if the samples would take fewer frames than there are, or are
-        not as many as the header says.
+      ValueError: if the samples would take fewer frames than there are.
     """
-    _check_totals(self._header, self._lasting, self.samples)
+    encoding.check_frames(
+        self._header.spec, self._lasting, self.samples, whole=True
+    )
     self._put(_END.pack(b'E', self.frames, self.samples))
 
   def _put(self, data: bytes) -> None:
@@ -134,7 +128,7 @@ class Reader:
     name: of it, for messages.
 
   Raises:
-    TokenFileError: if its header is not that of a token file; on iteration, as
+    encoding.TokensError: if its header is not that of a token file; on iteration, as
       soon as damage is met; blocks given out before are sound.
   """
 
@@ -149,23 +143,18 @@ class Reader:
       raise self._error(0, 'this is no token file (wrong first bytes)')
     head += self._take(_HEAD.size - len(head), 'header')
     _, version, size = _HEAD.unpack(head)
-    if version != VERSION:
+    if version != encoding.VERSION:
       raise self._error(
           8,
           f'it has version {version} of the format, and this audiolm_jax reads'
-          f' {VERSION}: another release wrote it, or it is damaged. Make it'
+          f' {encoding.VERSION}: another release wrote it, or it is damaged. Make it'
           ' again with `tokenize_audio.py encode`',
       )
     if size > _LARGEST_HEADER:
       raise self._error(8, 'damaged header (impossible size)')
     text = self._take(size, 'header')
     self._check('header')
-    try:
-      self.header = Header.from_dict(json.loads(text))
-    except (ValueError, RecursionError) as error:
-      # A value of megabytes is no help.
-      reason = str(error)[:_LONGEST_REASON]
-      raise self._error(_HEAD.size, f'unreadable header ({reason})') from error
+    self.header = _header(text, name)
 
   def __iter__(self) -> Iterator[encoding.Block]:
     while True:
@@ -203,7 +192,9 @@ class Reader:
           f' {self.frames} and {self.samples}',
       )
     try:
-      _check_totals(self.header, self._lasting, samples)
+      encoding.check_frames(
+          self.header.spec, self._lasting, samples, whole=True
+      )
     except ValueError as error:
       raise self._error(start, str(error)) from error
     if self._file.read(1):
@@ -216,7 +207,7 @@ class Reader:
       try:
         piece = self._file.read(min(missing, _READ))
       except OSError as error:
-        raise TokenFileError(
+        raise encoding.TokensError(
             f'{self._name}: cannot be read ({error}).'
         ) from error
       if not piece:
@@ -237,8 +228,8 @@ class Reader:
     if written != expected:
       raise self._error(start, f'damaged: the checksum of the {part} is wrong')
 
-  def _error(self, position: int, reason: str) -> TokenFileError:
-    return TokenFileError(f'{self._name}: {reason}, at byte {position}.')
+  def _error(self, position: int, reason: str) -> encoding.TokensError:
+    return encoding.TokensError(f'{self._name}: {reason}, at byte {position}.')
 
 
 @contextlib.contextmanager
@@ -266,7 +257,7 @@ def opened(path: str | os.PathLike) -> Iterator[Reader]:
   """A `Reader` of a file or of stdin ('-').
 
   Raises:
-    TokenFileError: as `Reader` does, and if there is no such file.
+    encoding.TokensError: as `Reader` does, and if there is no such file.
   """
   if os.fspath(path) == STANDARD_STREAM:
     yield Reader(sys.stdin.buffer, 'standard input')
@@ -274,7 +265,9 @@ def opened(path: str | os.PathLike) -> Iterator[Reader]:
   try:
     file = open(path, 'rb')
   except OSError as error:
-    raise TokenFileError(f'{path}: cannot be opened ({error}).') from error
+    raise encoding.TokensError(
+        f'{path}: cannot be opened ({error}).'
+    ) from error
   with file:
     yield Reader(file, os.fspath(path))
 
@@ -283,13 +276,13 @@ def read(path: str | os.PathLike) -> tuple[Header, tokenizers_base.Tokens]:
   """A whole file: its header, and the tokens of its rows.
 
   Raises:
-    TokenFileError: as `opened`.
+    encoding.TokensError: as `opened`.
   """
   with opened(path) as reader:
     block = reader.header.concatenate(reader)
   header = reader.header
   if block.samples > _MOST_SAMPLES:
-    raise TokenFileError(
+    raise encoding.TokensError(
         f'{path}: {block.samples} samples are too many for one array; read it'
         ' block by block.'
     )
@@ -299,23 +292,30 @@ def read(path: str | os.PathLike) -> tuple[Header, tokenizers_base.Tokens]:
   )
 
 
-def announced_samples(path: str | os.PathLike) -> int | None:
-  """Samples by a file's end, unchecked; None if it has none."""
+def below(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """The token files of a folder and of those in it."""
+  for path in pathlib.Path(folder).rglob('*'):
+    if path.suffix.lower() == SUFFIX and not path.is_dir():
+      yield path
+
+
+def announced(path: str | os.PathLike) -> tuple[int, int] | None:
+  """Frames and samples by a file's end, unchecked; None if it has none."""
   size = _END.size + _CRC.size
   try:
     with open(path, 'rb') as file:
       file.seek(-size, os.SEEK_END)
-      kind, _, samples = _END.unpack(file.read(_END.size))
+      kind, frames, samples = _END.unpack(file.read(_END.size))
   except OSError:
     return None
-  return samples if kind == b'E' else None
+  return (frames, samples) if kind == b'E' else None
 
 
 def check(path: str | os.PathLike) -> tuple[Header, int, int]:
   """Reads a file through: its header, frames and samples.
 
   Raises:
-    TokenFileError: if it is not whole and sound.
+    encoding.TokensError: if it is not whole and sound.
   """
   with opened(path) as reader:
     for _ in reader:
@@ -323,9 +323,15 @@ def check(path: str | os.PathLike) -> tuple[Header, int, int]:
   return reader.header, reader.frames, reader.samples
 
 
-def _check_totals(header: Header, frames: int, samples: int) -> None:
-  encoding.check_frames(header.spec, frames, samples, whole=True)
-  if header.samples not in (None, samples):
-    raise ValueError(
-        f'the header says {header.samples} samples, and there are {samples}'
+def _header(text: bytes, name: str) -> Header:
+  """A header from its JSON."""
+  fields = encoding.parsed(text, name)
+  factors = fields.pop('factors', None)
+  header = Header.from_dict(fields, name)
+  if not isinstance(factors, dict) or not all(
+      isinstance(value, str) for value in factors.values()
+  ):
+    raise encoding.TokensError(
+        f'{name}: unreadable header (header.factors: expected texts).'
     )
+  return dataclasses.replace(header, factors=factors)

@@ -1,10 +1,13 @@
 """Audio files <-> token files, of any length, and pipes of either."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import math
 import os
+from typing import Any
 
 from jaxtyping import Float
 import numpy as np
@@ -16,6 +19,7 @@ from audiolm_jax.audio import checks
 from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
 from audiolm_jax.tokenizers import base as tokenizers_base
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import token_files
 
@@ -45,6 +49,7 @@ def encode_file(
     *,
     each_channel: bool = False,
     raw: streams.Raw | None = None,
+    factors: Mapping[str, str] | None = None,
     show: bool = False,
 ) -> long.Report:
   """Tokenises an audio file, or stdin ('-'), into a token file or stdout.
@@ -59,6 +64,7 @@ def encode_file(
     path_out: appears when it is whole.
     each_channel: encode channels apart, as rows of one file.
     raw: of input without a header.
+    factors: what is known of the clip, for the file's header.
     show: a progress bar on stderr.
 
   Raises:
@@ -86,24 +92,23 @@ def encode_file(
       blocks = stack.enter_context(
           streams.ahead(streams.fixed(blocks, spec.sample_rate))
       )
-    advance = stack.enter_context(
-        _progress(f'encode {path_in}', stream.seconds, show)
-    )
-    header = _header(coder, source, stream.channels if each_channel else 1)
+    bar = _progress(f'encode {path_in}', stream.seconds, show)
+    advance = stack.enter_context(bar)
+    rows = stream.channels if each_channel else 1
+    header = _header(coder, source, rows, factors or {})
     writer = stack.enter_context(token_files.create(path_out, header))
     rows = _rows(blocks, path_in, spec.sample_rate, each_channel, advance)
     return coder.encode(rows, writer.write)
 
 
-def _header(coder, source, rows) -> token_files.Header:
-  spec, segment = coder.tokenizer.spec, coder.tokenizer.segment
-  return token_files.Header(
-      spec=spec,
+def _header(coder, source, rows, factors) -> token_files.Header:
+  return token_files.Header.for_tokenizer(
+      coder.tokenizer,
+      coder.settings.codebooks,
       fingerprint=source.fingerprint,
       tokenizer=source.name,
-      codebooks=(coder.settings.codebooks or len(spec.slots)) or None,
       rows=rows,
-      scales=segment is not None and segment.normalize,
+      factors=dict(factors),
   )
 
 
@@ -129,42 +134,72 @@ def decode_file(
     source: Source,
     path_in: str | os.PathLike,
     path_out: str | os.PathLike,
+    **options: Any,
+) -> long.Report:
+  """Decodes a token file, or stdin ('-'); see `decode`.
+
+  Raises:
+    encoding.TokensError: for a damaged file or another tokenizer's.
+    long.LongFileError: if there is no exact way and no other was allowed.
+  """
+  totals = None
+  if os.fspath(path_in) != token_files.STANDARD_STREAM:
+    totals = token_files.announced(path_in)
+  with token_files.opened(path_in) as reader:
+    return decode(
+        coder,
+        source,
+        reader.header,
+        reader,
+        path_out,
+        name=os.fspath(path_in),
+        samples=totals and totals[1],
+        **options,
+    )
+
+
+def decode(
+    coder: long.Coder,
+    source: Source,
+    header: encoding.Format,
+    blocks: Iterable[encoding.Block],
+    path_out: str | os.PathLike,
     *,
+    name: str,
+    samples: int | None = None,
     force: bool = False,
     raw: bool = False,
     show: bool = False,
 ) -> long.Report:
-  """Decodes a token file, or stdin ('-'), to a wav or flac file or stdout.
+  """Decodes tokens to a wav or flac file or stdout.
 
   Args:
     coder: of the tokenizer.
-    source: its fingerprint must be that of the file.
-    path_in: token file.
+    source: its fingerprint must be that of the tokens.
+    header: of the tokens.
+    blocks: the tokens.
     path_out: appears when it is whole.
+    name: of the tokens, for messages.
+    samples: of each row, where known.
     force: decode another tokenizer's tokens, if their shapes fit.
     raw: write samples without a header.
     show: a progress bar on stderr.
 
   Raises:
-    token_files.TokenFileError: for a damaged file or another tokenizer's.
+    encoding.TokensError: for another tokenizer's tokens.
     long.LongFileError: if there is no exact way and no other was allowed.
   """
   spec = coder.tokenizer.spec
-  samples = None
-  if os.fspath(path_in) != token_files.STANDARD_STREAM:
-    samples = token_files.announced_samples(path_in)
+  _check_source(header, source, spec, name, force)
+  apart = spec.channels == 1
+  if not apart and header.rows != 1:
+    raise encoding.TokensError(
+        f'{name}: {header.rows} signals of {spec.channels} channels each;'
+        ' one file can hold one.'
+    )
   with contextlib.ExitStack() as stack:
-    reader = stack.enter_context(token_files.opened(path_in))
-    header = reader.header
-    _check_source(header, source, spec, path_in, force)
     seconds = samples and samples / spec.sample_rate
-    advance = stack.enter_context(_progress(f'decode {path_in}', seconds, show))
-    apart = spec.channels == 1
-    if not apart and header.rows != 1:
-      raise token_files.TokenFileError(
-          f'{path_in}: {header.rows} signals of {spec.channels} channels each;'
-          ' one file can hold one.'
-      )
+    advance = stack.enter_context(_progress(f'decode {name}', seconds, show))
     channels = header.rows if apart else spec.channels
     writer = stack.enter_context(
         streams.create(
@@ -174,15 +209,15 @@ def decode_file(
 
     def write(audio: Float[np.ndarray, 'R T C']) -> None:
       if not np.isfinite(audio).all():
-        raise token_files.TokenFileError(
-            f'{path_in}: after {writer.samples / spec.sample_rate:.2f} s it'
+        raise encoding.TokensError(
+            f'{name}: after {writer.samples / spec.sample_rate:.2f} s it'
             ' sounds like NaN or infinity. The tokenizer is damaged, or its'
             ' latents are far from any that it gives.'
         )
       writer.write(audio[..., 0].T if apart else audio[0])
       advance(audio.shape[1] / spec.sample_rate)
 
-    return coder.decode(reader, write)
+    return coder.decode(blocks, write)
 
 
 def bitrates(tokenizer: tokenizers_base.Tokenizer) -> dict[int, float]:
@@ -239,7 +274,7 @@ def _check_source(header, source, spec, path, force):
   if header.tokenizer:
     made_by += f' ({header.tokenizer})'
   if header.fingerprint != source.fingerprint and not force:
-    raise token_files.TokenFileError(
+    raise encoding.TokensError(
         f'{made_by}, and this is {source.fingerprint[:12]}'
         f' ({source.name or "unnamed"}). Its sound would be another; use that'
         ' tokenizer (or force it).'
@@ -253,12 +288,12 @@ def _check_source(header, source, spec, path, force):
   ]
   differing = [name for name in shapes[0] if shapes[0][name] != shapes[1][name]]
   if differing:
-    raise token_files.TokenFileError(
+    raise encoding.TokensError(
         f'{made_by}, whose tokens have another shape ({", ".join(differing)}).'
     )
   # Equal fingerprints are of equal specs.
   if header.spec != spec and not force:
-    raise token_files.TokenFileError(
+    raise encoding.TokensError(
         f'{made_by}, and says of it what is not so: the header is wrong.'
     )
 

@@ -12,6 +12,7 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import param_transforms
 from audiolm_jax import train
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.comparison import arms as arms_lib
 from audiolm_jax.data import token_cache
 from experiments import token_lms
@@ -73,10 +74,10 @@ def question(
   old, new = str((base / 'tokens').absolute()), _tokens(workdir)
   header = token_cache.read_header(new)
   if header.fingerprint != token_cache.read_header(old).fingerprint:
-    raise token_cache.CacheError(f'{new} is not of the tokenizer of {old}')
+    raise encoding.TokensError(f'{new} is not of the tokenizer of {old}')
   known = token_cache.read_header(old).languages
   if not set(known) <= set(OLD) or not known:
-    raise token_cache.CacheError(
+    raise encoding.TokensError(
         f'{old} holds {known or "all languages"}, but {NEW} must be new to the'
         f' base: make one with --languages={",".join(OLD)}'
     )

@@ -8,9 +8,9 @@ import pytest
 import audiolm_jax
 from audiolm_jax import config
 from audiolm_jax import train
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.comparison import pipeline
 from audiolm_jax.comparison import report as report_lib
-from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import bits as bits_lib
 from audiolm_jax.evaluation import clips as clips_lib
@@ -94,5 +94,5 @@ def test_tokens_of_another_codec_are_refused(workdir):
   codec.variables['params']['encoder']['layers_3']['bias'] += 1.0
   with pytest.raises(config.ConfigError, match='was made by the tokenizer'):
     pipeline.write(workdir, codec, audiolm_jax.load(workdir / 'lm'))
-  with pytest.raises(token_cache.CacheError):
+  with pytest.raises(encoding.TokensError):
     pipeline.write(workdir / 'lm', codec, None)

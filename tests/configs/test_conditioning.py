@@ -63,9 +63,8 @@ def _tokens(tmp_path_factory):
   rng = np.random.default_rng(0)
   for split, part, indices in writer.missing():
     examples = [
-        token_cache.Example(
+        made_caches.example(
             rng.integers(0, 1024, (rng.integers(5, 20), 4)).astype(np.int32),
-            samples=320,
             factors={
                 'id': f'{split}{i}',
                 # Some are cut, and one clip has no text.

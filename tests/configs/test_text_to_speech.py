@@ -37,9 +37,8 @@ def test_a_smoke_run_trains_and_is_scored(tmp_path):
   rng = np.random.default_rng(0)
   for split, part, indices in writer.missing():
     examples = [
-        token_cache.Example(
+        made_caches.example(
             rng.integers(0, 1024, (rng.integers(5, 20), 4)).astype(np.int32),
-            samples=320,
             factors={'id': f'{split}{i}', 'text': f'clip {i}'},
         )
         for i in indices

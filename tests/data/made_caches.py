@@ -3,8 +3,11 @@
 from collections.abc import Callable
 import os
 
+import numpy as np
+
 from audiolm_jax.data import cache_header
 from audiolm_jax.data import token_cache
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.tokenizers import base as tokenizers_base
 
 DATES = tokenizers_base.Dates('CNN', 'time', 'RVQ', 'fixed', (), (), ())
@@ -29,16 +32,24 @@ def identity(
       'fingerprint': 'hash',
       'tokenizer': 'nowhere',
       'codebooks': len(vocabularies) or None,
+      'aligned': True,
       'corpus': 'made_up',
       'clips': clips,
   }
   return cache_header.Identity(**{**fields, **changes})
 
 
+def example(
+    codes: np.ndarray, factors: dict[str, str], hop: int = 320
+) -> encoding.Example:
+  """A clip of whole frames."""
+  return encoding.Example(codes, hop * len(codes), factors)
+
+
 def write(
     directory: str | os.PathLike,
     of: cache_header.Identity,
-    example: Callable[[str, int], token_cache.Example],
+    example: Callable[[str, int], encoding.Example],
 ) -> str:
   """Writes a whole cache.
 

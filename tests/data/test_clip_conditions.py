@@ -49,7 +49,7 @@ def _directory(tmp_path_factory):
     known = {
         key: value for key, value in known.items() if value or key == 'text'
     }
-    examples.append(token_cache.Example(codes.astype(np.int32), 1, known))
+    examples.append(made_caches.example(codes.astype(np.int32), known))
   writer.write(split, part, examples)
   assert writer.finish()
   return directory

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import shutil
+import zlib
 
 import numpy as np
 import pytest
 
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
 from tests.data import made_caches
@@ -18,7 +20,7 @@ CLIPS = {'train': 6, 'validation': 3, 'test': 3}
 def _example(split, i):
   rng = np.random.default_rng((len(split), i))
   codes = rng.integers(0, V, (20 + i, K)).astype(np.int32)
-  return token_cache.Example(codes, 320 * (20 + i), {'id': f'{split}/{i}'})
+  return encoding.Example(codes, 320 * (20 + i), {'id': f'{split}/{i}'})
 
 
 def _identity(**changes):
@@ -31,7 +33,7 @@ def _whole(tmp_path_factory):
   writer = token_cache.Writer(directory, _identity())
   for split, part, members in writer.missing():
     writer.write(split, part, [_example(split, i) for i in members])
-  writer.write_codebooks(np.ones((K, V, 3)))
+  token_cache.write_codebooks(directory, np.ones((K, V, 3)))
   assert writer.finish()
   return directory
 
@@ -76,7 +78,7 @@ def test_a_damaged_part_is_named(cache, damage):
       content[used[len(used) // 2]] ^= 1
       part.write_bytes(content)
   with pytest.raises(
-      token_cache.CacheError,
+      encoding.TokensError,
       match='(?s)validation-00000.array_record.*tokenize_audio.py',
   ):
     _read(cache)
@@ -91,16 +93,16 @@ def test_a_damaged_part_is_named(cache, damage):
 
 def test_parts_that_were_exchanged_are_refused(cache):
   shutil.copy(_part(cache, 'test'), _part(cache, 'validation'))
-  with pytest.raises(token_cache.CacheError, match='validation-00000'):
+  with pytest.raises(encoding.TokensError, match='validation-00000'):
     _read(cache)
-  with pytest.raises(token_cache.CacheError, match='validation-00000'):
+  with pytest.raises(encoding.TokensError, match='validation-00000'):
     source = token_crops.TokenCrops(
         cache=str(cache), split='validation', frames=4
     )
     source.open(batch_size=2, seed=0).next(None)
   # Of another number of clips.
   shutil.copy(_part(cache, 'train'), _part(cache, 'validation'))
-  with pytest.raises(token_cache.CacheError, match='validation.*6 clips.*3'):
+  with pytest.raises(encoding.TokensError, match='validation.*6 clips.*3'):
     _read(cache)
 
 
@@ -116,7 +118,10 @@ def _reseal(directory, change):
 
 
 LIES = {
-    'another version': (lambda h: h.update(version=3), 'version 3'),
+    'another version': (
+        lambda h: h.update(version=1),
+        'version 1.*--corpus=speech --out=',
+    ),
     'no version': (lambda h: h.pop('version'), 'version None'),
     'fewer entries': (
         lambda h: h['splits']['validation']['frames'].pop(),
@@ -155,7 +160,7 @@ LIES = {
 def test_headers_that_lie_are_refused(cache, name):
   change, message = LIES[name]
   _reseal(cache, change)
-  with pytest.raises(token_cache.CacheError, match=message) as error:
+  with pytest.raises(encoding.TokensError, match=message) as error:
     settings = token_crops.TokenCrops(
         cache=str(cache), split='validation', frames=4
     )
@@ -181,7 +186,7 @@ def test_headers_that_lie_are_refused(cache, name):
 def test_damaged_headers_are_named(cache, file, content):
   (cache / file).write_bytes(content)
   with pytest.raises(
-      token_cache.CacheError, match=f'{file}.*[Rr]emove|of something else'
+      encoding.TokensError, match=f'{file}.*[Rr]emove|of something else'
   ):
     if file == 'header.json':
       _read(cache)
@@ -192,31 +197,40 @@ def test_damaged_headers_are_named(cache, file, content):
 def test_a_header_that_was_edited_is_refused_and_made_again(cache):
   path = cache / 'header.json'
   path.write_text(path.read_text().replace('speech', 'speeck'))
-  with pytest.raises(token_cache.CacheError, match='not as it was written'):
+  with pytest.raises(encoding.TokensError, match='not as it was written'):
     _read(cache)
   assert token_cache.Writer(cache, _identity()).finish()
   assert len(_read(cache)) == 3
 
 
 def test_damaged_codebooks_are_named(cache):
-  path = cache / 'codebooks.npy'
+  (path,) = cache.glob('codebooks-*.npy')
   whole = path.read_bytes()
   flipped = bytearray(whole)
   flipped[-3] ^= 64
   huge = whole.replace(b'(2, 50, 3)', b'(2, 5000000000, 3)', 1)
   for content in (b'', whole[:-5], b'\0' * 500, bytes(flipped), huge):
     path.write_bytes(content)
-    with pytest.raises(token_cache.CacheError, match='codebooks.npy'):
+    with pytest.raises(encoding.TokensError, match='codebooks-.*npy'):
       token_cache.read_codebooks(cache)
   for array in (
       np.ones(3),
-      np.ones((K, V, 3), int),
       np.full((K, V, 3), np.nan, np.float32),
       np.array([[['x']]], object),
   ):
+    # With the checksum of what it holds.
     np.save(path, array, allow_pickle=True)
-    with pytest.raises(token_cache.CacheError, match='codebooks.npy'):
+    named = f'codebooks-{zlib.crc32(path.read_bytes()):08x}.npy'
+    path = path.rename(path.with_name(named))
+    with pytest.raises(encoding.TokensError, match='codebooks-.*npy'):
       token_cache.read_codebooks(cache)
+
+
+def test_new_codebooks_take_the_place_of_others(cache):
+  token_cache.write_codebooks(cache, np.zeros((1, 2, 3)))
+  np.testing.assert_array_equal(
+      token_cache.read_codebooks(cache), np.zeros((1, 2, 3))
+  )
 
 
 def test_what_does_not_fit_the_tokenizer_is_not_written(tmp_path):
@@ -228,7 +242,7 @@ def test_what_does_not_fit_the_tokenizer_is_not_written(tmp_path):
       'negative': (np.full((4, K), -1), '-1 in slot 0'),
       'floats': (np.zeros((4, K)), 'float64'),
   }.values():
-    bad = token_cache.Example(codes, 320, {'id': 'x'})
-    with pytest.raises(token_cache.CacheError, match=f'clip 1.*{message}'):
+    bad = encoding.Example(codes, 320, {'id': 'x'})
+    with pytest.raises(encoding.TokensError, match=f'clip 1.*{message}'):
       writer.write('test', 0, [good, bad, good])
   assert not list((tmp_path / 'c').glob('*record*'))

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.data import cache_parts
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
@@ -18,7 +19,7 @@ CLIPS = {'train': cache_parts.PART + 5, 'test': 4}
 def _example(split, i):
   rng = np.random.default_rng((len(split), i))
   frames = int(rng.integers(0 if i else 1, 40))
-  return token_cache.Example(
+  return encoding.Example(
       codes=rng.integers(0, 1000, (frames, K)).astype(np.int32),
       samples=frames * 320,
       factors={
@@ -73,32 +74,30 @@ def test_written_is_read(directory):
 
 
 def test_another_tokenizers_cache_is_refused(directory):
-  with pytest.raises(token_cache.CacheError, match='abc.*xyz'):
+  with pytest.raises(encoding.TokensError, match='abc.*xyz'):
     token_cache.TokenCache(directory, 'train', 'xyz')
   settings = token_crops.TokenCrops(cache=str(directory), tokenizer_hash='xyz')
-  with pytest.raises(token_cache.CacheError, match='abc.*xyz'):
+  with pytest.raises(encoding.TokensError, match='abc.*xyz'):
     settings.open(batch_size=1, seed=0)
-  with pytest.raises(token_cache.CacheError, match='fingerprint.*xyz'):
+  with pytest.raises(encoding.TokensError, match='fingerprint.*xyz'):
     token_cache.Writer(directory, _identity(fingerprint='xyz'))
-  with pytest.raises(token_cache.CacheError, match='build: "".*"speech/2"'):
+  with pytest.raises(encoding.TokensError, match='build: "".*"speech/2"'):
     token_cache.Writer(directory, _identity(build='speech/2'))
   # Where it was trained is no part of what it is.
   token_cache.Writer(directory, _identity(tokenizer='moved'))
-  with pytest.raises(token_cache.CacheError, match="no split 'dev'"):
+  with pytest.raises(encoding.TokensError, match="no split 'dev'"):
     token_cache.TokenCache(directory, 'dev')
 
 
 def test_interrupted_cache_is_not_read_and_goes_on(tmp_path):
   path = tmp_path / 'cache'
-  with pytest.raises(token_cache.CacheError, match='does not exist'):
+  with pytest.raises(encoding.TokensError, match='does not exist'):
     token_cache.TokenCache(path, 'train')
   writer = token_cache.Writer(path, _identity())
   for split, part, members in writer.missing()[:2]:
     writer.write(split, part, [_example(split, i) for i in members])
   assert not writer.finish()
-  with pytest.raises(
-      token_cache.CacheError, match='unfinished.*tokenize_audio'
-  ):
+  with pytest.raises(encoding.TokensError, match='unfinished.*tokenize_audio'):
     token_cache.TokenCache(path, 'train')
   again = token_cache.Writer(path, _identity())
   ((split, part, members),) = again.missing()
@@ -110,7 +109,7 @@ def test_interrupted_cache_is_not_read_and_goes_on(tmp_path):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
   (tmp_path / 'thesis.tex').touch()
-  with pytest.raises(token_cache.CacheError, match='not a token cache'):
+  with pytest.raises(encoding.TokensError, match='not a token cache'):
     token_cache.Writer(tmp_path, _identity())
 
 
@@ -140,11 +139,11 @@ def test_latents_durations_and_scales_are_cropped_together(tmp_path):
 
   def example(split, i):
     place = np.arange(20 + i, dtype=np.float32)
-    return token_cache.Example(
+    return encoding.Example(
         latents=place[:, None] + np.float32([0, 0.5]),
         durations=place.astype(np.int32) + 1,
         scales=place + 100,
-        samples=320,
+        samples=320 * int((place + 1).sum()),
         factors={'id': f'{split}{i}'},
     )
 
@@ -178,7 +177,7 @@ def test_selection_takes_the_first_in_a_language(directory):
   cache = token_cache.TokenCache(directory, 'train')
   np.testing.assert_array_equal(cache.select(('en',), 3), [0, 3, 6])
   assert len(cache.select()) == CLIPS['train']
-  with pytest.raises(token_cache.CacheError, match="'fr'"):
+  with pytest.raises(encoding.TokensError, match="'fr'"):
     cache.select(('fr',))
   settings = token_crops.TokenCrops(
       cache=str(directory), frames=64, languages=('it',), limit=4
@@ -190,7 +189,7 @@ def test_selection_takes_the_first_in_a_language(directory):
 
 def test_nothing_long_enough_is_said_with_the_key(directory):
   settings = token_crops.TokenCrops(cache=str(directory), min_frames=999)
-  with pytest.raises(token_cache.CacheError, match='train.*min_frames = 999'):
+  with pytest.raises(encoding.TokensError, match='train.*min_frames = 999'):
     settings.open(batch_size=1, seed=0)
 
 

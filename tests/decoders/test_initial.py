@@ -8,6 +8,7 @@ import pytest
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import data
+from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
 from audiolm_jax.decoders import initial
 from audiolm_jax.objectives import likelihood
@@ -49,7 +50,7 @@ def test_a_wide_codebook_is_projected_to_a_narrow_model():
 
 @pytest.fixture(name='settings')
 def _settings(tmp_path):
-  np.save(tmp_path / 'codebooks.npy', CODEBOOKS)
+  token_cache.write_codebooks(tmp_path, CODEBOOKS)
   decoder = {
       'kind': 'tokens',
       'vocabularies': (7, 7),
@@ -95,9 +96,10 @@ def test_data_without_a_cache_has_no_vectors_to_start_from(settings):
 
 
 def test_codebooks_that_do_not_fit_are_refused(settings, tmp_path):
-  np.save(tmp_path / 'codebooks.npy', CODEBOOKS[:1])
+  token_cache.write_codebooks(tmp_path, CODEBOOKS[:1])
   with pytest.raises(config.ConfigError, match='1 codebooks of 7'):
     assembly_lib.Assembly(settings).create()
-  (tmp_path / 'codebooks.npy').unlink()
+  (path,) = tmp_path.glob('codebooks-*')
+  path.unlink()
   with pytest.raises(config.ConfigError, match='holds no codebooks'):
     assembly_lib.Assembly(settings).create()

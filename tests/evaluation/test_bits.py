@@ -10,6 +10,7 @@ from audiolm_jax import data
 from audiolm_jax import decoders
 from audiolm_jax import evaluation
 from audiolm_jax import objectives
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
@@ -41,9 +42,8 @@ def cache(tmp_path_factory):
         split,
         part,
         [
-            token_cache.Example(
+            made_caches.example(
                 _clip(split, i),
-                samples=320,
                 factors={'id': f'{split}{i}', 'language': 'ab'[i % 2]},
             )
             for i in indices
@@ -137,5 +137,5 @@ def test_a_cache_that_does_not_fit_is_refused(cache, objective):
   other = objectives.NLL(decoder=decoders.Decoder(vocabularies=(V, V + 1)))
   with pytest.raises(config.ConfigError, match='vocabularies'):
     _build(other, cache)
-  with pytest.raises(token_cache.CacheError, match='another is asked for'):
+  with pytest.raises(encoding.TokensError, match='another is asked for'):
     _build(objective, cache, tokenizer_hash='another')

@@ -48,6 +48,6 @@ def write_cache(
       codes = np.full((12, len(of.slots)), _OWN[language])
       codes[rng.random(codes.shape) < 0.1] = 0
       factors = {'id': f'{split}{i}', 'language': language}
-      examples.append(token_cache.Example(codes, 12 * of.hop, factors))
+      examples.append(made_caches.example(codes, factors, of.hop))
     writer.write(split, part, examples)
   assert writer.finish()

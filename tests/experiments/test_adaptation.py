@@ -12,12 +12,12 @@ from audiolm_jax import data
 from audiolm_jax import decoders
 from audiolm_jax import objectives
 from audiolm_jax import train
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.comparison import answers
 from audiolm_jax.comparison import arms as arms_lib
-from audiolm_jax.data import token_cache
 from experiments import adaptation
 from experiments import run
 from tests.experiments import made_up
@@ -188,10 +188,10 @@ def test_a_work_directory_of_other_sizes_is_refused(rows, folders, question):
 def test_italian_must_be_new_and_of_the_same_tokenizer(folders, tmp_path):
   base, workdir = folders
   made_up.write_cache(tmp_path / 'tokens_it', ('it',), SPEC, 'another')
-  with pytest.raises(token_cache.CacheError, match='not of the tokenizer'):
+  with pytest.raises(encoding.TokensError, match='not of the tokenizer'):
     adaptation.question(base, tmp_path, 'smoke')
   made_up.write_cache(tmp_path / 'base' / 'tokens', ('en', 'it'), SPEC)
-  with pytest.raises(token_cache.CacheError, match='must be new'):
+  with pytest.raises(encoding.TokensError, match='must be new'):
     adaptation.question(tmp_path / 'base', workdir, 'smoke')
 
 

@@ -18,10 +18,11 @@ import numpy as np
 from audiolm_jax.audio import files
 from audiolm_jax.data import corpora
 from audiolm_jax.data import token_cache
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.data import token_crops
 from tests.data import made_caches
 
-ERRORS = (corpora.CorpusError, token_cache.CacheError)
+ERRORS = (corpora.CorpusError, encoding.TokensError)
 
 _RATE = 8000
 Case = tuple[str, pathlib.Path, bool | None]
@@ -273,15 +274,17 @@ _CLIPS = {'train': 6, 'validation': 3, 'test': 3}
 _IDENTITY = made_caches.identity((_V,) * _K, _CLIPS, languages=('en',))
 
 
-def _example(split: str, i: int) -> token_cache.Example:
+def _example(split: str, i: int) -> encoding.Example:
   rng = np.random.default_rng((len(split), i))
   codes = rng.integers(0, _V, (20 + i, _K)).astype(np.int32)
-  return token_cache.Example(codes, 320 * len(codes), {'id': f'{split}{i}'})
+  return encoding.Example(codes, 320 * len(codes), {'id': f'{split}{i}'})
 
 
 def _fill(directory) -> None:
   writer = token_cache.Writer(directory, _IDENTITY)
-  writer.write_codebooks(np.arange(_K * _V * 2).reshape(_K, _V, 2))
+  token_cache.write_codebooks(
+      directory, np.arange(_K * _V * 2).reshape(_K, _V, 2)
+  )
   for split, part, members in writer.missing():
     writer.write(split, part, [_example(split, i) for i in members])
   assert writer.finish()
@@ -315,10 +318,15 @@ def _slots(value: Any):
   return _header(lambda h: h['spec'].update(slots=value))
 
 
+def _the(directory, pattern) -> pathlib.Path:
+  (path,) = directory.glob(pattern)
+  return path
+
+
 def _file(name: str, content: bytes):
   def lie(directory, rng):
     del rng
-    (directory / name).write_bytes(content)
+    _the(directory, name).write_bytes(content)
     return True
 
   return lie
@@ -328,7 +336,7 @@ def _flip(name: str, certain: bool | None):
   """Random damage; certain if no byte of the file is without a meaning."""
 
   def lie(directory, rng):
-    path = directory / name
+    path = _the(directory, name)
     before = path.read_bytes()
     after = damaged(before, rng)
     path.write_bytes(after)
@@ -340,7 +348,7 @@ def _flip(name: str, certain: bool | None):
 def _gone(name: str):
   def lie(directory, rng):
     del rng
-    (directory / name).unlink()
+    _the(directory, name).unlink()
     return True
 
   return lie
@@ -366,7 +374,7 @@ def _rewritten(change: Callable[[np.ndarray], np.ndarray]):
     del rng
     header = (directory / 'header.json').read_bytes()
     examples = [_example('train', i) for i in range(_CLIPS['train'])]
-    examples[3] = token_cache.Example(
+    examples[3] = encoding.Example(
         change(examples[3].codes), examples[3].samples, examples[3].factors
     )
     wide = (1000,) * examples[3].codes.shape[1]
@@ -394,7 +402,8 @@ _LIES = (
     _header(lambda h: h['splits'].update(train={})),
     _header(lambda h: h.update(fingerprint=None)),
     _header(lambda h: h.update(spec=[])),
-    _header(lambda h: h.update(vectors='x')),
+    _header(lambda h: h.update(rows=2)),
+    _header(lambda h: h.update(aligned=False)),
     _header(lambda h: h.update(languages=3)),
     _splits('frames', [10**9] * 6),
     _splits('frames', [10**14] * 6),
@@ -422,13 +431,13 @@ _LIES = (
     _file('header.json', b'\xff\xfe\x00'),
     _file('header.json', b'[' * 200000),
     _file('header.json', b'{"version": 1e999}'),
-    _file('codebooks.npy', b''),
-    _file('codebooks.npy', b'\x93NUMPY\x01\x00'),
-    _file('codebooks.npy', b'PK\x03\x04'),
+    _file('codebooks-*.npy', b''),
+    _file('codebooks-*.npy', b'\x93NUMPY\x01\x00'),
+    _file('codebooks-*.npy', b'PK\x03\x04'),
     _file('identity.json', b'{'),
     _file('identity.json', b'[]'),
     _gone('header.json'),
-    _gone('codebooks.npy'),
+    _gone('codebooks-*.npy'),
     _gone('train-00000.array_record'),
     _exchanged('test', 'validation'),
     _exchanged('train', 'validation'),
@@ -437,7 +446,7 @@ _LIES = (
     _rewritten(lambda codes: codes[:, :2]),
     _rewritten(lambda codes: codes[:-1]),
     _flip('header.json', True),
-    _flip('codebooks.npy', True),
+    _flip('codebooks-*.npy', True),
     _flip('train-00000.array_record', None),
     _flip('validation-00000.array_record', None),
 )

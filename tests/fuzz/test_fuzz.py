@@ -25,6 +25,7 @@ MODULES = (
     'audio',
     'corpora_and_caches',
     'runs',
+    'token_folders',
     'token_streams',
     'weights',
 )

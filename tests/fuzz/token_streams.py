@@ -21,7 +21,7 @@ Raw = tuple[int, int, bytes]  # frames, samples, payload
 Case = tuple[str, pathlib.Path, bool | None]
 
 # What a reader may say of a bad file.
-ERRORS = (token_files.TokenFileError,)
+ERRORS = (encoding.TokensError,)
 
 # Codes, latents, and codes with gains: by state, by reach and by segments.
 _CODECS = ('state', 'continuous', 'segments')
@@ -50,9 +50,7 @@ def forged(header: Any, blocks: Iterable[Raw] = ()) -> bytes:
     file.write(data + token_files._CRC.pack(crc))
 
   text = header if isinstance(header, bytes) else json.dumps(header).encode()
-  head = token_files._HEAD.pack(
-      token_files._MAGIC, token_files.VERSION, len(text)
-  )
+  head = token_files._HEAD.pack(token_files._MAGIC, encoding.VERSION, len(text))
   put(head + text)
   frames = samples = 0
   for more_frames, more_samples, payload in blocks:
@@ -108,7 +106,7 @@ def read(path: pathlib.Path) -> None:
   """Reads and sounds a file as its users do.
 
   Raises:
-    token_files.TokenFileError: for a file that is refused.
+    encoding.TokensError: for a file that is refused.
     AssertionError: if what is read is not what is right.
   """
   header, tokens = token_files.read(path)
@@ -229,10 +227,9 @@ _LIES = {
     'rows': (0, -1, 3, 1025, 1 << 30, 1.0, '1', None, True, []),
     'codebooks': (0, -1, 1, 4, 1 << 40, 1.0, '1', None, []),
     'precision': ('float64', '', 1, None, []),
-    'samples': (-1, 1, 1 << 70, 1.5, 'x', []),
     'scales': (True, 0, 1, None, 'yes'),
     'durations': (True, 0, 1, None, 'yes'),
-    'corpus': (1, None, {}),
+    'aligned': (0, 1, None, 'yes'),
     'factors': (1, None, [], {'text': 1}),
     'fingerprint': ('', 'f' * 64, 1, None, []),
     'tokenizer': (1, None, {}),

@@ -1,12 +1,12 @@
 """Filling a token cache, with a stand-in for the trained tokenizer."""
 
 import dataclasses
-import types
 
 import jax
 import numpy as np
 import pytest
 
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.data import audio_crops
 from audiolm_jax.data import cache_parts
 from audiolm_jax.data import corpora
@@ -33,6 +33,7 @@ class Loudness:
 
   def __init__(self):
     self.tokenizer = self
+    self.has_scales = False
     self.shapes = []
     self.fail_after = None
 
@@ -64,7 +65,7 @@ def test_every_clip_is_cached_and_work_goes_on(cache, tmp_path, monkeypatch):
   tokenizer.fail_after = 2  # Interrupted in the second part.
   with pytest.raises(KeyboardInterrupt):
     caching.fill(tokenizer, tmp_path / 't', **arguments)
-  with pytest.raises(token_cache.CacheError, match='unfinished'):
+  with pytest.raises(encoding.TokensError, match='unfinished'):
     token_cache.TokenCache(tmp_path / 't', 'train')
   tokenizer.fail_after = None
   done = sorted(path.name for path in (tmp_path / 't').glob('*.array_record'))
@@ -96,7 +97,10 @@ class Mean(Loudness):
   """A latent that anyone can check, and a gain for each frame."""
 
   spec = dataclasses.replace(Loudness.spec, slots=(), dimension=1)
-  segment = types.SimpleNamespace(normalize=True)
+
+  def __init__(self):
+    super().__init__()
+    self.has_scales = True
 
   def code_vectors(self):
     return None
@@ -147,5 +151,5 @@ def test_limit_takes_the_first_clips(cache, tmp_path):
     name = next(iter(wrong)).replace('wanted', 'splits')
     with pytest.raises(corpora.CorpusError, match=name):
       caching.fill(Loudness(), tmp_path / 'wrong', **arguments, **wrong)
-  with pytest.raises(token_cache.CacheError, match='clips'):
+  with pytest.raises(encoding.TokensError, match='clips'):
     caching.fill(Loudness(), out, wanted=('test',), limit=3, **arguments)

@@ -19,9 +19,8 @@ def cache(tmp_path):
   rng = np.random.default_rng(0)
   for split, part, indices in writer.missing():
     clips = [
-        token_cache.Example(
+        made_caches.example(
             rng.integers(0, 8, (3 + 4 * i, 1), np.int32),
-            samples=320,
             factors={'id': f'{split}{i}', 'language': 'en'},
         )
         for i in indices

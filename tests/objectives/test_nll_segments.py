@@ -176,7 +176,7 @@ def _cache(tmp_path_factory):
   writer = token_cache.Writer(directory, identity)
   for split, part, indices in writer.missing():
     examples = [
-        token_cache.Example(_codes(i), 320, {'id': str(i), 'text': TEXTS[i]})
+        made_caches.example(_codes(i), {'id': str(i), 'text': TEXTS[i]})
         for i in indices
     ]
     writer.write(split, part, examples)

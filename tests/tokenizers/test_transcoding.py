@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from audiolm_jax.tokenizers import encoding
 from audiolm_jax.audio import files
 from audiolm_jax.audio import resample
 from audiolm_jax.models import audio_tokenizer
@@ -57,7 +58,7 @@ def test_file_to_file_equals_the_whole(codec, wav, tmp_path):
   assert (rate, sound.shape) == (tiny.RATE, (samples, 1))
   whole = codec.decode(tokens)[0][0, :samples]
   np.testing.assert_allclose(sound, np.clip(whole, -1, 1), atol=1e-4)
-  assert token_files.announced_samples(out) == samples
+  assert token_files.announced(out) == (tokens.codes.shape[1], samples)
   assert set(os.listdir(tmp_path)) == {'x.wav', 'x.tokens', 'back.wav'}
 
 
@@ -86,7 +87,7 @@ def test_another_tokenizers_tokens_are_refused(codec, wav, tmp_path):
   moved = jax.tree.map(lambda x: x + 0, codec.variables)
   moved['params']['encoder']['layers_3']['bias'] += 1e-3
   other = audio_tokenizer.AudioTokenizer(codec.tokenizer, moved)
-  with pytest.raises(token_files.TokenFileError, match='runs/x.*another'):
+  with pytest.raises(encoding.TokensError, match='runs/x.*another'):
     other.decode_long(out, back, SETTINGS, show=False)
   assert not back.exists()
   other.decode_long(out, back, SETTINGS, force=True, show=False)
@@ -97,7 +98,7 @@ def test_damage_on_the_way_leaves_no_file(codec, wav, tmp_path):
   out, back = tmp_path / 'x.tokens', tmp_path / 'back.wav'
   codec.encode_long(wav, out, SETTINGS, show=False)
   out.write_bytes(out.read_bytes()[:-30])
-  with pytest.raises(token_files.TokenFileError, match='truncated'):
+  with pytest.raises(encoding.TokensError, match='truncated'):
     codec.decode_long(out, back, SETTINGS, show=False)
   wav.write_bytes(b'RIFF nonsense')
   with pytest.raises(files.AudioFileError, match='x.wav'):
