@@ -254,13 +254,12 @@ class Segments(Frames, kw_only=True):
     before = jnp.zeros(rows, jnp.int32)
     for s, size in zip(segments[:-1], sizes, strict=False):
       before += _ends(s, size)[lengths[s.label]]
-    others = [segments[i].role != 'observe' for i in layout.segment]
     return cls(
         decoder=decoder,
         table=(frame, slot, exists, segment),
         before=before,
         sizes=sizes,
-        observed=int(np.argmax(others)) if any(others) else count,
+        observed=layout.leading,
         **fields,
     )
 

@@ -1,5 +1,7 @@
 """What models of every kind say of the rows of a batch."""
 
+import math
+
 from jaxtyping import Array, Float, Int
 import numpy as np
 
@@ -13,6 +15,19 @@ def bits(
   total = scores_lib.bits(-np.asarray(log_prob).sum(axis=(1, 2)))
   none = np.full_like(total, np.nan)
   return np.divide(total, counts, out=none, where=counts > 0)
+
+
+def duration(seconds: float, rate: float | None) -> int:
+  """How many frames (or samples) last `seconds`, at `rate` of them a second.
+
+  Raises:
+    ValueError: if it is negative or not finite, or there is no rate.
+  """
+  if rate is None:
+    raise ValueError('the model has no frame rate: its frames are no time')
+  if not 0 <= seconds < math.inf:
+    raise ValueError(f'seconds = {seconds}: expected a finite number >= 0')
+  return round(seconds * rate)
 
 
 def lengths(

@@ -13,9 +13,11 @@ from audiolm_jax import generation
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
+from audiolm_jax.generation import tracks
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.streaming import base as streaming_base
+from audiolm_jax.training import costs
 
 # Samples that are generated in one call: any duration compiles one loop.
 _RUN = 8192
@@ -154,6 +156,31 @@ class SampleLM:
         temperature,
         context,
     )
+
+  def generation_flops(
+      self, seconds: float, context: streaming_base.Context = None
+  ) -> float:
+    """FLOPs of `generate` for one row without a prompt: a step a sample.
+
+    Nothing is run: parameters and context may be shapes.
+
+    Args:
+      seconds: of audio, to whole samples.
+      context: what the decoder's stack is conditioned on, of one row.
+
+    Raises:
+      ValueError: for a duration below 0 or without an end.
+    """
+    samples = rows_lib.duration(seconds, self.sample_rate)
+
+    def step(params, context):
+      track = tracks.Samples(self.decoder, params, context=context)
+      state = generation.start(track, jnp.ones(1, int), 0, jax.random.key(0))
+      none = jnp.zeros((1, track.group), jnp.int32)
+      # Log-probabilities take the same product with the head's weights.
+      return generation.step(track, state, none, none > 0)[1]
+
+    return samples * costs.flops(step, self.params, context)
 
   def _check(self, audio, num_samples):
     """Host arrays, checked."""

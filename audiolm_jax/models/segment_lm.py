@@ -1,5 +1,6 @@
 """Language models of sequences of segments, with their parameters."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -13,6 +14,46 @@ from audiolm_jax.decoders import segmented
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
+from audiolm_jax.training import costs
+
+
+def generation_flops(
+    decoder: segmented.Segmented,
+    params: Any,
+    rows: tuple[Any, Any, Any],
+    frames: Mapping[str, int],
+    conditions: Any,
+) -> float:
+  """FLOPs of generating one row: what is not observed, step by step.
+
+  Args:
+    decoder: of segments, or a stage of frames.
+    params: its parameters, or their shapes.
+    rows: what `generation.generate` takes as given, its mask, and lengths.
+    frames: of each segment, by label.
+    conditions: arrays of the decoder's conditions, of one row.
+  """
+
+  def run(params, given, mask, num_frames, conditions):
+    options = {}
+    if decoder.conditions:
+      options['context'] = decoder.apply(
+          {'params': params}, conditions, 1, method='context'
+      )
+    return generation.generate(
+        decoder,
+        params,
+        given,
+        mask,
+        num_frames,
+        jax.random.key(0),
+        generation.Sampler(),
+        **options,
+    )
+
+  layout = decoder.sequence.layout(dict(frames))
+  trips = len(layout.segment) - max(layout.leading, decoder.start.given)
+  return costs.flops(run, params, *rows, conditions, while_trips=max(trips, 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,3 +139,43 @@ class SegmentLM:
         sampler or generation.Sampler(),
     )
     return {label: np.asarray(c) for label, c in generated.codes.items()}
+
+  def generation_flops(
+      self, seconds: float, num_frames: Mapping[str, int]
+  ) -> float:
+    """FLOPs of `generate` for one row: what is computed, nothing is run.
+
+    Segments that are observed are given. Those that come first are taken in at
+    once, all others step by step. A step attends over the whole cache, filled
+    or not. Parameters may be shapes.
+
+    Args:
+      seconds: of the segment that stands for audio, to whole frames.
+      num_frames: frames of every other segment, by label.
+
+    Raises:
+      ValueError: for a duration below 0 or without an end, or if `num_frames`
+        does not leave one segment.
+    """
+    segments = self.decoder.sequence.segments
+    labels = [segment.label for segment in segments]
+    audio = [label for label in labels if label not in num_frames]
+    if len(audio) != 1 or not set(num_frames) <= set(labels):
+      raise ValueError(
+          f'num_frames of {sorted(num_frames)}: expected all segments of'
+          f' {labels} but the one that stands for audio'
+      )
+    seconds_frames = rows_lib.duration(seconds, self.frame_rate)
+    frames = {**num_frames, audio[0]: seconds_frames}
+    given = {
+        s.label: np.zeros((1, frames[s.label], len(s.slots)), np.int32)
+        for s in segments
+    }
+    masks = {
+        s.label: np.full(given[s.label].shape, s.role == 'observe')
+        for s in segments
+    }
+    lengths = {label: np.array([n]) for label, n in frames.items()}
+    return generation_flops(
+        self.decoder, self.params, (given, masks, lengths), frames, {}
+    )

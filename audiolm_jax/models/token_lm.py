@@ -6,6 +6,7 @@ import functools
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
@@ -17,7 +18,9 @@ from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
+from audiolm_jax.models import segment_lm
 from audiolm_jax.streaming import base as streaming_base
+from audiolm_jax.training import costs
 
 # Of conditions: by name, one for each row; None for none.
 Values = Mapping[str, Sequence[Any]]
@@ -224,6 +227,66 @@ class TokenLM:
         **self._contexts(conditions, len(prompts), options),
     )
 
+  def generation_flops(
+      self,
+      seconds: float,
+      *,
+      guided: bool = False,
+      cache_length: int | None = None,
+      sink_tokens: int = 0,
+  ) -> float:
+    """FLOPs of `generate` for one row without a prompt: what is computed.
+
+    It counts every step of the pattern, every code that the head draws, both
+    passes of guidance, and what conditions become, once. A step attends over
+    the whole cache, filled or not. Nothing is run: parameters may be shapes.
+
+    Args:
+      seconds: of audio, to whole frames.
+      guided: whether classifier-free guidance doubles the rows.
+      cache_length: steps that attention without a window keeps in sight; None
+        for all.
+      sink_tokens: first steps that stay in sight beside them.
+
+    Raises:
+      ValueError: for a duration below 0 or without an end, frames that are no
+        time, guidance of a model without conditions, or options of the cache
+        that are out of range.
+    """
+    decoder = self.decoder
+    if guided and not decoder.conditions:
+      raise ValueError('guided = True, but the model has no conditions')
+    frames = rows_lib.duration(seconds, self.frame_rate)
+
+    def run(params, given, num_frames, conditions):
+      options = {}
+      if decoder.conditions:
+        options['context'] = context(decoder, params, conditions, 1)
+      if guided:
+        options['null_context'] = context(decoder, params, None, 1)
+      return generation.generate(
+          decoder,
+          params,
+          given,
+          jnp.zeros(given.shape, bool),
+          num_frames,
+          jax.random.key(0),
+          generation.Sampler(),
+          cache_length=cache_length,
+          sink_tokens=sink_tokens,
+          **options,
+      )
+
+    slots = len(decoder.vocabularies)
+    return costs.flops(
+        run,
+        self.params,
+        np.zeros((1, frames, slots), np.int32),
+        np.array([frames]),
+        self._prepare(None, 1),
+        while_trips=decoder.pattern.steps(frames, slots) - decoder.start.given,
+    )
+
   def _check(self, codes, num_frames):
     """Host arrays, checked: JAX would clip what is out of range silently."""
     codes = np.asarray(codes)
@@ -282,3 +345,30 @@ class StageLM(TokenLM):
         **self._contexts(conditions, len(codes), {}),
     )
     return np.asarray(generated.codes)
+
+  def generation_flops(self, seconds: float) -> float:
+    """FLOPs of `generate` for one row without a prompt: what is computed.
+
+    Segments that are observed and come first are taken in at once, all others
+    step by step. Nothing is run: parameters may be shapes.
+
+    Args:
+      seconds: of audio, to whole frames.
+
+    Raises:
+      ValueError: for a duration below 0 or without an end, or frames that are
+        no time.
+    """
+    decoder = self.decoder
+    frames = rows_lib.duration(seconds, self.frame_rate)
+    given = np.zeros((1, frames, len(decoder.vocabularies)), np.int32)
+    mask = np.ones(given.shape, bool)
+    mask[..., list(decoder.predicted)] = False
+    labels = [segment.label for segment in decoder.sequence.segments]
+    return segment_lm.generation_flops(
+        decoder,
+        self.params,
+        (given, mask, np.array([frames])),
+        dict.fromkeys(labels, frames),
+        self._prepare(None, 1),
+    )

@@ -151,6 +151,13 @@ class SequenceLayout:
   frame: Int[np.ndarray, 'N G']
   slot: Int[np.ndarray, 'N G']
 
+  @property
+  def leading(self) -> int:
+    """Steps of the observed segments that come before all others."""
+    observed = np.array([s.role == 'observe' for s in self.segments])
+    others = np.flatnonzero(~observed[self.segment])
+    return int(others[0]) if others.size else len(self.segment)
+
   def scored(
       self, num_frames: dict[str, Int[Array, 'B']]
   ) -> Bool[Array, 'B N G']:

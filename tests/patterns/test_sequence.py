@@ -138,3 +138,21 @@ def test_it_can_be_configured():
   text = config.to_json(sequence)
   assert '"delay"' in text
   assert config.build(sequence_lib.Sequence, json.loads(text)) == sequence
+
+
+def test_observed_segments_that_come_first_lead():
+  def leading(*roles, chunk=None):
+    segments = tuple(
+        sequence_lib.Segment(label, (k,), role=role, chunk=chunk)
+        for k, (label, role) in enumerate(zip('abc', roles, strict=False))
+    )
+    layout = sequence_lib.Sequence(segments).layout(
+        {s.label: 3 + k for k, s in enumerate(segments)}
+    )
+    return layout.leading
+
+  assert leading('predict', 'observe') == 0
+  assert leading('observe', 'predict', 'observe') == 3
+  assert leading('observe', 'observe', 'predict') == 3 + 4
+  assert leading('observe', 'observe') == 3 + 4
+  assert leading('observe', 'predict', chunk=2) == 2
