@@ -1,8 +1,8 @@
 """Intervals for claims, and what a run was able to see.
 
 The unit of replication is the seed. A claim about two arms rests on a
-t-interval over seed-level paired differences (df = n - 1); a bootstrap over
-items only says how these very checkpoints would fare on other clips, and is
+t-interval over seed-level paired differences (df = n - 1), or on the blocks of
+several arms (`blocks`); a bootstrap over items only says how these very checkpoints would fare on other clips, and is
 labelled so.
 """
 
@@ -23,8 +23,9 @@ class Interval:
 
   Attributes:
     mean: the estimate.
-    low: lower end; NaN where there is no interval (one observation).
-    high: upper end.
+    low: lower end; NaN where there is no interval (one observation), infinite
+      where only `high` bounds the mean.
+    high: upper end; infinite where only `low` bounds the mean.
     n: observations (seeds, or items for a bootstrap).
     level: of confidence.
     over: what varies: `SEEDS`, or `CHECKPOINTS` for a bootstrap over items,
@@ -48,6 +49,10 @@ class Interval:
   def format(self, digits: int = 2) -> str:
     if math.isnan(self.low):
       return f'{self.mean:.{digits}f} (n = {self.n}: no interval)'
+    if math.isinf(self.low):
+      return f'{self.mean:.{digits}f} [≤ {self.high:.{digits}f}]'
+    if math.isinf(self.high):
+      return f'{self.mean:.{digits}f} [≥ {self.low:.{digits}f}]'
     return (
         f'{self.mean:.{digits}f}'
         f' [{self.low:.{digits}f}, {self.high:.{digits}f}]'
