@@ -39,6 +39,7 @@ _QUICK = (
     'comparison/test_blocks.py',
     'comparison/test_report.py',
     'comparison/test_statistics.py',
+    'comparison/test_trends.py',
     'comparison/test_verdicts.py',
     'generation/test_sampling.py',
     'test_config.py',
