@@ -37,6 +37,7 @@ _QUICK = (
     'patterns',
     'comparison/test_arms.py',
     'comparison/test_blocks.py',
+    'comparison/test_charts.py',
     'comparison/test_report.py',
     'comparison/test_statistics.py',
     'comparison/test_trends.py',

@@ -9,6 +9,7 @@ Nothing in the page is fetched: audio and pictures are data: URIs.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import json
+import math
 import os
 import pathlib
 import platform
@@ -21,11 +22,14 @@ import jinja2
 from jaxtyping import Float
 import numpy as np
 
+from audiolm_jax.comparison import blocks
+from audiolm_jax.comparison import charts
 from audiolm_jax.comparison import drawing
 from audiolm_jax.comparison import statistics
+from audiolm_jax.comparison import verdicts
 from audiolm_jax.training import writers
 
-_TEMPLATE = pathlib.Path(__file__).parent / 'report.html.jinja'
+_TEMPLATE = 'report.html.jinja'
 Cell = str | float | int | None | statistics.Interval
 
 
@@ -60,13 +64,14 @@ class Report:
   def write(self, path: str | os.PathLike) -> None:
     """Writes the page to `path` and its data beside it."""
     environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    template = environment.from_string(_TEMPLATE.read_text())
-    page = template.render(**self.data, curves=drawing.curves)
+    template = environment.get_template(_TEMPLATE)
+    page = template.render(**self.data, geometry=charts)
     writers.write_atomically(_data_path(path), json.dumps(self.data))
     writers.write_atomically(pathlib.Path(path), page)
 
@@ -130,18 +135,127 @@ class Report:
       caption: str = '',
       x: str = 'step',
       y: str = '',
+      bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
+      log_x: bool = False,
   ) -> None:
     """A line chart; only what may be compared belongs in one chart.
 
     Args:
       section: its section.
       series: name -> (x, y) points; long ones are thinned to means.
-      caption: what it shows.
+      caption: what it shows, and what bands span.
       x: name of the axis.
       y: name of the axis, with its unit.
+      bands: name -> (x, low, high) of some or all series.
+      log_x: whether x is spaced by its logarithm.
+
+    Raises:
+      ValueError: for a band of no series, and at log x where none is above 0.
     """
-    series = {name: drawing.thin(list(p)) for name, p in series.items()}
-    self._add(section, kind='curves', series=series, caption=caption, x=x, y=y)
+    bands = bands or {}
+    if set(bands) - set(series):
+      raise ValueError(
+          f'bands of no series: {sorted(set(bands) - set(series))}'
+      )
+    if log_x and any(p[0] <= 0 for points in series.values() for p in points):
+      raise ValueError('log x needs x above 0')
+    self._add(
+        section,
+        kind='curves',
+        series={n: charts.thin(list(p)) for n, p in series.items()},
+        bands={n: charts.thin(list(p)) for n, p in bands.items()},
+        caption=caption,
+        x=x,
+        y=y,
+        log_x=log_x,
+    )
+
+  def add_forest(
+      self,
+      section: str,
+      comparisons: Sequence[blocks.Comparison],
+      caption: str = '',
+      name: str = '',
+      unit: str = '',
+  ) -> None:
+    """A picture of contrasts: intervals, margins, what could have been seen.
+
+    Args:
+      section: its section.
+      comparisons: of one outcome, positive controls among them.
+      caption: what it shows, and what the intervals hold for.
+      name: of the outcome.
+      unit: of the outcome.
+    """
+    sentences = verdicts.verdicts(comparisons, unit)
+    rows = []
+    for each, sentence in zip(comparisons, sentences, strict=True):
+      interval = each.interval
+      rows.append(
+          {
+              'name': each.contrast.name,
+              'note': 'positive control' if each.contrast.expected else '',
+              'mean': interval.mean,
+              'low': _finite(interval.low),
+              'high': _finite(interval.high),
+              'interval': not math.isnan(interval.low),
+              'margin': each.contrast.margin,
+              'detectable': _finite(interval.detectable),
+              'value': interval.format(3),
+              'reading': each.reading,
+              'verdict': sentence,
+          }
+      )
+    self._add(
+        section,
+        kind='forest',
+        rows=rows,
+        caption=caption,
+        name=name,
+        unit=unit,
+    )
+
+  def add_pareto(
+      self,
+      section: str,
+      points: Mapping[str, tuple[statistics.Interval, statistics.Interval]],
+      x: str,
+      y: str,
+      better: tuple[str, str] = ('lower', 'lower'),
+      caption: str = '',
+  ) -> None:
+    """A picture of two outcomes that trade, and which arms are on the front.
+
+    Args:
+      section: its section.
+      points: arm -> interval of x, interval of y.
+      x: name and unit of the first outcome.
+      y: name and unit of the second.
+      better: 'lower' or 'higher' of each outcome.
+      caption: what it shows, and what the intervals hold for.
+
+    Raises:
+      ValueError: for other words in `better`.
+    """
+    charts.front([], better)
+    self._add(
+        section,
+        kind='pareto',
+        points=[
+            {
+                'name': arm,
+                **{
+                    axis: (each.mean, _finite(each.low), _finite(each.high))
+                    for axis, each in zip('xy', pair, strict=True)
+                },
+            }
+            for arm, pair in points.items()
+        ],
+        x=x,
+        y=y,
+        better=list(better),
+        caption=caption,
+    )
 
   def add_audio(
       self,
@@ -241,6 +355,11 @@ def _cell(value):
   if isinstance(value, (int, np.integer)):
     return {'text': f'{value:,}', 'interval': ''}
   return {'text': f'{value:.4g}', 'interval': ''}
+
+
+def _finite(value):
+  """A number that JSON has, or None."""
+  return float(value) if math.isfinite(value) else None
 
 
 def _data_path(path):

@@ -67,11 +67,9 @@ def verdicts(
     unit: of the values.
     digits: after the point.
   """
-  failed = [
-      each.contrast.name
-      for each in comparisons
-      if each.contrast.expected and not each.control_shown
-  ]
+  failed = any(
+      each.contrast.expected and not each.control_shown for each in comparisons
+  )
   sentences = []
   for each in comparisons:
     text = verdict(each, unit, digits)
@@ -80,10 +78,8 @@ def verdicts(
         and not each.contrast.expected
         and each.reading in (blocks.EQUAL, blocks.UNDECIDED)
     ):
-      text = (
-          f'{INSENSITIVE}: the positive control {", ".join(failed)} was not'
-          ' found, so that none is found here says nothing'
-          + _missed(each.interval, f' {unit}' if unit else '', digits)
+      text = f'{INSENSITIVE}: a positive control was not found' + _missed(
+          each.interval, f' {unit}' if unit else '', digits
       )
     sentences.append(text)
   return sentences

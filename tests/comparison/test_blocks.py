@@ -380,3 +380,21 @@ def test_the_detectable_difference_is_that_of_the_noncentral_t():
   t = result.family.critical(6, 0.95)
   shift = result.interval.detectable / spread.error(3)
   assert stats.nct.sf(t, 6, shift) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_the_guard_costs_less_with_more_seeds():
+  rng = np.random.default_rng(12)
+  wider = {}
+  for seeds in (3, 5):
+    ratios = []
+    for _ in range(60):
+      values = named(rng.standard_normal((14, seeds)))
+      ends = [
+          blocks.compare(values, against_first(values), guard=guard)[0].interval
+          for guard in (True, False)
+      ]
+      guarded, pooled = [each.high - each.low for each in ends]
+      ratios.append(guarded / pooled)
+    wider[seeds] = np.mean(ratios)
+  print(f'14 arms: wider by {wider}')
+  assert 1.2 < wider[3] < 1.5 and 1.05 < wider[5] < 1.27

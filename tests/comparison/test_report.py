@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiolm_jax.comparison import charts
 from audiolm_jax.comparison import drawing
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.comparison import statistics
@@ -163,7 +164,7 @@ def test_spectrogram_shows_a_tone_at_its_height():
 
 
 def test_curves_are_placed_linearly_within_the_box():
-  chart = drawing.curves({'a': [(0, 0.0), (5, 1.0), (10, 2.0)]})
+  chart = charts.curves({'a': [(0, 0.0), (5, 1.0), (10, 2.0)]}, {})
   left, top, right, bottom = chart['box']
   (x0, y0, *_), (x1, y1, *_), (x2, y2, *_) = chart['lines'][0]['points']
   assert (x0, x2) == (left, right) and x1 == pytest.approx((x0 + x2) / 2)
@@ -178,7 +179,7 @@ def test_curves_are_placed_linearly_within_the_box():
 
 def test_thinned_curves_keep_their_mean():
   points = [(i, float(i % 7)) for i in range(1000)]
-  thinned = drawing.thin(points, 100)
+  thinned = charts.thin(points, 100)
   assert len(thinned) == 100
   assert np.mean([y for _, y in thinned]) == pytest.approx(
       np.mean([y for _, y in points])
