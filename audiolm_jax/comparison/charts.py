@@ -53,26 +53,6 @@ def curves(
         round(_scale(y, y_range, box[3], box[1]), 1),
     )
 
-  lines = []
-  for name, points in kept.items():
-    ends = {p[0]: p[1:] for p in edges.get(name, [])}
-    low = [place(x, y) for x, (y, _) in ends.items()]
-    high = [place(x, y) for x, (_, y) in ends.items()]
-    labels = [
-        f'{y:.4g}' + (' [{:.4g}, {:.4g}]'.format(*ends[x]) if x in ends else '')
-        for x, y in points
-    ]
-    lines.append(
-        {
-            'name': name,
-            'path': _path([place(*p) for p in points]),
-            'band': _path(low + high[::-1]) + 'Z' if len(ends) > 1 else '',
-            'points': [
-                [*place(x, y), f'{x:g}', label]
-                for (x, y), label in zip(points, labels, strict=True)
-            ],
-        }
-    )
   return {
       'width': _WIDTH,
       'height': height,
@@ -85,7 +65,10 @@ def curves(
           (round(_scale(t, y_range, box[3], box[1]), 1), label)
           for t, label in y_ticks
       ],
-      'lines': lines,
+      'lines': [
+          _line(name, points, edges.get(name, []), place)
+          for name, points in kept.items()
+      ],
   }
 
 
@@ -174,12 +157,6 @@ def pareto(
     )
   for mark, label in zip(marks, _labels(marks, box), strict=True):
     mark['label'] = label
-  corners = sorted(mark['at'] for mark in marks if mark['front'])
-  path = [corners[0]] if corners else []
-  for (_, before), (x, y) in itertools.pairwise(corners):
-    # What a point excludes lies on its worse sides: the step turns there.
-    turn = (x, before) if better[0] == 'lower' else (path[-1][0], y)
-    path += [turn, (x, y)]
   return {
       'width': _WIDTH,
       'height': height,
@@ -187,7 +164,7 @@ def pareto(
       'x_ticks': [(across(t), label) for t, label in x_ticks],
       'y_ticks': [(up(t), label) for t, label in y_ticks],
       'points': marks,
-      'front': _path(path),
+      'front': _path(_steps(marks, better[0])),
   }
 
 
@@ -213,6 +190,17 @@ def front(
   ]
 
 
+def _steps(marks, better) -> list[tuple[float, float]]:
+  """Through the points of the front, left to right, with right angles."""
+  corners = sorted(mark['at'] for mark in marks if mark['front'])
+  path = corners[:1]
+  for (_, before), (x, y) in itertools.pairwise(corners):
+    # What a point excludes lies on its worse sides: the step turns there.
+    turn = (x, before) if better == 'lower' else (path[-1][0], y)
+    path += [turn, (x, y)]
+  return path
+
+
 def thin(
     points: Sequence[tuple[float, ...]], limit: int = 400
 ) -> list[tuple[float, ...]]:
@@ -221,6 +209,26 @@ def thin(
     return [tuple(map(float, p)) for p in points]
   parts = np.array_split(np.asarray(points, np.float64), limit)
   return [tuple(part.mean(axis=0).tolist()) for part in parts]
+
+
+def _line(name, points, edges, place) -> dict[str, Any]:
+  """A line of `curves` with its band."""
+  ends = {x: (low, high) for x, low, high in edges}
+  low = [place(x, y) for x, (y, _) in ends.items()]
+  high = [place(x, y) for x, (_, y) in ends.items()]
+  labels = [
+      f'{y:.4g}' + (' [{:.4g}, {:.4g}]'.format(*ends[x]) if x in ends else '')
+      for x, y in points
+  ]
+  return {
+      'name': name,
+      'path': _path([place(*p) for p in points]),
+      'band': _path(low + high[::-1]) + 'Z' if len(ends) > 1 else '',
+      'points': [
+          [*place(x, y), f'{x:g}', label]
+          for (x, y), label in zip(points, labels, strict=True)
+      ],
+  }
 
 
 def _labels(marks, box) -> list[tuple[float, float]]:

@@ -8,6 +8,7 @@ Nothing in the page is fetched: audio and pictures are data: URIs.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import hashlib
 import json
 import math
 import os
@@ -25,6 +26,7 @@ import numpy as np
 from audiolm_jax.comparison import blocks
 from audiolm_jax.comparison import charts
 from audiolm_jax.comparison import drawing
+from audiolm_jax.comparison import loudness
 from audiolm_jax.comparison import statistics
 from audiolm_jax.comparison import verdicts
 from audiolm_jax.training import writers
@@ -61,6 +63,23 @@ class Report:
     report.data = json.loads(_data_path(path).read_text())
     return report
 
+  @property
+  def id(self) -> str:
+    """Of what may be voted on: sections, items, arms and their sounds.
+
+    '' without comparisons. Votes name it, so that they are counted for what
+    was heard only; other changes of a report leave it.
+    """
+    heard = [
+        (section['title'], b['title'], c['label'], c['audio'])
+        for section in self.data['sections']
+        for b in section['blocks']
+        if b['kind'] == 'comparison'
+        for c in b['clips']
+    ]
+    text = json.dumps(heard).encode()
+    return hashlib.sha256(text).hexdigest()[:12] if heard else ''
+
   def write(self, path: str | os.PathLike) -> None:
     """Writes the page to `path` and its data beside it."""
     environment = jinja2.Environment(
@@ -71,7 +90,7 @@ class Report:
         undefined=jinja2.StrictUndefined,
     )
     template = environment.get_template(_TEMPLATE)
-    page = template.render(**self.data, geometry=charts)
+    page = template.render(**self.data, id=self.id, geometry=charts)
     writers.write_atomically(_data_path(path), json.dumps(self.data))
     writers.write_atomically(pathlib.Path(path), page)
 
@@ -282,16 +301,61 @@ class Report:
         title=title,
         note=note,
         clips=[
-            {
-                'label': label,
-                'audio': drawing.audio_uri(audio, sample_rate),
-                'picture': drawing.spectrogram_uri(audio, sample_rate),
-                'seconds': len(audio) / sample_rate,
-                'prompt': min(
-                    1.0, prompt_seconds * sample_rate / max(len(audio), 1)
-                ),
-            }
+            _clip(label, audio, sample_rate, prompt_seconds)
             for label, audio in clips.items()
+        ],
+    )
+
+  def add_comparison(
+      self,
+      section: str,
+      item: str,
+      clips: Mapping[str, Float[np.ndarray, 'T']],
+      sample_rate: int,
+      note: str = '',
+      prompt_seconds: float = 0.0,
+      question: str = 'Which sounds better?',
+  ) -> None:
+    """One item from several arms, side by side and equally loud.
+
+    A section with comparisons has a blind test of its pairs of arms; its votes
+    are saved as a file that tools/listen.py adds up.
+
+    Args:
+      section: its section.
+      item: what all arms say (a text, a prompt's id), once in a section.
+      clips: arm -> audio; two or more.
+      sample_rate: in Hz.
+      note: scores of this item, or what to listen for.
+      prompt_seconds: where a continuation begins, marked in each picture.
+      question: of the blind test; a section's first comparison gives it.
+
+    Raises:
+      ValueError: for an item that the section has already, and under two arms.
+    """
+    if len(clips) < 2:
+      raise ValueError(f'{item}: {len(clips)} arms; two can be compared')
+    if any(
+        block['kind'] == 'comparison' and block['title'] == item
+        for block in self._section(section)['blocks']
+    ):
+      raise ValueError(f'{section} has the item {item} already')
+    gains = loudness.matching_gains(clips, sample_rate)
+    self._add(
+        section,
+        kind='comparison',
+        title=item,
+        note=note,
+        question=question,
+        clips=[
+            _clip(
+                arm,
+                10 ** (gains[arm] / 20) * np.asarray(audio),
+                sample_rate,
+                prompt_seconds,
+            )
+            | {'gain': gains[arm]}
+            for arm, audio in clips.items()
         ],
     )
 
@@ -355,6 +419,18 @@ def _cell(value):
   if isinstance(value, (int, np.integer)):
     return {'text': f'{value:,}', 'interval': ''}
   return {'text': f'{value:.4g}', 'interval': ''}
+
+
+def _clip(label, audio, sample_rate, prompt_seconds) -> dict[str, Any]:
+  """A player over its spectrogram."""
+  share = prompt_seconds * sample_rate / max(len(audio), 1)
+  return {
+      'label': label,
+      'audio': drawing.audio_uri(audio, sample_rate),
+      'picture': drawing.spectrogram_uri(audio, sample_rate),
+      'seconds': len(audio) / sample_rate,
+      'prompt': min(1.0, share),
+  }
 
 
 def _finite(value):
