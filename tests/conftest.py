@@ -42,6 +42,7 @@ _QUICK = (
     'comparison/test_statistics.py',
     'comparison/test_trends.py',
     'comparison/test_verdicts.py',
+    'comparison/test_votes.py',
     'generation/test_sampling.py',
     'test_config.py',
     'test_facts.py',
