@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import json
 import os
 import pathlib
+from typing import Any
 
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
@@ -42,17 +43,23 @@ def evaluate(
 
 
 def build(
-    assembly: assembly_lib.Assembly,
+    assembly: assembly_lib.Assembly, settings: Mapping[str, Any] | None = None
 ) -> dict[str, evaluation_base.Evaluator]:
-  """The config's evaluators, by name.
+  """Evaluators of a run, by name.
 
   What they leave to the data (a cache) is that of config.data.
+
+  Args:
+    assembly: the run's parts.
+    settings: what to evaluate with; the config's evaluators if not given.
   """
+  if settings is None:
+    settings = assembly.config.evaluators
   evaluators = {}
-  for name, settings in sorted(assembly.config.evaluators.items()):
-    if hasattr(settings, 'with_data'):
-      settings = settings.with_data(assembly.config.data)
-    evaluators[name] = settings.build(assembly.objective)
+  for name, evaluator in sorted(settings.items()):
+    if hasattr(evaluator, 'with_data'):
+      evaluator = evaluator.with_data(assembly.config.data)
+    evaluators[name] = evaluator.build(assembly.objective)
   return evaluators
 
 

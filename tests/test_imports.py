@@ -30,6 +30,7 @@ ORDER = [
     'exporting',
     'evaluate',
     'train',
+    'lab',
     'main',
 ]
 

@@ -136,54 +136,47 @@ from audiolm_jax import evaluation
 from audiolm_jax import objectives
 from audiolm_jax import train
 from audiolm_jax import data
-from audiolm_jax.comparison import arms
+from audiolm_jax.lab import questions
+from audiolm_jax.lab import stages
 from audiolm_jax.training import checkpoints
-from audiolm_jax.training import optimizers
 
 
-def prepare(base, workdir):
-  return []
-
-
-def question(base, workdir, budget):
-  def configure(factor):
-    return lambda rate: train.Config(
+def question(budget):
+  def arm(name, factor):
+    settings = train.Config(
         objective=objectives.OBJECTIVES['dummy'](factor=factor),
         data=data.Synthetic(),
-        models={
-            'mlp': train.ModelTraining(
-                schedule=optimizers.Constant(learning_rate=rate)
-            )
-        },
+        models={'mlp': train.ModelTraining()},
         steps=3,
         eval_every=3,
         checkpoint=checkpoints.Config(every=3),
     )
+    return questions.Arm(name, stages.Train(name='model', config=settings))
 
-  evaluators = {
-      'toy': evaluation.ToyError(),
-      'dummy': evaluation.EVALUATORS['dummy'](),
-  }
-  return arms.Question(
+  def measure(model):
+    return stages.Evaluate(
+        name='test',
+        inputs=(model,),
+        evaluators={'dummy': evaluation.EVALUATORS['dummy']()},
+    )
+
+  return questions.Question(
+      name='dummy',
       title='Nothing?',
       text='A dummy.',
-      base=None,
-      arms=tuple(
-          arms.Arm(name, configure(factor), (1e-3,), name)
-          for name, factor in {'a': 1.0, 'b': 3.0}.items()
-      ),
-      seeds=(1, 2),
-      sweep_seed=9,
-      validation=evaluators,
+      arms=(arm('a', 1.0), arm('b', 3.0)),
+      baseline='a',
+      validate=measure,
       select='eval/dummy/number',
-      test=evaluators,
+      test=measure,
       outcomes=(
-          arms.Outcome('number', 'eval/dummy/number', 1, '', 'the same'),
+          questions.Outcome('number', 'eval/dummy/number', '', 'the same'),
       ),
-      contrasts=(('a', 'b'),),
+      differences={'objective.factor': 'it is asked'},
+      mismatches={},
+      seeds=2,
       row_seconds=1.0,
       bits_per_second=1.0,
-      allowed_mismatches={},
   )
 """,
         None,
@@ -299,9 +292,8 @@ def test_a_dummy_question_is_answered_with_dummies(checkout):
       '--question=dummy',
       '--budget=smoke',
       f'--workdir={checkout / "answer"}',
-      f'--base={checkout}',
   )
-  page = (checkout / 'answer' / 'report.html').read_text()
+  page = (checkout / 'answer' / 'dummy' / 'report.html').read_text()
   assert 'Nothing?' in page and 'no difference found' in page
 
 

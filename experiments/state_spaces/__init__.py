@@ -4,30 +4,16 @@ Each arm puts another mixer in the place of attention, from nothing, on the same
 tokens. See README.md beside this file for the question, controls and results.
 """
 
-from collections.abc import Iterator
-import pathlib
-
-import audiolm_jax
-from audiolm_jax import config
-from audiolm_jax import train
-from audiolm_jax.comparison import arms as arms_lib
-from audiolm_jax.comparison import pipeline
-from audiolm_jax.comparison import report as report_lib
-from audiolm_jax.data import token_cache
+from audiolm_jax.lab import questions
 from configs.lm import quickstart
 from configs.lm import state_spaces
-from experiments import token_lms
+from experiments import speech
 
 # Seeds, held-out clips, rates tried, prompts to listen to.
-_SIZES = {
-    'smoke': {'seeds': 2, 'clips': 8, 'rates': (2e-3,), 'listen': 1},
-    'cpu': {
-        'seeds': 3,
-        'clips': None,
-        'rates': (1e-3, 2e-3, 4e-3),
-        'listen': 3,
-    },
-}
+_SMOKE = {'seeds': 2, 'clips': 8, 'rates': (2e-3,), 'listen': 1}
+_CPU = {'seeds': 3, 'clips': None, 'rates': (1e-3, 2e-3, 4e-3), 'listen': 3}
+_GPU = {**_CPU, 'rates': (1e-4, 3e-4, 1e-3)}
+_SIZES = {'smoke': _SMOKE, 'cpu': _CPU, 'gpu': _GPU, 'pod': _GPU}
 _BACKBONES = {
     'transformer': 'causal attention, rotary positions',
     'lstm': 'one LSTM a layer, no perceptrons: the baseline',
@@ -37,65 +23,34 @@ _BACKBONES = {
     'hybrid': 'two gated linear recurrences, one local attention',
 }
 _COSTS = 'parameters are matched, and a parameter of each mixer costs another'
-_ALLOWED_MISMATCHES = {
-    'params': 'matched to within 4%: widths come in steps',
-    'trainable_params': 'likewise',
-    'training_flops': _COSTS,
-    'inference_flops': _COSTS,
-}
+_WIDTHS = 'matched to within 4%: widths come in steps'
 
 
-def prepare(base: pathlib.Path, workdir: pathlib.Path) -> Iterator[str]:
-  """The commands that must have run: none beside the quickstart."""
-  del base, workdir
-  yield from ()
-
-
-def question(
-    base: pathlib.Path, workdir: pathlib.Path, budget: str
-) -> arms_lib.Question:
-  """The experiment at a budget: 'smoke' or 'cpu'.
-
-  Args:
-    base: holds a `tokenizer` and the `tokens` of its corpus.
-    workdir: where results go.
-    budget: how much is trained.
-  """
-  del workdir
+def question(budget: str) -> questions.Question:
+  """The experiment at a budget: 'smoke', 'cpu', 'gpu' or 'pod'."""
   sizes = _SIZES[budget]
-  tokens = str((base / 'tokens').absolute())
-  spec = token_lms.modelled(
-      token_cache.read_header(tokens).spec, quickstart.CODEBOOKS
-  )
+  tokens = speech.tokens(budget)
+  spec = speech.spec(budget)
 
-  def configure(name):
-    def configured(rate: float) -> train.Config:
-      if name == 'transformer':
-        result = quickstart.get_config(budget)
-      else:
-        result = state_spaces.get_config(f'{name},{budget}')
-      return config.replace(
-          result,
-          {
-              'data.cache': tokens,
-              'models.lm.schedule': token_lms.schedule(rate, result.steps),
-          },
-      )
-
-    return configured
-
-  def listen(directory: pathlib.Path, report: report_lib.Report) -> None:
-    tokenizer = audiolm_jax.load(base / 'tokenizer')
-    pipeline.add_continuations(
-        report,
-        token_cache.TokenCache(tokens, 'test', tokenizer.fingerprint()),
-        tokenizer,
-        audiolm_jax.load(directory),
-        sizes['listen'],
+  def arm(name, text):
+    if name == 'transformer':
+      settings = quickstart.get_config(speech.size(budget))
+    else:
+      settings = state_spaces.get_config(f'{name},{speech.size(budget)}')
+    stage = speech.lm(
+        budget,
+        tokens,
+        # A tenth of the steps of warm-up.
+        {'models.lm.schedule.warmup_steps': settings.steps // 10},
+        settings=settings,
+    )
+    return questions.Arm(
+        name, stage, grid={speech.RATE: sizes['rates']}, description=text
     )
 
-  frames = quickstart.get_config(budget).data.frames
-  return arms_lib.Question(
+  arms = tuple(arm(name, text) for name, text in _BACKBONES.items())
+  return questions.Question(
+      name='state_spaces',
       title='State spaces or attention?',
       text=(
           'A language model over audio tokens, trained from nothing. What'
@@ -106,36 +61,36 @@ def question(
           ' chosen for each arm on validation clips. Seeds vary data order,'
           ' crops, dropout and new parameters; tokenizer and corpus are one'
           ' draw, so the intervals hold given these.'
-          + (' A smoke run: it answers nothing.' if budget == 'smoke' else '')
       ),
-      base=None,
-      arms=tuple(
-          arms_lib.Arm(name, configure(name), sizes['rates'], text)
-          for name, text in _BACKBONES.items()
+      arms=arms,
+      baseline='transformer',
+      validate=speech.measure(
+          'validation',
+          {
+              'held_out': speech.bits(
+                  'validation', min(100, sizes['clips'] or 100)
+              )
+          },
       ),
-      seeds=tuple(range(1, 1 + sizes['seeds'])),
-      sweep_seed=1000,
-      validation={'held_out': token_lms.evaluator(tokens, 'validation', 100)},
       select='eval/held_out/bits_per_frame',
-      test={
-          'test': token_lms.evaluator(
-              tokens, 'test', sizes['clips'], counts=True
-          )
-      },
+      test=speech.measure(
+          'test', {'test': speech.bits('test', sizes['clips'], counts=True)}
+      ),
       outcomes=(
-          arms_lib.Outcome(
+          questions.Outcome(
               'bits',
               'eval/test/bits_per_frame',
-              1,
               'bits/frame',
               'what a frame of held-out clips costs; lower is better',
+              margin=0.1,
+              likelihood=True,
           ),
-          arms_lib.Outcome(
+          questions.Outcome(
               'first codebook',
               'eval/test/bits_per_frame_codebook_0',
-              1,
               'bits/frame',
               'its share for the first codebook',
+              likelihood=True,
           ),
       ),
       contrasts=tuple(
@@ -144,9 +99,21 @@ def question(
           for name in _BACKBONES
           if name not in ('transformer', other)
       ),
-      row_seconds=frames / spec.frame_rate,
+      differences={
+          'objective.decoder.backbone': 'what mixes time is the question'
+      },
+      mismatches={
+          'params': _WIDTHS,
+          'active_params': _WIDTHS,
+          'trainable_params': _WIDTHS,
+          'training_flops': _COSTS,
+          'scoring_flops': _COSTS,
+          'generation_flops': _COSTS,
+      },
+      seeds=sizes['seeds'],
+      row_seconds=arms[0].stage.config.data.frames / spec.frame_rate,
       bits_per_second=spec.bits_per_second,
-      allowed_mismatches=_ALLOWED_MISMATCHES,
+      null='at a few hundred steps on short clips what mixes time does not matter',
       references={
           'unigram': 'eval/test/unigram/bits_per_frame',
           'interpolated bigram': 'eval/test/bigram/bits_per_frame',
@@ -154,5 +121,5 @@ def question(
               'eval/test/bigram/bits_per_frame_codebook_0'
           ),
       },
-      listen=listen,
+      listen=speech.listen(tokens, sizes['listen']),
   )

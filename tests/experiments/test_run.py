@@ -1,39 +1,88 @@
-"""experiments/run.py as a command: what is wrong is told in a line."""
+"""experiments/run.py as a command, and the least question by it."""
 
+import json
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
-from audiolm_jax import config
-from experiments import run
+from audiolm_jax.lab import answering
+from audiolm_jax.lab import pages
+from experiments import overview
 
 ROOT = pathlib.Path(__file__).parents[2]
+FOLDER = ROOT / 'experiments'
+ASKED = sorted(p.parent.name for p in FOLDER.glob('*/README.md'))
 
 
-def test_an_unknown_question_lists_what_there_is(tmp_path):
-  command = [sys.executable, '-m', 'experiments.run', '--question=nope']
-  done = subprocess.run(
-      [*command, f'--workdir={tmp_path}/w'],
+def run(*arguments):
+  return subprocess.run(
+      [sys.executable, '-m', 'experiments.run', *arguments],
       cwd=ROOT,
       capture_output=True,
       text=True,
       check=False,
   )
+
+
+def test_an_unknown_question_lists_what_there_is(tmp_path):
+  done = run('--question=nope', f'--workdir={tmp_path}/w')
   assert done.returncode == 1 and 'Traceback' not in done.stderr
-  assert "expected one of ['adaptation', 'state_spaces']" in done.stderr
+  assert "expected one of ['adaptation', 'state_spaces'" in done.stderr
 
 
-@pytest.mark.parametrize('content', [b'', b'{"metrics": ', b'\xff', b'[]'])
-def test_a_damaged_result_is_named(tmp_path, content):
-  path = tmp_path / 'result.json'
-  path.write_bytes(content)
-  with pytest.raises(config.ConfigError, match=f'{path} is damaged'):
-    run._read(path)
+@pytest.mark.parametrize(
+    'flag, message',
+    [('--arms=nope', "'nope'. are not arms"), ('--shard=2/2', 'expected i/n')],
+)
+def test_wrong_flags_are_told_in_a_line(tmp_path, flag, message):
+  done = run('--question=template', f'--workdir={tmp_path}/w', flag)
+  assert done.returncode == 1 and 'Traceback' not in done.stderr
+  assert re.search(message, done.stderr)
 
 
-def test_a_command_that_fails_ends_it(capfd):
-  with pytest.raises(SystemExit, match='failed .status 3.'):
-    run.command('python -c "raise SystemExit(3)"')
-  assert capfd.readouterr().out.startswith('$ python -c')
+def test_the_least_question_is_planned_and_answered(tmp_path):
+  flags = ('--question=template', '--budget=smoke', f'--workdir={tmp_path}')
+  planned = run(*flags, '--dry_run')
+  assert planned.returncode == 0, planned.stderr
+  assert '  model.objective.width: 8 -> 2' in planned.stdout
+  assert '3 runs to sweep, 6 to measure' in planned.stdout
+  assert not list(tmp_path.iterdir())
+  done = run(*flags)
+  assert done.returncode == 0, done.stderr
+  results = json.loads((tmp_path / 'template' / 'results.json').read_text())
+  assert results['missing'] == 0 and len(results['arms']) == 3
+  for arm in results['arms']:
+    for each in arm['runs']:
+      (path,) = tmp_path.glob(f'stages/error-{each["key"][:16]}/result.json')
+      metrics = json.loads(path.read_text())['result']['metrics']
+      assert each['values']['error'] == metrics['eval/toy/squared_error']
+  assert pages.markdown(results) in done.stdout
+  page = (tmp_path / 'template' / 'report.html').read_text()
+  for text in ('How wide', 'width_2 − width_8', 'A smoke run', 'Training'):
+    assert text in page
+
+
+def test_the_list_is_the_map():
+  done = run('--list')
+  assert done.returncode == 0 and '| [adaptation](' in done.stdout
+
+
+def test_the_map_names_all_questions_and_is_as_written():
+  assert len(overview.QUESTIONS) == 22
+  assert set(ASKED) <= set(overview.QUESTIONS)
+  assert (FOLDER / 'README.md').read_text() == overview.page()
+
+
+@pytest.mark.parametrize('name', ASKED)
+def test_a_readme_says_what_its_results_say(name):
+  path = FOLDER / name / answering.RESULTS
+  text = (FOLDER / name / 'README.md').read_text()
+  if not path.exists():
+    # Asked before there were such files.
+    assert 'Budget `cpu`' in text
+    return
+  results = json.loads(path.read_text())
+  assert pages.with_results(text, results) == text

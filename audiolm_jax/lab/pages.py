@@ -1,0 +1,331 @@
+"""What a question's results look like: its report, its README's part, the map."""
+
+from collections.abc import Mapping, Sequence
+import json
+import pathlib
+from typing import Any
+
+from audiolm_jax.comparison import report as report_lib
+from audiolm_jax.comparison import statistics
+from audiolm_jax.lab import answering
+from audiolm_jax.lab import runs as runs_lib
+from audiolm_jax.training import costs
+
+# Where a README has what `markdown` writes.
+BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
+_ANSWER = 'Answer'
+# Of a listening stage's directory.
+_SAMPLES = 'samples.html'
+
+
+def report(
+    answer: answering.Answer,
+    text: str,
+    running: runs_lib.Running,
+    sweeps: Mapping[str, runs_lib.Sweep],
+) -> report_lib.Report:
+  """The page of a question.
+
+  Args:
+    answer: what its stages say.
+    text: the question in prose.
+    running: for curves and what there is to hear.
+    sweeps: of `Running.sweep`.
+  """
+  results = answer.results
+  page = report_lib.Report(results['title'], text)
+  for line in _state(results):
+    page.add_text(_ANSWER, line)
+  for outcome in results['outcomes']:
+    comparisons = answer.comparisons[outcome['name']]
+    if comparisons:
+      page.add_forest(
+          _ANSWER,
+          comparisons,
+          'Seeds are blocks; variance is pooled over arms; intervals (95%) hold'
+          f' together: {comparisons[0].method}.',
+          outcome['name'],
+          outcome['unit'],
+      )
+  _add_trade(page, results)
+  page.add_table(
+      _ANSWER,
+      *outcomes(results, interval=_interval),
+      'Means over seeds with 95% t-intervals of each arm by itself.'
+      + ' '.join(
+          f' {o["name"].capitalize()}: {o["description"]}.'
+          for o in results['outcomes']
+      ),
+  )
+  if results['references']:
+    page.add_table(
+        _ANSWER,
+        ['for reference', 'value'],
+        [list(pair) for pair in results['references'].items()],
+        'On the same held-out items; they do not depend on the arms.',
+    )
+  _add_heard(page, running, sweeps)
+  _add_arms(page, results)
+  _add_curves(page, running, sweeps)
+  page.add_facts(
+      'What was run',
+      {
+          **report_lib.provenance(),
+          'libraries': ', '.join(
+              f'{k} {v}' for k, v in results['libraries'].items()
+          ),
+          'measured on': results['machine'] or 'not measured yet',
+      },
+  )
+  return page
+
+
+def _state(results) -> list[str]:
+  """The verdict, after what is missing."""
+  lines = list(results['verdict'])
+  if results['missing']:
+    total = len(results['arms']) * results['seeds']
+    lines.insert(
+        0,
+        f'{results["missing"]} of {total} runs are missing: not an answer yet.',
+    )
+  edges = [arm['name'] for arm in results['arms'] if arm['at_edge']]
+  if edges:
+    lines.append(
+        'At the edge of what was tried: ' + ', '.join(edges) + '. A better'
+        ' setting may lie beyond.'
+    )
+  return lines
+
+
+def contrasts(results, interval) -> tuple[list[str], list[list[Any]]]:
+  """(columns, rows) of all contrasts and controls.
+
+  Args:
+    results: of `answering.answer`.
+    interval: shows mean, low and high.
+  """
+  rows = []
+  for outcome in results['outcomes']:
+    for line in results['comparisons'][outcome['name']]:
+      rows.append(
+          [
+              f'{outcome["name"]}: {line["a"]} − {line["b"]}',
+              interval(line['mean'], line['low'], line['high']),
+              line['says'],
+          ]
+      )
+  return ['contrast', 'difference', 'verdict'], rows
+
+
+def outcomes(results, interval) -> tuple[list[str], list[list[Any]]]:
+  """(columns, rows): each arm's outcomes and what it spends."""
+  names = [f'{o["name"]}, {o["unit"]}' for o in results['outcomes']]
+  spent = sorted({k for arm in results['arms'] for k in arm['budget']})
+  rows = []
+  for arm in results['arms']:
+    cells = []
+    for outcome in results['outcomes']:
+      values = [run['values'][outcome['name']] for run in arm['runs']]
+      cell = None
+      if values:
+        mean = statistics.t_interval(values)
+        cell = interval(mean.mean, mean.low, mean.high)
+      cells.append(cell)
+    settings = ', '.join(
+        f'{k.rpartition(".")[2]} {_plain(v)}' for k, v in arm['chosen'].items()
+    )
+    rows.append(
+        [
+            arm['name'],
+            settings,
+            *cells,
+            *[costs.readable(arm['budget'].get(k, 0.0)) for k in spent],
+        ]
+    )
+  columns = [name.replace('_', ' ') for name in spent]
+  return ['arm', 'chosen', *names, *columns], rows
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+  """What a README says of the results; between `BEGIN` and `END` there."""
+
+  def shown(mean, low, high):
+    if low is None and high is None:
+      return f'{mean:.3f}'
+    ends = [f'{x:.3f}' if x is not None else '…' for x in (low, high)]
+    return f'{mean:.3f} [{", ".join(ends)}]'
+
+  parts = [f'**{line}**' for line in _state(results)]
+  for columns, rows in (contrasts(results, shown), outcomes(results, shown)):
+    lines = [columns, ['---'] * len(columns)]
+    lines += [[_plain(cell) for cell in row] for row in rows]
+    parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
+  if results['references']:
+    parts.append(
+        'For reference: '
+        + ', '.join(
+            f'{k} {_plain(v)}' for k, v in results['references'].items()
+        )
+        + '.'
+    )
+  reasons: dict[str, list[str]] = {}
+  for name, entry in results['mismatches'].items():
+    reasons.setdefault(entry['why'], []).append(name.replace('_', ' '))
+  parts += [
+      f'Budgets differ in {", ".join(names)}: {why}.'
+      for why, names in reasons.items()
+  ]
+  parts.append(f'Measured on {results["machine"]}.')
+  return '\n\n'.join(parts)
+
+
+def with_results(readme: str, results: Mapping[str, Any]) -> str:
+  """A README with the part that results write replaced.
+
+  Raises:
+    ValueError: if the README does not say where.
+  """
+  before, begin, rest = readme.partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not begin or not end:
+    raise ValueError(f'the README has no {BEGIN} and {END} to write between')
+  return f'{before}{BEGIN}\n\n{markdown(results)}\n\n{END}{after}'
+
+
+def _add_trade(page, results):
+  """Two outcomes against each other, where there are two to trade."""
+  if len(results['outcomes']) < 2 or results['missing']:
+    return
+  x, y = results['outcomes'][:2]
+  points = {
+      arm['name']: tuple(
+          statistics.t_interval(
+              [run['values'][o['name']] for run in arm['runs']]
+          )
+          for o in (x, y)
+      )
+      for arm in results['arms']
+  }
+  page.add_pareto(
+      _ANSWER,
+      points,
+      f'{x["name"]}, {x["unit"]}',
+      f'{y["name"]}, {y["unit"]}',
+      tuple(o['better'] for o in (x, y)),
+      'Means over seeds with 95% t-intervals of each arm by itself.',
+  )
+
+
+def _interval(mean, low, high):
+  nan = float('nan')
+  low, high = (nan if x is None else x for x in (low, high))
+  return statistics.Interval(mean, low, high, 0)
+
+
+def _plain(cell) -> str:
+  if isinstance(cell, float):
+    return f'{cell:.3g}'
+  return '–' if cell is None else str(cell)
+
+
+def _add_heard(page, running, sweeps):
+  points = {name: sweep.chosen for name, sweep in sweeps.items()}
+  for arm, stage in running.listening(points):
+    path = running.lab.directory(stage) / _SAMPLES
+    if running.lab.result(stage) and path.exists():
+      page.extend(report_lib.Report.read(path), f'{arm}: ')
+
+
+def _add_arms(page, results):
+  """What differs, what was swept, and budgets that differ."""
+  section = 'How the arms differ'
+  page.add_table(
+      section,
+      ['arm', 'what it is', 'beside the baseline'],
+      [
+          [
+              arm['name'],
+              arm['description'],
+              _some(results['differences'][arm['name']]) or 'the baseline',
+          ]
+          for arm in results['arms']
+      ],
+  )
+  page.add_facts(
+      section,
+      {
+          name: f'{entry["why"]} ('
+          + ', '.join(
+              f'{arm} {costs.readable(v)}' for arm, v in entry['values'].items()
+          )
+          + ')'
+          for name, entry in results['mismatches'].items()
+      }
+      or {'budgets': 'all are matched within 2%'},
+  )
+  rows = [
+      [arm['name'], json.dumps(tried['point']), tried['score']]
+      for arm in results['arms']
+      for tried in arm['sweep']
+      if not arm['like']
+  ]
+  if rows:
+    page.add_table(
+        'Sweeps',
+        ['arm', 'point', 'validation'],
+        rows,
+        'One run each, with a seed of its own; the best was taken.',
+    )
+
+
+def _add_curves(page, running, sweeps):
+  """Training losses of the first seed."""
+  curves = {}
+  question = running.question
+  for arm in question.arms:
+    model = question.model(arm, sweeps[arm.name].chosen, question.replicates[0])
+    directory = running.lab.directory(model)
+    if (directory / 'metrics.jsonl').exists():
+      series = report_lib.loss_curves(directory, ['loss'])
+      curves[arm.name] = series.get('loss', [])
+  if curves:
+    page.add_curves(
+        'Training', curves, 'Of each arm, the first seed.', y='training loss'
+    )
+
+
+def _some(lines: Sequence[str], most: int = 6) -> str:
+  more = [f'and {len(lines) - most} more'] if len(lines) > most else []
+  return '; '.join([*lines[:most], *more])
+
+
+def overview(questions: Mapping[str, str], folder: pathlib.Path) -> str:
+  """The map of all questions, in Markdown.
+
+  Args:
+    questions: name -> what is asked, in the order of the map.
+    folder: with a folder for each that has been asked, and its results.json.
+
+  Raises:
+    ValueError: for a folder with results that the map does not name.
+  """
+  rows = []
+  for name, text in questions.items():
+    path = folder / name / answering.RESULTS
+    title, arms, state, verdict = name, '', 'open', ''
+    if (folder / name / '__init__.py').exists():
+      title, state = f'[{name}]({name}/README.md)', 'not run'
+    if path.exists():
+      results = json.loads(path.read_text())
+      arms = str(len(results['arms']))
+      state = 'incomplete' if results['missing'] else 'answered'
+      verdict = ' '.join(results['verdict'])
+    rows.append([title, text, arms, state, verdict])
+  known = {path.parent.name for path in folder.glob(f'*/{answering.RESULTS}')}
+  unknown = sorted(known - set(questions))
+  if unknown:
+    raise ValueError(f'the map lacks {unknown}, which have results')
+  columns = ['question', 'asks', 'arms', 'status', 'verdict']
+  lines = [columns, ['---'] * len(columns), *rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
