@@ -54,6 +54,12 @@ class Page:
       except RuntimeError as error:  # The page is being replaced.
         last = error
 
+  def press(self, key: str):
+    """A key that a person presses: it goes where the focus is."""
+    for kind in ('keyDown', 'keyUp'):
+      text = {'text': key} if kind == 'keyDown' and len(key) == 1 else {}
+      self._send('Input.dispatchKeyEvent', type=kind, key=key, **text)
+
   def reload(self):
     self.run('window.isOld = true')
     self._send('Page.reload')
