@@ -1,4 +1,4 @@
-"""Corpora, pipelines and the token cache.
+"""Corpora, pipelines, and tokens on disk as training data.
 
 To add a source: a dataclass with `open(...) -> base.BatchSource`, and a line
 here.

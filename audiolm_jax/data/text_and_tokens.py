@@ -24,7 +24,7 @@ class TextAndTokens:
   `frames` are left out, as their text would not be that of a part of them.
 
   Attributes:
-    cache: directory of the token cache, of a corpus with texts.
+    cache: directory of the token cache, or of token files, with texts.
     split: of the cache.
     languages: which; empty for all.
     codebooks: how many of the codes of a frame, from the first; None for all.
@@ -57,7 +57,7 @@ class TextAndTokens:
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
   ) -> data_base.BatchSource:
-    """See `CropSource`; raises encoding.TokensError for a cache that doesn't fit."""
+    """See `CropSource`; raises TokensError for a cache that doesn't fit."""
     cache, chosen = self.select()
     visits = np.zeros(len(cache), int)
     visits[chosen] = 1
@@ -82,7 +82,12 @@ class TextAndTokens:
     Raises:
       encoding.TokensError: for a cache that doesn't fit.
     """
-    cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
+    cache = token_cache.open_cache(self)
+    if not cache.vocabularies:
+      raise config.ConfigError(
+          f'config.data.cache = {self.cache!r} has continuous tokens: texts go'
+          ' with codes.'
+      )
     chosen = cache.select(self.languages, self.limit)
     return cache, chosen[cache.frames[chosen] <= self.frames]
 

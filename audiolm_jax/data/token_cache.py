@@ -1,10 +1,11 @@
 """A corpus as tokens, made once and read many times.
 
 A cache is a folder of ArrayRecord parts, each of `cache_parts.PART` consecutive
-clips of a split, and a header.json that is written last: a folder without it is a cache
-that was interrupted, which may be continued but not read. The header has a
-checksum of every clip, which is looked at as clips are read: what was not
-written with it is never given out.
+clips of a split, and a header.json that is written last: a folder without it is
+a cache that was interrupted, which may be continued but not read. The header
+has a checksum of every clip, which is looked at as clips are read: what was not
+written with it is never given out. A folder of token files is read as a cache,
+too: see `token_folder`.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Writer:
     identity: of what is to be written.
 
   Raises:
-    encoding.TokensError: if the directory holds something else.
+    TokensError: if the directory holds something else.
   """
 
   def __init__(
@@ -85,7 +86,7 @@ class Writer:
     """Writes one part; it appears whole or not at all.
 
     Raises:
-      encoding.TokensError: for codes that are not the tokenizer's, or if the part can't
+      TokensError: for codes that are not the tokenizer's, or if the part can't
         be written.
     """
     path = cache_parts.path_of(self._directory, split, part)
@@ -126,7 +127,7 @@ class Writer:
     return True
 
   def _has_header(self) -> bool:
-    """Whether there is one that can be read and knows where the tokenizer is."""
+    """Whether one is there that can be read and says where the tokenizer is."""
     try:
       header = read_header(self._directory)
     except encoding.TokensError:
@@ -209,7 +210,7 @@ class TokenCache:
     tokenizer_hash: if given, the hash the cache must have been made with.
 
   Raises:
-    encoding.TokensError: if it is unfinished, another tokenizer's, or has no such split.
+    TokensError: if it is unfinished, another tokenizer's, or lacks the split.
   """
 
   def __init__(
@@ -253,7 +254,7 @@ class TokenCache:
     """A clip.
 
     Raises:
-      encoding.TokensError: if it is not the one that the header was written for.
+      TokensError: if it is not the one that the header was written for.
     """
     index = int(index)
     example = self._clips[index]
@@ -274,7 +275,7 @@ class TokenCache:
     """Indices of the clips in some languages (all if empty), the first `limit`.
 
     Raises:
-      encoding.TokensError: if no clip is left.
+      TokensError: if no clip is left.
     """
     chosen = np.arange(len(self))
     if languages:
@@ -287,6 +288,23 @@ class TokenCache:
     return chosen[:limit]
 
 
+def open_cache(settings: Any) -> TokenCache:
+  """The cache of a source of batches, by its fields.
+
+  Raises:
+    TokensError: for a cache that doesn't fit.
+    ConfigError: for more codebooks than it has.
+  """
+  cache = TokenCache(settings.cache, settings.split, settings.tokenizer_hash)
+  wanted, available = settings.codebooks or 0, len(cache.vocabularies)
+  if wanted > available:
+    raise config.ConfigError(
+        f'config.data.codebooks = {wanted}, but {settings.cache} has'
+        f' {available or "continuous tokens and none"}.'
+    )
+  return cache
+
+
 def facts(directory: str | os.PathLike, key: str) -> list[config.Fact]:
   """What a cache's tokens are, for `config.check_facts`.
 
@@ -295,7 +313,7 @@ def facts(directory: str | os.PathLike, key: str) -> list[config.Fact]:
     key: of the config that names it.
 
   Raises:
-    encoding.TokensError: if it can't be read.
+    TokensError: if it can't be read.
   """
   header = read_header(directory)
   values = {

@@ -30,7 +30,7 @@ class TokenCrops:
   padded with zeros; `num_frames` counts the valid frames.
 
   Attributes:
-    cache: directory of the token cache.
+    cache: directory of the token cache, or of token files.
     split: of the cache.
     languages: which; empty for all.
     codebooks: how many of the codes of a frame, from the first; None for all.
@@ -82,7 +82,7 @@ class TokenCrops:
       encoding.TokensError: for a cache that doesn't fit.
       ConfigError: for conditions that clips don't have.
     """
-    cache = token_cache.TokenCache(self.cache, self.split, self.tokenizer_hash)
+    cache = token_cache.open_cache(self)
     condition_sampler = clip_conditions.ConditionSampler(
         self.conditions, cache, self.vectors
     )

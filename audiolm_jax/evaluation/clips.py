@@ -195,7 +195,7 @@ class TextClips:
     return token_cache.facts(self.source.cache, f'{key}.source.cache')
 
   def open(self, decoder: Any, rate: float) -> Clips:
-    """The clips; raises encoding.TokensError for a cache that doesn't fit."""
+    """The clips; raises TokensError for a cache that doesn't fit."""
     del decoder, rate
     return _TextClips(self)
 

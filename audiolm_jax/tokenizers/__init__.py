@@ -1,4 +1,4 @@
-"""Audio <-> tokens, discrete or continuous."""
+"""Audio <-> tokens, discrete or continuous, and their encoding on disk."""
 
 from audiolm_jax.tokenizers.codec import Codec
 

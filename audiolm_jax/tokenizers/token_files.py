@@ -128,7 +128,7 @@ class Reader:
     name: of it, for messages.
 
   Raises:
-    encoding.TokensError: if its header is not that of a token file; on iteration, as
+    TokensError: if its header is not that of a token file; on iteration, as
       soon as damage is met; blocks given out before are sound.
   """
 
@@ -147,8 +147,8 @@ class Reader:
       raise self._error(
           8,
           f'it has version {version} of the format, and this audiolm_jax reads'
-          f' {encoding.VERSION}: another release wrote it, or it is damaged. Make it'
-          ' again with `tokenize_audio.py encode`',
+          f' {encoding.VERSION}: another release wrote it, or it is damaged.'
+          ' Make it again with `tokenize_audio.py encode`',
       )
     if size > _LARGEST_HEADER:
       raise self._error(8, 'damaged header (impossible size)')

@@ -8,7 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from audiolm_jax import config
 from audiolm_jax.data import splits
+from audiolm_jax.data import text_and_tokens
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
 from audiolm_jax.tokenizers import encoding
@@ -153,6 +155,19 @@ def test_latents_and_gains(tmp_path):
   source = token_crops.TokenCrops(cache=str(tmp_path), frames=4)
   batch = source.open(batch_size=2, seed=0).next(None)
   assert batch['latents'].shape == (2, 4, 3) and batch['scales'].all()
+  source = text_and_tokens.TextAndTokens(cache=str(tmp_path))
+  with pytest.raises(config.ConfigError, match='continuous'):
+    source.open(batch_size=2, seed=0)
+
+
+@pytest.mark.parametrize('codebooks, fits', [(2, True), (3, False)])
+def test_codebooks_that_are_not_there_are_refused(folder, codebooks, fits):
+  source = token_crops.TokenCrops(cache=str(folder), codebooks=codebooks)
+  if fits:
+    source.open(batch_size=1, seed=0)
+    return
+  with pytest.raises(config.ConfigError, match='codebooks = 3.* has 2'):
+    source.open(batch_size=1, seed=0)
 
 
 def _another(folder, **changes):
