@@ -229,29 +229,26 @@ def strengths(votes: Sequence[Vote], seed: int = 0) -> Strengths:
     reach = stats.norm.ppf(0.975) * np.sqrt(np.diag(covariance))
     low, high = fitted - reach, fitted + reach
     method = 'Wald, for this one listener'
-  wins = [sum(vote.winner == arm for vote in votes) for arm in arms]
-  part = [[v for v in votes if arm in (v.left, v.right)] for arm in arms]
-  ties = [sum(v.answer == SAME for v in each) for each in part]
-  losses = [len(p) - w - t for p, w, t in zip(part, wins, ties, strict=True)]
-  order = np.argsort(-fitted, kind='stable')
+  return _ordered(votes, arms, (fitted, low, high), method)
 
-  def ordered(values, kind):
-    return tuple(kind(values[i]) for i in order)
 
+def _ordered(votes, arms, numbers, method) -> Strengths:
+  """Counts of each arm beside its strength and ends, strongest first."""
+  fitted, low, high = numbers
+  rows = []
+  for i in np.argsort(-fitted, kind='stable'):
+    part = [vote for vote in votes if arms[i] in (vote.left, vote.right)]
+    wins = sum(vote.winner == arms[i] for vote in part)
+    ties = sum(vote.answer == SAME for vote in part)
+    ends = float(fitted[i]), float(low[i]), float(high[i])
+    rows.append((arms[i], *ends, wins, ties, len(part) - wins - ties))
+  unbounded = [
+      arm
+      for arm, *_, wins, ties, lost in rows
+      if not ties and not (wins and lost)
+  ]
   return Strengths(
-      arms=ordered(arms, str),
-      strength=ordered(fitted, float),
-      low=ordered(low, float),
-      high=ordered(high, float),
-      wins=ordered(wins, int),
-      ties=ordered(ties, int),
-      losses=ordered(losses, int),
-      method=method,
-      unbounded=tuple(
-          arm
-          for arm, w, t, lost in zip(arms, wins, ties, losses, strict=True)
-          if not t and not (w and lost)
-      ),
+      *zip(*rows, strict=True), method=method, unbounded=tuple(unbounded)
   )
 
 

@@ -309,8 +309,8 @@ def error(arms, seeds, pattern, families, contrasts=None, guard=True, seed=0):
 
 @pytest.mark.parametrize('pattern', ['equal', 'baseline 3'])
 def test_few_null_families_are_claimed(pattern):
-  # 300 families: three standard errors above 5% are 8.8%.
-  assert error(6, 3, pattern, 300) <= 0.088
+  # 150 families: three standard errors above 5% are 10.3%.
+  assert error(6, 3, pattern, 150) <= 0.103
 
 
 def test_without_the_guard_a_noisy_baseline_is_claimed_often():
@@ -363,11 +363,11 @@ def test_a_planted_effect_is_seen_with_the_stated_power(guard):
       values = named(effects + rng.standard_normal((arms, seeds)))
       yield blocks.compare(values, against_first(values), guard=guard)
 
-  planted = np.mean([r[0].interval.detectable for r in runs(0.0, 200)])
-  claims = [[c.interval.excludes_zero for c in r] for r in runs(planted, 400)]
+  planted = np.mean([r[0].interval.detectable for r in runs(0.0, 100)])
+  claims = [[c.interval.excludes_zero for c in r] for r in runs(planted, 250)]
   power, *nulls = np.mean(claims, axis=0)
-  # Two standard errors are .04; another .03 as the planted effect is estimated.
-  assert power == pytest.approx(0.8, abs=0.07)
+  # Two standard errors are .05; another .04 as the planted effect is estimated.
+  assert power == pytest.approx(0.8, abs=0.09)
   assert max(nulls) < 0.05
 
 
@@ -387,7 +387,7 @@ def test_the_guard_costs_less_with_more_seeds():
   wider = {}
   for seeds in (3, 5):
     ratios = []
-    for _ in range(60):
+    for _ in range(40):
       values = named(rng.standard_normal((14, seeds)))
       ends = [
           blocks.compare(values, against_first(values), guard=guard)[0].interval
