@@ -132,13 +132,10 @@ def outcomes(results, interval) -> tuple[list[str], list[list[Any]]]:
         mean = statistics.t_interval(values)
         cell = interval(mean.mean, mean.low, mean.high)
       cells.append(cell)
-    settings = ', '.join(
-        f'{k.rpartition(".")[2]} {_plain(v)}' for k, v in arm['chosen'].items()
-    )
     rows.append(
         [
             arm['name'],
-            settings,
+            _settings(arm['chosen']),
             *cells,
             *[costs.readable(arm['budget'].get(k, 0.0)) for k in spent],
         ]
@@ -223,6 +220,14 @@ def _interval(mean, low, high):
   return statistics.Interval(mean, low, high, 0)
 
 
+def _settings(point) -> str:
+  """A point of a grid, by the last names of its fields."""
+  return ', '.join(
+      f'{field.rpartition(".")[2]} {_plain(value)}'
+      for field, value in point.items()
+  )
+
+
 def _plain(cell) -> str:
   if isinstance(cell, float):
     return f'{cell:.3g}'
@@ -265,7 +270,7 @@ def _add_arms(page, results):
       or {'budgets': 'all are matched within 2%'},
   )
   rows = [
-      [arm['name'], json.dumps(tried['point']), tried['score']]
+      [arm['name'], _settings(tried['point']), tried['score']]
       for arm in results['arms']
       for tried in arm['sweep']
       if not arm['like']

@@ -14,7 +14,7 @@ from configs import toy
 # How much is trained, how often, and which learning rates are tried.
 _SIZES = {
     'smoke': {'steps': 20, 'seeds': 2, 'rates': (1e-2,)},
-    'cpu': {'steps': 200, 'seeds': 3, 'rates': (3e-3, 1e-2, 3e-2)},
+    'cpu': {'steps': 400, 'seeds': 5, 'rates': (3e-3, 1e-2, 3e-2)},
 }
 _SIZES['gpu'] = _SIZES['pod'] = _SIZES['cpu']
 _RATE = 'models.mlp.schedule.learning_rate'
@@ -59,7 +59,7 @@ def question(budget: str) -> questions.Question:
           ' same, and each arm has the learning rate that is best for it.'
           ' Hypothesis: wider is better.'
       ),
-      arms=tuple(map(arm, (8, 2, 16))),
+      arms=tuple(map(arm, (8, 1, 16))),
       baseline='width_8',
       validate=measure,
       select='eval/toy/squared_error',
@@ -89,11 +89,11 @@ def question(budget: str) -> questions.Question:
       bits_per_second=0.0,
       controls=(
           questions.Control(
-              'width_2',
+              'width_1',
               'width_8',
               'error',
               'higher',
-              'two units cannot follow a sine of four inputs',
+              'one unit cannot bend as a sine of four inputs does',
           ),
       ),
       null='8 units are enough for this task at this number of steps',

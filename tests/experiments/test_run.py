@@ -47,7 +47,7 @@ def test_the_least_question_is_planned_and_answered(tmp_path):
   flags = ('--question=template', '--budget=smoke', f'--workdir={tmp_path}')
   planned = run(*flags, '--dry_run')
   assert planned.returncode == 0, planned.stderr
-  assert '  model.objective.width: 8 -> 2' in planned.stdout
+  assert '  model.objective.width: 8 -> 1' in planned.stdout
   assert '3 runs to sweep, 6 to measure' in planned.stdout
   assert not list(tmp_path.iterdir())
   done = run(*flags)
@@ -61,7 +61,7 @@ def test_the_least_question_is_planned_and_answered(tmp_path):
       assert each['values']['error'] == metrics['eval/toy/squared_error']
   assert pages.markdown(results) in done.stdout
   page = (tmp_path / 'template' / 'report.html').read_text()
-  for text in ('How wide', 'width_2 − width_8', 'A smoke run', 'Training'):
+  for text in ('How wide', 'width_1 − width_8', 'A smoke run', 'Training'):
     assert text in page
 
 

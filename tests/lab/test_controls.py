@@ -19,18 +19,18 @@ def question():
 def test_declared_differences_are_listed(question):
   lines = controls.check(question)
   assert lines['width_8'] == []
-  assert lines['width_2'] == ['model.objective.width: 8 -> 2']
+  assert lines['width_1'] == ['model.objective.width: 8 -> 1']
 
 
 def test_an_undeclared_difference_is_refused_by_arm_and_field(question):
-  other = question.arm('width_2')
+  other = question.arm('width_1')
   stage = other.stage.with_changes({'model': {'batch_size': 8}})
   changed = dataclasses.replace(
       question,
       arms=(question.arm('width_8'), dataclasses.replace(other, stage=stage)),
   )
   with pytest.raises(
-      controls.Uncontrolled, match='width_2: model.batch_size: 16 -> 8'
+      controls.Uncontrolled, match='width_1: model.batch_size: 16 -> 8'
   ):
     controls.check(changed)
   declared = {**question.differences, 'batch_size': 'to see'}
@@ -43,25 +43,25 @@ def test_a_declaration_that_hides_nothing_is_refused(question):
     controls.check(dataclasses.replace(question, differences=declared))
   # It covers its own field only, not another one that begins like it.
   declared = {'objective.wid': 'a part of a name'}
-  with pytest.raises(controls.Uncontrolled, match='objective.width: 8 -> 2'):
+  with pytest.raises(controls.Uncontrolled, match='objective.width: 8 -> 1'):
     controls.check(dataclasses.replace(question, differences=declared))
 
 
 def test_a_stage_that_one_arm_has_must_be_declared(question):
   data = dataclasses.replace(question.arm('width_8').stage, name='data')
-  other = question.arm('width_2')
+  other = question.arm('width_1')
   stage = dataclasses.replace(other.stage, inputs=(data,))
   changed = dataclasses.replace(
       question,
       arms=(question.arm('width_8'), dataclasses.replace(other, stage=stage)),
   )
-  with pytest.raises(controls.Uncontrolled, match='width_2: data: .absent.'):
+  with pytest.raises(controls.Uncontrolled, match='width_1: data: .absent.'):
     controls.check(changed)
 
 
 def test_swept_fields_are_no_difference(question):
   other = dataclasses.replace(
-      question.arm('width_2'), grid={'models.mlp.clip': (0.5, 1.0)}
+      question.arm('width_1'), grid={'models.mlp.clip': (0.5, 1.0)}
   )
   changed = dataclasses.replace(
       question, arms=(question.arm('width_8'), other, question.arm('width_16'))
@@ -72,10 +72,10 @@ def test_swept_fields_are_no_difference(question):
 def test_budgets_are_of_shapes(question):
   narrow, wide = (
       budgets.of_arm(question, question.arm(name))
-      for name in ('width_2', 'width_8')
+      for name in ('width_1', 'width_8')
   )
   # 4 inputs, two layers with biases, one output.
-  for width, spent in ((2, narrow), (8, wide)):
+  for width, spent in ((1, narrow), (8, wide)):
     params = 4 * width + 2 * (width * width + width) + width
     assert spent['params'] == spent['trainable_params'] == params
     assert spent['active_params'] == params
