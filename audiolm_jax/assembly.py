@@ -22,6 +22,7 @@ from audiolm_jax import evaluation
 from audiolm_jax import objectives
 from audiolm_jax import ops
 from audiolm_jax import param_transforms
+from audiolm_jax import resolution
 from audiolm_jax.config import relocation
 from audiolm_jax.models import directory
 from audiolm_jax.models import loading
@@ -140,6 +141,7 @@ class Assembly:
     Raises:
       config.ConfigError: if parts of the config do not fit each other.
     """
+    settings = resolution.resolve(settings)
     self.config = settings
     self.objective = settings.objective
     self.mesh = settings.mesh.build() if mesh is None else mesh

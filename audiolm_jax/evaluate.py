@@ -8,6 +8,7 @@ from typing import Any
 
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
+from audiolm_jax import resolution
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.training import launch
@@ -55,12 +56,11 @@ def build(
   """
   if settings is None:
     settings = assembly.config.evaluators
-  evaluators = {}
-  for name, evaluator in sorted(settings.items()):
-    if hasattr(evaluator, 'with_data'):
-      evaluator = evaluator.with_data(assembly.config.data)
-    evaluators[name] = evaluator.build(assembly.objective)
-  return evaluators
+  settings = resolution.evaluators_of(settings, assembly.config.data)
+  return {
+      name: evaluator.build(assembly.objective)
+      for name, evaluator in sorted(settings.items())
+  }
 
 
 def run(

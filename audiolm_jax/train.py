@@ -24,6 +24,7 @@ from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
 from audiolm_jax import evaluate
 from audiolm_jax import exporting
+from audiolm_jax import resolution
 from audiolm_jax.config import relocation
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import costs
@@ -55,8 +56,9 @@ def train(settings: Config, workdir: str | os.PathLike) -> dict[str, float]:
   Args:
     settings: of a config file, or made in Python. It is built anew and checked:
       a module that stands in two of its fields gets parameters in each.
-    workdir: gets config.json, checkpoints/, model/, metrics.jsonl, tensorboard/
-      and evaluations/.
+    workdir: gets config.json (with what parts of the config leave to each other
+      filled in), checkpoints/, model/, metrics.jsonl, tensorboard/ and
+      evaluations/.
 
   Returns:
     The last record of metrics and the last evaluation's results.
@@ -71,29 +73,13 @@ def train(settings: Config, workdir: str | os.PathLike) -> dict[str, float]:
   launch.prepare()
   settings = config.build(Config, settings)
   options.check(settings)
+  settings = resolution.resolve(settings, read=True)
   assembly = assembly_lib.Assembly(settings)
-  check_facts(settings)
   workdir = pathlib.Path(workdir).absolute()
   workdir.mkdir(parents=True, exist_ok=True)
   with locks.hold(workdir), jax.set_mesh(assembly.mesh):
     _claim(workdir, settings)
     return _Run(assembly, workdir).run()
-
-
-def check_facts(settings: Config) -> None:
-  """Holds what the parts of a config say of the same things together.
-
-  Raises:
-    config.ConfigError: naming two keys and their values, or a token cache that
-      can't be read.
-  """
-  parts = {'config.objective': settings.objective, 'config.data': settings.data}
-  parts |= {f'config.evaluators.{k}': v for k, v in settings.evaluators.items()}
-  facts = []
-  for key, part in parts.items():
-    if hasattr(part, 'facts'):
-      facts += part.facts(key)
-  config.check_facts(facts)
 
 
 def _claim(workdir: pathlib.Path, settings: Config) -> None:
@@ -108,7 +94,7 @@ def _claim(workdir: pathlib.Path, settings: Config) -> None:
   if _has_trained(workdir):
     # What it does not say yet was at its default.
     old = config.build(Config, assembly_lib.read(workdir))
-    old = config.to_config(old)
+    old = config.to_config(resolution.resolve(old))
     new = relocation.placed(Config, resolved, workdir)
     lines = config.difference(old.to_dict(), new)
     if lines:

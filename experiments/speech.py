@@ -119,7 +119,12 @@ def lm(
   settings = settings or quickstart.get_config(size(budget))
   settings = config.replace(
       _plain(settings),
-      {'data.cache': path_of(cache), **(changes or {})},
+      {
+          'data.cache': path_of(cache),
+          # Budgets are counted before there are tokens, which would say it.
+          'objective.rate': spec(budget).frame_rate,
+          **(changes or {}),
+      },
   )
   return stages.Train(name=name, inputs=(cache, *inputs), config=settings)
 

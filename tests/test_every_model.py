@@ -57,7 +57,7 @@ def _codec():
 
 
 def _nll(decoder, **lengths):
-  return objectives.NLL(decoder=decoder, lengths=lengths)
+  return objectives.NLL(decoder=decoder, lengths=lengths, rate=50.0)
 
 
 def _lm():

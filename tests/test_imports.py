@@ -26,6 +26,7 @@ ORDER = [
     'objectives',
     'evaluation',
     'comparison',
+    'resolution',
     'assembly',
     'exporting',
     'evaluate',

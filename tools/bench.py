@@ -137,7 +137,9 @@ def loop(options, overrides) -> int:
 
 def data(options, overrides) -> int:
   """Prints seconds of audio delivered a second."""
-  settings = config_files.override(audio_crops.AudioCrops(), overrides)
+  settings = config_files.override(
+      audio_crops.AudioCrops(sample_rate=16000, channels=1), overrides
+  )
   source = settings.open(batch_size=options.batch_size, seed=0, shard=(0, 1))
   print(
       {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}

@@ -67,7 +67,10 @@ def _wavenet():
   import jax  # pylint: disable=g-import-not-at-top
   import numpy as np  # pylint: disable=g-import-not-at-top
 
-  objective = _settings('configs/lm/wavenet', 'mu_law').objective
+  from audiolm_jax import assembly as assembly_lib  # pylint: disable=g-import-not-at-top
+
+  settings = _settings('configs/lm/wavenet', 'mu_law')
+  objective = assembly_lib.Assembly(settings).objective
   variables = jax.jit(objective.init)(jax.random.key(0))
   model = objective.bind(_unboxed(variables))
   prompt = np.zeros((1, 10, model.decoder.channels), np.float32)

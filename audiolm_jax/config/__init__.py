@@ -36,8 +36,6 @@ import ml_collections
 from ml_collections import config_dict
 
 from audiolm_jax.config import classes
-from audiolm_jax.config.facts import Fact
-from audiolm_jax.config.facts import check_facts
 
 
 class ConfigError(ValueError):

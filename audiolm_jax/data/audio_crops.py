@@ -16,7 +16,6 @@ from audiolm_jax.data import base as data_base
 from audiolm_jax.data import corpora
 from audiolm_jax.data import pipeline
 
-_POSITIVE = config.Range(min=1e-3)
 # Whole clips are padded to one of these, so that few shapes are compiled.
 BUCKET_SECONDS = (2.0, 4.0, 8.0, 16.0, 32.0, 96.0)
 
@@ -33,8 +32,10 @@ class AudioCrops:
     corpus: a name that `corpora.load_corpus` knows.
     split: of the corpus.
     languages: which; empty for all.
-    sample_rate: of the batches, in Hz; clips at another rate are resampled.
-    channels: of the batches; stereo is averaged to mono if it is 1.
+    sample_rate: of the batches, in Hz; clips at another rate are resampled. None
+      for that of the model that a run trains.
+    channels: of the batches; stereo is averaged to mono if it is 1. None for as
+      many as the model that a run trains hears.
     crop_seconds: length of a row.
     min_seconds: shorter clips are left out (and counted in the log).
     level_db: RMS to bring each clip to, in dB of full scale; None leaves it.
@@ -43,7 +44,8 @@ class AudioCrops:
     features: folder of a teacher's features, ID.npy [N, E] for every clip, which
       batches then hold as `teacher` [B, crop_seconds feature_rate, E], cut at
       the same place as the audio. Crops then begin at a feature frame.
-    feature_rate: feature frames a second.
+    feature_rate: feature frames a second; None for what the model that a run
+      trains, or its teacher, takes.
     workers: reading processes; 0 reads in a thread.
     buffer: batches read ahead (per worker).
   """
@@ -51,37 +53,39 @@ class AudioCrops:
   corpus: corpora.Name = 'asterisk_prompts'
   split: str = 'train'
   languages: tuple[str, ...] = ()
-  sample_rate: config.Positive = 16000
-  channels: config.Positive = 1
-  crop_seconds: Annotated[float, _POSITIVE] = 1.0
+  sample_rate: config.Positive | None = None
+  channels: config.Positive | None = None
+  crop_seconds: Annotated[float, config.Range(min=1e-3, max=86_400)] = 1.0
   min_seconds: config.NonNegative = 0.5
   level_db: Annotated[float | None, config.Range(max=0)] = None
   gain_db: config.NonNegative = 0.0
   features: Annotated[str, config.Path()] | None = None
-  feature_rate: Annotated[float, config.Range(min=1e-3)] = 50.0
+  feature_rate: Annotated[float, config.Range(min=1e-3)] | None = None
   workers: config.Count = 0
   buffer: config.Positive = 4
 
-  def facts(self, key: str) -> list[config.Fact]:
-    """What the objective and evaluators may also say; see `config.Fact`."""
-    samples = round(self.crop_seconds * self.sample_rate)
-    facts = [
-        config.Fact('sample rate', f'{key}.sample_rate', self.sample_rate),
-        config.Fact('channels', f'{key}.channels', self.channels),
-        config.Fact(
-            'length of a row', f'{key}.crop_seconds x sample_rate', samples
-        ),
-    ]
-    if self.features is not None:
-      facts.append(
-          config.Fact('feature rate', f'{key}.feature_rate', self.feature_rate)
-      )
-    return facts
+  @property
+  def lengths(self) -> dict[str, int]:
+    """How long rows of each stream are; empty where nothing says the rate."""
+    if self.sample_rate is None:
+      return {}
+    return {'samples': round(self.crop_seconds * self.sample_rate)}
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
   ) -> data_base.BatchSource:
-    """See `CropSource`; raises CorpusError where the corpus is not built."""
+    """See `CropSource`.
+
+    Raises:
+      CorpusError: where the corpus is not built.
+      ConfigError: for None that nothing has filled in.
+    """
+    for name in ('sample_rate', 'channels', 'feature_rate'):
+      unused = name == 'feature_rate' and self.features is None
+      if getattr(self, name) is None and not unused:
+        raise config.ConfigError(
+            f'config.data.{name} = None, and config.objective has none: give it.'
+        )
     corpus = corpora.load_corpus(self.corpus, self.split, self.languages)
     seconds = corpus.seconds()
     # To the sample, so that a clip of just one crop counts once.

@@ -27,7 +27,8 @@ class TextAndTokens:
     cache: directory of the token cache, or of token files, with texts.
     split: of the cache.
     languages: which; empty for all.
-    codebooks: how many of the codes of a frame, from the first; None for all.
+    codebooks: how many of the codes of a frame, from the first; None for as many
+      as the model of a run has, or else for all.
     frames: length of a row's speech.
     text_bytes: length of a row's text; longer ones are cut.
     limit: only the first so many clips (of those languages).
@@ -47,12 +48,10 @@ class TextAndTokens:
   workers: config.Count = 0
   buffer: config.Positive = 4
 
-  def facts(self, key: str) -> list[config.Fact]:
-    """What the objective and evaluators may also say; see `config.Fact`."""
-    return [
-        *token_cache.facts(self.cache, f'{key}.cache'),
-        config.Fact('length of a row', f'{key}.frames', self.frames),
-    ]
+  @property
+  def lengths(self) -> dict[str, int]:
+    """How long rows of each stream are."""
+    return {'text': self.text_bytes, 'speech': self.frames}
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)

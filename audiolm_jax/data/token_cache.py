@@ -305,26 +305,6 @@ def open_cache(settings: Any) -> TokenCache:
   return cache
 
 
-def facts(directory: str | os.PathLike, key: str) -> list[config.Fact]:
-  """What a cache's tokens are, for `config.check_facts`.
-
-  Args:
-    directory: of the cache.
-    key: of the config that names it.
-
-  Raises:
-    TokensError: if it can't be read.
-  """
-  header = read_header(directory)
-  values = {
-      'tokenizer': header.fingerprint,
-      'vocabularies': header.vocabularies,
-      'frame rate': header.spec.frame_rate,
-  }
-  where = f'{key} ({directory})'
-  return [config.Fact(name, where, value) for name, value in values.items()]
-
-
 def _short(value: Any) -> str:
   text = json.dumps(value)
   return text if len(text) < 60 else f'{text[:57]}...'

@@ -33,7 +33,8 @@ class TokenCrops:
     cache: directory of the token cache, or of token files.
     split: of the cache.
     languages: which; empty for all.
-    codebooks: how many of the codes of a frame, from the first; None for all.
+    codebooks: how many of the codes of a frame, from the first; None for as many
+      as the model of a run has, or else for all.
     frames: length of a row.
     conditions: what a row tells of its clip beside the codes, by name: texts and
       names by those of the clip's factors ('text', 'speaker', 'language'), codes
@@ -63,15 +64,10 @@ class TokenCrops:
   workers: config.Count = 0
   buffer: config.Positive = 4
 
-  def facts(self, key: str) -> list[config.Fact]:
-    """What the objective and evaluators may also say; see `config.Fact`."""
-    facts = token_cache.facts(self.cache, f'{key}.cache')
-    facts.append(config.Fact('length of a row', f'{key}.frames', self.frames))
-    if self.codebooks is not None:
-      facts.append(
-          config.Fact('codes a frame', f'{key}.codebooks', self.codebooks)
-      )
-    return facts
+  @property
+  def lengths(self) -> dict[str, int]:
+    """How long rows of each stream are."""
+    return {'frames': self.frames}
 
   def open(
       self, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)

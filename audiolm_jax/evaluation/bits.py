@@ -34,10 +34,6 @@ class Bits:
   clips: Annotated[Any, config.Kind(lambda: clips_lib.CLIPS)]
   baselines: bool = False
 
-  def facts(self, key: str) -> list[config.Fact]:
-    """What data and objective may also say; see `config.Fact`."""
-    return self.clips.facts(f'{key}.clips')
-
   def with_data(self, source: Any) -> 'Bits':
     """Itself, with what its clips leave to `source` (config.data) filled in."""
     if not hasattr(self.clips, 'with_data'):

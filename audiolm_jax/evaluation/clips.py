@@ -90,17 +90,9 @@ class TokenClips:
   streams = ('frames',)
   has_baselines = True
 
-  def facts(self, key: str) -> list[config.Fact]:
-    """What data and objective may also say; see `config.Fact`."""
-    if self.cache is None:
-      return []
-    return token_cache.facts(self.cache, f'{key}.cache')
-
   def with_data(self, source: Any) -> 'TokenClips':
     """These clips, of the cache of `source` (config.data) if they name none."""
-    if self.cache is not None:
-      return self
-    return dataclasses.replace(self, cache=getattr(source, 'cache', None))
+    return _of_cache(self, source)
 
   def open(self, decoder: Any, rate: float) -> Clips:
     """The clips for a decoder of so many frames a second.
@@ -111,11 +103,21 @@ class TokenClips:
         not the cache's, or it has conditions that clips don't have.
     """
     del rate
-    if self.cache is None:
-      raise config.ConfigError(
-          'clips.cache = None: config.data has no cache to take; give one.'
-      )
+    _need_cache(self)
     return _TokenClips(self, decoder)
+
+
+def _of_cache(clips, source):
+  if clips.cache is not None:
+    return clips
+  return dataclasses.replace(clips, cache=getattr(source, 'cache', None))
+
+
+def _need_cache(clips) -> None:
+  if clips.cache is None:
+    raise config.ConfigError(
+        'clips.cache = None: config.data has no cache to take; give one.'
+    )
 
 
 class _TokenClips(Clips):
@@ -180,36 +182,58 @@ class TextClips:
   `TokenClips` scores what a model of speech alone makes.
 
   Attributes:
-    source: which clips, and how long.
+    cache: directory of the token cache, with texts; None for that of training's
+      data. The model is of its first codebooks.
+    split: which clips.
+    languages: which; empty for all.
+    limit: only the first so many clips.
+    frames: clips of more are left out.
+    text_bytes: longer texts are cut to their beginning.
     batch_size: clips that are scored at once.
+    tokenizer_hash: the hash that the cache must have; None takes any.
   """
 
-  source: text_and_tokens.TextAndTokens
+  cache: Annotated[str, config.Path()] | None = None
+  split: str = 'validation'
+  languages: tuple[str, ...] = ()
+  limit: config.Positive | None = None
+  frames: config.Positive = 256
+  text_bytes: config.Positive = 128
   batch_size: config.Positive = 16
+  tokenizer_hash: str | None = None
 
   streams = ('text', 'speech')
   has_baselines = False
 
-  def facts(self, key: str) -> list[config.Fact]:
-    """What data and objective may also say; see `config.Fact`."""
-    return token_cache.facts(self.source.cache, f'{key}.source.cache')
+  def with_data(self, source: Any) -> 'TextClips':
+    """These clips, of the cache of `source` (config.data) if they name none."""
+    return _of_cache(self, source)
 
   def open(self, decoder: Any, rate: float) -> Clips:
-    """The clips; raises TokensError for a cache that doesn't fit."""
-    del decoder, rate
-    return _TextClips(self)
+    """The clips for a decoder of segments.
+
+    Raises:
+      encoding.TokensError: for a cache that doesn't fit.
+      config.ConfigError: if there is no cache.
+    """
+    del rate
+    _need_cache(self)
+    names = {f.name for f in dataclasses.fields(text_and_tokens.TextAndTokens)}
+    fields = {k: v for k, v in vars(self).items() if k in names}
+    source = text_and_tokens.TextAndTokens(
+        codebooks=len(decoder.slots('speech')), **fields
+    )
+    return _TextClips(source, self.batch_size)
 
 
 class _TextClips(Clips):
 
-  def __init__(self, settings):
-    self._settings = settings
-    self._cache, _ = settings.source.select()
+  def __init__(self, source, batch_size):
+    self._source, self._batch_size = source, batch_size
+    self._cache, _ = source.select()
 
   def batches(self):
-    return text_and_tokens.whole_clips(
-        self._settings.source, self._settings.batch_size
-    )
+    return text_and_tokens.whole_clips(self._source, self._batch_size)
 
   def item(self, index):
     return self._cache[index].factors['id']
@@ -244,11 +268,6 @@ class AudioClips:
 
   streams = ('samples',)
   has_baselines = True
-
-  def facts(self, key: str) -> list[config.Fact]:
-    """Nothing: clips are resampled to what the model is of."""
-    del key
-    return []
 
   def open(self, decoder: Any, rate: float) -> Clips:
     """The clips for a decoder of so many samples a second.

@@ -12,6 +12,7 @@ from audiolm_jax import config
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import stages
 from audiolm_jax.models import segment_lm
+from audiolm_jax.objectives import likelihood
 from audiolm_jax.training import costs
 from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import state as state_lib
@@ -128,8 +129,13 @@ def _generation(assembly, seconds) -> float:
   """FLOPs of generating some seconds of audio; 0 where nothing is generated."""
   objective = assembly.objective
   name, description = objective.model
-  if description.rate is None:
+  if not isinstance(objective, likelihood.NLL):
     return 0.0
+  if description.rate is None:
+    raise questions.QuestionError(
+        'config.objective.rate = None, and tokens that are not made yet do not'
+        ' say it: give it, as that of their tokenizer.'
+    )
   variables = jax.eval_shape(assembly.variables, assembly.abstract)[name]
   model = description.bind(variables)
   if not isinstance(model, segment_lm.SegmentLM):

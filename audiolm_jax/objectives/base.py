@@ -6,6 +6,7 @@ from typing import Any
 import flax
 from jaxtyping import Array, Float
 
+from audiolm_jax import config
 from audiolm_jax.models import kinds
 
 Batch = dict[str, Array]
@@ -33,6 +34,29 @@ class Output(flax.struct.PyTreeNode):
   )
 
 
+def row_length(
+    stream: str, given: int | None, source: Any, key: str
+) -> int | None:
+  """How long the rows of a stream are: what is given, or else the data's.
+
+  Args:
+    stream: 'frames', 'samples', or the label of a segment.
+    given: what the objective says; None for the data's.
+    source: config.data.
+    key: where the given length stands.
+
+  Raises:
+    config.ConfigError: if both say something else.
+  """
+  length = getattr(source, 'lengths', {}).get(stream, given)
+  if given not in (None, length):
+    raise config.ConfigError(
+        f'{key} = {given}, but rows of config.data have {length} {stream}:'
+        ' leave it to the data, or give the same.'
+    )
+  return length
+
+
 class Objective(abc.ABC):
   """A training problem over one or several named models.
 
@@ -56,6 +80,31 @@ class Objective(abc.ABC):
   @abc.abstractmethod
   def init(self, rng: Array) -> Variables:
     """Fresh variables of every model; params may be boxed with axis names."""
+
+  def needs(self, source: Any) -> dict[str, tuple[str, Any]]:
+    """What the model takes of its data: field of config.data -> (key, value).
+
+    `key` is where the value stands in the objective. See `resolution`.
+
+    Args:
+      source: config.data.
+    """
+    del source
+    return {}
+
+  def with_data(self, source: Any, read: bool) -> 'Objective':
+    """Itself, with what it leaves to the data filled in.
+
+    Args:
+      source: config.data, with `needs` filled in.
+      read: whether to read the header of its token cache.
+
+    Raises:
+      config.ConfigError: for what is given twice and differs, or, if `read`,
+        not at all.
+    """
+    del source, read
+    return self
 
   def initial_values(self, source: Any) -> dict[str, Any]:
     """Values, {model: {'params': {...}}}, that replace some of `init`'s.

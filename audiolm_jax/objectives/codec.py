@@ -37,7 +37,7 @@ class Codec(objectives_base.Objective):
 
   Attributes:
     tokenizer: the codec.
-    samples: T of training's crops.
+    samples: T of training's crops; None for the data's.
     mel_weight: of the multi-scale log mel distance.
     stft_weight: of the multi-resolution STFT distance.
     complex_weight: of the compressed complex STFT distance.
@@ -53,7 +53,7 @@ class Codec(objectives_base.Objective):
   """
 
   tokenizer: Annotated[Any, config.Kind(lambda: tokenizers.TOKENIZERS)]
-  samples: config.Positive = 16000
+  samples: config.Positive | None = None
   mel_weight: config.NonNegative = 3.0
   stft_weight: config.NonNegative = 0.5
   complex_weight: config.NonNegative = 10.0
@@ -105,18 +105,26 @@ class Codec(objectives_base.Objective):
           ' latents of another width than the encoder gives'
       )
 
-  def facts(self, key: str) -> list[config.Fact]:
-    """What data and evaluators may also say; see `config.Fact`."""
-    spec, where = self.tokenizer.spec, f'{key}.tokenizer'
-    facts = [
-        config.Fact('sample rate', f'{where}.sample_rate', spec.sample_rate),
-        config.Fact('channels', f'{where}.encoder.channels', spec.channels),
-        config.Fact('length of a row', f'{key}.samples', self.samples),
-    ]
+  def needs(self, source: Any) -> dict[str, tuple[str, Any]]:
+    del source
+    spec = self.tokenizer.spec
+    needs = {
+        'sample_rate': ('tokenizer.sample_rate', spec.sample_rate),
+        'channels': ('tokenizer, channels of', spec.channels),
+    }
     if self.distillation is not None:
-      teacher = self.distillation.teacher
-      facts += teacher.facts(f'{key}.distillation.teacher')
-    return facts
+      rate = self.distillation.teacher.feature_rate
+      if rate is not None:
+        key = 'distillation.teacher.frame_rate'
+        needs['feature_rate'] = key, rate
+    return needs
+
+  def with_data(self, source: Any, read: bool) -> 'Codec':
+    del read
+    given = objectives_base.row_length(
+        'samples', self.samples, source, 'config.objective.samples'
+    )
+    return dataclasses.replace(self, samples=given)
 
   @property
   def additive(self) -> bool:
@@ -166,6 +174,11 @@ class Codec(objectives_base.Objective):
 
   def example_batch(self, batch_size: int) -> objectives_base.Batch:
     spec = self.tokenizer.spec
+    if self.samples is None:
+      raise config.ConfigError(
+          'config.objective.samples = None, and config.data has no samples: give'
+          ' it.'
+      )
     batch = {
         'audio': np.zeros(
             (batch_size, self.samples, spec.channels), np.float32

@@ -46,10 +46,10 @@ class Teacher(abc.ABC):
     del rng
     return None
 
-  def facts(self, key: str) -> list[config.Fact]:
-    """What the data may also say; see `config.Fact`."""
-    del key
-    return []
+  @property
+  def feature_rate(self) -> float | None:
+    """Feature frames a second that batches are to hold; None if it makes them."""
+    return None
 
   def example(
       self, batch_size: int, samples: int, sample_rate: int
@@ -75,8 +75,9 @@ class Features(Teacher):
   def dimension(self):
     return self.width
 
-  def facts(self, key):
-    return [config.Fact('feature rate', f'{key}.frame_rate', self.frame_rate)]
+  @property
+  def feature_rate(self):
+    return self.frame_rate
 
   def hop(self, sample_rate):
     return sample_rate / self.frame_rate

@@ -1,6 +1,7 @@
 """The likelihood of given codes: of frames, of segments or of samples."""
 
 import dataclasses
+import math
 from typing import Annotated, Any
 
 import jax
@@ -34,9 +35,10 @@ class NLL(objectives_base.Objective):
   Attributes:
     decoder: the model.
     lengths: frames (or samples) of training's rows, for each of the decoder's
-      streams: 'frames', 'samples', or the labels of segments. 256 for those
-      that are not named.
-    rate: frames (or samples) a second of the stream that stands for audio.
+      streams: 'frames', 'samples', or the labels of segments. Those that are not
+      named have the data's.
+    rate: frames (or samples) a second of the stream that stands for audio; None
+      for the data's.
     audio: the stream that stands for audio; None for the last one.
     weights: by stream, the weight of the mean over its codes; 1 for those that
       are not named.
@@ -54,7 +56,7 @@ class NLL(objectives_base.Objective):
   lengths: Annotated[Any, config.Named(config.Positive)] = dataclasses.field(
       default_factory=dict
   )
-  rate: config.NonNegative = 50.0
+  rate: Annotated[float | None, config.Range(min=1e-3, max=1e9)] = None
   audio: str | None = None
   weights: Annotated[Any, config.Named(config.NonNegative)] = dataclasses.field(
       default_factory=dict
@@ -104,34 +106,62 @@ class NLL(objectives_base.Objective):
     backbone = getattr(self.decoder, 'backbone', None)
     return isinstance(getattr(backbone, 'mlp', None), mlps.Moe)
 
-  def _length(self, label):
-    return self.lengths.get(label, 256)
-
-  def facts(self, key: str) -> list[config.Fact]:
-    """What data and evaluators may also say; see `config.Fact`."""
+  def needs(self, source: Any) -> dict[str, tuple[str, Any]]:
     label, decoder = self._audio, self.decoder
-    rate, where = f'{key}.rate', f'{key}.decoder'
-    length = self._length(label)
-    facts = [config.Fact('length of a row', f'{key}.lengths.{label}', length)]
-    if label == 'samples':
-      facts += [
-          config.Fact('sample rate', rate, self.rate),
-          config.Fact('channels', f'{where}.channels', decoder.channels),
-      ]
-      if decoder.stack.local:
-        hop = decoder.stack.local_hop
-        where = f'{rate} / decoder.stack.local_hop'
-        facts.append(config.Fact('feature rate', where, self.rate / hop))
-    else:
-      sizes = tuple(decoder.vocabularies[k] for k in decoder.slots(label))
-      facts += [
-          config.Fact('frame rate', rate, self.rate),
-          config.Fact('vocabularies', f'{where}.vocabularies', sizes),
-          config.Fact(
-              'codes a frame', f'{where}.vocabularies, number of', len(sizes)
-          ),
-      ]
-    return facts
+    if label != 'samples':
+      key, sizes = 'decoder.vocabularies, number of', decoder.slots(label)
+      return {'codebooks': (key, len(sizes))}
+    needs = {'channels': ('decoder.channels', decoder.channels)}
+    rate = getattr(source, 'sample_rate', None)
+    if self.rate is not None:
+      rate = self.rate
+      needs['sample_rate'] = 'rate', round(rate)
+    if decoder.stack.local and rate is not None:
+      key = 'rate / decoder.stack.local_hop'
+      needs['feature_rate'] = key, rate / decoder.stack.local_hop
+    return needs
+
+  def with_data(self, source: Any, read: bool) -> 'NLL':
+    key = 'config.objective.lengths'
+    lengths = {
+        label: objectives_base.row_length(
+            label, self.lengths.get(label), source, f'{key}.{label}'
+        )
+        for label in self.decoder.streams
+    }
+    rate, theirs = self.rate, self._rate_of(source, read)
+    if rate is None:
+      rate = theirs
+    elif theirs is not None and not math.isclose(rate, theirs, rel_tol=1e-3):
+      raise config.ConfigError(
+          f'config.objective.rate = {rate:g}, but config.data has {theirs:g} a'
+          ' second: leave it to the data, or give the same.'
+      )
+    if read and rate is None:
+      raise config.ConfigError(
+          'config.objective.rate = None, and config.data has none: give it.'
+      )
+    lengths = {k: n for k, n in lengths.items() if n is not None}
+    return dataclasses.replace(self, lengths=lengths, rate=rate)
+
+  def _rate_of(self, source, read) -> float | None:
+    """The rate of the data, whose vocabularies must be the decoder's."""
+    if self._audio == 'samples':
+      rate = getattr(source, 'sample_rate', None)
+      return None if rate is None else float(rate)
+    if not (read and hasattr(source, 'cache')):
+      return None
+    header = token_cache.read_header(source.cache)
+    sizes = tuple(
+        self.decoder.vocabularies[k] for k in self.decoder.slots(self._audio)
+    )
+    available = header.vocabularies
+    if available[: len(sizes)] != sizes:
+      raise config.ConfigError(
+          f'config.objective.decoder.vocabularies: {sizes} of {self._audio}, but'
+          f' config.data.cache ({source.cache}) has {available}.'
+      )
+    return header.spec.frame_rate
 
   @property
   def loss_weights(self) -> dict[str, float]:
@@ -181,9 +211,14 @@ class NLL(objectives_base.Objective):
     return {'lm': {'params': values}}
 
   def example_batch(self, batch_size: int) -> objectives_base.Batch:
-    lengths = {label: self._length(label) for label in self.decoder.streams}
+    missing = sorted(set(self.decoder.streams) - set(self.lengths))
+    if missing:
+      raise config.ConfigError(
+          f'config.objective.lengths has no {missing}, and neither has'
+          ' config.data: give it.'
+      )
     return {
-        **self.decoder.example_batch(batch_size, lengths),
+        **self.decoder.example_batch(batch_size, self.lengths),
         'id': np.zeros(batch_size, np.int32),
     }
 

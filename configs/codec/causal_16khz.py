@@ -64,7 +64,6 @@ def get_config(arg: str = 'cpu') -> train.Config:
       'cpu': {},
       'gpu': {'width': 512, 'hidden': 1536, 'blocks': 8},
   }[size]
-  source = data.AudioCrops(gain_db=4.0, **_CORPORA[size])
   return train.Config(
       objective=objectives.Codec(
           tokenizer=tokenizers.Codec(
@@ -75,11 +74,10 @@ def get_config(arg: str = 'cpu') -> train.Config:
               decoder=parts.SpectralDecoder(**sizes),
               domain=('speech',),
           ),
-          samples=round(source.crop_seconds * source.sample_rate),
           mel_weight=8.0,
           stft_weight=1.0,
       ),
-      data=source,
+      data=data.AudioCrops(gain_db=4.0, **_CORPORA[size]),
       models={
           'codec': train.ModelTraining(
               optimizer=optimizers.AdamW(b1=0.8, b2=0.99),

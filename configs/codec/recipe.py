@@ -86,19 +86,13 @@ def build(
   return train.Config(
       objective=objectives.Codec(
           tokenizer=codec,
-          samples=round(seconds * codec.sample_rate),
           # Recipes name their own distances.
           mel_weight=0.0,
           stft_weight=0.0,
           complex_weight=0.0,
           **terms,
       ),
-      data=data.AudioCrops(
-          sample_rate=codec.sample_rate,
-          channels=codec.spec.channels,
-          crop_seconds=seconds,
-          **source,
-      ),
+      data=data.AudioCrops(crop_seconds=seconds, **source),
       models=models,
       steps=steps,
       batch_size=batch_size,

@@ -87,7 +87,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
       batch_size={'smoke': 2, 'cpu': 8, 'gpu': 48}[size],
       steps=steps,
       corpus='librispeech',
-      audio={'features': 'data/hubert', 'feature_rate': 50.0},
+      audio={'features': 'data/hubert'},
       distances={
           'waveform': distances_lib.Waveform(weight=500.0),
           'mel_1024': distances_lib.LogMel(

@@ -87,9 +87,7 @@ def get_config(arg: str = 'semantic,cpu') -> train.Config:
       base,
       {
           'objective.decoder': decoder,
-          'objective.lengths.frames': frames,
           'data.frames': frames,
-          'data.codebooks': codebooks,
           'evaluators.lm.clips.max_frames': frames,
       },
   )

@@ -44,7 +44,6 @@ def get_config(arg: str = 'cpu') -> train.Config:
   frames = {'smoke': 64, 'cpu': 128, 'gpu': 512}[size]
   return train.Config(
       objective=objectives.NLL(
-          lengths={'frames': frames},
           # From random vectors, 400 steps do not reach the bigram.
           init_embeddings=True,
           decoder=decoders.Decoder(
@@ -60,9 +59,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
               ),
           ),
       ),
-      data=data.TokenCrops(
-          cache='runs/quickstart/tokens', codebooks=CODEBOOKS, frames=frames
-      ),
+      data=data.TokenCrops(cache='runs/quickstart/tokens', frames=frames),
       evaluators={
           'lm': evaluation.Bits(
               clips=evaluation.TokenClips(

@@ -5,8 +5,8 @@ python -m audiolm_jax.main --config=configs/lm/text_to_speech.py:cpu \
 
 The quickstart's model (4 codebooks in a delay pattern) over whole clips of up
 to 192 frames (3.8 s), each after its text, which is predicted, too. Reads the
-token cache that `tools/quickstart.py` makes; give another by
---config.data.cache and --config.evaluators.segments.clips.source.cache.
+token cache that `tools/quickstart.py` makes (give another by
+--config.data.cache).
 
 `speech/bits_per_frame` is what speech costs given its text. In the quickstart's
 minutes a model this small learns where a clip goes more than what it says: this
@@ -48,24 +48,16 @@ def get_config(arg: str = 'cpu') -> train.Config:
       ),
       backbone=base.objective.decoder.backbone,
   )
-  source = data.TextAndTokens(
-      cache=base.data.cache,
-      codebooks=quickstart.CODEBOOKS,
-      frames=frames,
-      text_bytes=text,
-  )
-  held_out = {'split': 'validation', 'limit': base.evaluators['lm'].clips.limit}
+  lengths = {'frames': frames, 'text_bytes': text}
   return config.replace(
       base,
       {
-          'objective': objectives.NLL(
-              lengths={'text': text, 'speech': frames}, decoder=decoder
-          ),
-          'data': source,
+          'objective': objectives.NLL(decoder=decoder),
+          'data': data.TextAndTokens(cache=base.data.cache, **lengths),
           'evaluators': {
               'segments': evaluation.Bits(
                   clips=evaluation.TextClips(
-                      source=config.replace(source, held_out)
+                      limit=base.evaluators['lm'].clips.limit, **lengths
                   )
               )
           },

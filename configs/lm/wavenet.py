@@ -76,8 +76,6 @@ def get_config(arg: str = 'mu_law,cpu') -> train.Config:
               # 16-bit amplitudes do not go through bfloat16.
               dtype='float32',
           ),
-          lengths={'samples': round(seconds * rate)},
-          rate=float(rate),
       ),
       data=data.AudioCrops(
           sample_rate=rate, crop_seconds=seconds, **_CORPORA[size]

@@ -14,7 +14,6 @@ def shrunk(settings: train.Config, tokens: str | os.PathLike) -> train.Config:
           'data.cache': str(tokens),
           'data.frames': 8,
           'objective.init_embeddings': False,
-          'objective.lengths.frames': 8,
           'evaluators.lm.clips.max_frames': 8,
           'batch_size': 2,
           'steps': 2,

@@ -7,6 +7,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax.models import loading
+from audiolm_jax import resolution
 from audiolm_jax import train
 from audiolm_jax.data import token_cache
 from audiolm_jax.training import config_files
@@ -22,6 +23,7 @@ STAGES = {'semantic': (0,), 'coarse': (1, 2, 3), 'fine': (4, 5, 6, 7)}
 @pytest.mark.parametrize('size', config_files.SIZES)
 def test_a_stage_builds_and_predicts_its_codebooks(name, size):
   settings = config.build(train.Config, audiolm.get_config(f'{name},{size}'))
+  settings = resolution.resolve(settings)
   objective = settings.objective
   assert objective.decoder.predicted == STAGES[name]
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
+from audiolm_jax import resolution
 from audiolm_jax import train
 from audiolm_jax.training import config_files
 
@@ -33,7 +34,8 @@ def _config(name, size):
 def test_a_recipe_builds(name, size):
   """As shapes: nothing is compiled. Every size trains the same models."""
   values = _config(name, size)
-  objective = config.build(train.Config, values).objective
+  settings = resolution.resolve(config.build(train.Config, values))
+  objective = settings.objective
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   assert set(shapes) == set(values.models)
   codec = objective.tokenizer
@@ -58,7 +60,7 @@ def test_rates_of_batches_are_those_of_the_objective(name, size, field, value):
   """No array tells 16 from 24 kHz."""
   values = config.replace(_config(name, size), {f'data.{field}': value})
   with pytest.raises(config.ConfigError, match=f'{field} = {value}'):
-    train.check_facts(config.build(train.Config, values))
+    resolution.resolve(config.build(train.Config, values))
 
 
 def _train(name, workdir):

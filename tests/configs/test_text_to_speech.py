@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import config
+from audiolm_jax import resolution
 from audiolm_jax import train
 from audiolm_jax.data import token_cache
 from audiolm_jax.training import config_files
@@ -16,6 +17,7 @@ from tests.data import made_caches
 @pytest.mark.parametrize('size', config_files.SIZES)
 def test_it_builds(size):
   settings = config.build(train.Config, text_to_speech.get_config(size))
+  settings = resolution.resolve(settings)
   objective = settings.objective
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   assert set(shapes) == set(settings.models)
@@ -23,8 +25,9 @@ def test_it_builds(size):
       'text': settings.data.text_bytes,
       'speech': settings.data.frames,
   }
-  source = settings.evaluators['segments'].clips.source
-  assert (source.split, source.frames) == ('validation', settings.data.frames)
+  clips = settings.evaluators['segments'].clips
+  assert (clips.split, clips.frames) == ('validation', settings.data.frames)
+  assert clips.cache == settings.data.cache
   assert config.build(train.Config, config.to_config(settings)) == settings
 
 
@@ -49,7 +52,6 @@ def test_a_smoke_run_trains_and_is_scored(tmp_path):
       text_to_speech.get_config('smoke'),
       {
           'data.cache': str(directory),
-          'evaluators.segments.clips.source.cache': str(directory),
           'batch_size': 2,
           'steps': 2,
           'eval_every': 2,

@@ -7,6 +7,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax.models import loading
+from audiolm_jax import resolution
 from audiolm_jax import train
 from audiolm_jax.training import config_files
 from configs.lm import wavenet
@@ -20,7 +21,8 @@ HEADS = {'mu_law': 3.608, 'logistics': 3.517, 'gaussian': 3.510}
 def test_it_builds(name, size):
   """As shapes: nothing is compiled."""
   values = wavenet.get_config(f'{name},{size}')
-  objective = config.build(train.Config, values).objective
+  settings = resolution.resolve(config.build(train.Config, values))
+  objective = settings.objective
   shapes = nn.meta.unbox(jax.eval_shape(objective.init, jax.random.key(0)))
   assert set(shapes) == set(values.models)
   decoder = objective.decoder

@@ -17,6 +17,8 @@ def _settings(**options):
       'corpus': 'espeak_sentences',
       'languages': ('en', 'fr'),
       'sample_rate': 22050,  # The corpus's own.
+      'channels': 1,
+      'feature_rate': 50.0,
   }
   return audio_crops.AudioCrops(**{**defaults, **options})
 
@@ -28,7 +30,10 @@ def test_config_builds_it(cache):
   assert source.corpus == 'asterisk_prompts'
   with pytest.raises(config.ConfigError, match='level_db'):
     config.build(data.AudioCrops, {'level_db': 3.0})
+  with pytest.raises(config.ConfigError, match='data.sample_rate = None'):
+    source.open(batch_size=2, seed=0)
   # What is not built is a config error too: no traceback for the user.
+  source = config.replace(source, {'sample_rate': RATE, 'channels': 1})
   with pytest.raises(config.ConfigError, match='prepare_data'):
     source.open(batch_size=2, seed=0)
 

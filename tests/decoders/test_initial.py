@@ -60,13 +60,12 @@ def _settings(tmp_path):
       likelihood.NLL,
       {
           'decoder': decoder,
-          'lengths': {'frames': 4},
           'init_embeddings': True,
       },
   )
   return assembly_lib.Config(
       objective=objective,
-      data=token_crops.TokenCrops(cache=str(tmp_path)),
+      data=token_crops.TokenCrops(cache=str(tmp_path), frames=4),
       models={'lm': assembly_lib.ModelTraining()},
   )
 

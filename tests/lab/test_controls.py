@@ -7,6 +7,7 @@ import pytest
 from audiolm_jax import config
 from audiolm_jax.lab import budgets
 from audiolm_jax.lab import controls
+from audiolm_jax.lab import questions
 from configs.lm import ladder
 from experiments import template
 
@@ -103,15 +104,30 @@ def test_unequal_budgets_are_refused_by_name():
     budgets.check({'a': a, 'b': {**a, 'codec.params': 10.0}}, {})
 
 
+def test_a_rate_that_only_tokens_to_come_say_is_asked_for():
+  settings = config.replace(
+      ladder.get_config('gqa,smoke'), {'data.cache': '{stage:tokens}/tokens'}
+  )
+  with pytest.raises(questions.QuestionError, match='objective.rate = None'):
+    budgets.of_run(settings, 1.0, 1.0)
+
+
 def test_experts_count_where_a_position_meets_them():
   def run(name):
     settings = config.replace(
         ladder.get_config(f'{name},smoke'),
-        {'evaluators': {}, 'objective.init_embeddings': False},
+        {
+            'evaluators': {},
+            'objective.init_embeddings': False,
+            'objective.rate': 50.0,
+            # Of a stage that has not run.
+            'data.cache': '{stage:tokens}/tokens',
+        },
     )
     return budgets.of_run(settings, 1.0, 1.0)
 
   dense, moe = run('gqa'), run('moe')
+  assert dense.generation_flops > 0
   assert dense.active_params == dense.params
   idle = moe.params - moe.active_params
   # 6 of 8 experts in each of 2 layers: two matrices in, one out, their biases.

@@ -45,7 +45,7 @@ DECODER = {
 
 
 def _build(**fields):
-  fields = {'decoder': DECODER, 'lengths': FRAMES, **fields}
+  fields = {'decoder': DECODER, 'lengths': FRAMES, 'rate': 50.0, **fields}
   return config.build(objectives.NLL, fields)
 
 
@@ -218,14 +218,14 @@ def test_clips_and_their_texts_come_in_the_shapes_of_training(cache, objective):
 
 
 def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
-  source = data.TextAndTokens(
+  clips = evaluation.TextClips(
       cache=str(cache),
-      codebooks=2,
+      split='train',
       frames=FRAMES['speech'],
       text_bytes=FRAMES['text'],
       limit=3,
+      batch_size=2,
   )
-  clips = evaluation.TextClips(source=source, batch_size=2)
   built = evaluation.Bits(clips=clips)
   with pytest.raises(config.ConfigError, match='TextClips has none'):
     dataclasses.replace(built, baselines=True).build(objective)

@@ -80,9 +80,7 @@ def test_what_encode_wrote_is_trained_on(run, folder, tmp_path):
       settings,
       {
           'objective.init_embeddings': True,
-          'objective.rate': header.spec.frame_rate,
           'objective.decoder.vocabularies': header.vocabularies,
-          'data.codebooks': 3,
       },
   )
   results = train.train(settings, tmp_path / 'run')
