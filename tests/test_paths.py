@@ -13,6 +13,7 @@ import pytest
 
 from audiolm_jax import assembly as assembly_lib
 from audiolm_jax import config
+from audiolm_jax import resolution
 from audiolm_jax import train
 from audiolm_jax.audio import files
 from audiolm_jax.config import relocation
@@ -41,7 +42,7 @@ def _claim(workdir, settings):
   """As the start of a training that wrote metrics, in a relative directory."""
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  train._claim(workdir, settings)
+  train._claim(workdir, resolution.resolve(settings))
   (workdir / 'metrics.jsonl').touch()
 
 
