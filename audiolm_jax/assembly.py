@@ -189,13 +189,6 @@ class Assembly:
           f' {type(self.objective).__name__} has a term that does not add over'
           ' microbatches.'
       )
-    given = getattr(settings.data, 'conditions', {})
-    for name, expected in self.objective.conditions.items():
-      if given.get(name, expected) != expected:
-        raise config.ConfigError(
-            f'config.data.conditions.{name} is {given[name]}, but the model'
-            f' reads {expected}: the same arrays would mean something else.'
-        )
 
   def _model_optimizer(self, model, settings):
     axes = self.transforms[model].axes(self._axes[model])

@@ -3,7 +3,7 @@
 A fact stands in one place of a config. How long rows are and at which rate their
 frames or samples come is the data's to say, by its own fields and by the header
 of its token cache; what a model is made for (a codec's sample rate, channels,
-the number of codebooks) is the model's. The other part's field is None for that,
+the number of codebooks, conditions) is the model's. The other part's field is None for that,
 and is filled in here. A fact that is given twice must be the same.
 """
 
@@ -41,6 +41,7 @@ def resolve(settings: Any, read: bool = False) -> Any:
           f'config.data.{name} = {given!r}, but config.objective.{key} ='
           f' {value!r}: leave config.data.{name} to the model, or give the same.'
       )
+  source = _with_conditions(source, objective.conditions)
   evaluators = evaluators_of(settings.evaluators, source)
   if read:
     _check_tokenizers(source, evaluators)
@@ -56,6 +57,23 @@ def evaluators_of(evaluators: Mapping[str, Any], source: Any) -> dict[str, Any]:
       name: e.with_data(source) if hasattr(e, 'with_data') else e
       for name, e in evaluators.items()
   }
+
+
+def _with_conditions(source, expected):
+  """config.data, of which batches hold the conditions that the model reads."""
+  if not hasattr(source, 'conditions'):
+    return source
+  conditions = {**expected, **source.conditions}
+  for name, factor in expected.items():
+    if conditions[name] != factor:
+      raise config.ConfigError(
+          f'config.data.conditions.{name} is {conditions[name]}, but the model'
+          f' reads {factor}: the same arrays would mean something else.'
+      )
+  # In one order, whichever part they are of: draws follow it.
+  return dataclasses.replace(
+      source, conditions=dict(sorted(conditions.items()))
+  )
 
 
 def _agree(given, value) -> bool:

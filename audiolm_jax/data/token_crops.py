@@ -39,7 +39,8 @@ class TokenCrops:
     conditions: what a row tells of its clip beside the codes, by name: texts and
       names by those of the clip's factors ('text', 'speaker', 'language'), codes
       of the same speaker, vectors; see `clip_conditions.ConditionSampler`. It is of the
-      whole clip: the text of a crop says more than is to be heard.
+      whole clip: the text of a crop says more than is to be heard. Those that
+      the model of a run reads are added.
     vectors: folder of the clips' vectors, ID.npy [E], for a condition of them.
     min_frames: shorter clips are left out.
     limit: only the first so many clips (of those languages), for learning from

@@ -73,7 +73,8 @@ class Objective(abc.ABC):
   def conditions(self) -> dict[str, Any]:
     """What batches tell of clips, by name, as `data.factors`.
 
-    A data config that has `conditions` by these names must have the same.
+    They are added to a data config's `conditions`; of the same name it must have
+    the same.
     """
     return {}
 

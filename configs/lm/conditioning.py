@@ -109,8 +109,6 @@ def get_config(arg: str = 'text_cross,cpu') -> train.Config:
       quickstart.get_config(size),
       {
           f'objective.decoder.conditions.{factor}': condition,
-          # The same here and there: a class is a place in the list of names.
-          f'data.conditions.{factor}': condition.source,
           **needs,
       },
   )

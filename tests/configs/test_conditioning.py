@@ -7,6 +7,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax.models import loading
+from audiolm_jax import resolution
 from audiolm_jax import train
 from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import clip_conditions
@@ -30,7 +31,6 @@ def test_only_the_condition_differs(name, size):
   for line in config.difference(base, values):
     assert line.startswith(
         (
-            f'config.data.conditions.{factor}',
             f'config.objective.decoder.conditions.{factor}',
             *(
                 f'config.objective.decoder.backbone.{k}'
@@ -38,7 +38,7 @@ def test_only_the_condition_differs(name, size):
             ),
         )
     ), line
-  settings = config.build(train.Config, values)
+  settings = resolution.resolve(config.build(train.Config, values))
   condition = settings.objective.decoder.conditions[factor]
   assert condition.how == how and 0 < condition.dropout < 1
   if factor == 'text':
@@ -100,7 +100,7 @@ def _train(name, tokens, workdir):
   model = loading.load(workdir)
   cache = token_cache.TokenCache(tokens, 'validation')
   factor, _ = NAMES[name]
-  wanted = settings.data.conditions
+  wanted = settings.objective.conditions
   condition_sampler = clip_conditions.ConditionSampler(wanted, cache)
   bits, frames = [], []
   for i in range(len(cache)):

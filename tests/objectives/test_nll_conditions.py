@@ -10,6 +10,7 @@ from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax import generation
 from audiolm_jax import objectives
+from audiolm_jax import resolution
 from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
@@ -160,10 +161,16 @@ def test_conditions_that_do_not_fit_are_refused(objective, variables):
 
 def test_data_must_mean_the_same_by_a_condition():
   settings = conditioning.get_config('language_add,smoke')
-  names = settings.data.conditions['language'].names
-  settings = config.replace(
-      settings, {'data.conditions.language.names': names[::-1]}
-  )
+  language = settings.objective.conditions['language']
+  known = resolution.resolve(settings)
+  assert known.data.conditions == {'language': language}
+  # What else batches hold stays, and all come in one order.
+  text = factors.Text(length=3)
+  both = config.replace(settings, {'data.conditions.about': text})
+  found = resolution.resolve(both).data.conditions
+  assert list(found.items()) == [('about', text), ('language', language)]
+  other = config.replace(language, {'names': language.names[::-1]})
+  settings = config.replace(settings, {'data.conditions.language': other})
   with pytest.raises(config.ConfigError, match='conditions.language is .*but'):
     assembly_lib.Assembly(settings)
 
