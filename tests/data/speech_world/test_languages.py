@@ -64,7 +64,9 @@ def test_a_twin_differs_in_the_verb_alone_and_lasts_as_long():
     agreement = language.agreement(words)
     seen.append(agreement.distance)
     twin = language.twin(words)
-    differ = [i for i, (a, b) in enumerate(zip(words, twin)) if a != b]
+    differ = [
+        i for i, (a, b) in enumerate(zip(words, twin, strict=True)) if a != b
+    ]
     assert differ == [agreement.verb]
     assert language.twin(twin) == words
     a, b = language.phones(words), language.phones(twin)
