@@ -1,6 +1,7 @@
 """Builds a corpus and prints its card.
 
   python tools/prepare_data.py --corpus=asterisk_prompts --languages=en,fr
+  python tools/prepare_data.py --corpus=speech_world --languages=digits-lm-clean-4000
   python tools/prepare_data.py --corpus=/data/my_recordings
 
 A folder's files may have any format, rate and length. FILE.txt beside FILE.wav
@@ -35,7 +36,11 @@ _CORPUS = flags.DEFINE_string(
     'asterisk_prompts',
     f'One of {", ".join(corpora.BUILDERS)}, or a folder of audio files.',
 )
-_LANGUAGES = flags.DEFINE_list('languages', [], 'Which; empty for all.')
+_LANGUAGES = flags.DEFINE_list(
+    'languages',
+    [],
+    'Which, of speech_world LANGUAGE-POOL-CHANNELS-CLIPS; empty for all.',
+)
 _CARDS = flags.DEFINE_string('cards', None, 'Also write the cards here, JSON.')
 _STRICT = flags.DEFINE_bool('strict', False, 'End at the first bad clip.')
 

@@ -7,8 +7,9 @@ tensor: `features.Audio` needs TensorFlow, and unencoded integers are stored as
 
 import abc
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
+import functools
 import itertools
 from typing import Any
 
@@ -45,6 +46,7 @@ class Clip:
     speaker: name of the voice, '' if unknown.
     language: ISO 639-1 code, '' if unknown.
     source: what `CorpusBuilder.load` needs to get the audio.
+    factors: the values of `CorpusBuilder.FACTORS`.
   """
 
   id: str
@@ -54,6 +56,7 @@ class Clip:
   speaker: str
   language: str
   source: Any
+  factors: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -61,12 +64,19 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   A clip that can't be used is left out, named in the log and in the card; with
   `strict` it ends the build.
+
+  Attributes:
+    DEFAULT_CONFIGS: names of those that stand for the corpus where none is
+      named; empty for all.
+    FACTORS: names of further texts that each clip has.
   """
 
   VERSION = tfds.core.Version('1.0.0')
   LICENSE: str
   DESCRIPTION: str
   HOMEPAGE = ''
+  DEFAULT_CONFIGS: tuple[str, ...] = ()
+  FACTORS: tuple[str, ...] = ()
   strict = False
   limit: int | None = None
 
@@ -109,9 +119,19 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 'text': features.Text(),
                 'speaker': features.Text(),
                 'language': features.Text(),
+                **{name: features.Text() for name in self.FACTORS},
             }
         ),
     )
+
+  def card_text(self) -> str:
+    """What the card says of this corpus alone."""
+    return ''
+
+  def loaded(self, clips: list[Clip]) -> Iterator[tuple[Clip, Callable]]:
+    """Each clip beside a function that does what `load` does with it."""
+    for clip in clips:
+      yield clip, functools.partial(self.load, clip)
 
   def reject(self, what: str, reason: str) -> None:
     """Leaves something out of the corpus, and says so.
@@ -155,9 +175,9 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return generators
 
   def _generate_examples(self, clips: list[Clip]) -> Iterator:
-    for clip in clips:
+    for clip, load in self.loaded(clips):
       try:
-        audio, rate = self.load(clip)
+        audio, rate = load()
         reason = checks.fault(audio, rate, MIN_SECONDS)
       except files.AudioFileError as error:
         reason = str(error)
@@ -179,6 +199,7 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           'text': clip.text,
           'speaker': clip.speaker,
           'language': clip.language,
+          **clip.factors,
       }
 
 

@@ -23,11 +23,13 @@ from audiolm_jax.data import folder
 from audiolm_jax.data import folder_listing
 from audiolm_jax.data import paths
 from audiolm_jax.data import splits
+from audiolm_jax.data.speech_world import corpus as speech_world
 from audiolm_jax.training import writers
 
 BUILDERS: dict[str, type[building.CorpusBuilder]] = {
     'asterisk_prompts': asterisk_prompts.AsteriskPrompts,
     'espeak_sentences': espeak_sentences.EspeakSentences,
+    'speech_world': speech_world.SpeechWorld,
 }
 
 
@@ -46,15 +48,18 @@ class Card:
     totals: split -> clips, transcribed, seconds, and seconds by speaker and by
       language.
     rejected: id and reason of every clip that was left out.
+    text: what is to say of this corpus alone, in lines; '' for nothing.
   """
 
   name: str
   licence: str
   totals: dict[str, dict[str, Any]]
   rejected: list[dict[str, str]]
+  text: str = ''
 
   def __str__(self) -> str:
     lines = [self.name, f'  licence: {self.licence}']
+    lines += [f'  {line}' for line in self.text.splitlines()]
     for split, total in self.totals.items():
       lines.append(
           f"  {split:10s} {total['clips']:6d} clips"
@@ -94,7 +99,8 @@ def prepare(
   Args:
     name: a name in `BUILDERS`, a folder of audio files, or a data set of the
       TFDS catalogue ('name/config'; needs the extra [tfds]).
-    languages: which to build (only these are fetched); None for all.
+    languages: which to build (only these are fetched), of a corpus that has
+      configs of another kind their names; None for its default ones, or all.
     strict: whether a clip that can't be used ends the build.
     limit: at most so many clips of each split and language (for tests).
 
@@ -270,7 +276,8 @@ def _builders(name, languages) -> list[building.CorpusBuilder]:
   for language in languages or ():
     if language not in known:
       raise CorpusError(f'{name} has no language {language!r}, but {known}.')
-  return [cls(config=language, **options) for language in languages or known]
+  chosen = languages or cls.DEFAULT_CONFIGS or known
+  return [cls(config=language, **options) for language in chosen]
 
 
 def _elsewhere(name: str, options) -> tfds.core.DatasetBuilder:
@@ -306,9 +313,11 @@ def _built(builder, name: str):
 
 
 def _card(builder) -> Card:
-  metadata = builder.info.metadata
+  metadata, text = builder.info.metadata, ''
   if not isinstance(builder, building.CorpusBuilder):
     metadata = {'rejected': [], 'totals': _totals(builder)}
+  else:
+    text = builder.card_text()
   names = [s for s in splits.SPLITS if s in metadata['totals']]
   names += [s for s in metadata['totals'] if s not in names]
   return Card(
@@ -316,6 +325,7 @@ def _card(builder) -> Card:
       licence=builder.info.redistribution_info.license or '(none given)',
       totals={split: metadata['totals'][split] for split in names},
       rejected=list(metadata['rejected']),
+      text=text,
   )
 
 

@@ -1,0 +1,109 @@
+"""speech_world as a corpus: built once into the cache, read by random access.
+
+A config is 'LANGUAGE-POOL-CHANNELS-CLIPS', such as 'sentences-lm-clean-4000'.
+"""
+
+from collections.abc import Iterable, Iterator
+import concurrent.futures
+import dataclasses
+import functools
+import itertools
+import multiprocessing
+import os
+
+import tensorflow_datasets as tfds
+
+from audiolm_jax.data import building
+from audiolm_jax.data.speech_world import clips as clips_lib
+from audiolm_jax.data.speech_world import languages
+from audiolm_jax.data.speech_world import speakers
+from audiolm_jax.data.speech_world import synthesiser
+
+SIZES = (400, 4000, 40000)
+_CHANNELS = {'clean': False, 'channels': True}
+# Clips: that are not worth the start of a process, that one renders at a time,
+# and that are rendered before they are written.
+_FEW, _BLOCK, _MANY = 1000, 25, 800
+
+
+@dataclasses.dataclass(kw_only=True)
+class World(tfds.core.BuilderConfig):
+  """A set of clips of a size, named by its factors."""
+
+  world: clips_lib.World
+  size: int
+
+
+def _configs() -> list[World]:
+  return [
+      World(
+          name=f'{language}-{pool}-{channels}-{size}',
+          world=clips_lib.World(language, pool, channels=with_channels),
+          size=size,
+      )
+      for language, pool, (channels, with_channels), size in itertools.product(
+          languages.LANGUAGES, speakers.POOLS, _CHANNELS.items(), SIZES
+      )
+  ]
+
+
+class SpeechWorld(building.CorpusBuilder, skip_registration=True):
+  """Synthetic speech whose every factor is stored and has a known entropy.
+
+  `factors` of a clip are JSON: see `clips.Clip.factors`.
+  """
+
+  name = 'speech_world'
+  BUILDER_CONFIGS = _configs()
+  DEFAULT_CONFIGS = ('sentences-lm-clean-4000',)
+  DESCRIPTION = 'Synthetic speech of known factors and entropies, 16 kHz.'
+  LICENSE = 'Synthetic, made by this program.'
+  FACTORS = ('factors',)
+
+  def clips(self) -> Iterable[building.Clip]:
+    world = self.builder_config.world
+    for i in range(self.builder_config.size):
+      clip = clips_lib.clip(world, i)
+      yield building.Clip(
+          id=clip.id,
+          split=clip.split,
+          prompt_id=clip.text.replace(' ', '-'),
+          text=clip.text,
+          speaker=clip.utterance.speaker.name,
+          # The made-up words of `sentences` are of no language.
+          language='' if world.language == 'sentences' else 'en',
+          source=(world, i),
+          factors={'factors': clips_lib.to_json(clip)},
+      )
+
+  def load(self, clip: building.Clip):
+    return _render(*clip.source), synthesiser.RATE
+
+  def card_text(self) -> str:
+    return clips_lib.card(self.builder_config.world)
+
+  def download_and_prepare(self, **options) -> None:
+    with concurrent.futures.ProcessPoolExecutor(
+        os.cpu_count(), multiprocessing.get_context('spawn')
+    ) as self._pool:  # It starts processes when it gets work.
+      super().download_and_prepare(**options)
+
+  def loaded(self, clips: list[building.Clip]) -> Iterator:
+    """Clips beside their audio, rendered by a process for each core."""
+    if len(clips) < _FEW:
+      yield from super().loaded(clips)
+      return
+    for start in range(0, len(clips), _MANY):  # Not all in memory at once.
+      part = clips[start : start + _MANY]
+      sources = zip(*(clip.source for clip in part), strict=True)
+      rendered = self._pool.map(_render, *sources, chunksize=_BLOCK)
+      for clip, audio in zip(part, rendered, strict=True):
+        yield clip, functools.partial(_with_rate, audio)
+
+
+def _with_rate(audio):
+  return audio, synthesiser.RATE
+
+
+def _render(world, index):
+  return clips_lib.clip(world, index).audio()[:, None]

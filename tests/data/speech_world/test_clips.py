@@ -1,0 +1,141 @@
+"""Clips are functions of a world and a number, and cost what the card says."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax.data.speech_world import channels
+from audiolm_jax.data.speech_world import clips
+from audiolm_jax.data.speech_world import languages
+
+BASE = clips.World('sentences')
+
+
+def test_text_is_1_5_bits_a_phone_and_nuisances_are_below():
+  """In the base set-up, as `experiments.md` rule 6 asks."""
+  language = languages.language('sentences')
+  bits = clips.entropies(BASE)
+  phones = language.mean_phones()
+  assert bits['text'] / phones >= 1.5
+  nuisances = sum(bits.values()) - bits['text']
+  assert nuisances < bits['text'] and nuisances / phones < 1.5
+  noisy = clips.entropies(dataclasses.replace(BASE, channels=True))
+  assert sum(noisy.values()) - sum(bits.values()) == pytest.approx(
+      sum(channels.entropies().values())
+  )
+
+
+def test_factors_are_drawn_with_the_entropies_on_the_card():
+  drawn = [clips.clip(BASE, i) for i in range(3000)]
+  bits = clips.entropies(BASE)
+  texts = -np.mean([c.log2p for c in drawn])
+  assert texts == pytest.approx(bits['text'], rel=0.02)
+  longer = np.concatenate([c.longer for c in drawn])
+  p = longer.mean()
+  entropy = -p * math.log2(p) - (1 - p) * math.log2(1 - p)
+  mean = np.mean([len(c.longer) for c in drawn])
+  assert entropy * mean == pytest.approx(bits['durations'], rel=0.03)
+  for name, get in {
+      'rate': lambda c: c.rate,
+      'f0_range': lambda c: c.utterance.f0_range,
+      'energy': lambda c: c.utterance.energy,
+      'noise_seed': lambda c: c.utterance.noise_seed,
+      'speaker': lambda c: c.utterance.speaker.name,
+  }.items():
+    of = [c for c in drawn if name != 'speaker' or c.split != 'test']
+    _, counts = np.unique([get(c) for c in of], return_counts=True)
+    shares = counts / counts.sum()
+    found = -(shares * np.log2(shares)).sum()
+    assert found == pytest.approx(bits[name], abs=0.03)
+  accents = np.concatenate(
+      [[k for *_, k in c.utterance.accents] for c in drawn]
+  )
+  assert accents.mean() == pytest.approx(0.5, abs=0.02)
+  words = np.mean([len(c.words) for c in drawn])
+  assert words == pytest.approx(bits['accents'], rel=0.02)
+
+
+def test_splits_share_no_text_and_test_has_other_speakers():
+  drawn = [clips.clip(clips.World('digits'), i) for i in range(2000)]
+  where = {}
+  for c in drawn:
+    assert where.setdefault(c.text, c.split) == c.split
+    pool = c.utterance.speaker.name.partition('/')[0]
+    assert pool == ('held_out' if c.split == 'test' else 'lm')
+  shares = [np.mean([c.split == s for c in drawn]) for s in clips.FRACTIONS]
+  np.testing.assert_allclose(shares, 0.1, atol=0.03)
+
+
+@pytest.mark.parametrize('language', ['sentences', 'sums'])
+def test_a_twin_differs_in_one_word_alone(language):
+  world = clips.World(language, channels=True)
+  for i in range(20):
+    right = clips.clip(world, i)
+    wrong = right.twin()
+    differ = [a != b for a, b in zip(right.words, wrong.words, strict=True)]
+    assert sum(differ) == 1 and wrong.factors()['log2p'] is None
+    assert wrong.channel == right.channel
+    assert [k for *_, k in wrong.utterance.accents] == [
+        k for *_, k in right.utterance.accents
+    ]
+    for name in ('speaker', 'f0_range', 'energy', 'noise_seed'):
+      assert getattr(wrong.utterance, name) == getattr(right.utterance, name)
+    if language == 'sentences':
+      assert wrong.utterance.ends == right.utterance.ends
+      word = right.utterance.accents[differ.index(True)]
+      before = word[0] * 160 - 320  # The pulse before rings no longer.
+      dry = dataclasses.replace(right, channel=channels.Channel()).audio()
+      other = dataclasses.replace(wrong, channel=channels.Channel()).audio()
+      np.testing.assert_array_equal(dry[:before], other[:before])
+      assert (dry != other).any()
+
+
+def test_factors_are_json_and_times_are_the_audios():
+  for i in range(10):
+    c = clips.clip(BASE, i)
+    factors = json.loads(clips.to_json(c))
+    assert ' '.join(factors['words']) == c.text
+    phones = factors['phones']
+    assert phones[0][0] == phones[-1][0] == 'sil'
+    assert all(a[2] == b[1] for a, b in zip(phones, phones[1:], strict=False))
+    assert len(c.audio()) == round(phones[-1][2] * 16000)
+    spoken = languages.language('sentences').phones(c.words)
+    assert [p for p, _, _ in phones[1:-1]] == [p for w in spoken for p in w]
+    for (start, end), word in zip(factors['word_times'], spoken, strict=True):
+      inside = [p for p, a, b in phones if start <= a and b <= end]
+      assert inside == list(word)
+    assert factors['speaker']['name'] == c.utterance.speaker.name
+    assert factors['agreement']['distance'] >= 0
+
+
+def test_a_clip_is_the_same_alone_and_with_or_without_channels():
+  alone = clips.clip(BASE, 7)
+  for i in (9, 7):
+    again = clips.clip(BASE, i)
+  assert again == alone
+  np.testing.assert_array_equal(again.audio(), alone.audio())
+  noisy = clips.clip(dataclasses.replace(BASE, channels=True), 7)
+  assert noisy.utterance == alone.utterance and noisy.words == alone.words
+  assert clips.clip(dataclasses.replace(BASE, seed=1), 7) != alone
+  assert np.abs(alone.audio()).max() <= 1
+
+
+def test_the_card_names_every_factor():
+  world = dataclasses.replace(BASE, channels=True)
+  text = clips.card(world)
+  for name, bits in clips.entropies(world).items():
+    (line,) = [x for x in text.splitlines() if x.startswith(f'{name:17s}')]
+    assert f'{bits:.3f}' in line
+  assert 'nuisances' in text and 'between noun and verb' in text
+  assert 'between' not in clips.card(clips.World('digits'))
+
+
+def test_a_world_of_another_kind_is_refused():
+  with pytest.raises(config.ConfigError, match='language'):
+    clips.World('latin')
+  with pytest.raises(config.ConfigError, match='pool'):
+    clips.World('digits', 'swimming')
