@@ -133,8 +133,9 @@ def card(name: str, languages: Sequence[str] | None = None) -> list[Card]:
 class Corpus:
   """Random access to the clips of one split.
 
-  `corpus[i]` is a dict of id, prompt_id, text, speaker, language (str),
-  sample_rate (int) and audio (float32 [T, C] in [-1, 1]). It pickles as a
+  `corpus[i]` is a dict of id, prompt_id, text, speaker, language, the builder's
+  further `FACTORS` (str), sample_rate (int) and audio (float32 [T, C] in
+  [-1, 1]). It pickles as a
   description of itself, so worker processes open their own files.
 
   Attributes:

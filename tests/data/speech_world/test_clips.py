@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -139,3 +140,16 @@ def test_a_world_of_another_kind_is_refused():
     clips.World('latin')
   with pytest.raises(config.ConfigError, match='pool'):
     clips.World('digits', 'swimming')
+
+
+def test_a_core_renders_100_times_real_time():
+  """500 times where it was measured; two cores are asked for 200."""
+  first = [clips.clip(BASE, i) for i in range(30)]
+  first[0].audio()  # Fills tables.
+  start = time.process_time()
+  for i in range(30):
+    clips.clip(BASE, i).audio()
+  seconds = time.process_time() - start
+  speed = sum(c.utterance.seconds for c in first) / seconds
+  print(f'{speed:.0f} times real time')
+  assert speed >= 100
