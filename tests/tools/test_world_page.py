@@ -7,7 +7,7 @@ import re
 import numpy as np
 import soundfile
 
-from audiolm_jax.data.speech_world import clips
+from audiolm_jax.data.speech_world import clips as clips_lib
 from tests import tool_module
 
 
@@ -17,8 +17,8 @@ def test_it_holds_what_is_heard_and_seen():
   sounds = re.findall(r'src="data:audio/[a-z]+;base64,([^"]+)"', text)
   assert len(sounds) == 3 == len(re.findall('data:image/png', text))
   assert not re.findall(r'(src|href)="(?!data:)', text)
-  clip = clips.clip(clips.World('sums'), 0)
-  behind = clips.clip(clips.World('sums', channels=True), 0)
+  clip = clips_lib.clip(clips_lib.World('sums'), 0)
+  behind = clips_lib.clip(clips_lib.World('sums', channels=True), 0)
   for sound, each in zip(sounds, (clip, clip.twin(), behind), strict=True):
     audio, rate = soundfile.read(io.BytesIO(base64.b64decode(sound)))
     assert rate == 16000

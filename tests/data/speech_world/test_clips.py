@@ -10,29 +10,29 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax.data.speech_world import channels
-from audiolm_jax.data.speech_world import clips
+from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
 
-BASE = clips.World('sentences')
+BASE = clips_lib.World('sentences')
 
 
 def test_text_is_1_5_bits_a_phone_and_nuisances_are_below():
   """In the base set-up, as `experiments.md` rule 6 asks."""
   language = languages.language('sentences')
-  bits = clips.entropies(BASE)
+  bits = clips_lib.entropies(BASE)
   phones = language.mean_phones()
   assert bits['text'] / phones >= 1.5
   nuisances = sum(bits.values()) - bits['text']
   assert nuisances < bits['text'] and nuisances / phones < 1.5
-  noisy = clips.entropies(dataclasses.replace(BASE, channels=True))
+  noisy = clips_lib.entropies(dataclasses.replace(BASE, channels=True))
   assert sum(noisy.values()) - sum(bits.values()) == pytest.approx(
       sum(channels.entropies().values())
   )
 
 
 def test_factors_are_drawn_with_the_entropies_on_the_card():
-  drawn = [clips.clip(BASE, i) for i in range(3000)]
-  bits = clips.entropies(BASE)
+  drawn = [clips_lib.clip(BASE, i) for i in range(3000)]
+  bits = clips_lib.entropies(BASE)
   texts = -np.mean([c.log2p for c in drawn])
   assert texts == pytest.approx(bits['text'], rel=0.02)
   longer = np.concatenate([c.longer for c in drawn])
@@ -61,21 +61,21 @@ def test_factors_are_drawn_with_the_entropies_on_the_card():
 
 
 def test_splits_share_no_text_and_test_has_other_speakers():
-  drawn = [clips.clip(clips.World('digits'), i) for i in range(2000)]
+  drawn = [clips_lib.clip(clips_lib.World('digits'), i) for i in range(2000)]
   where = {}
   for c in drawn:
     assert where.setdefault(c.text, c.split) == c.split
     pool = c.utterance.speaker.name.partition('/')[0]
     assert pool == ('held_out' if c.split == 'test' else 'lm')
-  shares = [np.mean([c.split == s for c in drawn]) for s in clips.FRACTIONS]
+  shares = [np.mean([c.split == s for c in drawn]) for s in clips_lib.FRACTIONS]
   np.testing.assert_allclose(shares, 0.1, atol=0.03)
 
 
 @pytest.mark.parametrize('language', ['sentences', 'sums'])
 def test_a_twin_differs_in_one_word_alone(language):
-  world = clips.World(language, channels=True)
+  world = clips_lib.World(language, channels=True)
   for i in range(20):
-    right = clips.clip(world, i)
+    right = clips_lib.clip(world, i)
     wrong = right.twin()
     differ = [a != b for a, b in zip(right.words, wrong.words, strict=True)]
     assert sum(differ) == 1 and wrong.factors()['log2p'] is None
@@ -97,8 +97,8 @@ def test_a_twin_differs_in_one_word_alone(language):
 
 def test_factors_are_json_and_times_are_the_audios():
   for i in range(10):
-    c = clips.clip(BASE, i)
-    factors = json.loads(clips.to_json(c))
+    c = clips_lib.clip(BASE, i)
+    factors = json.loads(clips_lib.to_json(c))
     assert ' '.join(factors['words']) == c.text
     phones = factors['phones']
     assert phones[0][0] == phones[-1][0] == 'sil'
@@ -114,41 +114,41 @@ def test_factors_are_json_and_times_are_the_audios():
 
 
 def test_a_clip_is_the_same_alone_and_with_or_without_channels():
-  alone = clips.clip(BASE, 7)
+  alone = clips_lib.clip(BASE, 7)
   for i in (9, 7):
-    again = clips.clip(BASE, i)
+    again = clips_lib.clip(BASE, i)
   assert again == alone
   np.testing.assert_array_equal(again.audio(), alone.audio())
-  noisy = clips.clip(dataclasses.replace(BASE, channels=True), 7)
+  noisy = clips_lib.clip(dataclasses.replace(BASE, channels=True), 7)
   assert noisy.utterance == alone.utterance and noisy.words == alone.words
-  assert clips.clip(dataclasses.replace(BASE, seed=1), 7) != alone
+  assert clips_lib.clip(dataclasses.replace(BASE, seed=1), 7) != alone
   assert np.abs(alone.audio()).max() <= 1
 
 
 def test_the_card_names_every_factor():
   world = dataclasses.replace(BASE, channels=True)
-  text = clips.card(world)
-  for name, bits in clips.entropies(world).items():
+  text = clips_lib.card(world)
+  for name, bits in clips_lib.entropies(world).items():
     (line,) = [x for x in text.splitlines() if x.startswith(f'{name:17s}')]
     assert f'{bits:.3f}' in line
   assert 'nuisances' in text and 'between noun and verb' in text
-  assert 'between' not in clips.card(clips.World('digits'))
+  assert 'between' not in clips_lib.card(clips_lib.World('digits'))
 
 
 def test_a_world_of_another_kind_is_refused():
   with pytest.raises(config.ConfigError, match='language'):
-    clips.World('latin')
+    clips_lib.World('latin')
   with pytest.raises(config.ConfigError, match='pool'):
-    clips.World('digits', 'swimming')
+    clips_lib.World('digits', 'swimming')
 
 
 def test_a_core_renders_100_times_real_time():
   """500 times where it was measured; two cores are asked for 200."""
-  first = [clips.clip(BASE, i) for i in range(30)]
+  first = [clips_lib.clip(BASE, i) for i in range(30)]
   first[0].audio()  # Fills tables.
   start = time.process_time()
   for i in range(30):
-    clips.clip(BASE, i).audio()
+    clips_lib.clip(BASE, i).audio()
   seconds = time.process_time() - start
   speed = sum(c.utterance.seconds for c in first) / seconds
   print(f'{speed:.0f} times real time')

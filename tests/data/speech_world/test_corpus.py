@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.data import corpora
-from audiolm_jax.data.speech_world import clips
+from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import corpus as speech_world
 
 NAME = 'digits-tokenizer-channels-400'
@@ -24,14 +24,14 @@ def built(tmp_path_factory):
 
 
 def test_clips_are_those_that_are_made_on_the_fly(built):
-  world = clips.World('digits', 'tokenizer', channels=True)
+  world = clips_lib.World('digits', 'tokenizer', channels=True)
   seen = set()
   for split in ('train', 'validation', 'test'):
     corpus = corpora.load_corpus('speech_world', split, (NAME,))
     assert len(corpus) == 8
     for i in range(len(corpus)):
       stored = corpus[i]
-      clip = clips.clip(world, int(stored['id'].rpartition('/')[2]))
+      clip = clips_lib.clip(world, int(stored['id'].rpartition('/')[2]))
       assert (stored['split'] if 'split' in stored else split) == clip.split
       np.testing.assert_allclose(
           stored['audio'][:, 0], clip.audio(), atol=0.51 / 32767

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from audiolm_jax.data.speech_world import clips
+from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import phones as phones_lib
 
 _BANDS = 32
@@ -22,7 +22,7 @@ def _frames(world, indices):
   """Features [F, D] and phones [F] of the steps of 10 ms of some clips."""
   features, labels = [], []
   for i in indices:
-    clip = clips.clip(world, i)
+    clip = clips_lib.clip(world, i)
     u = clip.utterance
     audio = np.pad(clip.audio(), (160, 512))
     starts = np.arange(u.ends[-1]) * 160
@@ -42,8 +42,8 @@ def _frames(world, indices):
 
 
 def test_a_reader_of_pool_one_reads_pool_three():
-  x, y = _frames(clips.World('sentences', 'tokenizer'), range(120))
-  other, truth = _frames(clips.World('sentences', 'held_out'), range(30))
+  x, y = _frames(clips_lib.World('sentences', 'tokenizer'), range(120))
+  other, truth = _frames(clips_lib.World('sentences', 'held_out'), range(30))
   mean, spread = x.mean(0), x.std(0)
   rng = np.random.default_rng(0)
   projection = rng.standard_normal((x.shape[1], 600)) / np.sqrt(x.shape[1])
