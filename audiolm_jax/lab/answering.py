@@ -114,13 +114,8 @@ def answer(
       for outcome in question.outcomes
   }
   results = {
-      'question': question.name,
-      'title': question.title,
       'missing': total - sum(len(seeds) for seeds in measured.values()),
-      'seeds': question.seeds,
-      'baseline': question.baseline,
       'verdict': _verdict(question, lines),
-      'outcomes': [dataclasses.asdict(o) for o in question.outcomes],
       'comparisons': lines,
       'arms': [
           _arm(
@@ -134,15 +129,28 @@ def answer(
           for label, metric in question.references.items()
           if first
       },
+      'machine': first.get('machine'),
+      **_planned(planned),
+  }
+  return Answer(results, comparisons)
+
+
+def _planned(planned) -> dict[str, Any]:
+  """What results hold that was known before anything trained."""
+  question = planned.question
+  return {
+      'question': question.name,
+      'title': question.title,
+      'seeds': question.seeds,
+      'baseline': question.baseline,
+      'outcomes': [dataclasses.asdict(o) for o in question.outcomes],
       'mismatches': {
           name: {'why': question.mismatches[name], 'values': dict(spent)}
           for name, spent in planned.mismatches.items()
       },
       'differences': {k: list(v) for k, v in planned.differences.items()},
       'libraries': stages.versions(),
-      'machine': first.get('machine'),
   }
-  return Answer(results, comparisons)
 
 
 def _values(question, outcome, measured, base) -> dict[str, dict[int, float]]:
