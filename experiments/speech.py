@@ -43,24 +43,17 @@ def tokenizer(budget: str) -> stages.Train:
   )
 
 
-def corpus(budget: str, name: str = 'corpus', extra: tuple[str, ...] = ()):
-  """Fetches and builds the clips; they lie in the data folder of this machine.
+def corpus(budget: str) -> stages.Command:
+  """Builds the clips that tokenizers know, in this machine's data folder."""
+  return stages.Command(name='corpus', lines=(_prepare(languages(budget)),))
 
-  Args:
-    budget: which languages.
-    name: of the stage.
-    extra: further languages.
-  """
-  chosen = ','.join([*languages(budget), *extra])
-  return stages.Command(
-      name=name,
-      lines=(
-          (
-              'tools/prepare_data.py',
-              f'--corpus={CORPUS}',
-              f'--languages={chosen}',
-          ),
-      ),
+
+def _prepare(of: tuple[str, ...]) -> tuple[str, ...]:
+  """The command that fetches and builds the clips of some languages."""
+  return (
+      'tools/prepare_data.py',
+      f'--corpus={CORPUS}',
+      f'--languages={",".join(of)}',
   )
 
 
@@ -71,26 +64,22 @@ def tokens(
 
   Args:
     budget: of the codec.
-    of: languages; None for those that the codec knows.
+    of: languages that the codec does not know; None for those that it does.
     name: of the stage.
   """
   codec = tokenizer(budget)
-  of = of or languages(budget)
+  chosen = of or languages(budget)
   return stages.Command(
       name=name,
       inputs=(codec,),
       lines=(
-          (
-              'tools/prepare_data.py',
-              f'--corpus={CORPUS}',
-              f'--languages={",".join(of)}',
-          ),
+          *([_prepare(of)] if of else []),
           (
               'tools/tokenize_audio.py',
               'corpus',
               f'--tokenizer={stages.output(codec.name)}',
               f'--corpus={CORPUS}',
-              f'--languages={",".join(of)}',
+              f'--languages={",".join(chosen)}',
               '--out={out}' + _CACHE,
               *(('--limit=60',) if budget == 'smoke' else ()),
           ),
