@@ -424,7 +424,4 @@ def _replaced(fresh, given):
 
 
 def _shapes(tree):
-  return {
-      mesh_lib.key(path): tuple(leaf.shape)
-      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
+  return {name: leaf.shape for name, leaf in mesh_lib.flat(tree).items()}

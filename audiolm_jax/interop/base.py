@@ -186,7 +186,7 @@ def load(
   arrays_of_paths = {}
   if not much:
     tree = abstract(model)
-    expected = _flat(tree)
+    expected = mesh_lib.flat(tree)
     for entry, layout in chosen:
       arrays, wrong = _converted(entry, layout, tensors, expected, dtype)
       arrays_of_paths |= arrays
@@ -262,8 +262,10 @@ def save(
   Raises:
     PretrainedError: if the variables are not those of the model, or not finite.
   """
-  leaves = {key: np.asarray(leaf) for key, leaf in _flat(variables).items()}
-  expected = _flat(abstract(model))
+  leaves = {
+      key: np.asarray(leaf) for key, leaf in mesh_lib.flat(variables).items()
+  }
+  expected = mesh_lib.flat(abstract(model))
   wrong = [
       f'{path}: {list(leaves[path].shape) if path in leaves else "missing"},'
       f' expected {list(spec.shape)}'
@@ -290,7 +292,7 @@ def save(
 def check_complete(family: Family, model: Model) -> None:
   """Raises PretrainedError unless the entries cover every leaf just once."""
   covered = [path for e in family.entries(model) for path in e.ours]
-  expected = set(_flat(abstract(model)))
+  expected = set(mesh_lib.flat(abstract(model)))
   twice = sorted({path for path in covered if covered.count(path) > 1})
   lost = sorted(expected - set(covered)) + sorted(set(covered) - expected)
   if twice or lost:
@@ -328,13 +330,6 @@ def tie(tensors: dict[str, Any], name: str, again: str) -> None:
   other = tensors.pop(again)
   if not np.array_equal(tensors.setdefault(name, other), other):
     raise PretrainedError(f'{again} is not {name}, though they are one')
-
-
-def _flat(tree):
-  return {
-      mesh_lib.key(path): leaf
-      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
 
 
 def _spec(leaf):

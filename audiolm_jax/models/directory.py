@@ -150,7 +150,7 @@ def write(
   names = {mesh_lib.key(p) for p, _ in leaves}
   if not whole:
     trained, _ = manifest.adapter.transform.split(variables['params'])
-    names = set(flat({'params': trained, 'state': variables['state']}))
+    names = set(mesh_lib.flat({'params': trained, 'state': variables['state']}))
   specs = {
       mesh_lib.key(p): jax.eval_shape(weights.materialize, leaf)
       for p, leaf in leaves
@@ -300,8 +300,8 @@ def stored(path: pathlib.Path) -> Stored:
     )
   own = {key: values.pop(key, None) for key in _OWN}
   sums = own['checksums']
-  told = {**values, **{k: own[k] for k in ('format', 'checksums')}}
-  if own['checksum'] != checksums.of_json(told) or not isinstance(sums, dict):
+  signed = {**values, **{k: own[k] for k in ('format', 'checksums')}}
+  if own['checksum'] != checksums.of_json(signed) or not isinstance(sums, dict):
     raise ModelError(
         f'{file} is damaged: it is not what was written. Export the model anew.'
     )
@@ -358,7 +358,7 @@ def variables_of(
 
 def _filled(file: pathlib.Path, variables: Any, sums: dict[str, int]) -> Any:
   """A tree of shapes with a file's tensors in their places."""
-  wanted = flat(variables)
+  wanted = mesh_lib.flat(variables)
   try:
     specs, arrays = tensors.read(file)
     problems = checkpoints.mismatches(
@@ -388,14 +388,6 @@ def _filled(file: pathlib.Path, variables: Any, sums: dict[str, int]) -> Any:
   return jax.tree_util.tree_map_with_path(
       lambda path, _: read[mesh_lib.key(path)], variables
   )
-
-
-def flat(tree: Any) -> dict[str, Any]:
-  """Leaves by dotted name."""
-  return {
-      mesh_lib.key(path): leaf
-      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
 
 
 def is_base(entry: Stored, frozen: Any) -> bool:

@@ -194,7 +194,7 @@ class Checkpoints:
     Raises:
       CheckpointError: if the one before could not be written.
     """
-    leaves = _flat(state)
+    leaves = mesh_lib.flat(state)
     frozen = {k: leaves.pop(k) for k in list(leaves) if _is_frozen(k)}
     self._keep_frozen(frozen)
     if jax.default_backend() == 'cpu':
@@ -287,7 +287,7 @@ class Checkpoints:
     where = self._where(step)
     if step not in self.steps():
       raise CheckpointError(f'{where} does not exist; there are {self.steps()}')
-    wanted = _flat(abstract)
+    wanted = mesh_lib.flat(abstract)
     stored, facts = self._metadata(step)
     # Checkpoints of before there was the folder have all leaves themselves.
     frozen = {
@@ -318,12 +318,8 @@ class Checkpoints:
     if frozen:
       # Otherwise the next `save` is to see whether the folder is there.
       self._frozen = {k: v for k, v in sums.items() if _is_frozen(k)}
-    names = [
-        mesh_lib.key(p)
-        for p, _ in jax.tree_util.tree_leaves_with_path(abstract)
-    ]
     state = jax.tree.unflatten(
-        jax.tree.structure(abstract), [loaded[name] for name in names]
+        jax.tree.structure(abstract), [loaded[name] for name in wanted]
     )
     position = positions[jax.process_index() % len(positions)]
     return state, json.loads(position)
@@ -437,13 +433,6 @@ class _Always:
 
 def _is_frozen(name: str) -> bool:
   return name.startswith(f'{_FROZEN}.')
-
-
-def _flat(tree):
-  return {
-      mesh_lib.key(path): leaf
-      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
 
 
 def _some(lines: list[str]) -> str:

@@ -57,6 +57,12 @@ def key(path) -> str:
   return jax.tree_util.keystr(path, simple=True, separator='.')
 
 
+def flat(tree: Any) -> dict[str, Any]:
+  """Leaf name -> leaf, in the tree's order."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {key(path): leaf for path, leaf in leaves}
+
+
 def is_axes(x: Any) -> bool:
   """True for the tuple of logical names that stands where an array does."""
   return type(x) is tuple and all(n is None or isinstance(n, str) for n in x)

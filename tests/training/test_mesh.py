@@ -58,3 +58,10 @@ def test_sizes_must_multiply_to_the_devices():
   for wrong in (mesh_lib.Config(data=n + 1), mesh_lib.Config(data=-1, fsdp=-1)):
     with pytest.raises(config.ConfigError, match='config.mesh'):
       wrong.build()
+
+
+def test_leaves_are_named_in_the_trees_order():
+  tree = {'b': [1, {'x': 2}], 'a': (3,)}
+  flat = mesh_lib.flat(tree)
+  assert flat == {'a.0': 3, 'b.0': 1, 'b.1.x': 2}
+  assert list(flat.values()) == jax.tree.leaves(tree)
