@@ -109,6 +109,8 @@ def _answer() -> None:
     shard = runner.Shard.parse(_SHARD.value)
   except ValueError as error:
     sys.exit(f'experiments.run: --shard: {error}')
+  if _PUBLISH.value:
+    _check_publishing(question)
   launch.prepare()
   planned = answering.plan(question)
   lab = runner.Lab(pathlib.Path(_WORKDIR.value))
@@ -116,6 +118,30 @@ def _answer() -> None:
     describe(planned, lab)
     return
   answer(planned, lab, shard)
+
+
+def _check_publishing(question: questions.Question) -> None:
+  """Refuses --publish where, after all runs, it could not or must not write.
+
+  Raises:
+    questions.QuestionError: saying why.
+  """
+  why = None
+  if _DRY_RUN.value:
+    why = 'does nothing with --dry_run'
+  elif _BUDGET.value == 'smoke' or _ARMS.value is not None:
+    why = 'is for whole answers, not for --budget=smoke or some --arms'
+  elif question.name not in overview.QUESTIONS:
+    why = (
+        f'needs {question.name} among the QUESTIONS of experiments/overview.py'
+    )
+  else:
+    readme = _HERE / question.name / 'README.md'
+    marks = (pages.BEGIN, pages.END)
+    if not readme.exists() or any(m not in readme.read_text() for m in marks):
+      why = f'needs {readme} with the lines {marks[0]} and {marks[1]}'
+  if why:
+    raise questions.QuestionError(f'--publish {why}.')
 
 
 def answer(

@@ -14,6 +14,7 @@ from audiolm_jax import train
 from audiolm_jax.comparison import pipeline
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
+from audiolm_jax.lab import pages
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import stages
 from audiolm_jax.tokenizers import base as tokenizers_base
@@ -26,8 +27,6 @@ RATE = 'models.lm.schedule.learning_rate'
 _MAX_FRAMES = 256
 # What the token cache is called within its stage's directory.
 _CACHE = '/tokens'
-# Where a listening stage writes what there is to hear.
-SAMPLES = 'samples.html'
 
 
 def languages(budget: str) -> tuple[str, ...]:
@@ -212,7 +211,7 @@ def continuations(
       audiolm_jax.load(model),
       prompts,
   )
-  page.write(directory / SAMPLES)
+  page.write(directory / pages.SAMPLES)
   return {}
 
 

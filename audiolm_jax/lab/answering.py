@@ -101,7 +101,7 @@ def answer(
   if running.base is not None and running.lab.result(running.base):
     base = running.lab.metrics(running.base)
   values = {
-      outcome.name: _values(question, outcome, measured, base)
+      outcome.name: _values(outcome, measured, base)
       for outcome in question.outcomes
   }
   first = next(iter(measured.get(question.baseline, {}).values()), {})
@@ -153,9 +153,8 @@ def _planned(planned) -> dict[str, Any]:
   }
 
 
-def _values(question, outcome, measured, base) -> dict[str, dict[int, float]]:
+def _values(outcome, measured, base) -> dict[str, dict[int, float]]:
   """arm -> seed -> outcome."""
-  del question
   values: dict[str, dict[int, float]] = {}
   for arm, seeds in measured.items():
     for seed, facts in seeds.items():

@@ -65,8 +65,7 @@ def of_arm(
   Budgets of the arm's own stage go by their names, those of other stages of
   its chain that train by 'stage.name'. Stages that all arms share are not in.
   """
-  source = arm if arm.like is None else question.arm(arm.like)
-  stage = arm.at(source.points()[0], {})
+  stage = question.planned(arm)
   shared = set.intersection(
       *[{each.key for each in a.stage.chain.values()} for a in question.arms]
   )

@@ -18,11 +18,15 @@ def differences(
   Arms are taken at the first point of their grids. Swept fields are left out:
   each arm has its own choice of them.
   """
-  baseline = _values(question, question.baseline)
-  swept = {_full(arm, field) for arm in question.arms for field in arm.grid}
+  baseline = _values(question, question.arm(question.baseline))
+  swept = {
+      '.'.join(arm.located(field))
+      for arm in question.arms
+      for field in arm.grid
+  }
   result = {}
   for arm in question.arms:
-    own = _values(question, arm.name)
+    own = _values(question, arm)
     lines = []
     for name in sorted(baseline.keys() | own.keys()):
       lines += config.difference(
@@ -43,12 +47,10 @@ def check(question: questions.Question) -> dict[str, list[str]]:
       that no arm has, since it would hide one that is made later.
   """
   found = differences(question)
-  last = question.arm(question.baseline).stage.name
+  baseline = question.arm(question.baseline)
   declared = {
-      (path.replace(':', '.', 1) if ':' in path else f'{last}.{path}'): path
-      for path in question.differences
+      '.'.join(baseline.located(path)): path for path in question.differences
   }
-  # An arm's own stage may go by another name than the baseline's.
   undeclared = [
       f'  {arm}: {line}'
       for arm, lines in found.items()
@@ -75,17 +77,10 @@ def check(question: questions.Question) -> dict[str, list[str]]:
   return found
 
 
-def _values(question, name) -> Mapping[str, object]:
+def _values(question, arm) -> Mapping[str, object]:
   """stage name -> values, of an arm at the first point of its grid."""
-  arm = question.arm(name)
-  source = arm if arm.like is None else question.arm(arm.like)
-  stage = arm.at(source.points()[0], {})
-  return {name: each.values() for name, each in stage.chain.items()}
-
-
-def _full(arm, field):
-  name, _, path = field.rpartition(':')
-  return f'{name or arm.stage.name}.{path}'
+  chain = question.planned(arm).chain
+  return {name: each.values() for name, each in chain.items()}
 
 
 def _covers(paths, line) -> bool:

@@ -14,8 +14,8 @@ from audiolm_jax.training import costs
 # Where a README has what `markdown` writes.
 BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
 _ANSWER = 'Answer'
-# Of a listening stage's directory.
-_SAMPLES = 'samples.html'
+# What a listening stage writes: a report of what there is to hear.
+SAMPLES = 'samples.html'
 
 
 def report(
@@ -50,7 +50,7 @@ def report(
   _add_trade(page, results)
   page.add_table(
       _ANSWER,
-      *outcomes(results, interval=_interval),
+      *_outcomes(results),
       'Means over seeds with 95% t-intervals of each arm by itself.'
       + ' '.join(
           f' {o["name"].capitalize()}: {o["description"]}.'
@@ -98,74 +98,56 @@ def _state(results) -> list[str]:
   return lines
 
 
-def contrasts(results, interval) -> tuple[list[str], list[list[Any]]]:
-  """(columns, rows) of all contrasts and controls.
-
-  Args:
-    results: of `answering.answer`.
-    interval: shows mean, low and high.
-  """
+def _contrasts(results) -> tuple[list[str], list[list[str]]]:
+  """(columns, rows) of all contrasts and controls."""
   rows = []
   for outcome in results['outcomes']:
     for line in results['comparisons'][outcome['name']]:
-      rows.append(
-          [
-              f'{outcome["name"]}: {line["a"]} − {line["b"]}',
-              interval(line['mean'], line['low'], line['high']),
-              line['says'],
-          ]
-      )
+      name = f'{outcome["name"]}: {line["a"]} − {line["b"]}'
+      rows.append([name, _span(line), line['says']])
   return ['contrast', 'difference', 'verdict'], rows
 
 
-def outcomes(results, interval) -> tuple[list[str], list[list[Any]]]:
+def _span(line) -> str:
+  """A difference and its interval; an end that is not bounded is '…'."""
+  mean, *ends = line['mean'], line['low'], line['high']
+  if ends == [None, None]:
+    return f'{mean:.3f}'
+  shown = ['…' if end is None else f'{end:.3f}' for end in ends]
+  return f'{mean:.3f} [{", ".join(shown)}]'
+
+
+def _outcomes(results) -> tuple[list[str], list[list[Any]]]:
   """(columns, rows): each arm's outcomes and what it spends."""
   names = [f'{o["name"]}, {o["unit"]}' for o in results['outcomes']]
   spent = sorted({k for arm in results['arms'] for k in arm['budget']})
-  rows = []
-  for arm in results['arms']:
-    cells = []
-    for outcome in results['outcomes']:
-      values = [run['values'][outcome['name']] for run in arm['runs']]
-      cell = None
-      if values:
-        mean = statistics.t_interval(values)
-        cell = interval(mean.mean, mean.low, mean.high)
-      cells.append(cell)
-    rows.append(
-        [
-            arm['name'],
-            _settings(arm['chosen']),
-            *cells,
-            *[costs.readable(arm['budget'].get(k, 0.0)) for k in spent],
-        ]
-    )
+  rows = [
+      [
+          arm['name'],
+          _settings(arm['chosen']),
+          *[_mean(arm, outcome) for outcome in results['outcomes']],
+          *[costs.readable(arm['budget'].get(k, 0.0)) for k in spent],
+      ]
+      for arm in results['arms']
+  ]
   columns = [name.replace('_', ' ') for name in spent]
   return ['arm', 'chosen', *names, *columns], rows
 
 
+def _mean(arm, outcome) -> statistics.Interval | None:
+  """An arm's outcome over its seeds, by itself; None before the first."""
+  values = [run['values'][outcome['name']] for run in arm['runs']]
+  return statistics.t_interval(values) if values else None
+
+
 def markdown(results: Mapping[str, Any]) -> str:
   """What a README says of the results; between `BEGIN` and `END` there."""
-
-  def shown(mean, low, high):
-    if low is None and high is None:
-      return f'{mean:.3f}'
-    ends = [f'{x:.3f}' if x is not None else '…' for x in (low, high)]
-    return f'{mean:.3f} [{", ".join(ends)}]'
-
   parts = [f'**{line}**' for line in _state(results)]
-  for columns, rows in (contrasts(results, shown), outcomes(results, shown)):
-    lines = [columns, ['---'] * len(columns)]
-    lines += [[_plain(cell) for cell in row] for row in rows]
-    parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
+  parts += [_table(*_contrasts(results)), _table(*_outcomes(results))]
   if results['references']:
-    parts.append(
-        'For reference: '
-        + ', '.join(
-            f'{k} {_plain(v)}' for k, v in results['references'].items()
-        )
-        + '.'
-    )
+    values = results['references'].items()
+    values = ', '.join(f'{k} {_plain(v)}' for k, v in values)
+    parts.append(f'For reference: {values}.')
   reasons: dict[str, list[str]] = {}
   for name, entry in results['mismatches'].items():
     reasons.setdefault(entry['why'], []).append(name.replace('_', ' '))
@@ -175,6 +157,13 @@ def markdown(results: Mapping[str, Any]) -> str:
   ]
   parts.append(f'Measured on {results["machine"]}.')
   return '\n\n'.join(parts)
+
+
+def _table(columns, rows) -> str:
+  """In Markdown."""
+  lines = [columns, ['---'] * len(columns)]
+  lines += [[_plain(cell) for cell in row] for row in rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def with_results(readme: str, results: Mapping[str, Any]) -> str:
@@ -196,13 +185,7 @@ def _add_trade(page, results):
     return
   x, y = results['outcomes'][:2]
   points = {
-      arm['name']: tuple(
-          statistics.t_interval(
-              [run['values'][o['name']] for run in arm['runs']]
-          )
-          for o in (x, y)
-      )
-      for arm in results['arms']
+      arm['name']: (_mean(arm, x), _mean(arm, y)) for arm in results['arms']
   }
   page.add_pareto(
       _ANSWER,
@@ -214,12 +197,6 @@ def _add_trade(page, results):
   )
 
 
-def _interval(mean, low, high):
-  nan = float('nan')
-  low, high = (nan if x is None else x for x in (low, high))
-  return statistics.Interval(mean, low, high, 0)
-
-
 def _settings(point) -> str:
   """A point of a grid, by the last names of its fields."""
   return ', '.join(
@@ -229,6 +206,8 @@ def _settings(point) -> str:
 
 
 def _plain(cell) -> str:
+  if isinstance(cell, statistics.Interval):
+    return cell.format(3)
   if isinstance(cell, float):
     return f'{cell:.3g}'
   return '–' if cell is None else str(cell)
@@ -237,7 +216,7 @@ def _plain(cell) -> str:
 def _add_heard(page, running, sweeps):
   points = {name: sweep.chosen for name, sweep in sweeps.items()}
   for arm, stage in running.listening(points):
-    path = running.lab.directory(stage) / _SAMPLES
+    path = running.lab.directory(stage) / SAMPLES
     if running.lab.result(stage) and path.exists():
       page.extend(report_lib.Report.read(path), f'{arm}: ')
 
@@ -332,5 +311,4 @@ def overview(questions: Mapping[str, str], folder: pathlib.Path) -> str:
   if unknown:
     raise ValueError(f'the map lacks {unknown}, which have results')
   columns = ['question', 'asks', 'arms', 'status', 'verdict']
-  lines = [columns, ['---'] * len(columns), *rows]
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  return _table(columns, rows)

@@ -53,9 +53,14 @@ class Arm:
     """
     changes = {name: {'seed': seed} for name, seed in seeds.items()}
     for field, value in point.items():
-      name, _, path = field.rpartition(':')
-      changes.setdefault(name or self.stage.name, {})[path] = value
+      name, path = self.located(field)
+      changes.setdefault(name, {})[path] = value
     return self.stage.with_changes(changes)
+
+  def located(self, field: str) -> tuple[str, str]:
+    """The stage of a field, and its path there: 'PATH' is of the arm's own."""
+    name, _, path = field.rpartition(':')
+    return name or self.stage.name, path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Outcome:
   Attributes:
     name: 'gain', 'forgetting'.
     metric: of the result of `Question.test`.
-    unit: such as 'bits/frame'. Outcomes of one unit stand in one table.
+    unit: such as 'bits/frame'.
     description: one line for the report.
     sign: -1 if lower values of the metric are more of the outcome.
     better: whether less or more of the outcome is better.
@@ -224,6 +229,11 @@ class Question:
   def replicates(self) -> tuple[int, ...]:
     """The seeds of each arm."""
     return tuple(range(1, 1 + self.seeds))
+
+  def planned(self, arm: Arm) -> stages.Stage:
+    """An arm's stage at the first point of its grid, before any sweep."""
+    source = arm if arm.like is None else self.arm(arm.like)
+    return arm.at(source.points()[0], {})
 
   def model(self, arm: Arm, point: Point, seed: int) -> stages.Stage:
     """An arm's stage at a point and a seed."""

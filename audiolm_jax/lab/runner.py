@@ -16,6 +16,8 @@ from audiolm_jax.training import locks
 from audiolm_jax.training import writers
 
 RESULT = 'result.json'
+# Stands in the directory of a stage whose checkpoints were removed.
+_CLEARED = 'cleared'
 # Seconds between looks at what another process runs.
 _POLL = 5.0
 
@@ -114,11 +116,11 @@ class Lab:
     needed = {}
 
     def add(stage):
-      if stage.key in needed or self._available(stage):
+      if stage.folder in needed or self._available(stage):
         return
       for each in stage.inputs:
         add(each)
-      needed[stage.key] = stage
+      needed[stage.folder] = stage
 
     for stage in wanted:
       if self.result(stage) is None:
@@ -127,10 +129,8 @@ class Lab:
 
   def _available(self, stage) -> bool:
     """Whether a stage has finished, and what it wrote is still there."""
-    return self.result(stage) is not None and not self._was_cleared(stage)
-
-  def _was_cleared(self, stage) -> bool:
-    return (self.directory(stage) / 'cleared').exists()
+    cleared = (self.directory(stage) / _CLEARED).exists()
+    return self.result(stage) is not None and not cleared
 
   def run(
       self,
@@ -169,7 +169,7 @@ class Lab:
         if self._available(stage):
           return True
         note(left)
-        (directory / 'cleared').unlink(missing_ok=True)
+        (directory / _CLEARED).unlink(missing_ok=True)
         (directory / RESULT).unlink(missing_ok=True)
         directory.mkdir(parents=True, exist_ok=True)
         inputs = {each.name: self.directory(each) for each in stage.inputs}
@@ -206,5 +206,5 @@ class Lab:
       return
     for name in ('checkpoints', 'model'):
       if (directory / name).exists():
-        (directory / 'cleared').touch()
+        (directory / _CLEARED).touch()
         shutil.rmtree(directory / name)

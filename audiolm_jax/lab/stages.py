@@ -295,7 +295,7 @@ class Function(Stage):
     source = pathlib.Path(inspect.getsourcefile(module)).read_bytes()
     return {
         'function': f'{module.__name__}:{name}',
-        # Whatever the function does stands in its module.
+        # What it calls in other modules is no part of the key.
         'source': hashlib.sha256(source).hexdigest(),
         'arguments': dict(self.arguments),
     }

@@ -35,7 +35,12 @@ def test_an_unknown_question_lists_what_there_is(tmp_path):
 
 @pytest.mark.parametrize(
     'flag, message',
-    [('--arms=nope', "'nope'. are not arms"), ('--shard=2/2', 'expected i/n')],
+    [
+        ('--arms=nope', "'nope'. are not arms"),
+        ('--shard=2/2', 'expected i/n'),
+        # Found out before anything runs, not after.
+        ('--publish', 'needs template among the QUESTIONS'),
+    ],
 )
 def test_wrong_flags_are_told_in_a_line(tmp_path, flag, message):
   done = run('--question=template', f'--workdir={tmp_path}/w', flag)
@@ -74,6 +79,12 @@ def test_the_map_names_all_questions_and_is_as_written():
   assert len(overview.QUESTIONS) == 22
   assert set(ASKED) <= set(overview.QUESTIONS)
   assert (FOLDER / 'README.md').read_text() == overview.page()
+
+
+@pytest.mark.parametrize('name', ASKED)
+def test_a_readme_may_be_published_to(name):
+  text = (FOLDER / name / 'README.md').read_text()
+  assert text.count(pages.BEGIN) == text.count(pages.END) == 1
 
 
 @pytest.mark.parametrize('name', ASKED)
