@@ -138,7 +138,7 @@ def _check(options) -> None:
   """Refuses files and options that do not go together."""
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.data import clip_files  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.data import cache_header  # pylint: disable=g-import-not-at-top
 
   given, made = options.input, options.output
   folder, suffix = _is_folder(given), pathlib.Path(made).suffix.lower()
@@ -172,7 +172,7 @@ def _check(options) -> None:
     faults += [
         (
             f'--clip is for a token cache, which {given} is not',
-            options.clip and not (folder and clip_files.is_cache(given)),
+            options.clip and not (folder and cache_header.is_cache(given)),
         ),
         ('--raw is for one file or a pipe', options.raw and folder),
         (
@@ -278,6 +278,7 @@ def _run(options, tokenizer, one, have) -> int:
 def _pairs(options) -> Iterator[tuple[Any, pathlib.Path, str | None]]:
   """(input, output, why not) of all clips of a cache, or files of a folder."""
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.data import cache_header  # pylint: disable=g-import-not-at-top
   from audiolm_jax.data import clip_files  # pylint: disable=g-import-not-at-top
   from audiolm_jax.tokenizers import token_files  # pylint: disable=g-import-not-at-top
 
@@ -285,7 +286,7 @@ def _pairs(options) -> Iterator[tuple[Any, pathlib.Path, str | None]]:
   if options.function is decode:
     suffixes, suffix = (token_files.SUFFIX,), f'.{options.format or "wav"}'
   folder, out = pathlib.Path(options.input), pathlib.Path(options.output)
-  if options.function is decode and clip_files.is_cache(folder):
+  if options.function is decode and cache_header.is_cache(folder):
     for clip, path, fault in clip_files.clips(folder, options.clip):
       yield clip, out / f'{path}{suffix}', fault
     return

@@ -75,6 +75,11 @@ class Header(Identity):
     return cls(**{**{name: getattr(form, name) for name in names}, **more})
 
 
+def is_cache(directory: str | os.PathLike) -> bool:
+  """Whether a folder is a corpus's token cache, finished or not."""
+  return any((pathlib.Path(directory) / n).exists() for n in (NAME, IDENTITY))
+
+
 def write(directory: pathlib.Path, header: Header) -> None:
   """Writes a cache's header, whole or not at all."""
   tokenizer = relocation.relative(header.tokenizer, directory)

@@ -21,12 +21,6 @@ class Clip:
   name: str
 
 
-def is_cache(path: str | os.PathLike) -> bool:
-  """Whether a folder is a token cache, or one that is not finished."""
-  names = (cache_header.NAME, cache_header.IDENTITY)
-  return any((pathlib.Path(path) / name).exists() for name in names)
-
-
 def clips(
     directory: str | os.PathLike, ids: Collection[str] = ()
 ) -> Iterator[tuple[Clip | None, pathlib.PurePath, str | None]]:

@@ -29,11 +29,9 @@ _AGAIN = (
 
 def holds(directory: str | os.PathLike) -> bool:
   """Whether a folder has token files, and is no cache of a corpus."""
-  root = pathlib.Path(directory)
-  names = (cache_header.NAME, cache_header.IDENTITY)
-  if any((root / name).exists() for name in names):
+  if cache_header.is_cache(directory):
     return False
-  return next(token_files.below(root), None) is not None
+  return next(token_files.below(pathlib.Path(directory)), None) is not None
 
 
 def read(directory: str | os.PathLike) -> cache_header.Header:

@@ -66,3 +66,15 @@ def write(
     writer.write(split, part, [example(split, i) for i in members])
   assert writer.finish()
   return os.fspath(directory)
+
+
+def clips_of(
+    directory: str | os.PathLike,
+) -> dict[str, tuple[str, encoding.Example]]:
+  """id -> (split, clip) of all clips of a cache, or of what is read as one."""
+  clips = {}
+  for split in token_cache.read_header(directory).splits:
+    cache = token_cache.TokenCache(directory, split)
+    for i in range(len(cache)):
+      clips[cache[i].factors['id']] = split, cache[i]
+  return clips

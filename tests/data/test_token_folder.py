@@ -59,16 +59,6 @@ def _folder(whole, tmp_path):
   return shutil.copytree(whole, tmp_path / 'out')
 
 
-def _clips(folder):
-  """id -> (split, Example)."""
-  clips = {}
-  for split in token_cache.read_header(folder).splits:
-    cache = token_cache.TokenCache(folder, split)
-    for i in range(len(cache)):
-      clips[cache[i].factors['id']] = split, cache[i]
-  return clips
-
-
 def test_every_file_is_a_clip(folder):
   header = token_cache.read_header(folder)
   assert header.fingerprint == 'abc' and header.vocabularies == SIZES
@@ -77,7 +67,7 @@ def test_every_file_is_a_clip(folder):
       str(folder.parent / 'tok'),
       str(folder / 'tok'),
   )
-  clips = _clips(folder)
+  clips = made_caches.clips_of(folder)
   assert sorted(clips) == sorted(NAMES)
   for i, name in enumerate(NAMES):
     _, clip = clips[name]
@@ -102,7 +92,7 @@ def test_splits_are_those_of_audio_files(folder):
   texts = {name: f'text {i}' for i, name in enumerate(NAMES)}
   expected = splits.of_files(seconds, texts, dict.fromkeys(NAMES, ''))
   assert {
-      name: split for name, (split, _) in _clips(folder).items()
+      name: split for name, (split, _) in made_caches.clips_of(folder).items()
   } == expected
   assert set(expected.values()) == set(splits.SPLITS)
 
@@ -112,7 +102,7 @@ def test_folders_and_headers_say_splits(folder):
   shutil.rmtree(folder)
   for i, (name, factors) in enumerate(said.items()):
     _write(folder / f'{name}.tokens', _header(factors=factors), i)
-  clips = _clips(folder)
+  clips = made_caches.clips_of(folder)
   # Without an id it is the file's name.
   assert {name: split for name, (split, _) in clips.items()} == {
       'train/a': 'train',

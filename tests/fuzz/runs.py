@@ -120,26 +120,38 @@ def read_checkpoint(path: pathlib.Path) -> None:
   _hold(_weights(path), path)
 
 
-def make_model(directory, rng, count) -> Cases:
-  """Damage in every file of a model directory, and values in its config."""
-  cases = _make_damaged(
-      directory, rng, count // 2, lambda d: _files(d / 'model')
-  )
-  yield from cases
-  text = (directory / 'whole' / 'model' / 'config.json').read_text()
+def _make_odd(directory, rng, indices, name):
+  """Copies of one run, each with an odd value for a JSON file of it.
+
+  Yields:
+    What is odd, the file, and its values; writing them is the caller's.
+  """
+  text = (directory / 'whole' / name).read_text()
   paths = _paths(json.loads(text))
-  for index in range(count // 2, count):
+  for index in indices:
     copy = directory / str(index)
     shutil.copytree(directory / 'whole', copy)
     values = json.loads(text)
     path = paths[rng.integers(len(paths))]
     odd = ODD[rng.integers(len(ODD))]
     _set(values, path, odd)
+    yield f'{".".join(path)} = {str(odd)[:30]}', copy / name, values
+
+
+def make_model(directory, rng, count) -> Cases:
+  """Damage in every file of a model directory, and values in its config."""
+  cases = _make_damaged(
+      directory, rng, count // 2, lambda d: _files(d / 'model')
+  )
+  yield from cases
+  for what, file, values in _make_odd(
+      directory, rng, range(count // 2, count), 'model/config.json'
+  ):
     # As if by someone who knows how it is signed.
     values.pop('checksum', None)
     values['checksum'] = checksums.of_json(values)
-    (copy / 'model' / 'config.json').write_text(json.dumps(values))
-    yield f'{".".join(path)} = {str(odd)[:30]}', copy, None
+    file.write_text(json.dumps(values))
+    yield what, file.parents[1], None
 
 
 def read_model(path: pathlib.Path) -> None:
@@ -180,17 +192,11 @@ def make_config_json(directory, rng, count) -> Cases:
       directory, rng, count // 2, lambda d: [d / name for name in names]
   )
   yield from cases
-  text = (directory / 'whole' / 'config.json').read_text()
-  paths = _paths(json.loads(text))
-  for index in range(count // 2, count):
-    copy = directory / str(index)
-    shutil.copytree(directory / 'whole', copy)
-    values = json.loads(text)
-    path = paths[rng.integers(len(paths))]
-    odd = ODD[rng.integers(len(ODD))]
-    _set(values, path, odd)
-    (copy / 'config.json').write_text(json.dumps(values))
-    yield f'{".".join(path)} = {str(odd)[:30]}', copy, None
+  for what, file, values in _make_odd(
+      directory, rng, range(count // 2, count), 'config.json'
+  ):
+    file.write_text(json.dumps(values))
+    yield what, file.parent, None
 
 
 def read_config_json(path: pathlib.Path) -> None:

@@ -17,6 +17,7 @@ from audiolm_jax.tokenizers import encoding
 from configs.lm import quickstart
 from tests import tool_module
 from tests.configs import short_runs
+from tests.data import made_caches
 from tests.tokenizers import tiny
 
 BLOCK = f'--block_seconds={13 * tiny.HOP / tiny.RATE}'
@@ -60,16 +61,6 @@ def _folder(tmp_path):
   return root
 
 
-def _clips(directory):
-  """id -> (split, Example)."""
-  clips = {}
-  for split in token_cache.read_header(directory).splits:
-    cache = token_cache.TokenCache(directory, split)
-    for i in range(len(cache)):
-      clips[cache[i].factors['id']] = split, cache[i]
-  return clips
-
-
 def test_what_encode_wrote_is_trained_on(run, folder, tmp_path):
   out = tmp_path / 'tokens'
   assert run('state', 'encode', folder, out, BLOCK) == 0
@@ -94,7 +85,7 @@ def test_a_cache_sounds_like_the_files(run, folder, tmp_path, codec):
   out, cache = tmp_path / 'tokens', tmp_path / 'tokens of a corpus'
   assert run(codec, 'encode', folder, out, BLOCK) == 0
   assert run(codec, 'corpus', f'--corpus={folder}', f'--out={cache}') == 0
-  one, other = _clips(out), _clips(cache)
+  one, other = made_caches.clips_of(out), made_caches.clips_of(cache)
   assert sorted(one) == sorted(other) == [f'c{i}.wav' for i in range(6)]
   for name, (split, clip) in one.items():
     assert (split, clip.samples) == (other[name][0], other[name][1].samples)
@@ -157,4 +148,6 @@ def test_a_new_text_is_encoded_anew(run, folder, tmp_path, capsys):
     (folder / 'c3.txt').write_text(text)
     assert run('state', 'encode', folder, tmp_path / 'out', BLOCK) == 0
     assert f'{count} done' in capsys.readouterr().err
-  assert _clips(tmp_path / 'out')['c3.wav'][1].factors['text'] == 'b'
+  assert (
+      made_caches.clips_of(tmp_path / 'out')['c3.wav'][1].factors['text'] == 'b'
+  )
