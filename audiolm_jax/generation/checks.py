@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jaxtyping import Bool, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
@@ -71,3 +72,31 @@ def _check_first(there, name):
         f'{name}: row {np.argmin(there)} has no first frame: this model begins'
         ' with one that is given, and has no code for rows without'
     )
+
+
+def fed(
+    given: Int[np.ndarray, 'B n K'] | None,
+    mask: Bool[np.ndarray, 'B n *K'] | None,
+    shape: tuple[int, ...],
+    mask_shape: tuple[int, ...],
+) -> tuple[Int[np.ndarray, 'B n K'], Bool[np.ndarray, 'B n *K']]:
+  """What a session is fed, whole: zeros where nothing is given.
+
+  Args:
+    given: codes or samples; None for none.
+    mask: where they are known; None for everywhere that something is given.
+    shape: that `given` must have.
+    mask_shape: that `mask` must have.
+
+  Raises:
+    ValueError: for other shapes.
+  """
+  if mask is None:
+    mask = np.full(mask_shape, given is not None)
+  given = np.zeros(shape, np.int32) if given is None else np.asarray(given)
+  mask = np.asarray(mask, bool)
+  if given.shape != shape or mask.shape != mask_shape:
+    raise ValueError(
+        f'given {given.shape} and mask {mask.shape}: expected {shape}'
+    )
+  return given, mask

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from audiolm_jax.decoders import wavenet
+from audiolm_jax.generation import checks
 from audiolm_jax.generation import steps
 from audiolm_jax.generation import tracks
 from audiolm_jax.streaming import base as streaming_base
@@ -131,15 +132,10 @@ class SampleSession:
   def _known(self, count, given, mask):
     """What is given of the next samples: by prompts, and by who steps."""
     rows, longest, channels = self._prompts.shape
+    if count < 0:
+      raise ValueError(f'count = {count}: expected at least 0 samples')
     shape = rows, count, channels
-    if mask is None:
-      mask = np.full(shape[:2], given is not None)
-    given = np.zeros(shape, np.int32) if given is None else np.asarray(given)
-    mask = np.asarray(mask, bool)
-    if count < 0 or given.shape != shape or mask.shape != shape[:2]:
-      raise ValueError(
-          f'given {given.shape} and mask {mask.shape}: expected {shape}'
-      )
+    given, mask = checks.fed(given, mask, shape, shape[:2])
     half = 2 ** (self._track.decoder.bits - 1)
     wrong = mask[..., None] & ((given < -half) | (given >= half))
     if wrong.any():

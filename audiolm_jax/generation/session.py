@@ -151,14 +151,7 @@ class Session:
           ' `reset` restarts all rows'
       )
     shape = self.log_prob.shape[0], self._slots
-    if mask is None:
-      mask = np.full(shape, given is not None)
-    given = np.zeros(shape, np.int32) if given is None else np.asarray(given)
-    mask = np.asarray(mask, bool)
-    if given.shape != shape or mask.shape != shape:
-      raise ValueError(
-          f'given {given.shape} and mask {mask.shape}: expected {shape}'
-      )
+    given, mask = checks.fed(given, mask, shape, shape)
     observed = np.setdiff1d(np.arange(self._slots), self._decoder.predicted)
     if not mask[:, observed].all():
       raise ValueError(
