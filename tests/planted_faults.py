@@ -232,10 +232,9 @@ FAULTS = [
     ),
     Fault(
         'seeds are paired with each other',
-        'return t_interval([a[seed] - b[seed] for seed in sorted(a)], level)',
-        'return t_interval([a[i] - b[j] for i, j in'
-        ' zip(sorted(a), sorted(b)[::-1])], level)',
-        ('test_statistics.py',),
+        'table = np.array([[values[a][s] for s in seeds] for a in arms]',
+        'table = np.array([list(values[a].values()) for a in arms]',
+        ('test_blocks.py',),
     ),
     # Training.
     Fault(

@@ -1,9 +1,9 @@
 """Intervals for claims, and what a run was able to see.
 
-The unit of replication is the seed. A claim about two arms rests on a
-t-interval over seed-level paired differences (df = n - 1), or on the blocks of
-several arms (`blocks`); a bootstrap over items only says how these very checkpoints would fare on other clips, and is
-labelled so.
+The unit of replication is the seed. A claim about arms rests on randomised
+blocks (`blocks`; of two arms, a t-interval over paired differences); a
+bootstrap over items only says how these very checkpoints would fare on other
+clips, and is labelled so.
 """
 
 from collections.abc import Mapping
@@ -85,24 +85,6 @@ def t_interval(values, level: float = 0.95) -> Interval:
       level=level,
       detectable=float((t + stats.t.ppf(0.8, n - 1)) * error),
   )
-
-
-def paired(
-    a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95
-) -> Interval:
-  """Interval of a - b over seeds, each seed a pair.
-
-  Args:
-    a: seed -> value of one arm.
-    b: the same seeds -> value of the other.
-    level: of confidence.
-
-  Raises:
-    ValueError: if the arms have not the same seeds.
-  """
-  if set(a) != set(b):
-    raise ValueError(f'unpaired seeds: {sorted(a)} and {sorted(b)}')
-  return t_interval([a[seed] - b[seed] for seed in sorted(a)], level)
 
 
 def bootstrap(

@@ -25,19 +25,7 @@ def test_two_seeds_by_hand():
   assert interval.high == pytest.approx(2 + 12.706, abs=1e-3)
 
 
-def test_paired_equals_scipys_test():
-  rng = np.random.default_rng(1)
-  a = dict(enumerate(rng.standard_normal(5)))
-  b = dict(reversed([(s, v - 0.5 + 0.1 * s) for s, v in a.items()]))
-  result = stats.ttest_rel([a[s] for s in range(5)], [b[s] for s in range(5)])
-  expected = result.confidence_interval(0.95)
-  interval = statistics.paired(a, b)
-  assert (interval.low, interval.high) == pytest.approx(tuple(expected))
-
-
-def test_seeds_must_pair():
-  with pytest.raises(ValueError, match='unpaired'):
-    statistics.paired({0: 1.0, 1: 2.0}, {0: 1.0, 2: 2.0})
+def test_values_must_be_finite_and_there():
   with pytest.raises(ValueError, match='finite'):
     statistics.t_interval([1.0, math.nan])
   with pytest.raises(ValueError, match='n >= 1'):
