@@ -63,8 +63,9 @@ _PUBLISH = flags.DEFINE_bool(
     'publish', False, 'Write what was found into the README of the question.'
 )
 
-# What training reaches of the speed of a large product: see BENCHMARKS.md.
-_REACHED = 0.5
+# What training reaches of the speed of a large product: 153 of 470 GFLOPs a
+# second, compiling included (the base of `adaptation`, 2 cores of an EPYC).
+_REACHED = 0.3
 _HERE = pathlib.Path(__file__).absolute().parent
 
 
