@@ -15,7 +15,8 @@ def verdict(
 ) -> str:
   """One sentence: what the interval says, and if the run could have seen it.
 
-  Where nothing is found, the declared reading of that is part of it.
+  Where no difference is found, or equality within the margin, the declared
+  reading of that is part of it.
 
   Args:
     comparison: of a claim or of a positive control.
@@ -38,12 +39,13 @@ def verdict(
   elif comparison.reading == blocks.DIFFERENT:
     return plain
   elif contrast.sided != multiplicity.BOTH:
-    text = (
+    # Above a bound, and between different and equal, there is nothing to read.
+    return (
         f'no claim: only that it is {contrast.sided} could have been shown'
         + _missed(interval, unit, digits)
     )
   elif contrast.margin is not None:
-    text = (
+    return (
         f'undecided: neither different nor equal within {contrast.margin:g}'
         + unit
         + _missed(interval, unit, digits)

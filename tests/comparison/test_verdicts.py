@@ -50,6 +50,15 @@ def test_without_a_margin_it_is_as_before_and_the_null_is_read():
   assert verdicts.verdict(null).endswith('mostly be missed): not needed')
 
 
+def test_what_is_undecided_is_not_read_as_the_null():
+  results = compare(
+      blocks.Contrast('same', 'base', margin=0.001, null='idle'),
+      blocks.Contrast('half', 'base', sided=multiplicity.LOWER, null='idle'),
+  )
+  for each in results:
+    assert verdicts.verdict(each).endswith('mostly be missed)')
+
+
 def test_a_failed_control_makes_nulls_insensitive_and_leaves_differences():
   claims = [
       blocks.Contrast('far', 'base'),
