@@ -1,7 +1,11 @@
 """libespeak-ng through ctypes: text to 16-bit samples, no system package."""
 
+import _ctypes
 import ctypes
 import functools
+import pathlib
+import shutil
+import tempfile
 
 import espeakng_loader
 from jaxtyping import Int
@@ -24,10 +28,10 @@ class SpeechError(Exception):
 
 
 class _Engine:
-  """The library's one global state."""
+  """The library's one global state; of a copy of its file, another."""
 
-  def __init__(self):
-    self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+  def __init__(self, path: str):
+    self._library = ctypes.CDLL(path)
     data = espeakng_loader.get_data_path().encode()
     self.sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
     if self.sample_rate <= 0:
@@ -42,6 +46,16 @@ class _Engine:
     if samples and count > 0:
       self.blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
     return 0
+
+  def seed(self, seed: int) -> None:
+    """Of noise: eSpeak's own, and the C library's, which Klatt's takes."""
+    self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+    ctypes.CDLL(None).srand(seed)
+
+  def close(self) -> None:
+    """Unloads the library: of a copy only, which nobody else has."""
+    self._library.espeak_Terminate()
+    _ctypes.dlclose(self._library._handle)
 
   def speak(self, text: str, voice: str, rate: int, pitch: int) -> np.ndarray:
     if self._library.espeak_SetVoiceByName(voice.encode()):
@@ -62,7 +76,7 @@ class _Engine:
 
 @functools.cache
 def _engine() -> _Engine:
-  return _Engine()
+  return _Engine(espeakng_loader.get_library_path())
 
 
 def speak(
@@ -84,3 +98,41 @@ def speak(
   """
   engine = _engine()
   return engine.speak(text, voice, rate, pitch), engine.sample_rate
+
+
+def speak_alone(
+    text: str, voice: str, rate: int = 160, pitch: int = 50
+) -> tuple[Int[np.ndarray, 'T'], int]:
+  """As `speak`, by an engine that has spoken nothing before.
+
+  Most variants remember: what they say depends on what they said before. A
+  fresh copy of the library for each text, and seeded noise, make all of them
+  reproducible, for about 10 ms. It seeds the C library's `rand`.
+
+  Args:
+    text: in the voice's language.
+    voice: a language with an optional variant, such as 'en-us+f3'.
+    rate: words a minute.
+    pitch: 0 to 100.
+
+  Returns:
+    int16 samples and the sample rate in Hz.
+
+  Raises:
+    SpeechError: for an unknown voice, or if the engine fails.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    path = shutil.copy(espeakng_loader.get_library_path(), folder)
+    engine = _Engine(path)
+    try:
+      engine.seed(0)
+      return engine.speak(text, voice, rate, pitch), engine.sample_rate
+    finally:
+      engine.close()
+
+
+@functools.cache
+def variants() -> tuple[str, ...]:
+  """Names of all variants, that a voice takes after its '+'."""
+  folder = pathlib.Path(espeakng_loader.get_data_path()) / 'voices' / '!v'
+  return tuple(sorted(path.name for path in folder.iterdir()))
