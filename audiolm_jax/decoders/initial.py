@@ -1,16 +1,19 @@
-"""Where a decoder's code embeddings and classifiers may start from."""
+"""Initial values for decoders of codes, from the codec's own vectors."""
 
 from typing import Any
 
 from jaxtyping import Float
 import numpy as np
 
+# Root mean square of what classifiers start from.
+_CLASSIFIERS = 0.1
+
 
 def from_codebooks(
     codebooks: Float[np.ndarray, 'K V D'],
     width: int,
-    embedding_scale: float = 1.0,
-    head_scale: float = 0.1,
+    head: Any,
+    step_layout: Any,
     seed: int = 0,
 ) -> dict[str, Any]:
   """Embeddings and classifiers that know which codes sound alike.
@@ -25,28 +28,57 @@ def from_codebooks(
   Args:
     codebooks: of the decoder's K slots, all of one vocabulary.
     width: of the backbone.
-    embedding_scale: root mean square of the first codebook's vectors before
-      they are projected; later codebooks keep their size relative to it.
-    head_scale: the same of every slot's classifier.
+    head: the decoder's, which says what it starts from (`Head.initial`).
+    step_layout: the decoder's.
     seed: of the projection.
 
   Returns:
     The part of the decoder's parameters that it sets.
   """
-  slots, vocabulary, dimension = codebooks.shape
   rng = np.random.default_rng(seed)
-  square = rng.normal(size=(max(width, dimension), min(width, dimension)))
+  projection = orthonormal(codebooks.shape[2], width, rng)
+  return {
+      'embedding': embeddings(codebooks, projection),
+      'head': head.initial(codebooks, projection, step_layout, rng),
+  }
+
+
+def orthonormal(
+    rows: int, columns: int, rng: np.random.Generator
+) -> Float[np.ndarray, 'rows columns']:
+  """Random, with orthonormal rows; with orthonormal columns if they are fewer."""
+  square = rng.normal(size=(max(rows, columns), min(rows, columns)))
   projection = np.linalg.qr(square)[0].T
-  if width < dimension:
-    projection = projection.T
-  sizes = np.sqrt(np.mean(np.square(codebooks), axis=(1, 2), keepdims=True))
-  sizes = np.maximum(sizes, 1e-12)
-  embeddings = embedding_scale * codebooks / sizes[0] @ projection
+  return projection.T if columns < rows else projection
+
+
+def embeddings(
+    codebooks: Float[np.ndarray, 'K V D'],
+    projection: Float[np.ndarray, 'D W'],
+) -> dict[str, Float[np.ndarray, 'rows W']]:
+  """What `Embedding` starts from.
+
+  The root mean square of the first codebook's vectors becomes 1; later ones
+  keep their size relative to it.
+  """
+  projected = codebooks / _sizes(codebooks)[0] @ projection
+  slots, vocabulary, width = projected.shape
   # The last K rows stand for positions that hold no frame.
   table = np.zeros((slots * vocabulary + slots, width))
-  table[:-slots] = embeddings.reshape(-1, width)
-  kernel = head_scale * (codebooks / sizes) @ projection
-  return {
-      'embedding': {'table': table.astype(np.float32)},
-      'head': {'kernel': kernel.transpose(0, 2, 1).astype(np.float32)},
-  }
+  table[:-slots] = projected.reshape(-1, width)
+  return {'table': table.astype(np.float32)}
+
+
+def classifiers(
+    codebooks: Float[np.ndarray, 'K V D'],
+    projection: Float[np.ndarray, 'D W'],
+) -> Float[np.ndarray, 'K W V']:
+  """Each slot's classifier: its vectors' directions, all of one small scale."""
+  kernel = _CLASSIFIERS * (codebooks / _sizes(codebooks)) @ projection
+  return kernel.transpose(0, 2, 1).astype(np.float32)
+
+
+def _sizes(codebooks):
+  """Root mean squares [K, 1, 1]."""
+  sizes = np.sqrt(np.mean(np.square(codebooks), axis=(1, 2), keepdims=True))
+  return np.maximum(sizes, 1e-12)

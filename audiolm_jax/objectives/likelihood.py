@@ -15,7 +15,6 @@ from audiolm_jax.backbones import mlps
 from audiolm_jax.data import token_cache
 from audiolm_jax.decoders import initial
 from audiolm_jax.decoders import scores as scores_lib
-from audiolm_jax.decoders.heads import independent
 from audiolm_jax.models import kinds
 from audiolm_jax.objectives import base as objectives_base
 
@@ -42,9 +41,9 @@ class NLL(objectives_base.Objective):
     audio: the stream that stands for audio; None for the last one.
     weights: by stream, the weight of the mean over its codes; 1 for those that
       are not named.
-    init_embeddings: start code embeddings and an independent head from the
-      vectors of the codec whose codes are in config.data.cache; otherwise from
-      random ones. For frames only.
+    init_embeddings: start code embeddings and the head from the vectors of the
+      codec whose codes are in config.data.cache; otherwise from random ones. For
+      frames only.
     load_balance: weight of the loss that spreads steps over experts (2101.03961,
       eq. 4). For a backbone with experts only, where None is 0.01.
     router_z: weight of the loss that keeps the logits of the experts' router
@@ -203,10 +202,14 @@ class NLL(objectives_base.Objective):
           f' config.objective.decoder.vocabularies ='
           f' {self.decoder.vocabularies}.'
       )
-    width = self.decoder.backbone.width
-    values = initial.from_codebooks(vectors[: len(sizes)], width)
-    apart = isinstance(self.decoder.head, independent.Independent)
-    if self.decoder.tie or not apart:
+    decoder = self.decoder
+    values = initial.from_codebooks(
+        vectors[: len(sizes)],
+        decoder.backbone.width,
+        decoder.head,
+        decoder.step_layout,
+    )
+    if decoder.tie:
       del values['head']
     return {'lm': {'params': values}}
 

@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -127,6 +128,23 @@ class Head(nn.Module, abc.ABC):
       slots: the slot of each position, a host constant.
       step_layout: the decoder's.
       table: of embeddings, where they are tied.
+    """
+
+  @abc.abstractmethod
+  def initial(
+      self,
+      codebooks: Float[np.ndarray, 'K V C'],
+      projection: Float[np.ndarray, 'C D'],
+      step_layout: StepLayout,
+      rng: np.random.Generator,
+  ) -> dict[str, Any]:
+    """The parameters that start from a codec's vectors (`decoders.initial`).
+
+    Args:
+      codebooks: of all slots.
+      projection: by which the decoder embeds them in its width.
+      step_layout: the decoder's.
+      rng: of further projections.
     """
 
 

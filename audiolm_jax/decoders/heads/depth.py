@@ -13,6 +13,7 @@ from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.decoders import embedding as embedding_lib
+from audiolm_jax.decoders import initial
 from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.decoders.heads import kernels as kernels_lib
 
@@ -286,6 +287,29 @@ class Depth(heads_base.Head):
     parts_of_logits = jnp.concatenate(parts_of_logits, axis=2)
     observed = [(0, 0), (0, 0), (0, group - parts_of_logits.shape[2]), (0, 0)]
     return jnp.pad(parts_of_logits, observed, constant_values=-jnp.inf)
+
+  def initial(self, codebooks, projection, step_layout, rng):
+    inner = self.backbone.width
+    apart = self.first == 'backbone'
+    places = step_layout.groups[: self.predicted]
+    within = initial.orthonormal(codebooks.shape[2], inner, rng)
+    values = {'embedding': initial.embeddings(codebooks, within)}
+    if apart:
+      first = codebooks[sorted(places[0])]
+      values['first'] = initial.classifiers(first, projection)
+    rest = sorted({s for place in places[apart:] for s in place})
+    if rest:
+      values['kernel'] = initial.classifiers(codebooks[rest], within)
+      # What the backbone says of a codec's vectors goes to the same vectors
+      # here, all else at random.
+      width = projection.shape[1]
+      other = rng.normal(size=(width, inner)) / np.sqrt(width)
+      other -= projection.T @ (projection @ other)
+      project = (projection.T @ within + other).astype(np.float32)
+      if self.per_place and self.condition == 'every':
+        project = np.stack([project] * (len(places) - apart))
+      values['project'] = project
+    return values
 
 
 def _refuse(table):

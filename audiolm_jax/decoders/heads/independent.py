@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from audiolm_jax import ops
+from audiolm_jax.decoders import initial
 from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.decoders.heads import kernels as kernels_lib
 
@@ -55,3 +56,8 @@ class Independent(heads_base.Head):
   def logits(self, h, codes, exists, slots, step_layout, table=None):
     del codes, exists
     return self._kernels(h.shape[-1], step_layout, table).logits(h, slots)
+
+  def initial(self, codebooks, projection, step_layout, rng):
+    del rng
+    slots = list(step_layout.slots)
+    return {'kernel': initial.classifiers(codebooks[slots], projection)}
