@@ -36,6 +36,7 @@ from audiolm_jax import train
 from audiolm_jax.lab import answering
 from audiolm_jax.lab import budgets
 from audiolm_jax.lab import controls
+from audiolm_jax.lab import curves
 from audiolm_jax.lab import pages
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runner
@@ -92,6 +93,7 @@ def main(argv):
       checkpoints.CheckpointError,
       config.ConfigError,
       controls.Uncontrolled,
+      curves.CurveError,
       questions.QuestionError,
       stages.StageError,
       train.NotFiniteError,

@@ -10,6 +10,7 @@ from audiolm_jax.comparison import multiplicity
 from audiolm_jax.comparison import verdicts
 from audiolm_jax.lab import budgets
 from audiolm_jax.lab import controls
+from audiolm_jax.lab import curves as curves_lib
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runs as runs_lib
 from audiolm_jax.lab import stages
@@ -56,6 +57,12 @@ def plan(question: questions.Question) -> Plan:
     raise questions.QuestionError(
         f'{question.name}: {without} have no likelihood, so that'
         f' {likelihoods} cannot stand beside the others'
+    )
+  claimed = [curve.name for curve in question.curves if curve.at]
+  if claimed and likelihoods and _BOUND in tags.values():
+    raise questions.QuestionError(
+        f'{question.name}: {claimed} are compared at points, but some arms have'
+        f' a bound, which is only compared one-sided: {tags}'
     )
   return Plan(question, differences, spent, mismatches, tags)
 
@@ -113,9 +120,11 @@ def answer(
       outcome.name: _lines(question, outcome, comparisons[outcome.name])
       for outcome in question.outcomes
   }
+  curves = _curves(planned, measured)
   results = {
       'missing': total - sum(len(seeds) for seeds in measured.values()),
-      'verdict': _verdict(question, lines),
+      'verdict': _verdict(question, lines, curves),
+      'curves': curves,
       'comparisons': lines,
       'arms': [
           _arm(
@@ -275,8 +284,20 @@ def _finite(value: float) -> float | None:
   return value if math.isfinite(value) else None
 
 
-def _verdict(question, lines) -> list[str]:
-  """What is claimed, a sentence for each outcome."""
+def _curves(planned, measured) -> list[dict[str, Any]]:
+  """Declared curves, then those that tests gave beside them."""
+  question = planned.question
+  declared = list(question.curves)
+  found = []
+  for curve in [*declared, *curves_lib.undeclared(declared, measured)]:
+    lines = curves_lib.points_of(curve, measured, planned.budgets)
+    size = len(curve.along) or len(question.arms)
+    found.append(curves_lib.summary(curve, lines, question.seeds, size))
+  return found
+
+
+def _verdict(question, lines, curves) -> list[str]:
+  """What is claimed, a sentence for each outcome and curve with claims."""
   sentences = []
   for outcome in question.outcomes:
     said = [
@@ -285,4 +306,11 @@ def _verdict(question, lines) -> list[str]:
     ]
     text = '; '.join(said) or 'not measured yet'
     sentences.append(f'{outcome.name}: {text}.')
+  for curve in curves:
+    said = [
+        f'{line["a"]} against {line["b"]} at {line["x"]:g}: {line["says"]}'
+        for line in curve['comparisons']
+    ]
+    if said:
+      sentences.append(f'{curve["name"]}: {"; ".join(said)}.')
   return sentences

@@ -64,9 +64,11 @@ def report(
         [list(pair) for pair in results['references'].items()],
         'On the same held-out items; they do not depend on the arms.',
     )
+  for curve in results['curves']:
+    _add_curve(page, curve)
   _add_heard(page, running, sweeps)
   _add_arms(page, results)
-  _add_curves(page, running, sweeps)
+  _add_training(page, running, sweeps, results)
   page.add_facts(
       'What was run',
       {
@@ -144,6 +146,7 @@ def markdown(results: Mapping[str, Any]) -> str:
   """What a README says of the results; between `BEGIN` and `END` there."""
   parts = [f'**{line}**' for line in _state(results)]
   parts += [_table(*_contrasts(results)), _table(*_outcomes(results))]
+  parts += [_table(*_fitted(c)[:2]) for c in results['curves'] if c['fits']]
   if results['references']:
     values = results['references'].items()
     values = ', '.join(f'{k} {_plain(v)}' for k, v in values)
@@ -263,8 +266,74 @@ def _add_arms(page, results):
     )
 
 
-def _add_curves(page, running, sweeps):
-  """Training losses of the first seed."""
+def _add_curve(page, curve):
+  """An outcome that is a curve: means with bands, fits, contrasts."""
+  series = {
+      line: [(x, mean) for x, mean, *_ in band]
+      for line, band in curve['bands'].items()
+  }
+  bands = {
+      line: [(x, low, high) for x, _, low, high in band if low is not None]
+      for line, band in curve['bands'].items()
+  }
+  section = 'Curves'
+  if curve['missing']:
+    page.add_text(
+        section,
+        f'{curve["name"]}: {curve["missing"]} measurements are missing, and'
+        ' lines without all of theirs are not drawn.',
+    )
+  if not series:
+    return
+  fits = {f'{line}, fit': fit['line'] for line, fit in curve['fits'].items()}
+  page.add_curves(
+      section,
+      series | fits,
+      f'{curve["description"] or curve["name"]}. Means over seeds; bands (95%)'
+      ' stand for each point by itself'
+      + (' and claim nothing.' if not curve['comparisons'] else '.'),
+      curve['x'],
+      curve['unit'],
+      {line: band for line, band in bands.items() if band},
+      curve['log_x'],
+  )
+  if curve['comparisons']:
+    page.add_table(
+        section,
+        ['contrast', curve['x'], 'difference', 'verdict'],
+        [
+            [f'{c["a"]} − {c["b"]}', c['x'], _span(c), c['says']]
+            for c in curve['comparisons']
+        ],
+        'At points chosen before the run; intervals (95%) hold together.',
+    )
+  if curve['fits']:
+    page.add_table(section, *_fitted(curve))
+
+
+def _fitted(curve) -> tuple[list[str], list[list[Any]], str]:
+  """(columns, rows, caption) of a curve's fits."""
+  fits = curve['fits']
+  names = list(next(iter(fits.values()))['parameters'])
+  rows = []
+  for line, fit in fits.items():
+    cells = [
+        _span(dict(zip(('mean', 'low', 'high'), p, strict=True)))
+        for p in fit['parameters'].values()
+    ]
+    bounds = ', '.join(fit['at_bounds']) or 'none'
+    rows.append([line, *cells, fit['residual'], bounds])
+  law = next(iter(fits.values()))['law'].replace('_', ' ')
+  return (
+      ['line', *names, 'residual', 'at a bound'],
+      rows,
+      f'{curve["name"]}: a {law} fitted to each seed; intervals (95%) are over'
+      ' seeds. A parameter at a bound is no estimate.',
+  )
+
+
+def _add_training(page, running, sweeps, results):
+  """Training losses of the first seed, by step and, if that differs, FLOPs."""
   curves = {}
   question = running.question
   for arm in question.arms:
@@ -273,10 +342,18 @@ def _add_curves(page, running, sweeps):
     if (directory / 'metrics.jsonl').exists():
       series = report_lib.loss_curves(directory, ['loss'])
       curves[arm.name] = series.get('loss', [])
-  if curves:
-    page.add_curves(
-        'Training', curves, 'Of each arm, the first seed.', y='training loss'
-    )
+  if not curves:
+    return
+  caption = 'Of each arm, the first seed.'
+  page.add_curves('Training', curves, caption, y='training loss')
+  if 'training_flops' not in results['mismatches']:
+    return
+  spent = results['mismatches']['training_flops']['values']
+  by_flops = {
+      arm: [(step * spent[arm] / points[-1][0], loss) for step, loss in points]
+      for arm, points in curves.items()
+  }
+  page.add_curves('Training', by_flops, caption, 'FLOPs', 'training loss')
 
 
 def _some(lines: Sequence[str], most: int = 6) -> str:
