@@ -33,6 +33,7 @@ import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax import train
+from audiolm_jax.comparison import listening
 from audiolm_jax.lab import answering
 from audiolm_jax.lab import budgets
 from audiolm_jax.lab import controls
@@ -94,6 +95,7 @@ def main(argv):
       config.ConfigError,
       controls.Uncontrolled,
       curves.CurveError,
+      listening.ListeningError,
       questions.QuestionError,
       stages.StageError,
       train.NotFiniteError,

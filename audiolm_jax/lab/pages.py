@@ -5,6 +5,7 @@ import json
 import pathlib
 from typing import Any
 
+from audiolm_jax.comparison import listening
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.comparison import statistics
 from audiolm_jax.lab import answering
@@ -13,9 +14,9 @@ from audiolm_jax.training import costs
 
 # Where a README has what `markdown` writes.
 BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
-_ANSWER = 'Answer'
-# What a listening stage writes: a report of what there is to hear.
-SAMPLES = 'samples.html'
+_ANSWER, _LISTEN = 'Answer', 'Listen'
+# Where a listening stage writes what there is to hear (`comparison.listening`).
+HEARD = 'heard'
 
 
 def report(
@@ -218,10 +219,19 @@ def _plain(cell) -> str:
 
 def _add_heard(page, running, sweeps):
   points = {name: sweep.chosen for name, sweep in sweeps.items()}
-  for arm, stage in running.listening(points):
-    path = running.lab.directory(stage) / SAMPLES
-    if running.lab.result(stage) and path.exists():
-      page.extend(report_lib.Report.read(path), f'{arm}: ')
+  heard = {
+      arm: listening.read(running.lab.directory(stage) / HEARD)
+      for arm, stage in running.listening(points)
+      if running.lab.result(stage)
+  }
+  if not heard:
+    return
+  page.add_text(
+      _LISTEN,
+      'The same items from each arm, of its first seed, equally loud. Answers of'
+      ' the blind test are saved as a file; tools/listen.py adds them up.',
+  )
+  listening.add_side_by_side(page, _LISTEN, heard, 'Which sounds better?')
 
 
 def _add_arms(page, results):
