@@ -76,10 +76,7 @@ def write(
       *corpus, limit=listen, codebooks=held_out.codebooks, seconds=2.0
   )
   _add_reconstructions(report, heard, tokenizer)
-  heard = continuations(cache, tokenizer, lm, listen)
-  listening.add_side_by_side(
-      report, 'Listen: the language model', {_MODEL: heard}, ''
-  )
+  _add_continuations(report, continuations(cache, tokenizer, lm, listen))
   codec_report.add_to(report, groups, str(workdir))
   _add_bits(report, bits)
   _add_curves(report, workdir)
@@ -236,6 +233,11 @@ def _add_reconstructions(report, held_out, tokenizer):
         item.sample_rate,
         f'{clip["id"]}, {clip.get("language", "")}',
     )
+
+
+def _add_continuations(report, items):
+  section = 'Listen: the language model'
+  listening.add_side_by_side(report, section, {_MODEL: items}, '')
 
 
 def continuations(

@@ -98,20 +98,21 @@ def answer(
     planned: of `plan`.
     running: with the finished stages; where some are missing, what they would
       say is left out, and 'missing' counts them.
-    sweeps: of `Running.sweep`.
+    sweeps: of `Running.sweep`, or of `Running.known` as far as they are.
   """
   question = planned.question
   points = {name: sweep.chosen for name, sweep in sweeps.items()}
   measured = runs_lib.metrics(running, points)
-  total = len(question.arms) * question.seeds
   base = {}
-  if running.base is not None and running.lab.result(running.base):
-    base = running.lab.metrics(running.base)
+  if running.base is not None:
+    if running.lab.result(running.base):
+      base = running.lab.metrics(running.base)
+    else:
+      measured = {}  # Outcomes are differences from what is not known yet.
   values = {
       outcome.name: _values(outcome, measured, base)
       for outcome in question.outcomes
   }
-  first = next(iter(measured.get(question.baseline, {}).values()), {})
   comparisons = {
       outcome.name: _compare(planned, outcome, values[outcome.name])
       for outcome in question.outcomes
@@ -121,6 +122,7 @@ def answer(
       for outcome in question.outcomes
   }
   curves = _curves(planned, measured)
+  total = len(question.arms) * question.seeds
   results = {
       'missing': total - sum(len(seeds) for seeds in measured.values()),
       'verdict': _verdict(question, lines, curves),
@@ -128,20 +130,32 @@ def answer(
       'comparisons': lines,
       'arms': [
           _arm(
-              planned, arm, sweeps[arm.name], measured.get(arm.name, {}), values
+              planned,
+              arm,
+              sweeps.get(arm.name, runs_lib.Sweep((), (), {}, False)),
+              measured.get(arm.name, {}),
+              values,
           )
           for arm in question.arms
       ],
       'base': {o.name: base.get(o.metric) for o in question.outcomes if base},
+      **_of_first(question, measured),
+      **_planned(planned),
+  }
+  return Answer(results, comparisons)
+
+
+def _of_first(question, measured) -> dict[str, Any]:
+  """What results take from one run, the baseline's first."""
+  first = next(iter(measured.get(question.baseline, {}).values()), {})
+  return {
       'references': {
           label: first['result']['metrics'].get(metric)
           for label, metric in question.references.items()
           if first
       },
       'machine': first.get('machine'),
-      **_planned(planned),
   }
-  return Answer(results, comparisons)
 
 
 def _planned(planned) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from audiolm_jax.training import costs
 
 # Where a README has what `markdown` writes.
 BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
+# Budgets that outcomes are drawn against where arms differ in them.
+_TRADED = ('params', 'generation_flops')
 _ANSWER, _LISTEN = 'Answer', 'Listen'
 # Where a listening stage writes what there is to hear (`comparison.listening`).
 HEARD = 'heard'
@@ -37,18 +39,8 @@ def report(
   page = report_lib.Report(results['title'], text)
   for line in _state(results):
     page.add_text(_ANSWER, line)
-  for outcome in results['outcomes']:
-    comparisons = answer.comparisons[outcome['name']]
-    if comparisons:
-      page.add_forest(
-          _ANSWER,
-          comparisons,
-          'Seeds are blocks; variance is pooled over arms; intervals (95%) hold'
-          f' together: {comparisons[0].method}.',
-          outcome['name'],
-          outcome['unit'],
-      )
-  _add_trade(page, results)
+  _add_forests(page, answer)
+  _add_trades(page, results)
   page.add_table(
       _ANSWER,
       *_outcomes(results),
@@ -83,6 +75,21 @@ def report(
   return page
 
 
+def _add_forests(page, answer):
+  """The contrasts of each outcome, as far as they are complete."""
+  for outcome in answer.results['outcomes']:
+    comparisons = answer.comparisons[outcome['name']]
+    if comparisons:
+      page.add_forest(
+          _ANSWER,
+          comparisons,
+          'Seeds are blocks; variance is pooled over arms; intervals (95%) hold'
+          f' together: {comparisons[0].method}.',
+          outcome['name'],
+          outcome['unit'],
+      )
+
+
 def _state(results) -> list[str]:
   """The verdict, after what is missing."""
   lines = list(results['verdict'])
@@ -90,7 +97,8 @@ def _state(results) -> list[str]:
     total = len(results['arms']) * results['seeds']
     lines.insert(
         0,
-        f'{results["missing"]} of {total} runs are missing: not an answer yet.',
+        f'{results["missing"]} of {total} runs are missing: not an answer yet.'
+        f' Missing: {_missing(results)}.',
     )
   edges = [arm['name'] for arm in results['arms'] if arm['at_edge']]
   if edges:
@@ -99,6 +107,20 @@ def _state(results) -> list[str]:
         ' setting may lie beyond.'
     )
   return lines
+
+
+def _missing(results) -> str:
+  """Which runs: 'wide (seed 2, 3); narrow (all seeds)'."""
+  every = range(1, results['seeds'] + 1)
+  parts = []
+  for arm in results['arms']:
+    have = {run['seed'] for run in arm['runs']}
+    seeds = [str(seed) for seed in every if seed not in have]
+    if len(seeds) == len(every):
+      parts.append(f'{arm["name"]} (all seeds)')
+    elif seeds:
+      parts.append(f'{arm["name"]} (seed {", ".join(seeds)})')
+  return '; '.join(parts)
 
 
 def _contrasts(results) -> tuple[list[str], list[list[str]]]:
@@ -183,22 +205,39 @@ def with_results(readme: str, results: Mapping[str, Any]) -> str:
   return f'{before}{BEGIN}\n\n{markdown(results)}\n\n{END}{after}'
 
 
-def _add_trade(page, results):
-  """Two outcomes against each other, where there are two to trade."""
-  if len(results['outcomes']) < 2 or results['missing']:
+def _add_trades(page, results):
+  """The first outcome against the others, and against budgets that differ."""
+  if results['missing']:
     return
-  x, y = results['outcomes'][:2]
-  points = {
-      arm['name']: (_mean(arm, x), _mean(arm, y)) for arm in results['arms']
-  }
-  page.add_pareto(
-      _ANSWER,
-      points,
-      f'{x["name"]}, {x["unit"]}',
-      f'{y["name"]}, {y["unit"]}',
-      tuple(o['better'] for o in (x, y)),
-      'Means over seeds with 95% t-intervals of each arm by itself.',
-  )
+  first, *others = results['outcomes']
+
+  def add(name, better, intervals, caption):
+    points = {
+        arm['name']: (interval, _mean(arm, first))
+        for arm, interval in zip(results['arms'], intervals, strict=True)
+    }
+    page.add_pareto(
+        _ANSWER,
+        points,
+        name,
+        f'{first["name"]}, {first["unit"]}',
+        (better, first['better']),
+        caption,
+    )
+
+  means = 'Means over seeds with 95% t-intervals of each arm by itself.'
+  for other in others:
+    add(
+        f'{other["name"]}, {other["unit"]}',
+        other['better'],
+        [_mean(arm, other) for arm in results['arms']],
+        means,
+    )
+  for budget in _TRADED:
+    if budget in results['mismatches']:
+      spent = [arm['budget'].get(budget, 0.0) for arm in results['arms']]
+      exact = [statistics.Interval(v, v, v, results['seeds']) for v in spent]
+      add(budget.replace('_', ' '), 'lower', exact, means)
 
 
 def _settings(point) -> str:
@@ -347,9 +386,12 @@ def _add_training(page, running, sweeps, results):
   curves = {}
   question = running.question
   for arm in question.arms:
+    if arm.name not in sweeps:
+      continue
     model = question.model(arm, sweeps[arm.name].chosen, question.replicates[0])
     directory = running.lab.directory(model)
-    if (directory / 'metrics.jsonl').exists():
+    # Another process may be writing those of a run that has not finished.
+    if running.lab.result(model) and (directory / 'metrics.jsonl').exists():
       series = report_lib.loss_curves(directory, ['loss'])
       curves[arm.name] = series.get('loss', [])
   if not curves:

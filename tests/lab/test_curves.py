@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.comparison import trends
-from audiolm_jax.lab import curves
+from audiolm_jax.lab import curves as curves_lib
 from audiolm_jax.lab import pages
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import answering
@@ -51,7 +51,7 @@ def answer(question, path, spent=None):
   return it, sweeps, answering.answer(plan, it, sweeps)
 
 
-CURVE = curves.Curve(
+CURVE = curves_lib.Curve(
     'memory',
     'loss by frame',
     'frame',
@@ -106,7 +106,7 @@ def test_arms_may_be_points_of_lines(tmp_path):
   effects = {f'{line}{n}': o - 0.1 * n for line, o in (('p', 1.0), ('q', 2.0))
              for n in (1, 2, 3)}  # fmt: skip
   along = {arm: (arm[0], float(2 ** int(arm[1]))) for arm in effects}
-  by_n = curves.Curve(
+  by_n = curves_lib.Curve(
       'by n', 'loss', 'examples', 'nats', along=along, at=(2.0, 8.0),
       fit='log_linear',
   )  # fmt: skip
@@ -153,11 +153,11 @@ def test_what_is_missing_is_counted_and_not_drawn(tmp_path):
 
 def test_wrong_curves_are_refused(tmp_path):
   wrong = dataclasses.replace(CURVE, source='loss by second')
-  with pytest.raises(curves.CurveError, match="no 'loss by second'"):
+  with pytest.raises(curves_lib.CurveError, match="no 'loss by second'"):
     answer(curved({'a': 1.0, 'b': 1.5}, curves=(wrong,)), tmp_path)
-  with pytest.raises(curves.CurveError, match='expected one of'):
+  with pytest.raises(curves_lib.CurveError, match='expected one of'):
     dataclasses.replace(CURVE, fit='cubic')
-  with pytest.raises(curves.CurveError, match='one point of one line'):
+  with pytest.raises(curves_lib.CurveError, match='one point of one line'):
     dataclasses.replace(CURVE, along={'a': ('l', 1.0), 'b': ('l', 1.0)})
   with pytest.raises(questions.QuestionError, match='are not arms'):
     stray = dataclasses.replace(CURVE, along={'nope': ('l', 1.0)})
@@ -172,8 +172,8 @@ def test_lines_measured_at_other_points_stand_alone():
       'b': {1: [(3.0, 1.0), (4.0, 2.0)], 2: [(3.0, 1.1), (4.0, 2.2)]},
   }
   plain = dataclasses.replace(CURVE, at=(), fit=None)
-  bands = curves.summary(plain, lines, 2, 2)['bands']
+  bands = curves_lib.summary(plain, lines, 2, 2)['bands']
   alone = trends.curves({'a': lines['a']}).bands()['a']
   assert bands['a'] == [list(point) for point in alone]
-  with pytest.raises(curves.CurveError, match='at different frame'):
-    curves.summary(dataclasses.replace(plain, at=(1.0,)), lines, 2, 2)
+  with pytest.raises(curves_lib.CurveError, match='at different frame'):
+    curves_lib.summary(dataclasses.replace(plain, at=(1.0,)), lines, 2, 2)
