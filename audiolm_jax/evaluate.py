@@ -25,8 +25,8 @@ def evaluate(
     step: which one; by default the best, or else the last.
 
   Returns:
-    {'eval/<evaluator>/<metric>': value}; scores of every item are written to
-    workdir/evaluations.
+    {'eval/<evaluator>/<metric>': value}; scores of every item, and of curves
+    each point, are written to workdir/evaluations.
 
   Raises:
     config.ConfigError: if it is no work directory, or has no evaluators.
@@ -77,14 +77,42 @@ def run(
     step: for the names of the files.
     workdir: where the files go; None writes none.
   """
-  results = {}
+  metrics, _ = measure(evaluators, variables, step, workdir)
+  return metrics
+
+
+def measure(
+    evaluators: Mapping[str, evaluation_base.Evaluator],
+    variables: objectives_base.Variables,
+    step: int,
+    workdir: str | os.PathLike | None,
+) -> tuple[dict[str, float], dict[str, list[tuple[float, float]]]]:
+  """`run`, and the curves: 'eval/<evaluator>/<metric> by <x>' -> (x, mean).
+
+  Args:
+    evaluators: by name.
+    variables: as the objective takes them.
+    step: for the names of the files.
+    workdir: where the files go; None writes none.
+  """
+  metrics, curves = {}, {}
   for name, evaluator in evaluators.items():
     scores = list(evaluator.run(variables))
     if workdir is not None:
       path = pathlib.Path(workdir) / 'evaluations' / f'{step}_{name}.jsonl'
       path.parent.mkdir(parents=True, exist_ok=True)
-      lines = [json.dumps(score._asdict()) + '\n' for score in scores]
+      lines = [json.dumps(_plain(score)) + '\n' for score in scores]
       writers.write_atomically(path, ''.join(lines))
     for metric, value in evaluation_base.summarize(scores).items():
-      results[f'eval/{name}/{metric}'] = value
-  return results
+      metrics[f'eval/{name}/{metric}'] = value
+    for curve, points in evaluation_base.curves(scores).items():
+      curves[f'eval/{name}/{curve}'] = points
+  return metrics, curves
+
+
+def _plain(score: evaluation_base.Score) -> dict[str, Any]:
+  """A score as JSON values; `along` is there for points of curves only."""
+  values = score._asdict()
+  if score.along is None:
+    del values['along']
+  return values

@@ -9,7 +9,8 @@ never run again, and questions that share a work directory share stages. With
 --dry_run nothing is run: it says in what the arms differ, what they spend and
 how long it takes. With --arms=a,b the others wait for another time. With
 --shard=0/2 and --shard=1/2 two processes, on one machine or on several that
-share the directory, fill it together: see docs/experiments.md.
+share the directory, fill it together: see docs/experiments.md. With --report
+nothing is run: it reports what has finished so far, and what is missing.
 """
 
 import importlib
@@ -33,9 +34,11 @@ import jax.numpy as jnp
 
 from audiolm_jax import config
 from audiolm_jax import train
+from audiolm_jax.comparison import listening
 from audiolm_jax.lab import answering
 from audiolm_jax.lab import budgets
 from audiolm_jax.lab import controls
+from audiolm_jax.lab import curves as curves_lib
 from audiolm_jax.lab import pages
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runner
@@ -58,6 +61,9 @@ _SHARD = flags.DEFINE_string('shard', '0/1', 'Which part to run first: i/n.')
 _LIST = flags.DEFINE_bool('list', False, 'Only list the questions.')
 _DRY_RUN = flags.DEFINE_bool(
     'dry_run', False, 'Only say what would be run, and what it would take.'
+)
+_REPORT = flags.DEFINE_bool(
+    'report', False, 'Only report what has finished so far; run nothing.'
 )
 _PUBLISH = flags.DEFINE_bool(
     'publish', False, 'Write what was found into the README of the question.'
@@ -92,6 +98,8 @@ def main(argv):
       checkpoints.CheckpointError,
       config.ConfigError,
       controls.Uncontrolled,
+      curves_lib.CurveError,
+      listening.ListeningError,
       questions.QuestionError,
       stages.StageError,
       train.NotFiniteError,
@@ -128,8 +136,8 @@ def _check_publishing(question: questions.Question) -> None:
     questions.QuestionError: saying why.
   """
   why = None
-  if _DRY_RUN.value:
-    why = 'does nothing with --dry_run'
+  if _DRY_RUN.value or _REPORT.value:
+    why = 'does nothing with --dry_run or --report'
   elif _BUDGET.value == 'smoke' or _ARMS.value is not None:
     why = 'is for whole answers, not for --budget=smoke or some --arms'
   elif question.name not in overview.QUESTIONS:
@@ -162,7 +170,7 @@ def answer(
   """
   question = planned.question
   running = runs_lib.Running(question, lab, shard, _say)
-  sweeps = running.run()
+  sweeps = running.known() if _REPORT.value else running.run()
   said = answering.answer(planned, running, sweeps)
   results = said.results
   text = question.text

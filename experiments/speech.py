@@ -11,8 +11,8 @@ import audiolm_jax
 from audiolm_jax import config
 from audiolm_jax import evaluation
 from audiolm_jax import train
+from audiolm_jax.comparison import listening
 from audiolm_jax.comparison import pipeline
-from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
 from audiolm_jax.lab import pages
 from audiolm_jax.lab import questions
@@ -200,18 +200,16 @@ def continuations(
     tokenizer: str,  # pylint: disable=redefined-outer-name
     prompts: int,
 ) -> dict[str, Any]:
-  """Writes a page of prompts and their continuations; see `stages.Function`."""
+  """Writes prompts with their continuations; see `stages.Function`."""
   del inputs
   codec = audiolm_jax.load(tokenizer)
-  page = report_lib.Report('What it says')
-  pipeline.add_continuations(
-      page,
+  heard = pipeline.continuations(
       token_cache.TokenCache(cache, 'test', codec.fingerprint()),
       codec,
       audiolm_jax.load(model),
       prompts,
   )
-  page.write(directory / pages.SAMPLES)
+  listening.write(directory / pages.HEARD, heard)
   return {}
 
 

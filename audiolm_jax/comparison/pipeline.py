@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from audiolm_jax.comparison import codec as codec_report
+from audiolm_jax.comparison import listening
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import base as evaluation_base
@@ -75,7 +76,7 @@ def write(
       *corpus, limit=listen, codebooks=held_out.codebooks, seconds=2.0
   )
   _add_reconstructions(report, heard, tokenizer)
-  add_continuations(report, cache, tokenizer, lm, listen)
+  _add_continuations(report, continuations(cache, tokenizer, lm, listen))
   codec_report.add_to(report, groups, str(workdir))
   _add_bits(report, bits)
   _add_curves(report, workdir)
@@ -234,21 +235,21 @@ def _add_reconstructions(report, held_out, tokenizer):
     )
 
 
-def add_continuations(
-    report: report_lib.Report,
-    cache: token_cache.TokenCache,
-    tokenizer: Any,
-    lm: Any,
-    listen: int,
-) -> None:
-  """Adds prompts from a cache's clips, each with one continuation.
+def _add_continuations(report, items):
+  section = 'Listen: the language model'
+  listening.add_side_by_side(report, section, {_MODEL: items}, '')
+
+
+def continuations(
+    cache: token_cache.TokenCache, tokenizer: Any, lm: Any, prompts: int
+) -> list[listening.Item]:
+  """Prompts from a cache's clips, each with one continuation.
 
   Args:
-    report: where to.
     cache: with clips that the LM did not learn from.
     tokenizer: the bound tokenizer of the cache.
     lm: the bound LM.
-    listen: how many prompts.
+    prompts: how many.
   """
   spec = tokenizer.spec
   prompt = round(_PROMPT_SECONDS * spec.frame_rate)
@@ -257,8 +258,8 @@ def add_continuations(
   long = np.flatnonzero(cache.frames >= 2 * prompt)
   if not len(long):
     long = np.argsort(-cache.frames)
-  picks = [long[i * len(long) // listen] for i in range(min(listen, len(long)))]
-  examples = [cache[int(i)] for i in picks]
+  count = min(prompts, len(long))
+  examples = [cache[int(long[i * len(long) // prompts])] for i in range(count)]
   prompt = min(prompt, *[len(e.codes) for e in examples])
   codes = lm.generate(
       np.stack([e.codes[:prompt, :slots] for e in examples]),
@@ -272,14 +273,17 @@ def add_continuations(
       tokenizers_base.Tokens(num_samples=num_samples, codes=codes)
   )
   audio = np.asarray(jax.device_get(audio))
-  for row, example in enumerate(examples):
-    report.add_audio(
-        'Listen: the language model',
-        example.factors.get('text') or example.factors['id'],
-        {'prompt and continuation': audio[row, :, 0]},
-        spec.sample_rate,
-        f'{prompt / spec.frame_rate:.1f} s of {example.factors["id"]}'
-        f' ({example.factors.get("language", "")}), then the model at'
-        f' temperature {_TEMPERATURE}, top-p {_TOP_P}, seed 0.',
-        prompt_seconds=prompt / spec.frame_rate,
-    )
+  seconds = prompt / spec.frame_rate
+  return [
+      listening.Item(
+          example.factors['id'],
+          audio[row, :, 0],
+          spec.sample_rate,
+          f'{seconds:.1f} s of'
+          f' {example.factors.get("text") or example.factors["id"]}'
+          f' ({example.factors.get("language", "")}), then the model at'
+          f' temperature {_TEMPERATURE}, top-p {_TOP_P}, seed 0.',
+          seconds,
+      )
+      for row, example in enumerate(examples)
+  ]

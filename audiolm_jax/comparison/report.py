@@ -98,12 +98,6 @@ class Report:
     """Removes what a section holds, keeping its place."""
     self._section(section)['blocks'].clear()
 
-  def extend(self, other: 'Report', prefix: str = '') -> None:
-    """Adds the sections of another report, their titles after a prefix."""
-    for section in other.data['sections']:
-      for block in section['blocks']:
-        self._add(prefix + section['title'], **block)
-
   def add_text(self, section: str, text: str) -> None:
     """A paragraph."""
     self._add(section, kind='text', text=text)

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from audiolm_jax.objectives import base as objectives_base
 
@@ -15,12 +15,15 @@ class Score(NamedTuple):
     item: id of the clip (or sequence, or pair), stable across runs.
     sum: the metric times its weight.
     weight: frames, positions, words ... that the sum runs over.
+    along: where the score is a point of a curve: what x is, and x. ('frame', 8)
+      of 'bits_per_frame' is a point of the curve 'bits_per_frame by frame'.
   """
 
   name: str
   item: str
   sum: float
   weight: float
+  along: tuple[str, float] | None = None
 
 
 class Evaluator(abc.ABC):
@@ -32,10 +35,36 @@ class Evaluator(abc.ABC):
 
 
 def summarize(scores: Iterable[Score]) -> dict[str, float]:
-  """sum / weight of each metric over all items (micro-average)."""
-  totals: dict[str, list[float]] = {}
-  for score in scores:
-    total = totals.setdefault(score.name, [0.0, 0.0])
+  """sum / weight of each metric over all items (micro-average).
+
+  Points of curves are left to `curves`.
+  """
+  means = _means((s.name, s) for s in scores if s.along is None)
+  return dict(means)
+
+
+def curves(scores: Iterable[Score]) -> dict[str, list[tuple[float, float]]]:
+  """The curves of scores: 'METRIC by X' -> (x, micro-average there), ascending.
+
+  Args:
+    scores: of all items; those that are no points of curves are left out.
+  """
+  found: dict[str, list[tuple[float, float]]] = {}
+  points = ((s, s.along) for s in scores if s.along is not None)
+  for (name, x), mean in _means(
+      ((f'{s.name} by {what}', x), s) for s, (what, x) in points
+  ):
+    found.setdefault(name, []).append((x, mean))
+  return {name: sorted(points) for name, points in found.items()}
+
+
+def _means(scores) -> Iterator[tuple[Any, float]]:
+  """(key, sum / weight) of (key, score), where there is weight."""
+  totals: dict[Any, list[float]] = {}
+  for key, score in scores:
+    total = totals.setdefault(key, [0.0, 0.0])
     total[0] += score.sum
     total[1] += score.weight
-  return {name: s / w for name, (s, w) in totals.items() if w}
+  for key, (total, weight) in totals.items():
+    if weight:
+      yield key, total / weight

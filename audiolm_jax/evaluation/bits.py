@@ -25,6 +25,9 @@ class Bits:
   all channels. A bound is reported under the same names, from one draw for each
   clip that is the same at every evaluation.
 
+  Of frames there are curves by position too, 'bits_per_frame by frame': the mean
+  over frames 1, 2 and 3, 4 to 7, 8 to 15 ... of the clips, at the first of them.
+
   Attributes:
     clips: which clips, and where they come from.
     baselines: whether to score the models that the clips have beside it, too:
@@ -107,6 +110,7 @@ def _entries(stream, prefix, item, bits, length):
     weight = float(length * len(slots))
     yield evaluation_base.Score(name, item, float(bits), weight)
     return
+  yield from _by_position(name, item, bits[:, slots].sum(1))
   total = float(bits[:, slots].sum())
   yield evaluation_base.Score(name, item, total, float(length))
   for slot in slots:
@@ -115,4 +119,16 @@ def _entries(stream, prefix, item, bits, length):
         item,
         float(bits[:, slot].sum()),
         float(length),
+    )
+
+
+def _by_position(name, item, bits):
+  """Points of the curve by position, from the bits of each frame of a clip."""
+  last = int(np.log2(len(bits)))
+  starts = 2 ** np.arange(last + 1)
+  sums = np.add.reduceat(bits.astype(np.float64), starts - 1)
+  counts = np.diff([*(starts - 1), len(bits)])
+  for start, total, count in zip(starts, sums, counts, strict=True):
+    yield evaluation_base.Score(
+        name, item, float(total), float(count), ('frame', float(start))
     )

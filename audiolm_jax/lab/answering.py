@@ -10,6 +10,7 @@ from audiolm_jax.comparison import multiplicity
 from audiolm_jax.comparison import verdicts
 from audiolm_jax.lab import budgets
 from audiolm_jax.lab import controls
+from audiolm_jax.lab import curves as curves_lib
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runs as runs_lib
 from audiolm_jax.lab import stages
@@ -57,6 +58,12 @@ def plan(question: questions.Question) -> Plan:
         f'{question.name}: {without} have no likelihood, so that'
         f' {likelihoods} cannot stand beside the others'
     )
+  claimed = [curve.name for curve in question.curves if curve.at]
+  if claimed and likelihoods and _BOUND in tags.values():
+    raise questions.QuestionError(
+        f'{question.name}: {claimed} are compared at points, but some arms have'
+        f' a bound, which is only compared one-sided: {tags}'
+    )
   return Plan(question, differences, spent, mismatches, tags)
 
 
@@ -91,20 +98,21 @@ def answer(
     planned: of `plan`.
     running: with the finished stages; where some are missing, what they would
       say is left out, and 'missing' counts them.
-    sweeps: of `Running.sweep`.
+    sweeps: of `Running.sweep`, or of `Running.known` as far as they are.
   """
   question = planned.question
   points = {name: sweep.chosen for name, sweep in sweeps.items()}
   measured = runs_lib.metrics(running, points)
-  total = len(question.arms) * question.seeds
   base = {}
-  if running.base is not None and running.lab.result(running.base):
-    base = running.lab.metrics(running.base)
+  if running.base is not None:
+    if running.lab.result(running.base):
+      base = running.lab.metrics(running.base)
+    else:
+      measured = {}  # Outcomes are differences from what is not known yet.
   values = {
       outcome.name: _values(outcome, measured, base)
       for outcome in question.outcomes
   }
-  first = next(iter(measured.get(question.baseline, {}).values()), {})
   comparisons = {
       outcome.name: _compare(planned, outcome, values[outcome.name])
       for outcome in question.outcomes
@@ -113,26 +121,41 @@ def answer(
       outcome.name: _lines(question, outcome, comparisons[outcome.name])
       for outcome in question.outcomes
   }
+  curves = _curves(planned, measured)
+  total = len(question.arms) * question.seeds
   results = {
       'missing': total - sum(len(seeds) for seeds in measured.values()),
-      'verdict': _verdict(question, lines),
+      'verdict': _verdict(question, lines, curves),
+      'curves': curves,
       'comparisons': lines,
       'arms': [
           _arm(
-              planned, arm, sweeps[arm.name], measured.get(arm.name, {}), values
+              planned,
+              arm,
+              sweeps.get(arm.name, runs_lib.Sweep((), (), {}, False)),
+              measured.get(arm.name, {}),
+              values,
           )
           for arm in question.arms
       ],
       'base': {o.name: base.get(o.metric) for o in question.outcomes if base},
+      **_of_first(question, measured),
+      **_planned(planned),
+  }
+  return Answer(results, comparisons)
+
+
+def _of_first(question, measured) -> dict[str, Any]:
+  """What results take from one run, the baseline's first."""
+  first = next(iter(measured.get(question.baseline, {}).values()), {})
+  return {
       'references': {
           label: first['result']['metrics'].get(metric)
           for label, metric in question.references.items()
           if first
       },
       'machine': first.get('machine'),
-      **_planned(planned),
   }
-  return Answer(results, comparisons)
 
 
 def _planned(planned) -> dict[str, Any]:
@@ -275,8 +298,20 @@ def _finite(value: float) -> float | None:
   return value if math.isfinite(value) else None
 
 
-def _verdict(question, lines) -> list[str]:
-  """What is claimed, a sentence for each outcome."""
+def _curves(planned, measured) -> list[dict[str, Any]]:
+  """Declared curves, then those that tests gave beside them."""
+  question = planned.question
+  declared = list(question.curves)
+  found = []
+  for curve in [*declared, *curves_lib.undeclared(declared, measured)]:
+    lines = curves_lib.points_of(curve, measured, planned.budgets)
+    size = len(curve.along) or len(question.arms)
+    found.append(curves_lib.summary(curve, lines, question.seeds, size))
+  return found
+
+
+def _verdict(question, lines, curves) -> list[str]:
+  """What is claimed, a sentence for each outcome and curve with claims."""
   sentences = []
   for outcome in question.outcomes:
     said = [
@@ -285,4 +320,11 @@ def _verdict(question, lines) -> list[str]:
     ]
     text = '; '.join(said) or 'not measured yet'
     sentences.append(f'{outcome.name}: {text}.')
+  for curve in curves:
+    said = [
+        f'{line["a"]} against {line["b"]} at {line["x"]:g}: {line["says"]}'
+        for line in curve['comparisons']
+    ]
+    if said:
+      sentences.append(f'{curve["name"]}: {"; ".join(said)}.')
   return sentences

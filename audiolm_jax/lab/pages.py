@@ -5,6 +5,7 @@ import json
 import pathlib
 from typing import Any
 
+from audiolm_jax.comparison import listening
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.comparison import statistics
 from audiolm_jax.lab import answering
@@ -13,9 +14,11 @@ from audiolm_jax.training import costs
 
 # Where a README has what `markdown` writes.
 BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
-_ANSWER = 'Answer'
-# What a listening stage writes: a report of what there is to hear.
-SAMPLES = 'samples.html'
+# Budgets that outcomes are drawn against where arms differ in them.
+_TRADED = ('params', 'generation_flops')
+_ANSWER, _LISTEN = 'Answer', 'Listen'
+# Where a listening stage writes what there is to hear (`comparison.listening`).
+HEARD = 'heard'
 
 
 def report(
@@ -36,18 +39,8 @@ def report(
   page = report_lib.Report(results['title'], text)
   for line in _state(results):
     page.add_text(_ANSWER, line)
-  for outcome in results['outcomes']:
-    comparisons = answer.comparisons[outcome['name']]
-    if comparisons:
-      page.add_forest(
-          _ANSWER,
-          comparisons,
-          'Seeds are blocks; variance is pooled over arms; intervals (95%) hold'
-          f' together: {comparisons[0].method}.',
-          outcome['name'],
-          outcome['unit'],
-      )
-  _add_trade(page, results)
+  _add_forests(page, answer)
+  _add_trades(page, results)
   page.add_table(
       _ANSWER,
       *_outcomes(results),
@@ -64,9 +57,11 @@ def report(
         [list(pair) for pair in results['references'].items()],
         'On the same held-out items; they do not depend on the arms.',
     )
+  for curve in results['curves']:
+    _add_curve(page, curve)
   _add_heard(page, running, sweeps)
   _add_arms(page, results)
-  _add_curves(page, running, sweeps)
+  _add_training(page, running, sweeps, results)
   page.add_facts(
       'What was run',
       {
@@ -80,6 +75,21 @@ def report(
   return page
 
 
+def _add_forests(page, answer):
+  """The contrasts of each outcome, as far as they are complete."""
+  for outcome in answer.results['outcomes']:
+    comparisons = answer.comparisons[outcome['name']]
+    if comparisons:
+      page.add_forest(
+          _ANSWER,
+          comparisons,
+          'Seeds are blocks; variance is pooled over arms; intervals (95%) hold'
+          f' together: {comparisons[0].method}.',
+          outcome['name'],
+          outcome['unit'],
+      )
+
+
 def _state(results) -> list[str]:
   """The verdict, after what is missing."""
   lines = list(results['verdict'])
@@ -87,7 +97,8 @@ def _state(results) -> list[str]:
     total = len(results['arms']) * results['seeds']
     lines.insert(
         0,
-        f'{results["missing"]} of {total} runs are missing: not an answer yet.',
+        f'{results["missing"]} of {total} runs are missing: not an answer yet.'
+        f' Missing: {_missing(results)}.',
     )
   edges = [arm['name'] for arm in results['arms'] if arm['at_edge']]
   if edges:
@@ -96,6 +107,20 @@ def _state(results) -> list[str]:
         ' setting may lie beyond.'
     )
   return lines
+
+
+def _missing(results) -> str:
+  """Which runs: 'wide (seed 2, 3); narrow (all seeds)'."""
+  every = range(1, results['seeds'] + 1)
+  parts = []
+  for arm in results['arms']:
+    have = {run['seed'] for run in arm['runs']}
+    seeds = [str(seed) for seed in every if seed not in have]
+    if len(seeds) == len(every):
+      parts.append(f'{arm["name"]} (all seeds)')
+    elif seeds:
+      parts.append(f'{arm["name"]} (seed {", ".join(seeds)})')
+  return '; '.join(parts)
 
 
 def _contrasts(results) -> tuple[list[str], list[list[str]]]:
@@ -144,6 +169,7 @@ def markdown(results: Mapping[str, Any]) -> str:
   """What a README says of the results; between `BEGIN` and `END` there."""
   parts = [f'**{line}**' for line in _state(results)]
   parts += [_table(*_contrasts(results)), _table(*_outcomes(results))]
+  parts += [_table(*_fitted(c)[:2]) for c in results['curves'] if c['fits']]
   if results['references']:
     values = results['references'].items()
     values = ', '.join(f'{k} {_plain(v)}' for k, v in values)
@@ -179,22 +205,39 @@ def with_results(readme: str, results: Mapping[str, Any]) -> str:
   return f'{before}{BEGIN}\n\n{markdown(results)}\n\n{END}{after}'
 
 
-def _add_trade(page, results):
-  """Two outcomes against each other, where there are two to trade."""
-  if len(results['outcomes']) < 2 or results['missing']:
+def _add_trades(page, results):
+  """The first outcome against the others, and against budgets that differ."""
+  if results['missing']:
     return
-  x, y = results['outcomes'][:2]
-  points = {
-      arm['name']: (_mean(arm, x), _mean(arm, y)) for arm in results['arms']
-  }
-  page.add_pareto(
-      _ANSWER,
-      points,
-      f'{x["name"]}, {x["unit"]}',
-      f'{y["name"]}, {y["unit"]}',
-      tuple(o['better'] for o in (x, y)),
-      'Means over seeds with 95% t-intervals of each arm by itself.',
-  )
+  first, *others = results['outcomes']
+
+  def add(name, better, intervals, caption):
+    points = {
+        arm['name']: (interval, _mean(arm, first))
+        for arm, interval in zip(results['arms'], intervals, strict=True)
+    }
+    page.add_pareto(
+        _ANSWER,
+        points,
+        name,
+        f'{first["name"]}, {first["unit"]}',
+        (better, first['better']),
+        caption,
+    )
+
+  means = 'Means over seeds with 95% t-intervals of each arm by itself.'
+  for other in others:
+    add(
+        f'{other["name"]}, {other["unit"]}',
+        other['better'],
+        [_mean(arm, other) for arm in results['arms']],
+        means,
+    )
+  for budget in _TRADED:
+    if budget in results['mismatches']:
+      spent = [arm['budget'].get(budget, 0.0) for arm in results['arms']]
+      exact = [statistics.Interval(v, v, v, results['seeds']) for v in spent]
+      add(budget.replace('_', ' '), 'lower', exact, means)
 
 
 def _settings(point) -> str:
@@ -215,10 +258,19 @@ def _plain(cell) -> str:
 
 def _add_heard(page, running, sweeps):
   points = {name: sweep.chosen for name, sweep in sweeps.items()}
-  for arm, stage in running.listening(points):
-    path = running.lab.directory(stage) / SAMPLES
-    if running.lab.result(stage) and path.exists():
-      page.extend(report_lib.Report.read(path), f'{arm}: ')
+  heard = {
+      arm: listening.read(running.lab.directory(stage) / HEARD)
+      for arm, stage in running.listening(points)
+      if running.lab.result(stage)
+  }
+  if not heard:
+    return
+  page.add_text(
+      _LISTEN,
+      'The same items from each arm, of its first seed, equally loud. Answers of'
+      ' the blind test are saved as a file; tools/listen.py adds them up.',
+  )
+  listening.add_side_by_side(page, _LISTEN, heard, 'Which sounds better?')
 
 
 def _add_arms(page, results):
@@ -263,20 +315,97 @@ def _add_arms(page, results):
     )
 
 
-def _add_curves(page, running, sweeps):
-  """Training losses of the first seed."""
+def _add_curve(page, curve):
+  """An outcome that is a curve: means with bands, fits, contrasts."""
+  series = {
+      line: [(x, mean) for x, mean, *_ in band]
+      for line, band in curve['bands'].items()
+  }
+  bands = {
+      line: [(x, low, high) for x, _, low, high in band if low is not None]
+      for line, band in curve['bands'].items()
+  }
+  section = 'Curves'
+  if curve['missing']:
+    page.add_text(
+        section,
+        f'{curve["name"]}: {curve["missing"]} measurements are missing, and'
+        ' lines without all of theirs are not drawn.',
+    )
+  if not series:
+    return
+  fits = {f'{line}, fit': fit['line'] for line, fit in curve['fits'].items()}
+  page.add_curves(
+      section,
+      series | fits,
+      f'{curve["description"] or curve["name"]}. Means over seeds; bands (95%)'
+      ' stand for each point by itself'
+      + (' and claim nothing.' if not curve['comparisons'] else '.'),
+      curve['x'],
+      curve['unit'],
+      {line: band for line, band in bands.items() if band},
+      curve['log_x'],
+  )
+  if curve['comparisons']:
+    page.add_table(
+        section,
+        ['contrast', curve['x'], 'difference', 'verdict'],
+        [
+            [f'{c["a"]} − {c["b"]}', c['x'], _span(c), c['says']]
+            for c in curve['comparisons']
+        ],
+        'At points chosen before the run; intervals (95%) hold together.',
+    )
+  if curve['fits']:
+    page.add_table(section, *_fitted(curve))
+
+
+def _fitted(curve) -> tuple[list[str], list[list[Any]], str]:
+  """(columns, rows, caption) of a curve's fits."""
+  fits = curve['fits']
+  names = list(next(iter(fits.values()))['parameters'])
+  rows = []
+  for line, fit in fits.items():
+    cells = [
+        _span(dict(zip(('mean', 'low', 'high'), p, strict=True)))
+        for p in fit['parameters'].values()
+    ]
+    bounds = ', '.join(fit['at_bounds']) or 'none'
+    rows.append([line, *cells, fit['residual'], bounds])
+  law = next(iter(fits.values()))['law'].replace('_', ' ')
+  return (
+      ['line', *names, 'residual', 'at a bound'],
+      rows,
+      f'{curve["name"]}: a {law} fitted to each seed; intervals (95%) are over'
+      ' seeds. A parameter at a bound is no estimate.',
+  )
+
+
+def _add_training(page, running, sweeps, results):
+  """Training losses of the first seed, by step and, if that differs, FLOPs."""
   curves = {}
   question = running.question
   for arm in question.arms:
+    if arm.name not in sweeps:
+      continue
     model = question.model(arm, sweeps[arm.name].chosen, question.replicates[0])
     directory = running.lab.directory(model)
-    if (directory / 'metrics.jsonl').exists():
+    # Another process may be writing those of a run that has not finished.
+    if running.lab.result(model) and (directory / 'metrics.jsonl').exists():
       series = report_lib.loss_curves(directory, ['loss'])
       curves[arm.name] = series.get('loss', [])
-  if curves:
-    page.add_curves(
-        'Training', curves, 'Of each arm, the first seed.', y='training loss'
-    )
+  if not curves:
+    return
+  caption = 'Of each arm, the first seed.'
+  page.add_curves('Training', curves, caption, y='training loss')
+  if 'training_flops' not in results['mismatches']:
+    return
+  spent = results['mismatches']['training_flops']['values']
+  by_flops = {
+      arm: [(step * spent[arm] / points[-1][0], loss) for step, loss in points]
+      for arm, points in curves.items()
+  }
+  page.add_curves('Training', by_flops, caption, 'FLOPs', 'training loss')
 
 
 def _some(lines: Sequence[str], most: int = 6) -> str:

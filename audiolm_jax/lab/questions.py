@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import Any, Literal
 
+from audiolm_jax.lab import curves as curves_lib
 from audiolm_jax.lab import stages
 
 # A point of an arm's grid: values by field.
@@ -144,6 +145,8 @@ class Question:
     references: label -> metric of `test` that is the same for all arms, such
       as a count-based model's.
     listen: of a model's stage, a stage that makes audio to listen to.
+    curves: outcomes that are curves. Those that `test` gives beside these are
+      drawn too, and nothing is claimed of them.
   """
 
   name: str
@@ -169,6 +172,7 @@ class Question:
   most_added: int = 3
   references: Mapping[str, str] = dataclasses.field(default_factory=dict)
   listen: Measure | None = None
+  curves: tuple[curves_lib.Curve, ...] = ()
 
   # The sweep's seed; none of the others, so that what was chosen by luck is
   # not reported.
@@ -190,6 +194,13 @@ class Question:
             f'{self.name}: a control is about {control.outcome!r}: expected'
             f' one of {sorted(outcomes)}'
         )
+    for curve in self.curves:
+      used += curve.along
+    titles = [curve.name for curve in self.curves]
+    if len(set(titles) | outcomes) != len(titles) + len(outcomes):
+      raise QuestionError(
+          f'{self.name}: outcomes and curves of one name: {titles}'
+      )
     unknown = sorted(set(used) - set(names))
     if unknown:
       raise QuestionError(f'{self.name}: {unknown} are not arms: {names}')
@@ -259,6 +270,13 @@ class Question:
         arms=tuple(arm for arm in self.arms if arm.name in names),
         contrasts=tuple(c for c in self.contrasts if set(c) <= set(names)),
         controls=tuple(c for c in self.controls if {c.a, c.b} <= set(names)),
+        curves=tuple(
+            dataclasses.replace(
+                c, along={k: v for k, v in c.along.items() if k in names}
+            )
+            for c in self.curves
+            if not c.along or c.along.keys() & set(names)
+        ),
     )
 
 

@@ -127,6 +127,11 @@ class Lab:
         add(stage)
     return list(needed.values())
 
+  def at_work(self, wanted: Iterable[stages.Stage]) -> int:
+    """How many of some stages are being run now, by whichever process."""
+    folders = (self.workdir / 'locks' / stage.folder for stage in wanted)
+    return sum(locks.is_held(folder) for folder in folders)
+
   def _available(self, stage) -> bool:
     """Whether a stage has finished, and what it wrote is still there."""
     cleared = (self.directory(stage) / _CLEARED).exists()

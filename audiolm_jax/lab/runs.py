@@ -56,6 +56,7 @@ class Running:
     """
     self.question, self.lab = question, lab
     self._shard, self._say = shard, say
+    self._wanted: list[stages.Stage] = []
     self._later: list[str] = []
 
   def run(self) -> dict[str, Sweep]:
@@ -66,12 +67,15 @@ class Running:
       stages.Interrupted: if a signal ended one; run again, it goes on.
     """
     chosen = self.sweep()
-    self._later = []
     points = {name: sweep.chosen for name, sweep in chosen.items()}
-    self._run([stage for _, _, stage in self.tests(points)])
-    others = [self.base] if self.base is not None else []
-    others += [stage for _, stage in self.listening(points)]
-    self._run(others)
+    # Without the base, what the others measured says nothing yet.
+    tests = [self.base] if self.base is not None else []
+    tests += [stage for _, _, stage in self.tests(points)]
+    heard = [stage for _, stage in self.listening(points)]
+    self._later = [stage.name for stage in heard]
+    self._run(tests)
+    self._later = []
+    self._run(heard)
     self._clear(chosen)
     return chosen
 
@@ -101,6 +105,31 @@ class Running:
       if arm.like is not None:
         chosen[arm.name] = chosen[arm.like]
     return chosen
+
+  def known(self) -> dict[str, Sweep]:
+    """What finished sweeps chose; arms that still sweep are left out.
+
+    Runs nothing.
+    """
+    chosen = {}
+    for arm in self.question.arms:
+      source = arm if arm.like is None else self.question.arm(arm.like)
+      sweep = self._known(source)
+      if sweep is not None:
+        chosen[arm.name] = sweep
+    return chosen
+
+  def _known(self, arm) -> Sweep | None:
+    points = arm.points()
+    for added in range(self.question.most_added + 1):
+      stages_of = [self._validation(arm, p) for p in points if arm.grid]
+      if any(self.lab.result(stage) is None for stage in stages_of):
+        return None
+      further = self._beyond(arm, points)
+      if further is None or added == self.question.most_added:
+        break
+      points = [*points, further]
+    return self._chosen(arm, points)
 
   def _replicates(self) -> list[str]:
     """Names of the stages that follow the sweeps."""
@@ -145,11 +174,12 @@ class Running:
     """(arm, seed, stage) of each measured replicate.
 
     Args:
-      points: the arms' chosen points.
+      points: the arms' chosen points; arms without one are left out.
     """
+    arms = [arm for arm in self.question.arms if arm.name in points]
     for seed in self.question.replicates:
       # Seed by seed: an interrupted question has whole blocks.
-      for arm in self.question.arms:
+      for arm in arms:
         model = self.question.model(arm, points[arm.name], seed)
         yield arm.name, seed, self.question.test(model)
 
@@ -166,26 +196,34 @@ class Running:
     """(arm, stage) of what there is to hear of each arm's first seed."""
     if self.question.listen is None:
       return
-    for arm in self.question.arms:
+    arms = [arm for arm in self.question.arms if arm.name in points]
+    for arm in arms:
       seed = self.question.replicates[0]
       model = self.question.model(arm, points[arm.name], seed)
       yield arm.name, self.question.listen(model)
 
   def _run(self, wanted):
     """This process's share first, then whatever is still missing."""
+    self._wanted = wanted
     self.lab.run(self._shard.of(wanted), self._note)
     self.lab.run(wanted, self._note)
 
   def _note(self, left):
-    """Says what runs next, and how long what is left will take."""
-    names = [stage.name for stage in left] + self._later
+    """Says what runs next, and how long what is left will take.
+
+    What is left is that of all processes, shared among those at work.
+    """
+    missing = self.lab.missing(self._wanted)
+    names = [stage.name for stage in missing] + self._later
     text = f'{left[0].folder}: {len(names)} stages left'
     seconds = self.lab.seconds()
     known = [seconds[name] for name in names if name in seconds]
     if known:
       # What never ran here is taken to be like the others.
       left_over = sum(known) * len(names) / len(known)
-      text += f', about {left_over / 60:.0f} min'
+      workers = max(1, self.lab.at_work(missing))
+      text += f', about {left_over / 60 / workers:.0f} min'
+      text += f' with {workers} processes at work' if workers > 1 else ''
     self._say(text)
 
   def _clear(self, chosen):

@@ -245,7 +245,8 @@ class Evaluate(Stage):
     settings = config.build(_Evaluators, placed(self.values(), inputs))
     evaluators = evaluate.build(assembly, settings.evaluators)
     variables = assembly.variables(state)
-    return {'metrics': evaluate.run(evaluators, variables, 0, directory)}
+    metrics, curves = evaluate.measure(evaluators, variables, 0, directory)
+    return {'metrics': metrics, 'curves': curves}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,24 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
       file.close()
 
 
+def is_held(workdir: pathlib.Path) -> bool:
+  """Whether a process, this one included, holds a directory.
+
+  A process that tries to hold it at this instant may be refused.
+  """
+  path = workdir / FILE
+  if not path.exists():
+    return False
+  with path.open('a+') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return True
+    except OSError:
+      return False  # A file system without locks: nobody can be seen.
+  return False
+
+
 def _lock(file, workdir: pathlib.Path) -> str | None:
   """Locks and signs a file, or says who has it."""
   try:

@@ -81,7 +81,8 @@ def _build(objective, cache, baselines=False, **clips):
 
 def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
   evaluator = _build(objective, cache, split='test', baselines=True)
-  scores = list(evaluator.run(variables))
+  whole = list(evaluator.run(variables))
+  scores = [s for s in whole if s.along is None]
   assert len({(s.name, s.item) for s in scores}) == len(scores) == 4 * 3 * 3
   bound = objective.bind(variables)
   for i in range(CLIPS['test']):
@@ -93,14 +94,41 @@ def test_every_clip_is_scored_whole_and_once(cache, objective, variables):
     assert total.sum / total.weight == pytest.approx(bits, rel=1e-5)
     for prefix in ('', 'unigram/', 'bigram/'):
       parts = [mine[f'{prefix}bits_per_frame_codebook_{k}'].sum for k in (0, 1)]
-      whole = mine[f'{prefix}bits_per_frame']
-      assert sum(parts) == pytest.approx(whole.sum, rel=1e-5)
-      assert whole.weight == len(codes)
+      every = mine[f'{prefix}bits_per_frame']
+      assert sum(parts) == pytest.approx(every.sum, rel=1e-5)
+      assert every.weight == len(codes)
   means = evaluation_base.summarize(scores)
   name = 'bits_per_frame_codebook_0'
   assert means[f'bigram/{name}'] < 0.7 * means[f'unigram/{name}']
   # Evaluating again costs no second fit, and says the same.
-  assert list(evaluator.run(variables)) == scores
+  assert list(evaluator.run(variables)) == whole
+
+
+def test_curves_by_position_are_means_of_the_codes_there(
+    cache, objective, variables
+):
+  evaluator = _build(objective, cache, split='test', baselines=True)
+  scores = list(evaluator.run(variables))
+  curve = evaluation_base.curves(scores)['bits_per_frame by frame']
+  bound, bits = objective.bind(variables), []
+  for i in range(CLIPS['test']):
+    log_prob = bound.score(_clip('test', i)[None, :, :2])['frames'].log_prob
+    bits.append(-np.asarray(log_prob)[0].sum(1) / np.log(2))
+  longest = max(map(len, bits))
+  starts = [x for x, _ in curve]
+  assert starts == [2.0**k for k in range(len(starts))]
+  assert starts[-1] <= longest < 2 * starts[-1]
+  for x, mean in curve:
+    first = int(x) - 1
+    there = np.concatenate([b[first : 2 * first + 1] for b in bits])
+    assert mean == pytest.approx(there.mean(), rel=1e-5)
+  # All of the clips' frames are in one of the means.
+  points = [s for s in scores if s.along and s.name == 'bits_per_frame']
+  total = evaluation_base.summarize(scores)['bits_per_frame']
+  assert sum(s.weight for s in points) == sum(map(len, bits))
+  assert sum(s.sum for s in points) / sum(map(len, bits)) == pytest.approx(
+      total, rel=1e-5
+  )
 
 
 def test_languages_limit_and_max_frames_select(cache, objective, variables):

@@ -45,7 +45,7 @@ class Read(stages.Stage):
     (model,) = self.inputs
     read = stages.placed(self.values(), inputs)[1]
     assert inputs[model.name].name in read
-    return {'metrics': model.run(inputs[model.name], {})['metrics']}
+    return model.run(inputs[model.name], {})
 
 
 def measure(split):

@@ -133,6 +133,7 @@ def test_what_is_missing_is_said_and_not_compared(tmp_path):
   assert not results['comparisons']['loss']
   assert 'not measured yet' in results['verdict'][0]
   assert '1 of 10 runs are missing' in pages.markdown(results)
+  assert 'Missing: b (seed 2).' in pages.markdown(results)
 
 
 def test_a_likelihood_needs_one(tmp_path):

@@ -1,12 +1,14 @@
 """Sweeps with bracketing, replicates, and what is kept of them."""
 
 import dataclasses
+import re
 
 import pytest
 
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runner
 from audiolm_jax.lab import runs as runs_lib
+from audiolm_jax.training import locks
 from tests.lab import fake
 
 
@@ -172,3 +174,36 @@ def test_descending_rates_are_refused():
   arm = questions.Arm('a', fake.Fake(name='model'), grid={'rate': (2.0, 1.0)})
   with pytest.raises(questions.QuestionError, match='ascending'):
     fake.question({'a': 0.0}, arms=(arm,))
+
+
+def test_what_is_known_is_what_running_would_choose(tmp_path):
+  """Nothing runs; arms whose sweep has not finished are not there."""
+  question = with_best(fake.question({'a': 0.0, 'b': 1.0}), 'b', 8.0)
+  lab = runner.Lab(tmp_path)
+  quiet = runs_lib.Running(question, lab, say=lambda line: None)
+  assert not quiet.known() and not list(tmp_path.glob('stages/*'))
+  it, chosen, _ = run(question, tmp_path)
+  assert quiet.known() == chosen
+  # The last point that b's sweep went on to.
+  last = it._validation(question.arm('b'), chosen['b'].points[-1])
+  (lab.directory(last) / runner.RESULT).unlink()
+  assert quiet.known() == {'a': chosen['a']}
+  points = {name: sweep.chosen for name, sweep in quiet.known().items()}
+  assert {arm for arm, _, _ in quiet.tests(points)} == {'a'}
+
+
+def test_progress_counts_what_all_processes_have_left(tmp_path):
+  """Not this process's share alone; stages at work elsewhere share the time."""
+  question = fake.question({'a': 0.0, 'b': 1.0})
+  _, _, said = run(question, tmp_path, shard=runner.Shard(1, 2))
+  left = [int(re.search(r'(\d+) stages left', line)[1]) for line in said]
+  # 6 points of sweeps and 6 replicates, each a model and what measures it.
+  assert left == list(range(24, 0, -1))
+  stage = fake.Fake(name='other')
+  lab = runner.Lab(tmp_path)
+  folder = tmp_path / 'locks' / stage.folder
+  folder.mkdir(parents=True)
+  assert lab.at_work([stage]) == 0
+  with locks.hold(folder):
+    assert lab.at_work([stage]) == 1
+  assert lab.at_work([stage]) == 0
