@@ -6,7 +6,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 import numpy as np
 
 from audiolm_jax.decoders import ranges
@@ -43,6 +43,8 @@ class LiveRows(abc.ABC):
     prompts: [B, P, K] how rows begin, padded to P frames; -1 in slots that a
       frame does not have.
     entered: [B] frames that each row has taken in, its prompt included.
+    number: [B] of the frame that `step` gave last, from 0; below 0 in rows that
+      have none yet. After `flush`, [B, L].
     log_prob: [B, K] of the frame that `step` gave last, under the model itself;
       0 for prompts, which are taken in at once. After `flush`, [B, L, K].
   """
@@ -93,6 +95,7 @@ class LiveRows(abc.ABC):
     self._steps = np.zeros(batch, np.int64)
     self._last, self._flushed = self._count(self._totals), False
     self._state = self._begin(np.ones(batch, bool))
+    self.number = self.entered - 1 - latency
 
   # -- what kinds of rows differ in -------------------------------------------
 
@@ -184,10 +187,10 @@ class LiveRows(abc.ABC):
     self.entered = self.entered + 1
     while (rows := self._ready()).any():
       self._advance(rows)
-    frame = self.entered - 1 - self.latency
-    if (frame < 0).all():
+    self.number = self.entered - 1 - self.latency
+    if (self.number < 0).all():
       return None
-    codes, log_prob = self._frames(frame[:, None])
+    codes, log_prob = self._frames(self.number[:, None])
     self.log_prob = log_prob[:, 0]
     return codes[:, 0]
 
@@ -237,8 +240,8 @@ class LiveRows(abc.ABC):
     while (rows := self._steps < last).any():
       self._advance(rows)
     count = min(self.latency, int(self.entered.max()))
-    frames = self.entered[:, None] + np.arange(-count, 0)
-    codes, self.log_prob = self._frames(frames)
+    self.number = self.entered[:, None] + np.arange(-count, 0)
+    codes, self.log_prob = self._frames(self.number)
     return codes
 
   def reset(self, rows: Bool[np.ndarray, 'B'] | None = None) -> None:

@@ -217,8 +217,7 @@ class TokenLM:
         or the pattern cannot go on without an end.
     """
     prompts, num_frames = self._check(prompts, num_frames)
-    return generation.Session(
-        *self._unrolled,
+    return self._begin(
         prompts,
         num_frames,
         frames,
@@ -226,6 +225,10 @@ class TokenLM:
         sampler or generation.Sampler(),
         **self._contexts(conditions, len(prompts), options),
     )
+
+  def _begin(self, *rows, **options):
+    """A session of prompts, their lengths, frames, key and sampler."""
+    return generation.Session(*self._unrolled, *rows, **options)
 
   def generation_flops(
       self,
@@ -345,6 +348,18 @@ class StageLM(TokenLM):
         **self._contexts(conditions, len(codes), {}),
     )
     return np.asarray(generated.codes)
+
+  def _begin(self, prompts, num_frames, frames, rng, sampler, **options):
+    if frames is None or frames < prompts.shape[1]:
+      raise ValueError(
+          f'frames = {frames}: a stage must know where rows end, at'
+          f' {prompts.shape[1]} frames (those of the prompts) or later'
+      )
+    given, mask, _ = generation.continue_prompts(prompts, num_frames, frames)
+    ends = np.full(len(prompts), frames, np.int32)
+    return generation.SegmentSession(
+        *self._unrolled, given, mask, ends, rng, sampler, **options
+    )
 
   def generation_flops(self, seconds: float) -> float:
     """FLOPs of `generate` for one row without a prompt: what is computed.
