@@ -70,29 +70,32 @@ class SegmentSession(live_rows.LiveRows):
     )
     decoder.check_steps(track.count(None))
     self._cell_codes = np.asarray(track.join(given))
-    frame, slot, exists, _ = map(np.asarray, track.table)
-    if not exists.any():
-      raise ValueError('no row has a frame in any segment')
-    order, totals = _order(frame, exists, self._cell_codes.shape[1])
-    self._order, self._number = order, np.argsort(order, axis=1)
-    number = np.take_along_axis(
-        self._number, np.where(exists, frame, 0).reshape(len(frame), -1), axis=1
-    )
-    self._frame = np.where(exists, number.reshape(frame.shape), -1)
-    self._slot = slot
-    self._there = _there(self._frame, slot, self._cell_codes.shape)
+    totals = self._tabulate(track)
     mask = np.asarray(track.join(given_mask), bool)
-    rows = np.arange(len(order))[:, None]
+    rows = np.arange(len(mask))[:, None]
     super().__init__(
         track,
         chosen,
         rng,
-        self._cell_codes[rows, order],
-        mask[rows, order] & self._there,
+        self._cell_codes[rows, self._order],
+        mask[rows, self._order] & self._there,
         totals,
         np.asarray(track.end()),
         _latency(self._frame),
     )
+
+  def _tabulate(self, track):
+    """What stands where, on the host; [B] frames of each row."""
+    frame, self._slot, exists, _ = map(np.asarray, track.table)
+    if not exists.any():
+      raise ValueError('no row has a frame in any segment')
+    self._order, totals = _order(frame, exists, self._cell_codes.shape[1])
+    self._number = np.argsort(self._order, axis=1)
+    rows = np.arange(len(frame))[:, None, None]
+    number = self._number[rows, np.where(exists, frame, 0)]
+    self._frame = np.where(exists, number, -1)
+    self._there = _there(self._frame, self._slot, self._cell_codes.shape)
+    return totals
 
   @property
   def segments(self) -> Int[np.ndarray, 'B *L']:

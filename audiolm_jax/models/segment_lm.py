@@ -166,6 +166,7 @@ class SegmentLM:
       ValueError: if not 0 <= shown <= lengths, for labels that are no segment's,
         for codes out of range, or options that do not fit.
     """
+    num_frames = {k: np.asarray(n, np.int32) for k, n in num_frames.items()}
     given, shown = self._padded(prompts, num_frames, shown)
     return generation.SegmentSession(
         self.decoder,
