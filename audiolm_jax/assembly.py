@@ -44,7 +44,7 @@ class ModelTraining:
 
   Attributes:
     optimizer: see training/optimizers.py.
-    schedule: the learning rate, likewise.
+    schedule: its learning rate by steps; see training/optimizers.py.
     clip: largest global norm of the model's gradient.
     ema: decay of the average of its parameters that evaluation uses.
     param_transform: which parameters train, and in which form.

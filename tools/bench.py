@@ -18,7 +18,8 @@ Goal: 2x its speed, or 70% of the machine's matmul peak where that is less.
 `streaming`: latency of Mimi's frames of 80 ms. Goal: twice real time.
 `decode`: tokens a second of generation, beside transformers with the same
 weights. Goal: 3x its speed at 25M, 70% of the memory's bound at 100M.
-`train`: tokens a second of training, likewise. Goal: 1.3x its speed.
+`train`: tokens a second of training, beside transformers with the same weights.
+Goal: 1.3x its speed.
 """
 
 import argparse

@@ -319,7 +319,7 @@ def _train_theirs(theirs, ids, forward=None) -> Callable[[], float]:
 
 
 def _train_ours(ours, variables, ids, scan) -> Callable[[], float]:
-  """Likewise."""
+  """One training step of our model; its loss."""
   if scan:
     ours, variables = ours.roll(variables)
   optimizer = optax.chain(

@@ -20,6 +20,7 @@ A model with conditions is told them by --condition=NAME=VALUE, its text by
 """
 
 import argparse
+import contextlib
 import math
 import os
 import pathlib
@@ -33,6 +34,15 @@ _PIPE = '-'
 _CACHE_SECONDS = 30.0
 # More than any memory: what is kept in sight is allocated.
 _MOST_CACHE_SECONDS = 1e6
+# Options that are the sampler's, under the same names.
+_SAMPLER = (
+    'temperature',
+    'top_k',
+    'top_p',
+    'min_p',
+    'repetition_penalty',
+    'repetition_window',
+)
 
 
 def _say(text: str) -> None:
@@ -41,214 +51,125 @@ def _say(text: str) -> None:
 
 
 def _load(options):
-  """(language model, tokenizer, conditions), which must fit each other."""
+  """The language model with its tokenizer, and {condition: its value}."""
   # Late, as it takes seconds: wrong arguments are told at once.
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top
   from audiolm_jax.models import token_lm  # pylint: disable=g-import-not-at-top
 
-  lm = loading.load(options.model)
+  model, where = options.model, options.tokenizer
+  lm, told = loading.load(model), _conditions(options)
   if not isinstance(lm, token_lm.TokenLM) or not hasattr(lm.decoder, 'pattern'):
     raise config.ConfigError(
-        f'--model={options.model} holds a {type(lm).__name__} that does not'
-        ' continue audio tokens.'
+        f'--model={model} holds a {type(lm).__name__} that does not continue'
+        ' audio tokens.'
     )
-  wrong = [k for k in _conditions(options) if k not in lm.decoder.conditions]
-  if options.guidance is not None and not lm.decoder.conditions:
+  has, guided = lm.decoder.conditions, options.guidance is not None
+  wrong = [k for k in told if k not in has]
+  if guided and not has:
     wrong = ['guidance']
-  if options.guidance is not None and not wrong and not _conditions(options):
-    raise config.ConfigError(
-        '--guidance does nothing without a condition: give one of'
-        f' {sorted(lm.decoder.conditions)}.'
-    )
   if wrong:
     raise config.ConfigError(
-        f'--{wrong[0]}: {options.model} was trained without it; its conditions:'
-        f' {sorted(lm.decoder.conditions)}.'
+        f'--{wrong[0]}: {model} was trained without it; its conditions:'
+        f' {sorted(has)}.'
+    )
+  if guided and not told:
+    raise config.ConfigError(
+        f'--guidance does nothing without a condition: give one of {sorted(has)}.'
     )
   if options.force:
-    tokenizer = loading.load_codec(options.tokenizer)
+    tokenizer = loading.load_codec(where)
+  elif not where:
+    tokenizer = loading.load_tokenizer(model)
   else:
-    tokenizer = _tokenizer(options)
-  wanted = tuple(lm.decoder.vocabularies)
-  found = tuple(tokenizer.spec.vocabularies)
-  if found[: len(wanted)] != wanted:
-    raise config.ConfigError(
-        f'{options.model} speaks tokens of vocabularies {wanted}, but the'
-        f' tokenizer has {found or "continuous ones"}.'
-    )
-  told = _values(options, lm, tokenizer)
+    with _named('{} --force takes --tokenizer=' + where + ' unchecked.'):
+      tokenizer = loading.load_tokenizer(model, where)
+  with _named(model + ' {}.'):
+    lm = lm.with_tokenizer(tokenizer)
+  for name, value in told.items():
+    with _named('--' + name + ': {}'):
+      told[name] = has[name].source.read(value, tokenizer.read_codes)
+      has[name].source.prepare([told[name]])
   if options.weights != 'float32':
     lm = lm.cast(options.weights)
-  return lm, tokenizer, told
+  return lm, told
 
 
-def _tokenizer(options):
-  """The one that the language model's tokens are of."""
+@contextlib.contextmanager
+def _named(message):
+  """Says of an error, in place of {}, where it comes from."""
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top
 
-  if not options.tokenizer:
-    return loading.load_tokenizer(options.model)
   try:
-    return loading.load_tokenizer(options.model, options.tokenizer)
-  except config.ConfigError as error:
-    raise config.ConfigError(
-        f'{error} --force takes --tokenizer={options.tokenizer} unchecked.'
-    ) from error
-
-
-def _values(options, lm, tokenizer):
-  """name -> what a condition's source takes, checked."""
-  import numpy as np  # pylint: disable=g-import-not-at-top
-
-  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.data import factors  # pylint: disable=g-import-not-at-top
-
-  found = {}
-  for name, value in _conditions(options).items():
-    source = lm.decoder.conditions[name].source
-    try:
-      if isinstance(source, factors.Codes):
-        slots = len(source.vocabularies)
-        value = _read_prompt(tokenizer, value, slots)[: source.length]
-      elif isinstance(source, factors.Vector):
-        value = np.load(value)
-      source.prepare([value])
-    except (OSError, ValueError) as error:
-      raise config.ConfigError(f'--{name}: {error}') from error
-    found[name] = value
-  return found
+    yield
+  except (OSError, ValueError) as error:
+    raise config.ConfigError(message.replace('{}', str(error))) from error
 
 
 def _conditions(options):
   """name -> value, of those that are given."""
-  pairs = [pair.split('=', 1) for pair in options.condition]
-  if options.text is not None:
-    pairs.append(['text', options.text])
-  return dict(pairs)
+  text = [] if options.text is None else [('text', options.text)]
+  return dict([pair.split('=', 1) for pair in options.condition] + text)
 
 
-def _read_prompt(tokenizer, path, slots):
-  """Codes [P, K] of the whole frames of an audio file, or of stdin."""
-  import numpy as np  # pylint: disable=g-import-not-at-top
-
-  from audiolm_jax.audio import checks  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
-
-  spec = tokenizer.spec
-  if path is None:
-    return np.zeros((0, slots), np.int32)
-  with streams.opened(
-      path, rate=spec.sample_rate, channels=spec.channels
-  ) as stream:
-    empty = np.zeros((0, spec.channels), np.float32)
-    audio = np.concatenate([empty, *stream.blocks])
-  try:
-    checks.samples(audio, checks.LOUDEST)
-  except ValueError as error:
-    raise files.AudioFileError(f'{path}: {error}.') from error
-  audio = audio[: len(audio) // spec.hop * spec.hop]
-  if not len(audio):
-    _say(f'{path}: shorter than a frame ({spec.hop} samples); no prompt.')
-    return np.zeros((0, slots), np.int32)
-  codes = tokenizer.encode(audio[None]).codes[0]
-  return np.asarray(codes[: len(audio) // spec.hop, :slots], np.int32)
-
-
-def _sampler(options):
+def _length(options, lm, prompt):
+  """(frames of the result or None for no end, steps that stay in sight)."""
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
 
-  names = (
-      'temperature',
-      'top_k',
-      'top_p',
-      'min_p',
-      'repetition_penalty',
-      'repetition_window',
-  )
-  values = {name: getattr(options, name) for name in names}
-  return config.build(generation.Sampler, values)
-
-
-def _frames(options, lm, tokenizer, prompt):
-  """(frames of the result or None for no end, frames that stay in sight)."""
-  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
-
-  rate, pattern = tokenizer.spec.frame_rate, lm.decoder.pattern
-  slots, seconds = len(lm.decoder.vocabularies), options.cache_seconds
+  rate, slots = lm.tokenizer.spec.frame_rate, len(lm.decoder.vocabularies)
+  steps, name = lm.decoder.pattern.steps, f'--seconds={options.seconds:g}'
+  frames, kept = None, options.cache_seconds
   if options.seconds == math.inf:
-    if not pattern.streamable:
-      raise config.ConfigError(
-          f'--seconds=inf: {pattern} must know the end beforehand.'
-      )
-    frames, cache_length = None, math.ceil((seconds or _CACHE_SECONDS) * rate)
+    kept = kept or _CACHE_SECONDS
   else:
     more = round(options.seconds * rate)
     if not more and (options.seconds or not len(prompt)):
       raise config.ConfigError(
-          f'--seconds={options.seconds:g} gives no frame: one is'
-          f' {1 / rate:.3g} s.'
+          f'{name} gives no frame: one is {1 / rate:.3g} s.'
       )
-    frames, cache_length = len(prompt) + more, None
-    if pattern.steps(frames, slots) >= generation.ENDLESS:
-      raise config.ConfigError(
-          f'--seconds={options.seconds:g} is too long: inf has no end.'
-      )
-    if seconds:
-      # In steps: a pattern may take several for a frame.
-      cache_length = pattern.steps(math.ceil(seconds * rate), slots)
-  try:
-    lm.decoder.check_steps(
-        None if frames is None else pattern.steps(frames, slots)
+    frames = len(prompt) + more
+    if steps(frames, slots) >= generation.ENDLESS:
+      raise config.ConfigError(f'{name} is too long: inf has no end.')
+  if kept:
+    # In steps: a pattern may take several for a frame.
+    kept = steps(math.ceil(kept * rate), slots)
+  with _named(name + ': {}'):
+    lm.check_fits(
+        frames,
+        kept,
+        sink_tokens=options.sink_tokens,
+        guided=options.guidance is not None,
     )
-  except ValueError as error:
-    raise config.ConfigError(
-        f'--seconds={options.seconds:g}: {error}'
-    ) from error
-  return frames, cache_length
-
-
-def _check_memory(options, decoder, frames, cache_length) -> None:
-  """Refuses what stays in sight if no memory could hold it."""
-  import jax  # pylint: disable=g-import-not-at-top
-  import numpy as np  # pylint: disable=g-import-not-at-top
-
-  from audiolm_jax.training import limits  # pylint: disable=g-import-not-at-top
-
-  steps = cache_length or decoder.pattern.steps(
-      frames, len(decoder.vocabularies)
-  )
-  rows = 1 if options.guidance is None else 2
-  state = jax.eval_shape(
-      lambda: decoder.initial_state(rows, steps, options.sink_tokens)
-  )
-  sizes = [
-      math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
-      for leaf in jax.tree.leaves(state)
-  ]
-  limits.check(
-      sum(sizes),
-      limits.device_memory(),
-      f'Attention to {steps} steps (--seconds, or less with --cache_seconds)',
-  )
+  return frames, kept
 
 
 def run(options) -> int:
   """Generates, and says what it took."""
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
 
-  sampler = _sampler(options)
-  lm, tokenizer, conditions = _load(options)
-  spec = tokenizer.spec
+  sampler = config.build(
+      generation.Sampler, {k: getattr(options, k) for k in _SAMPLER}
+  )
+  lm, conditions = _load(options)
+  spec, slots = lm.tokenizer.spec, len(lm.decoder.vocabularies)
   start = time.monotonic()
-  prompt = _read_prompt(tokenizer, options.prompt, len(lm.decoder.vocabularies))
-  frames, cache_length = _frames(options, lm, tokenizer, prompt)
-  _check_memory(options, lm.decoder, frames, cache_length)
+  prompt = np.zeros((0, slots), np.int32)
+  if options.prompt is not None:
+    prompt = lm.tokenizer.read_codes(options.prompt)[:, :slots]
+    if not len(prompt):
+      _say(
+          f'{options.prompt}: shorter than a frame ({spec.hop} samples); no'
+          ' prompt.'
+      )
+  frames, cache_length = _length(options, lm, prompt)
   told = {
+      'seed': options.seed,
+      'sampler': sampler,
       'cache_length': cache_length,
       'sink_tokens': options.sink_tokens,
       'conditions': {k: [v] for k, v in conditions.items()},
@@ -270,7 +191,7 @@ def run(options) -> int:
       writer.write(audio[0])
 
     make = _stream if options.stream else _whole
-    make(lm, tokenizer, prompt, frames, options.seed, sampler, write, **told)
+    make(lm, prompt[None], frames, write, told)
   elapsed = time.monotonic() - start
   name = 'standard output' if options.out == _PIPE else options.out
   _say(
@@ -281,24 +202,23 @@ def run(options) -> int:
   return 0
 
 
-def _whole(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
+def _whole(lm, prompt, frames, write, told):
   """All codes, and then all audio."""
   import numpy as np  # pylint: disable=g-import-not-at-top
 
   from audiolm_jax.tokenizers import base as tokenizers_base  # pylint: disable=g-import-not-at-top
 
-  codes = lm.generate(prompt[None], frames, seed=seed, sampler=sampler, **told)
-  samples = np.array([tokenizer.spec.samples(frames)])
-  audio, _ = tokenizer.decode(
+  codes = lm.generate(prompt, frames, **told)
+  samples = np.array([lm.tokenizer.spec.samples(frames)])
+  audio, _ = lm.tokenizer.decode(
       tokenizers_base.Tokens(num_samples=samples, codes=codes)
   )
   write(audio[:, : samples[0]])
 
 
-def _stream(lm, tokenizer, prompt, frames, seed, sampler, write, **told):
+def _stream(lm, prompt, frames, write, told):
   """The audio of every frame as soon as the codec can tell."""
-  session = lm.session(prompt[None], frames, seed=seed, sampler=sampler, **told)
-  tokenizer.decode_frames(session, write)
+  lm.tokenizer.decode_frames(lm.session(prompt, frames, **told), write)
 
 
 def _seconds(text: str) -> float:

@@ -33,10 +33,10 @@ def activate(
     kind: gelu is exact, gelu_tanh GPT-2's approximation; swiglu is up silu(gate)
       (2002.05202, eq. 6), clamped_swiglu gpt-oss's (up + 1) gate sigmoid(alpha
       gate), with gate at most `limit` and up within +-`limit`.
-    up: before the activation.
-    gate: likewise, of gated ones.
-    limit: see above.
-    alpha: likewise.
+    up: what the first layer gives, before the activation.
+    gate: what the gate's layer gives; None for kinds without one.
+    limit: of clamped_swiglu's gate, and of `up` on both sides.
+    alpha: of clamped_swiglu's sigmoid(alpha gate).
   """
   if kind == 'swiglu':
     return up * jax.nn.silu(gate)

@@ -70,8 +70,8 @@ class Stack(streaming_base.Steppable):
       hybrids, or for windows that alternate with full attention.
     mlp: the perceptron; None for layers that are mixers only.
     norm: of inputs to each branch.
-    norm_epsilon: see `norms.Norm`.
-    norm_bias: likewise.
+    norm_epsilon: what `norms.Norm` adds to the mean square.
+    norm_bias: whether norms have a learned offset.
     norm_position: pre norms a branch's input (1910.05895), post the residual
       stream after it (1706.03762).
     final_norm: whether outputs are normed.

@@ -81,7 +81,7 @@ def forest(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
   Returns:
     `zero`, `ticks` as (position, label), and `rows`: for each `mean`, `low`,
-    `high` (None as above), `margin` as (left, width) or None, and `detectable`,
+    `high` (None: no end there), `margin` as (left, width) or None, and `detectable`,
     the two positions or [].
   """
   values = [0.0]

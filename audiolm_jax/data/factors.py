@@ -6,7 +6,7 @@ is known. What a decoder makes of them: `decoders/conditioners.py`.
 """
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Annotated, Any
@@ -30,6 +30,19 @@ class Factor(abc.ABC):
   @abc.abstractmethod
   def row(self, value: Any, strict: bool) -> np.ndarray | None:
     """A value as [s, ...], not padded; None for one that is not known."""
+
+  def read(self, text: str, encode: Callable[[str], np.ndarray]) -> Any:
+    """The value that a command line says: the text itself, or its file's.
+
+    Args:
+      text: a value, or a path: of a vector's .npy, of codes' audio.
+      encode: audio file -> codes [F, K] of its whole frames.
+
+    Raises:
+      OSError, ValueError: for a file that can not be read.
+    """
+    del encode
+    return text
 
   def prepare(self, values: Sequence[Any], strict: bool = True) -> Arrays:
     """`values` [B, S, ...] and `lengths` [B] of a value for each row.
@@ -156,6 +169,10 @@ class Vector(Factor):
   def spec(self):
     return (1, self.width), np.float32
 
+  def read(self, text, encode):
+    del encode
+    return np.load(text)
+
   def row(self, value, strict):
     vector = np.asarray(value)
     if vector.shape != (self.width,) or vector.dtype.kind not in 'fiu':
@@ -183,6 +200,9 @@ class Codes(Factor):
   @property
   def spec(self):
     return (self.length, len(self.vocabularies)), np.int32
+
+  def read(self, text, encode):
+    return encode(text)[: self.length, : len(self.vocabularies)]
 
   def row(self, value, strict):
     codes = np.asarray(value)

@@ -50,7 +50,7 @@ class Table:
 
   Attributes:
     rows: file, composed as `_composed`, -> {column: cell}.
-    lines: likewise -> 'TABLE line N'.
+    lines: file, composed as `_composed`, -> 'TABLE line N'.
     ignored: (what, why) of columns and rows that do nothing.
   """
 

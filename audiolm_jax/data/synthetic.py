@@ -53,7 +53,7 @@ class Synthetic:
     features: D.
     positions: N.
     nan_at: the batch whose inputs are not finite, to test what then happens.
-    delay: seconds that a batch takes, likewise.
+    delay: seconds that each batch takes, to test how that is hidden.
   """
 
   features: config.Positive = 4

@@ -65,8 +65,8 @@ class Decoder(steps_lib.Steps):
     Args:
       ids: the first is a row's first frame, and comes after what `start` says.
       num_frames: of each row; None for all of it.
-      context: see `score`.
-      conditions: likewise.
+      context: what `context` gives; None for a decoder without conditions.
+      conditions: in place of the context, what it is computed from.
 
     Raises:
       ValueError: if a frame has more than one slot.

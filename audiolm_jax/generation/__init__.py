@@ -7,6 +7,7 @@ from audiolm_jax.generation.options import Options
 from audiolm_jax.generation.sample_session import SampleSession
 from audiolm_jax.generation.sampling import Sampler
 from audiolm_jax.generation.sampling import Stop
+from audiolm_jax.generation.segment_session import SegmentSession
 from audiolm_jax.generation.session import Session
 from audiolm_jax.generation.steps import ENDLESS
 from audiolm_jax.generation.steps import restart

@@ -100,3 +100,19 @@ def fed(
         f'given {given.shape} and mask {mask.shape}: expected {shape}'
     )
   return given, mask
+
+
+def rows(
+    chosen: Bool[np.ndarray, 'B'] | None, count: int
+) -> Bool[np.ndarray, 'B']:
+  """Which of a session's rows are meant; all for None.
+
+  Raises:
+    ValueError: if there is not one truth value for each row.
+  """
+  chosen = np.ones(count, bool) if chosen is None else np.asarray(chosen)
+  if chosen.shape != (count,) or chosen.dtype != bool:
+    raise ValueError(
+        f'rows {chosen.dtype} {chosen.shape}: expected booleans ({count},)'
+    )
+  return chosen

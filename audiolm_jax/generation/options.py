@@ -96,11 +96,9 @@ def _check_stop(stop, decoder):
   vocabularies = decoder.vocabularies
   slots, turns = tuple(range(len(vocabularies))), False
   if isinstance(decoder, segmented.Segmented):
-    *before, last = decoder.sequence.segments
+    last = decoder.sequence.segments[-1]
     pattern, slots = last.pattern, last.slots
-    turns = last.role == 'observe' or (
-        before and before[-1].chunk and last.chunk
-    )
+    turns = last.role == 'observe' or decoder.sequence.ends_in_turns
   else:
     pattern = decoder.pattern
   named = slots if stop.slot is None else (stop.slot,)

@@ -9,6 +9,7 @@ import numpy as np
 
 from audiolm_jax.decoders import wavenet
 from audiolm_jax.generation import checks
+from audiolm_jax.generation import live_rows
 from audiolm_jax.generation import steps
 from audiolm_jax.generation import tracks
 from audiolm_jax.streaming import base as streaming_base
@@ -29,9 +30,6 @@ def _run(track, state, given, mask, count):
   first, none = state.step, jnp.zeros_like(given)
   state = state.replace(frames=first + count)
   return steps.run(track, state, given, mask[..., None], none, first)
-
-
-_restart = jax.jit(steps.restart)
 
 
 class SampleSession:
@@ -121,9 +119,8 @@ class SampleSession:
 
   def reset(self, rows: Bool[np.ndarray, 'B'] | None = None) -> None:
     """Restarts rows with their prompts, as in a new session; None for all."""
-    if rows is None:
-      rows = np.ones(len(self.entered), bool)
-    self._state = _restart(self._state, self._begin(), np.asarray(rows, bool))
+    rows = checks.rows(rows, len(self.entered))
+    self._state = live_rows.restart(self._state, self._begin(), rows)
     self.entered = np.where(rows, self._first, self.entered)
 
   def _begin(self):

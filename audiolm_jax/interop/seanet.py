@@ -16,7 +16,7 @@ class Names:
   Attributes:
     layers: the list: 'layers' (transformers) or 'model'.
     conv: from a list entry to its convolution.
-    transposed: likewise, for a transposed one.
+    transposed: from a list entry to its transposed convolution.
     norm: from a list entry to its norm over time.
     stored_normed: whether files are written with weight norm.
   """

@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Float, Int
 import numpy as np
 
+from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
 from audiolm_jax.data import clip_files
 from audiolm_jax.models import fingerprints
@@ -82,6 +83,32 @@ class AudioTokenizer:
     )
     tokens = tokenizers_base.numpy_tokens(tokens)
     return jax.tree.map(lambda x: x if x.ndim == 1 else x[:, :frames], tokens)
+
+  def read_codes(self, path: str | os.PathLike) -> Int[np.ndarray, 'F K']:
+    """Codes of the whole frames of an audio file of any rate and channels.
+
+    Args:
+      path: as for `streams.opened`: '-' for stdin.
+
+    Raises:
+      files.AudioFileError: for what can not be read, NaN, and samples far beyond
+        full scale; naming the file.
+    """
+    spec = self.spec
+    with streams.opened(
+        path, rate=spec.sample_rate, channels=spec.channels
+    ) as stream:
+      empty = np.zeros((0, spec.channels), np.float32)
+      audio = np.concatenate([empty, *stream.blocks])[None]
+    size = audio.shape[1]
+    try:
+      inputs.audio(spec, audio, np.array([size]))
+    except ValueError as error:
+      raise files.AudioFileError(f'{path}: {error}.') from error
+    frames = size // spec.hop
+    if not frames:
+      return np.zeros((0, len(spec.slots)), np.int32)
+    return self.encode(audio[:, : frames * spec.hop]).codes[0]
 
   def decode(
       self, tokens: tokenizers_base.Tokens

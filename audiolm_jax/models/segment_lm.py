@@ -105,6 +105,7 @@ class SegmentLM:
       *,
       seed: int = 0,
       sampler: generation.Sampler | None = None,
+      **options,
   ) -> dict[str, Int[np.ndarray, 'B F K']]:
     """Fills the segments from their beginnings.
 
@@ -114,21 +115,14 @@ class SegmentLM:
       shown: how many of them are given; what follows counts for nothing.
       seed: the same seed gives the same codes.
       sampler: how codes are drawn; None for the model's own distribution.
+      **options: `context`, `null_context`, `guidance`, `stop`, `cache_length`
+        and `sink_tokens` of `generation.generate`.
 
     Raises:
-      ValueError: if not 0 <= shown <= lengths <= F, or for codes out of range
-        that are shown.
+      ValueError: if not 0 <= shown <= lengths <= F, for codes out of range that
+        are shown, or options that do not fit.
     """
-    masks = {}
-    for label, codes in given.items():
-      first, last = np.asarray(shown[label]), np.asarray(num_frames[label])
-      wrong = (first < 0) | (first > last) | (last > codes.shape[1])
-      if wrong.any():
-        raise ValueError(
-            f'{label}: {first} of {last} frames given, {codes.shape[1]} in all'
-        )
-      mask = np.arange(codes.shape[1])[:, None] < first[:, None, None]
-      masks[label] = np.broadcast_to(mask, codes.shape)
+    masks = _masks(given, num_frames, shown)
     generated = generation.generate(
         self.decoder,
         self.params,
@@ -137,8 +131,75 @@ class SegmentLM:
         num_frames,
         jax.random.key(seed),
         sampler or generation.Sampler(),
+        **options,
     )
     return {label: np.asarray(c) for label, c in generated.codes.items()}
+
+  def session(
+      self,
+      prompts: dict[str, Int[Array, 'B P K']],
+      num_frames: dict[str, Int[Array, 'B']],
+      *,
+      shown: dict[str, Int[Array, 'B']] | None = None,
+      seed: int = 0,
+      sampler: generation.Sampler | None = None,
+      **options,
+  ) -> generation.SegmentSession:
+    """Rows that go on frame by frame, and can be fed.
+
+    With nothing given, the session's frames are the codes of `generate`; to
+    iterate over it gives them one by one, as soon as each is known.
+
+    Args:
+      prompts: codes of each segment that are known beforehand, from its first
+        frame on; segments of which nothing is known may be absent. What comes
+        before all that is not known is taken in at once.
+      num_frames: frames of each row's segments, prompts included; of the last
+        segment at most, where there is a `stop`.
+      shown: frames of each row's prompts, P for all if not given.
+      seed: the same seed gives the same codes.
+      sampler: how codes are drawn; None for the model's own distribution.
+      **options: `context`, `null_context`, `guidance`, `stop`, `cache_length`
+        and `sink_tokens` of `generation.generate`.
+
+    Raises:
+      ValueError: if not 0 <= shown <= lengths, for labels that are no segment's,
+        for codes out of range, or options that do not fit.
+    """
+    num_frames = {k: np.asarray(n, np.int32) for k, n in num_frames.items()}
+    given, shown = self._padded(prompts, num_frames, shown)
+    return generation.SegmentSession(
+        self.decoder,
+        self.params,
+        given,
+        _masks(given, num_frames, shown),
+        num_frames,
+        jax.random.key(seed),
+        sampler or generation.Sampler(),
+        **options,
+    )
+
+  def _padded(self, prompts, num_frames, shown):
+    """Prompts of all segments, as long as the longest row, and their lengths."""
+    segments = self.decoder.sequence.segments
+    labels = {segment.label for segment in segments}
+    given = dict(prompts)
+    if not set(given) <= labels or set(num_frames) != labels:
+      raise ValueError(
+          f'prompts of {sorted(given)} and num_frames of {sorted(num_frames)}:'
+          f' expected segments {sorted(labels)}'
+      )
+    known = {}
+    for segment in segments:
+      label, rows = segment.label, len(num_frames[segment.label])
+      none = np.zeros((rows, 0, len(segment.slots)), np.int32)
+      codes = np.asarray(given.get(label, none))
+      lengths = None if shown is None else shown.get(label)
+      known[label] = rows_lib.lengths(lengths, codes.shape, label)
+      missing = int(np.max(num_frames[label], initial=0)) - codes.shape[1]
+      padding = (0, 0), (0, max(missing, 0)), (0, 0)
+      given[label] = np.pad(codes, padding)
+    return given, known
 
   def generation_flops(
       self, seconds: float, num_frames: Mapping[str, int]
@@ -179,3 +240,18 @@ class SegmentLM:
     return generation_flops(
         self.decoder, self.params, (given, masks, lengths), frames, {}
     )
+
+
+def _masks(given, num_frames, shown):
+  """Where the first `shown` frames are, of segments by their labels."""
+  masks = {}
+  for label, codes in given.items():
+    first, last = np.asarray(shown[label]), np.asarray(num_frames[label])
+    wrong = (first < 0) | (first > last) | (last > codes.shape[1])
+    if wrong.any():
+      raise ValueError(
+          f'{label}: {first} of {last} frames given, {codes.shape[1]} in all'
+      )
+    mask = np.arange(codes.shape[1])[:, None] < first[:, None, None]
+    masks[label] = np.broadcast_to(mask, codes.shape)
+  return masks

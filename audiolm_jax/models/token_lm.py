@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import math
 from typing import Any, Literal
 
 import jax
@@ -21,6 +22,7 @@ from audiolm_jax.models import scoring
 from audiolm_jax.models import segment_lm
 from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.training import costs
+from audiolm_jax.training import limits
 
 # Of conditions: by name, one for each row; None for none.
 Values = Mapping[str, Sequence[Any]]
@@ -124,6 +126,62 @@ class TokenLM:
     """The same model with weights in fewer bits; see `generation.cast`."""
     return dataclasses.replace(self, params=generation.cast(self.params, kind))
 
+  def with_tokenizer(
+      self, tokenizer: audio_tokenizer.AudioTokenizer
+  ) -> 'TokenLM':
+    """The same model, with what speaks its frames.
+
+    Raises:
+      ValueError: if the tokenizer's first slots have other vocabularies.
+    """
+    wanted = tuple(self.decoder.vocabularies)
+    found = tuple(tokenizer.spec.vocabularies)
+    if found[: len(wanted)] != wanted:
+      raise ValueError(
+          f'speaks tokens of vocabularies {wanted}, but the tokenizer has'
+          f' {found or "continuous ones"}'
+      )
+    return dataclasses.replace(self, tokenizer=tokenizer)
+
+  def check_fits(
+      self,
+      frames: int | None,
+      cache_length: int | None = None,
+      *,
+      sink_tokens: int = 0,
+      guided: bool = False,
+  ) -> None:
+    """Refuses a row that could never be generated, before anything is.
+
+    Args:
+      frames: of the row, prompt included; None for no end.
+      cache_length: steps that attention keeps in sight; None for all.
+      sink_tokens: first steps that stay in sight beside them.
+      guided: whether classifier-free guidance doubles the row.
+
+    Raises:
+      ValueError: for a pattern that must know the end, more steps than there are
+        learned positions, or a cache beyond all memory.
+    """
+    decoder, steps = self.decoder, None
+    if frames is None and not decoder.pattern.streamable:
+      raise ValueError(f'{decoder.pattern} must know the end beforehand.')
+    if frames is not None:
+      steps = decoder.pattern.steps(frames, len(decoder.vocabularies))
+    decoder.check_steps(steps)
+    kept = cache_length or steps
+    if kept is None:
+      raise ValueError('a row without an end needs a cache_length')
+    state = jax.eval_shape(
+        lambda: decoder.initial_state(1 + guided, kept, sink_tokens)
+    )
+    size = sum(
+        math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(state)
+    )
+    what = f'Attention to {kept} steps (fewer with a shorter cache)'
+    limits.check(size, limits.device_memory(), what)
+
   def generate(
       self,
       prompt: Int[Array, 'B P K'],
@@ -148,9 +206,9 @@ class TokenLM:
       seed: the same seed gives the same codes.
       sampler: how codes are drawn; None for the four that follow.
       temperature: see `generation.Sampler`.
-      top_k: likewise.
-      top_p: likewise.
-      min_p: likewise.
+      top_k: draw from so many of the likeliest codes only; None for all.
+      top_p: draw from the likeliest codes whose probabilities add up to it.
+      min_p: draw from codes at least so likely, relative to the likeliest.
       conditions: see `score`.
       **options: `guidance` (of a model with conditions, or with the next two),
         `context`, `null_context`, `stop`, `cache_length` and `sink_tokens` of
@@ -217,8 +275,7 @@ class TokenLM:
         or the pattern cannot go on without an end.
     """
     prompts, num_frames = self._check(prompts, num_frames)
-    return generation.Session(
-        *self._unrolled,
+    return self._begin(
         prompts,
         num_frames,
         frames,
@@ -226,6 +283,10 @@ class TokenLM:
         sampler or generation.Sampler(),
         **self._contexts(conditions, len(prompts), options),
     )
+
+  def _begin(self, *rows, **options):
+    """A session of prompts, their lengths, frames, key and sampler."""
+    return generation.Session(*self._unrolled, *rows, **options)
 
   def generation_flops(
       self,
@@ -345,6 +406,18 @@ class StageLM(TokenLM):
         **self._contexts(conditions, len(codes), {}),
     )
     return np.asarray(generated.codes)
+
+  def _begin(self, prompts, num_frames, frames, rng, sampler, **options):
+    if frames is None or frames < prompts.shape[1]:
+      raise ValueError(
+          f'frames = {frames}: a stage must know where rows end, at'
+          f' {prompts.shape[1]} frames (those of the prompts) or later'
+      )
+    given, mask, _ = generation.continue_prompts(prompts, num_frames, frames)
+    ends = np.full(len(prompts), frames, np.int32)
+    return generation.SegmentSession(
+        *self._unrolled, given, mask, ends, rng, sampler, **options
+    )
 
   def generation_flops(self, seconds: float) -> float:
     """FLOPs of `generate` for one row without a prompt: what is computed.

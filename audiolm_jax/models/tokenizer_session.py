@@ -3,6 +3,7 @@
 from jaxtyping import Bool, Float, Shaped
 import numpy as np
 
+from audiolm_jax.generation import checks
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import long
@@ -109,8 +110,7 @@ class TokenizerSession:
       ValueError: for some rows only, after a flush or while a part of a step
         waits, which would be theirs and the other rows'.
     """
-    every = np.ones(self._rows, bool)
-    rows = every if rows is None else np.asarray(rows, bool)
+    rows = checks.rows(rows, self._rows)
     tokens = 0 if self._tokens is None else self._tokens.shape[1]
     waiting = self._audio.shape[1] or tokens or any(self._ended.values())
     if waiting and not rows.all():

@@ -86,6 +86,12 @@ class Sequence:
         slots_of_groups[place] |= {segment.slots[slot] for slot in slots}
     return tuple(tuple(sorted(slots)) for slots in slots_of_groups)
 
+  @property
+  def ends_in_turns(self) -> bool:
+    """Whether the last segment takes turns with the one before it."""
+    before, last = self.segments[:-1], self.segments[-1]
+    return bool(before and before[-1].chunk and last.chunk)
+
   def layout(self, frames: dict[str, int]) -> 'SequenceLayout':
     """The whole table for segments of so many frames, by label.
 

@@ -37,8 +37,8 @@ class Codec(tokenizers_base.Tokenizer):
       (DAC, SNAC), rather than ending where it ends for every layer.
     segment: how the audio is cut, or None.
     objective: how it is trained, for its card.
-    auxiliary: likewise.
-    domain: likewise.
+    auxiliary: what else it is trained on, for its card.
+    domain: the kinds of audio that it is trained on, for its card.
   """
 
   encoder: Annotated[Any, config.Kind(lambda: parts.ENCODERS)]

@@ -145,7 +145,7 @@ class Coder:
   Args:
     tokenizer: a `codec.Codec`, or what has its networks and steps.
     variables: of it, unboxed.
-    settings: see there.
+    settings: size of blocks, codebooks, and what to do without an exact way.
 
   Raises:
     config.ConfigError: for settings that the tokenizer has no use for.

@@ -8,7 +8,7 @@ import pytest
 
 from audiolm_jax import generation
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.generation import session as session_lib
+from audiolm_jax.generation import live_rows
 from tests.decoders import small
 from tests.generation import quick
 
@@ -70,12 +70,12 @@ def test_a_stream_without_an_end_and_one_that_stops():
 def test_a_frame_comes_as_soon_as_it_is_whole(monkeypatch):
   """Delays of 2 and 0: after three steps, then one a step, and the last two."""
   model = _decoder('delay')
-  count, real = [], session_lib._step
+  count, real = [], live_rows._step
 
   def counted(*arguments, **options):
     count.append(1)
     return real(*arguments, **options)
 
-  monkeypatch.setattr(session_lib, '_step', counted)
+  monkeypatch.setattr(live_rows, '_step', counted)
   frames = quick.stream(*model, PROMPT[:0], F, KEY, HOT)
   assert [len(count) for _ in frames] == [3, 4, 5, 6, 8, 8]

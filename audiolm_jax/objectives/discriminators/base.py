@@ -82,8 +82,8 @@ class Conv(nn.Module):
   Attributes:
     features: output channels.
     widths: taps along N, or N and W.
-    strides: likewise.
-    dilations: likewise.
+    strides: along N, or N and W.
+    dilations: along N, or N and W.
     groups: of channels, in one dimension only.
     weight_norm: whether the kernel is gain v / |v|, the gain |v| at first.
   """

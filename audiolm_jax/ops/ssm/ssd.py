@@ -29,7 +29,7 @@ def ssd(
     dt: step sizes >= 0, float32.
     a: negative rates, float32.
     b: from input to state; head h uses group h G // H.
-    c: from state to output, likewise.
+    c: from state to output; head h uses group h G // H.
     state: before the first position, float32.
     chunk: positions of a chunk, at most.
 

@@ -81,7 +81,7 @@ class RelativeAttention(streaming.Layer):
   Attributes:
     heads: divides the width.
     left: farther keys before a query count as this far.
-    right: likewise after it.
+    right: farther keys after a query count as this far.
   """
 
   heads: int

@@ -47,7 +47,7 @@ class Xcodec2Encoder(parts_base.Part):
     heads: of its attention.
     kernel: taps of its convolutions.
     left: positions before a query that its attention tells apart.
-    right: likewise after it.
+    right: positions after a query that its attention tells apart.
     norm_epsilon: of its norms.
     grid: values of each dimension of the latents.
     weight_norm: whether acoustic kernels keep direction and gain apart.
