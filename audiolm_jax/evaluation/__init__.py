@@ -9,10 +9,12 @@ from audiolm_jax.evaluation.clips import AudioClips
 from audiolm_jax.evaluation.clips import TextClips
 from audiolm_jax.evaluation.clips import TokenClips
 from audiolm_jax.evaluation.codec import Codec
+from audiolm_jax.evaluation.discrimination import Abx
 from audiolm_jax.evaluation.probe import Probe
 from audiolm_jax.evaluation.toy import ToyError
 
 EVALUATORS = {
+    'abx': Abx,
     'bits': Bits,
     'codec': Codec,
     'probe': Probe,
