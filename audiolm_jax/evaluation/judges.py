@@ -22,7 +22,7 @@ from jaxtyping import Float
 import numpy as np
 import soxr
 
-from audiolm_jax.data.speech_world import known
+from audiolm_jax.data.speech_world import known as known_lib
 from audiolm_jax.evaluation import pitch
 
 INSTALL = "pip install -e '.[eval]'"
@@ -195,8 +195,8 @@ class F0(Judge):
     if not world or 'f0_range' not in world:
       return scores
     times = (np.arange(len(original)) + 0.5) * pitch.HOP
-    voiced = known.voiced(world, times)
-    truth = np.where(voiced, known.f0(world, times), 0.0)
+    voiced = known_lib.voiced(world, times)
+    truth = np.where(voiced, known_lib.f0(world, times), 0.0)
     for suffix, track in (('', estimate), ('_original', original)):
       for name, value in pitch.compare(truth, track).scores().items():
         scores[f'{name}_known{suffix}'] = value

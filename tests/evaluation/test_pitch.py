@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from audiolm_jax.evaluation import judges
+from audiolm_jax.evaluation import judges as judges_lib
 from audiolm_jax.evaluation import pitch
 from tests.evaluation import worlds
 
@@ -54,11 +54,11 @@ def test_errors_are_counted_as_they_are_defined():
 
 
 def test_known_f0_is_found_and_a_copy_has_no_error():
-  judge = judges.F0()
+  judge = judges_lib.F0()
   totals = {}
   for clip in worlds.clips(20, language='sentences'):
     audio = clip['audio'][:, 0]
-    given = judges.Clip(audio, audio, 16000, factors=clip['factors'])
+    given = judges_lib.Clip(audio, audio, 16000, factors=clip['factors'])
     for name, (total, weight) in judge(given).items():
       old = totals.get(name, (0, 0))
       totals[name] = old[0] + total, old[1] + weight
@@ -72,7 +72,7 @@ def test_known_f0_is_found_and_a_copy_has_no_error():
 def test_an_octave_is_a_gross_error_of_1200_cents():
   t = np.arange(16000) / 16000
   low, high = (np.sin(2 * np.pi * f * t) for f in (110, 220))
-  scores = judges.F0()(judges.Clip(low, high, 16000))
+  scores = judges_lib.F0()(judges_lib.Clip(low, high, 16000))
   assert 'ffe_known' not in scores
   total, weight = scores['gpe']
   assert total / weight > 0.95
