@@ -409,6 +409,30 @@ class Stack(streaming_base.Steppable):
     return self.clone(parent=None, name=None, scan=False), {**rest, **layers}
 
   @nn.nowrap
+  def cut(self, params: Any, layers: int) -> tuple['Stack', Any]:
+    """The first layers alone, without the norm that follows the last.
+
+    Args:
+      params: the stack's.
+      layers: how many, a multiple of the period of `mixers`.
+
+    Raises:
+      ValueError: for more layers than there are, or a part of a period.
+    """
+    period = len(self.mixers)
+    if not 0 < layers <= self.layers or layers % period:
+      raise ValueError(
+          f'{layers} layers: the stack has {self.layers}, in periods of {period}'
+      )
+    stack = self.clone(parent=None, name=None, layers=layers, final_norm=False)
+    params = {k: v for k, v in params.items() if k != 'norm'}
+    if self.scan:
+      first = jax.tree.map(lambda w: w[: layers // period], params['layers'])
+      return stack, {**params, 'layers': first}
+    dropped = {f'layer_{i}' for i in range(layers, self.layers)}
+    return stack, {k: v for k, v in params.items() if k not in dropped}
+
+  @nn.nowrap
   def roll(self, params: Any) -> tuple['Stack', Any]:
     """The inverse of `unroll`."""
     period = len(self.mixers)

@@ -112,7 +112,7 @@ def add_to(
   names = [m for m in _METRICS if any(m in g['rows'][0] for g in groups)]
   _add_scores(report, groups, names)
   _add_usage(report, groups[0])
-  absent = [n for n in judges_lib.JUDGES if n not in names]
+  absent = [n for n in _METRICS if n in judges_lib.JUDGES and n not in names]
   if absent:
     headings = ', '.join(_METRICS[n][0] for n in absent)
     command = COMMAND.format(workdir=shlex.quote(workdir))

@@ -51,6 +51,48 @@ class Decoder(steps_lib.Steps):
   def _parts(self, layout, y, codes, exists):
     return {'frames': steps_lib.Part(layout, y, codes, exists, layout.slot)}
 
+  def states(
+      self,
+      codes: Int[Array, 'B F K'],
+      num_frames: Int[Array, 'B'],
+      context: streaming_base.Context = None,
+      conditions: conditioners.Conditions | None = None,
+  ) -> Float[Array, 'B F D']:
+    """The backbone's outputs that predict the first slot of each frame, but one.
+
+    State f is the one that predicts frame f + 1, so that it has read frame f (of
+    slots that the pattern delays, fewer frames). The last one is zero, and those
+    from a row's last frame on are unspecified.
+
+    Args:
+      codes: as `score` takes them.
+      num_frames: frames of each row.
+      context: what `context` gives; None for a decoder without conditions.
+      conditions: in place of the context, what it is computed from.
+    """
+    parts, _, _ = self._teacher_forced(codes, num_frames, context, conditions)
+    layout, h, seen, *_ = parts['frames']
+    h = jnp.broadcast_to(h[:, :, None], (*seen.shape, h.shape[-1]))
+    first = layout.to_frames(h)[:, :, 0]
+    return jnp.pad(first[:, 1:], ((0, 0), (0, 1), (0, 0)))
+
+  @nn.nowrap
+  def cut(self, params: Any, layers: int) -> tuple['Decoder', Any]:
+    """The decoder and its parameters with the first layers of its stack alone.
+
+    Only `states` of it mean something: its head is of the last layer.
+
+    Args:
+      params: the decoder's.
+      layers: see `Stack.cut`.
+
+    Raises:
+      ValueError: see `Stack.cut`.
+    """
+    backbone, first = self.backbone.cut(params['backbone'], layers)
+    decoder = self.clone(parent=None, name=None, backbone=backbone)
+    return decoder, {**params, 'backbone': first}
+
   def logits(
       self,
       ids: Int[Array, 'B N'],

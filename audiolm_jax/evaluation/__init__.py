@@ -9,6 +9,18 @@ from audiolm_jax.evaluation.clips import AudioClips
 from audiolm_jax.evaluation.clips import TextClips
 from audiolm_jax.evaluation.clips import TokenClips
 from audiolm_jax.evaluation.codec import Codec
+from audiolm_jax.evaluation.discrimination import Abx
+from audiolm_jax.evaluation.distributions import Distribution
+from audiolm_jax.evaluation.probe import Probe
+from audiolm_jax.evaluation.speakers import Voices
 from audiolm_jax.evaluation.toy import ToyError
 
-EVALUATORS = {'bits': Bits, 'codec': Codec, 'toy': ToyError}
+EVALUATORS = {
+    'abx': Abx,
+    'bits': Bits,
+    'codec': Codec,
+    'distribution': Distribution,
+    'probe': Probe,
+    'toy': ToyError,
+    'voices': Voices,
+}

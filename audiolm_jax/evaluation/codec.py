@@ -44,7 +44,7 @@ class Codec:
     languages: which ones; empty for all.
     limit: at most so many clips, evenly spaced over the split.
     codebooks: numbers of codebooks to decode from; empty for all of them only.
-    judges: of `judges.JUDGES`; they need the [eval] extra.
+    judges: of `judges.JUDGES`; all but f0 need the [eval] extra.
     transcribed: whether to leave out clips without a transcript.
     min_seconds: shorter clips are left out.
   """
@@ -297,7 +297,8 @@ class CodecEvaluator(evaluation_base.Evaluator):
       ratio = metrics.si_sdr(original, estimate)
       if not np.isnan(ratio):
         values['si_sdr'] = (ratio, 1.0)
-      judged = judges_lib.Clip(original, estimate, rate, text)
+      factors = clip.get('factors', '')
+      judged = judges_lib.Clip(original, estimate, rate, text, factors)
       for judge in self._judges:
         values |= judge(judged)
       for metric, (total, weight) in values.items():

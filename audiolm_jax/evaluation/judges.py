@@ -1,4 +1,4 @@
-"""Judges of speech that come with the [eval] extra: PESQ, STOI and WER.
+"""Judges of speech: f0, and with the [eval] extra PESQ, STOI and WER.
 
 None of them needs torch. A judge is made only when asked for; if its package is
 absent, `MissingJudge` says which command adds it, and `missing` lists the same
@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import json
 import logging
 import re
 import unicodedata
@@ -20,6 +21,9 @@ import warnings
 from jaxtyping import Float
 import numpy as np
 import soxr
+
+from audiolm_jax.data.speech_world import known as known_lib
+from audiolm_jax.evaluation import pitch
 
 INSTALL = "pip install -e '.[eval]'"
 _RATE = 16000
@@ -38,12 +42,14 @@ class Clip:
     estimate: its reconstruction.
     sample_rate: of both, in Hz.
     text: what is said, or '' where that is not known.
+    factors: all that a corpus stores of the clip, as JSON; '' for nothing.
   """
 
   reference: Float[np.ndarray, 'T']
   estimate: Float[np.ndarray, 'T']
   sample_rate: int
   text: str = ''
+  factors: str = ''
 
 
 class Judge(abc.ABC):
@@ -167,7 +173,42 @@ class Wer(Judge):
     return float(result.substitutions + result.deletions + result.insertions)
 
 
-JUDGES: dict[str, type[Judge]] = {'pesq': Pesq, 'stoi': Stoi, 'wer': Wer}
+class F0(Judge):
+  """Errors of f0 and of voicing: `pitch.Errors.scores`; by our own tracker.
+
+  Of the reconstruction's track against the original's: 'gpe', 'vde', 'ffe',
+  'f0_cents', 'f0_cents_squared'. Where the clip's f0 is known (speech_world),
+  both tracks against that too, as '..._known' and '..._known_original': the
+  latter is what the tracker itself gets wrong.
+  """
+
+  name = 'f0'
+  packages = ()
+
+  def __call__(self, clip):
+    rate = clip.sample_rate
+    original, estimate = (
+        pitch.track(x, rate) for x in (clip.reference, clip.estimate)
+    )
+    scores = pitch.compare(original, estimate).scores()
+    world = json.loads(clip.factors or 'null')
+    if not world or 'f0_range' not in world:
+      return scores
+    times = (np.arange(len(original)) + 0.5) * pitch.HOP
+    voiced = known_lib.voiced(world, times)
+    truth = np.where(voiced, known_lib.f0(world, times), 0.0)
+    for suffix, track in (('', estimate), ('_original', original)):
+      for name, value in pitch.compare(truth, track).scores().items():
+        scores[f'{name}_known{suffix}'] = value
+    return scores
+
+
+JUDGES: dict[str, type[Judge]] = {
+    'f0': F0,
+    'pesq': Pesq,
+    'stoi': Stoi,
+    'wer': Wer,
+}
 
 
 def missing(names=tuple(JUDGES)) -> dict[str, str]:

@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 import jax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.ops import sharding
@@ -28,3 +28,19 @@ def score(
   rngs = None if rng is None else {'bound': rng}
   scores = decoder.apply({'params': params}, *inputs, rngs=rngs, method='score')
   return sharding.whole(scores)
+
+
+@functools.partial(jax.jit, static_argnames='decoder')
+def states(
+    decoder: Any, params: Any, inputs: tuple[Any, ...]
+) -> Float[Array, 'B F D']:
+  """`decoder.states` without dropout; each process gets all rows.
+
+  Args:
+    decoder: of frames.
+    params: its parameters.
+    inputs: what `decoder.states` takes.
+  """
+  return sharding.whole(
+      decoder.apply({'params': params}, *inputs, method='states')
+  )

@@ -68,7 +68,7 @@ def test_numbers_of_nothing_are_words():
     assert judges_lib.normalize(text) == text
 
 
-@pytest.mark.parametrize('name', sorted(judges_lib.JUDGES))
+@pytest.mark.parametrize('name', ['pesq', 'stoi', 'wer'])
 def test_an_absent_package_names_the_command(name, monkeypatch):
   real = importlib.util.find_spec
   absent = judges_lib.JUDGES[name].packages

@@ -58,14 +58,32 @@ class Utterance:
 
   def f0(self, t: Float[np.ndarray, ' n']) -> Float[np.ndarray, ' n']:
     """Hz at seconds `t`, where there is voice."""
-    step, size = phones_lib.STEP, self.f0_range
-    base = self.speaker.f0 * math.exp(-0.6 * PHRASE * self.f0_range)
-    return source_lib.f0_contour(
-        t,
-        base,
-        [(-0.1, PHRASE * size)],
-        [(a * step, b * step, size * ACCENTS[k]) for a, b, k in self.accents],
-    )
+    step = phones_lib.STEP
+    spans = [(a * step, b * step, k) for a, b, k in self.accents]
+    return f0_contour(t, self.speaker.f0, self.f0_range, spans)
+
+
+def f0_contour(
+    t: Float[np.ndarray, ' n'],
+    speaker_f0: float,
+    f0_range: float,
+    accents: Sequence[tuple[float, float, int]],
+) -> Float[np.ndarray, ' n']:
+  """Hz at seconds `t` of one phrase, where there is voice.
+
+  Args:
+    t: seconds from the clip's start.
+    speaker_f0: Hz around which the voice moves.
+    f0_range: factor on all commands.
+    accents: (from second, to second, index in `ACCENTS`) of each word.
+  """
+  base = speaker_f0 * math.exp(-0.6 * PHRASE * f0_range)
+  return source_lib.f0_contour(
+      t,
+      base,
+      [(-0.1, PHRASE * f0_range)],
+      [(a, b, f0_range * ACCENTS[k]) for a, b, k in accents],
+  )
 
 
 @dataclasses.dataclass(frozen=True)
