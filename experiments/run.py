@@ -219,26 +219,25 @@ def describe(planned: answering.Plan, lab: runner.Lab) -> None:
   points = sum(len(arm.points()) for arm in question.arms if arm.grid)
   runs = len(question.arms) * question.seeds
   print(f'{points} runs to sweep, {runs} to measure')
-  total, known = _time(planned, lab, points)
-  source = 'from stages that have finished here' if known else 'by FLOPs'
-  print(f'about {total / 60:.0f} min here, {source}; shared stages not counted')
+  minutes = _seconds(planned, lab) / 60
+  print(f'about {minutes:.0f} min here by FLOPs; shared stages not counted')
 
 
-def _time(planned, lab, points) -> tuple[float, bool]:
-  """(seconds, whether measured) of the sweeps and replicates."""
-  question = planned.question
-  seconds = lab.seconds()
-  runs = points + len(question.arms) * question.seeds
-  name = question.arms[0].stage.name
-  if name in seconds:
-    return runs * seconds[name], True
-  speed = _REACHED * _product_flops()
-  total = 0.0
+def _seconds(planned, lab) -> float:
+  """Of the sweeps and replicates that have not finished, by their FLOPs."""
+  question, flops = planned.question, 0.0
+  known = runs_lib.Running(question, lab).known()
   for arm in question.arms:
-    count = question.seeds + (len(arm.points()) if arm.grid else 0)
-    flops = planned.budgets[arm.name].get('training_flops', 0.0)
-    total += count * flops / speed
-  return total, False
+    points = arm.points() if arm.grid else []
+    runs = [question.model(arm, p, question.SWEEP_SEED) for p in points]
+    if arm.name in known:
+      point = known[arm.name].chosen
+      runs += [question.model(arm, point, seed) for seed in question.replicates]
+      left = sum(lab.result(run) is None for run in runs)
+    else:
+      left = sum(lab.result(run) is None for run in runs) + question.seeds
+    flops += left * planned.budgets[arm.name].get('training_flops', 0.0)
+  return flops / (_REACHED * _product_flops())
 
 
 def _product_flops() -> float:

@@ -23,6 +23,8 @@ from configs.lm import quickstart
 
 CORPUS = 'asterisk_prompts'
 RATE = 'models.lm.schedule.learning_rate'
+# Where a config says how long it trains.
+LENGTH = ('steps', 'eval_every', 'checkpoint.every')
 # Long clips are cut, which keeps the shapes to compile to three.
 _MAX_FRAMES = 256
 # What the token cache is called within its stage's directory.
@@ -115,6 +117,11 @@ def lm(
       },
   )
   return stages.Train(name=name, inputs=(cache, *inputs), config=settings)
+
+
+def shortened(steps: int) -> dict[str, Any]:
+  """Changes to the config that make a training that only trains shorter."""
+  return dict.fromkeys(LENGTH, steps)
 
 
 def path_of(cache: stages.Stage) -> str:
@@ -223,9 +230,8 @@ def _plain(settings: train.Config) -> train.Config:
   return config.replace(
       settings,
       {
+          **shortened(settings.steps),
           'evaluators': {},
-          'eval_every': settings.steps,
-          'checkpoint.every': settings.steps,
           'checkpoint.best': None,
       },
   )

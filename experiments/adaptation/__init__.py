@@ -61,9 +61,7 @@ def question(budget: str) -> questions.Question:
             'data.limit': sizes['examples'],
             # They are the base's.
             'objective.init_embeddings': False,
-            'steps': sizes['steps'],
-            'eval_every': sizes['steps'],
-            'checkpoint.every': sizes['steps'],
+            **speech.shortened(sizes['steps']),
             'log_every': max(1, sizes['steps'] // 20),
             'models.lm.init_from': stages.output(base.name),
             'models.lm.schedule': optimizers.Cosine(
