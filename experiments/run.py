@@ -184,15 +184,16 @@ def answer(
   page.write(folder / 'report.html')
   print(pages.markdown(results))
   if _PUBLISH.value:
-    publish(question.name, results, content)
+    publish(question.name, content)
   print(f'Open {folder}/report.html')
   return results
 
 
-def publish(name: str, results: dict, content: str) -> None:
+def publish(name: str, content: str) -> None:
   """Writes results into the question's README and folder, and into the map."""
   readme = _HERE / name / 'README.md'
-  text = pages.with_results(readme.read_text(), results)
+  # What is read from the file, whose order is another than that in memory.
+  text = pages.with_results(readme.read_text(), json.loads(content))
   writers.write_atomically(_HERE / name / answering.RESULTS, content)
   writers.write_atomically(readme, text)
   writers.write_atomically(_HERE / 'README.md', overview.page())

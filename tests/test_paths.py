@@ -165,6 +165,8 @@ def test_paths_are_found_in_every_kind_of_field(tmp_path, monkeypatch):
 # Strings of configs that name no file; a new one is here, or a `config.Path`.
 _NO_PATHS = {
     'split',
+    'test_split',
+    'factor',
     'tokenizer_hash',
     'init_model',
     'best',
@@ -211,11 +213,15 @@ def test_every_string_of_a_config_is_a_path_or_is_known_to_be_none():
           unknown.add(f'{cls.__name__}.{name}')
   assert not unknown
   assert paths == {
+      'audio',
       'cache',
       'corpus',
       'features',
       'init_from',
+      'items',
+      'path',
       'pieces',
+      'tokenizer',
       'vectors',
   }
 

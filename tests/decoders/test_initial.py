@@ -26,7 +26,8 @@ CODEBOOKS = np.random.default_rng(0).normal(size=(3, 7, 4)) * [
 _LAYOUT = heads.StepLayout((7,) * 3, ((0,), (1,), (2,)))
 
 
-def _values(codebooks, width, head=heads.Independent(), layout=_LAYOUT):
+def _values(codebooks, width, head=None, layout=_LAYOUT):
+  head = head or heads.Independent()
   return initial.from_codebooks(codebooks, width, head, layout)
 
 

@@ -40,8 +40,8 @@ def test_two_processes_see_the_scores_of_one(cache):
   for kind, expected in one.items():
     assert expected['share'] == 1 and found[0][kind]['share'] < 0.9
     assert len(expected['scores']) >= 8
-    for score, (name, item, total, weight) in zip(
+    for score, (name, item, total, weight, along) in zip(
         found[0][kind]['scores'], expected['scores'], strict=True
     ):
-      assert score[:2] == [name, item] and score[3] == weight
+      assert score[:2] == [name, item] and score[3:] == [weight, along]
       np.testing.assert_allclose(score[2], total, rtol=1e-3, atol=1e-4)
