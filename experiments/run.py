@@ -53,6 +53,9 @@ _QUESTION = flags.DEFINE_string('question', None, 'A folder of experiments/.')
 _BUDGET = flags.DEFINE_enum(
     'budget', 'cpu', ['smoke', 'cpu', 'gpu', 'pod'], 'How much.'
 )
+_CORPUS = flags.DEFINE_string(
+    'corpus', None, 'What it is asked of, where there are several.'
+)
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/lab', 'Where stages are.')
 _ARMS = flags.DEFINE_list(
     'arms', None, 'Only these, of those that the question has.'
@@ -111,7 +114,7 @@ def main(argv):
 def _answer() -> None:
   """Plans, runs and reports what the flags ask for."""
   module = importlib.import_module(f'experiments.{_QUESTION.value}')
-  question = module.question(_BUDGET.value)
+  question = module.question(_BUDGET.value, **_asked_of(module))
   if _ARMS.value is not None:
     question = question.only(_ARMS.value)
   try:
@@ -127,6 +130,23 @@ def _answer() -> None:
     describe(planned, lab)
     return
   answer(planned, lab, shard)
+
+
+def _asked_of(module) -> dict[str, str]:
+  """The corpus that --corpus names, as the question takes it.
+
+  Raises:
+    questions.QuestionError: for one that the question is not asked of.
+  """
+  if _CORPUS.value is None:
+    return {}
+  known = getattr(module, 'CORPORA', ())
+  if _CORPUS.value not in known:
+    raise questions.QuestionError(
+        f'--corpus={_CORPUS.value}: {_QUESTION.value} is asked of'
+        f' {list(known) or "one corpus only"}.'
+    )
+  return {'corpus': _CORPUS.value}
 
 
 def _check_publishing(question: questions.Question) -> None:
@@ -146,7 +166,7 @@ def _check_publishing(question: questions.Question) -> None:
     )
   else:
     readme = _HERE / question.name / 'README.md'
-    marks = (pages.BEGIN, pages.END)
+    marks = pages.marks(question.variant)
     if not readme.exists() or any(m not in readme.read_text() for m in marks):
       why = f'needs {readme} with the lines {marks[0]} and {marks[1]}'
   if why:
@@ -176,10 +196,11 @@ def answer(
   text = question.text
   if _BUDGET.value == 'smoke':
     text += ' A smoke run: it answers nothing.'
-  folder = lab.workdir / question.name
+  names = filter(None, (question.name, question.variant))
+  folder = lab.workdir / '.'.join(names)
   folder.mkdir(parents=True, exist_ok=True)
   content = json.dumps(results, indent=1, sort_keys=True) + '\n'
-  writers.write_atomically(folder / answering.RESULTS, content)
+  writers.write_atomically(folder / answering.results_name(), content)
   page = pages.report(said, text, running, sweeps)
   page.write(folder / 'report.html')
   print(pages.markdown(results))
@@ -193,8 +214,10 @@ def publish(name: str, content: str) -> None:
   """Writes results into the question's README and folder, and into the map."""
   readme = _HERE / name / 'README.md'
   # What is read from the file, whose order is another than that in memory.
-  text = pages.with_results(readme.read_text(), json.loads(content))
-  writers.write_atomically(_HERE / name / answering.RESULTS, content)
+  results = json.loads(content)
+  text = pages.with_results(readme.read_text(), results)
+  file = answering.results_name(results['variant'])
+  writers.write_atomically(_HERE / name / file, content)
   writers.write_atomically(readme, text)
   writers.write_atomically(_HERE / 'README.md', overview.page())
 

@@ -4,6 +4,7 @@ Stages that are the same are run once, whichever question asks for them.
 """
 
 from collections.abc import Mapping
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -21,137 +22,211 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 from configs.codec import quickstart as codec_config
 from configs.lm import quickstart
 
-CORPUS = 'asterisk_prompts'
 RATE = 'models.lm.schedule.learning_rate'
 # Where a config says how long it trains.
 LENGTH = ('steps', 'eval_every', 'checkpoint.every')
-# Long clips are cut, which keeps the shapes to compile to three.
-_MAX_FRAMES = 256
 # What the token cache is called within its stage's directory.
 _CACHE = '/tokens'
 
 
-def languages(budget: str) -> tuple[str, ...]:
-  """What tokenizers and base models know."""
-  return codec_config.get_config(size(budget)).data.languages
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """A corpus, the codec that is trained on it, and models of its tokens.
 
-
-def tokenizer(budget: str) -> stages.Train:
-  """The quickstart's codec."""
-  settings = codec_config.get_config(size(budget))
-  return stages.Train(
-      name='tokenizer', inputs=(corpus(budget),), config=_plain(settings)
-  )
-
-
-def corpus(budget: str) -> stages.Command:
-  """Builds the clips that tokenizers know, in this machine's data folder."""
-  return stages.Command(name='corpus', lines=(_prepare(languages(budget)),))
-
-
-def _prepare(of: tuple[str, ...]) -> tuple[str, ...]:
-  """The command that fetches and builds the clips of some languages."""
-  return (
-      'tools/prepare_data.py',
-      f'--corpus={CORPUS}',
-      f'--languages={",".join(of)}',
-  )
-
-
-def tokens(
-    budget: str, of: tuple[str, ...] | None = None, name: str = 'tokens'
-) -> stages.Command:
-  """A cache of the codec's tokens.
-
-  Args:
-    budget: of the codec.
-    of: languages that the codec does not know; None for those that it does.
-    name: of the stage.
+  Attributes:
+    name: as `data.load_corpus` knows it.
+    variant: of a question that is asked of it; see `questions.Question`.
+    max_frames: held-out clips are cut to so many, which keeps the shapes to
+      compile few.
   """
-  codec = tokenizer(budget)
-  chosen = of or languages(budget)
-  return stages.Command(
-      name=name,
-      inputs=(codec,),
-      lines=(
-          *([_prepare(of)] if of else []),
-          (
-              'tools/tokenize_audio.py',
-              'corpus',
-              f'--tokenizer={stages.output(codec.name)}',
-              f'--corpus={CORPUS}',
-              f'--languages={",".join(chosen)}',
-              '--out={out}' + _CACHE,
-              *(('--limit=60',) if budget == 'smoke' else ()),
-          ),
-      ),
-  )
+
+  name: str
+  variant: str
+  max_frames: int
+
+  def languages(self, budget: str) -> tuple[str, ...]:
+    """What the codec knows."""
+    return codec_config.get_config(size(budget)).data.languages
+
+  def spoken(self, budget: str) -> tuple[str, ...]:
+    """What language models learn from."""
+    return self.languages(budget)
+
+  def rows(self, budget: str) -> dict[str, Any]:
+    """Changes to the configs of language models: the rows that they train on."""
+    del budget
+    return {}
+
+  def corpus(self, budget: str) -> stages.Command:
+    """Builds the clips that the codec knows, in this machine's data folder."""
+    lines = (self._prepare(self.languages(budget)),)
+    return stages.Command(name='corpus', lines=lines)
+
+  def tokenizer(self, budget: str) -> stages.Train:
+    """The quickstart's codec."""
+    settings = config.replace(
+        codec_config.get_config(size(budget)),
+        {'data.corpus': self.name, 'data.languages': self.languages(budget)},
+    )
+    return stages.Train(
+        name='tokenizer', inputs=(self.corpus(budget),), config=_plain(settings)
+    )
+
+  def _prepare(self, of: tuple[str, ...]) -> tuple[str, ...]:
+    """The command that fetches and builds the clips of some languages."""
+    return (
+        'tools/prepare_data.py',
+        f'--corpus={self.name}',
+        f'--languages={",".join(of)}',
+    )
+
+  def tokens(
+      self,
+      budget: str,
+      of: tuple[str, ...] | None = None,
+      name: str = 'tokens',
+  ) -> stages.Command:
+    """A cache of the codec's tokens.
+
+    Args:
+      budget: of the codec.
+      of: languages; None for those that language models learn from.
+      name: of the stage.
+    """
+    codec = self.tokenizer(budget)
+    chosen = of or self.spoken(budget)
+    built = chosen == self.languages(budget)
+    return stages.Command(
+        name=name,
+        inputs=(codec,),
+        lines=(
+            *([] if built else [self._prepare(chosen)]),
+            (
+                'tools/tokenize_audio.py',
+                'corpus',
+                f'--tokenizer={stages.output(codec.name)}',
+                f'--corpus={self.name}',
+                f'--languages={",".join(chosen)}',
+                '--out={out}' + _CACHE,
+                *(('--limit=60',) if budget == 'smoke' else ()),
+            ),
+        ),
+    )
+
+  def lm(
+      self,
+      budget: str,
+      cache: stages.Stage,
+      changes: Mapping[str, Any] | None = None,
+      name: str = 'lm',
+      inputs: tuple[stages.Stage, ...] = (),
+      settings: train.Config | None = None,
+  ) -> stages.Train:
+    """A language model of a cache's tokens.
+
+    Args:
+      budget: of the config.
+      cache: the stage that made them.
+      changes: to the config, as `config.replace` takes them.
+      name: of the stage.
+      inputs: further ones.
+      settings: the config, in place of the quickstart's.
+    """
+    settings = settings or quickstart.get_config(size(budget))
+    settings = config.replace(
+        _plain(settings),
+        {
+            'data.cache': path_of(cache),
+            # Budgets are counted before there are tokens, which would say it.
+            'objective.rate': spec(budget).frame_rate,
+            **self.rows(budget),
+            **(changes or {}),
+        },
+    )
+    return stages.Train(name=name, inputs=(cache, *inputs), config=settings)
+
+  def bits(
+      self,
+      split: str,
+      clips: int | None,
+      cache: stages.Stage | None = None,
+      counts: bool = False,
+  ) -> evaluation.Bits:
+    """Bits a frame of a split.
+
+    Args:
+      split: of the cache.
+      clips: how many, None for all.
+      cache: the stage that made it; None for the model's own.
+      counts: whether to score count-based models beside.
+    """
+    return evaluation.Bits(
+        clips=evaluation.TokenClips(
+            cache=cache and path_of(cache),
+            split=split,
+            limit=clips,
+            max_frames=self.max_frames,
+        ),
+        baselines=counts,
+    )
+
+  def held_out(self, clips: int | None) -> dict[str, Any]:
+    """Evaluators of the test split: bits, beside count-based models."""
+    return {'test': self.bits('test', clips, counts=True)}
+
+  def references(self) -> dict[str, str]:
+    """Metrics of `held_out` that are the same for all models, by label."""
+    return {
+        'unigram': 'eval/test/unigram/bits_per_frame',
+        'interpolated bigram': 'eval/test/bigram/bits_per_frame',
+    }
 
 
-def lm(
-    budget: str,
-    cache: stages.Stage,
-    changes: Mapping[str, Any] | None = None,
-    name: str = 'lm',
-    inputs: tuple[stages.Stage, ...] = (),
-    settings: train.Config | None = None,
-) -> stages.Train:
-  """A language model of a cache's tokens.
+class World(Corpus):
+  """speech_world: its codec and its language models know other speakers."""
 
-  Args:
-    budget: of the quickstart's config.
-    cache: the stage that made them.
-    changes: to the config, as `config.replace` takes them.
-    name: of the stage.
-    inputs: further ones.
-    settings: the config, in place of the quickstart's.
-  """
-  settings = settings or quickstart.get_config(size(budget))
-  settings = config.replace(
-      _plain(settings),
-      {
-          'data.cache': path_of(cache),
-          # Budgets are counted before there are tokens, which would say it.
-          'objective.rate': spec(budget).frame_rate,
-          **(changes or {}),
-      },
-  )
-  return stages.Train(name=name, inputs=(cache, *inputs), config=settings)
+  def languages(self, budget: str) -> tuple[str, ...]:
+    return (f'sentences-tokenizer-clean-{self._clips(budget)}',)
+
+  def spoken(self, budget: str) -> tuple[str, ...]:
+    return (f'sentences-lm-clean-{self._clips(budget)}',)
+
+  def _clips(self, budget):
+    return {'smoke': 400, 'cpu': 4000, 'gpu': 40000}[size(budget)]
+
+  def rows(self, budget: str) -> dict[str, Any]:
+    # Sentences last longer than prompts: rows that hold most of them, and
+    # about as many frames a batch.
+    return {'data.frames': 192, 'batch_size': 6} if budget == 'cpu' else {}
+
+  def held_out(self, clips: int | None) -> dict[str, Any]:
+    known = evaluation.KnownBits(
+        clips=evaluation.TokenClips(split='test', limit=clips)
+    )
+    return {**super().held_out(clips), 'known': known}
+
+  def references(self) -> dict[str, str]:
+    return {
+        **super().references(),
+        'known: the text': 'eval/known/text_bits_per_frame',
+        'known: all that was drawn': 'eval/known/bits_per_frame',
+    }
 
 
-def shortened(steps: int) -> dict[str, Any]:
-  """Changes to the config that make a training that only trains shorter."""
+PROMPTS = Corpus('asterisk_prompts', '', 256)
+WORLD = World('speech_world', 'speech_world', 192)
+# What a question may be asked of; the first one where nothing is said.
+CORPORA = {corpus.name: corpus for corpus in (PROMPTS, WORLD)}
+
+
+def lasting(steps: int) -> dict[str, Any]:
+  """Changes to the config of a run that only trains: so many steps."""
   return dict.fromkeys(LENGTH, steps)
 
 
 def path_of(cache: stages.Stage) -> str:
   """The path of a stage's tokens, as other stages' values have it."""
   return stages.output(cache.name) + _CACHE
-
-
-def bits(
-    split: str,
-    clips: int | None,
-    cache: stages.Stage | None = None,
-    counts: bool = False,
-) -> evaluation.Bits:
-  """Bits a frame of a split.
-
-  Args:
-    split: of the cache.
-    clips: how many, None for all.
-    cache: the stage that made it; None for the model's own.
-    counts: whether to score count-based models beside.
-  """
-  return evaluation.Bits(
-      clips=evaluation.TokenClips(
-          cache=cache and path_of(cache),
-          split=split,
-          limit=clips,
-          max_frames=_MAX_FRAMES,
-      ),
-      baselines=counts,
-  )
 
 
 def measure(
@@ -230,7 +305,7 @@ def _plain(settings: train.Config) -> train.Config:
   return config.replace(
       settings,
       {
-          **shortened(settings.steps),
+          **lasting(settings.steps),
           'evaluators': {},
           'checkpoint.best': None,
       },

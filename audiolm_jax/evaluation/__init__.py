@@ -11,6 +11,7 @@ from audiolm_jax.evaluation.clips import TokenClips
 from audiolm_jax.evaluation.codec import Codec
 from audiolm_jax.evaluation.discrimination import Abx
 from audiolm_jax.evaluation.distributions import Distribution
+from audiolm_jax.evaluation.known_bits import KnownBits
 from audiolm_jax.evaluation.probe import Probe
 from audiolm_jax.evaluation.speakers import Voices
 from audiolm_jax.evaluation.toy import ToyError
@@ -20,6 +21,7 @@ EVALUATORS = {
     'bits': Bits,
     'codec': Codec,
     'distribution': Distribution,
+    'known_bits': KnownBits,
     'probe': Probe,
     'toy': ToyError,
     'voices': Voices,

@@ -15,9 +15,13 @@ from audiolm_jax.lab import questions
 from audiolm_jax.lab import runs as runs_lib
 from audiolm_jax.lab import stages
 
-RESULTS = 'results.json'
 # What `Scores.tag` calls likelihoods that are bounds, or none.
 _BOUND, _NONE = 'bound', 'none'
+
+
+def results_name(variant: str = '') -> str:
+  """The name of the file of results; see `questions.Question.variant`."""
+  return f'results.{variant}.json' if variant else 'results.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +167,7 @@ def _planned(planned) -> dict[str, Any]:
   question = planned.question
   return {
       'question': question.name,
+      'variant': question.variant,
       'title': question.title,
       'seeds': question.seeds,
       'baseline': question.baseline,

@@ -12,8 +12,6 @@ from audiolm_jax.lab import answering
 from audiolm_jax.lab import runs as runs_lib
 from audiolm_jax.training import costs
 
-# Where a README has what `markdown` writes.
-BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
 # Budgets that outcomes are drawn against where arms differ in them.
 _TRADED = ('params', 'generation_flops')
 _ANSWER, _LISTEN = 'Answer', 'Listen'
@@ -166,7 +164,7 @@ def _mean(arm, outcome) -> statistics.Interval | None:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-  """What a README says of the results; between `BEGIN` and `END` there."""
+  """What a README says of the results; between its `marks` there."""
   parts = [f'**{line}**' for line in _state(results)]
   parts += [_table(*_contrasts(results)), _table(*_outcomes(results))]
   parts += [_table(*_fitted(c)[:2]) for c in results['curves'] if c['fits']]
@@ -192,17 +190,24 @@ def _table(columns, rows) -> str:
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
+def marks(variant: str = '') -> tuple[str, str]:
+  """The lines between which a README has what `markdown` writes."""
+  name = f'results {variant}' if variant else 'results'
+  return f'<!-- {name}: begin -->', f'<!-- {name}: end -->'
+
+
 def with_results(readme: str, results: Mapping[str, Any]) -> str:
   """A README with the part that results write replaced.
 
   Raises:
     ValueError: if the README does not say where.
   """
-  before, begin, rest = readme.partition(BEGIN)
-  _, end, after = rest.partition(END)
+  first, last = marks(results['variant'])
+  before, begin, rest = readme.partition(first)
+  _, end, after = rest.partition(last)
   if not begin or not end:
-    raise ValueError(f'the README has no {BEGIN} and {END} to write between')
-  return f'{before}{BEGIN}\n\n{markdown(results)}\n\n{END}{after}'
+    raise ValueError(f'the README has no {first} and {last} to write between')
+  return f'{before}{begin}\n\n{markdown(results)}\n\n{end}{after}'
 
 
 def _add_trades(page, results):
@@ -413,29 +418,46 @@ def _some(lines: Sequence[str], most: int = 6) -> str:
   return '; '.join([*lines[:most], *more])
 
 
+def files(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+  """Files of published results, that of no variant first.
+
+  Args:
+    folder: with the folders of questions.
+    name: of a question, or a pattern.
+  """
+  first = folder.glob(f'{name}/{answering.results_name()}')
+  others = folder.glob(f'{name}/{answering.results_name("*")}')
+  return [*sorted(first), *sorted(others)]
+
+
+def _of_variant(results) -> str:
+  variant = results['variant']
+  return f'On {variant}: ' if variant else ''
+
+
 def overview(questions: Mapping[str, str], folder: pathlib.Path) -> str:
   """The map of all questions, in Markdown.
 
   Args:
     questions: name -> what is asked, in the order of the map.
-    folder: with a folder for each that has been asked, and its results.json.
+    folder: with a folder for each that has been asked, and its results.
 
   Raises:
     ValueError: for a folder with results that the map does not name.
   """
   rows = []
   for name, text in questions.items():
-    path = folder / name / answering.RESULTS
-    title, arms, state, verdict = name, '', 'open', ''
+    title, state = name, 'open'
     if (folder / name / '__init__.py').exists():
       title, state = f'[{name}]({name}/README.md)', 'not run'
-    if path.exists():
-      results = json.loads(path.read_text())
-      arms = str(len(results['arms']))
-      state = 'incomplete' if results['missing'] else 'answered'
-      verdict = ' '.join(results['verdict'])
+    said = [json.loads(p.read_text()) for p in files(folder, name)]
+    if said:
+      state = 'incomplete' if said[0]['missing'] else 'answered'
+    arms = ', '.join(str(len(results['arms'])) for results in said)
+    # The other outcomes stand in the README.
+    verdict = ' '.join(_of_variant(r) + r['verdict'][0] for r in said)
     rows.append([title, text, arms, state, verdict])
-  known = {path.parent.name for path in folder.glob(f'*/{answering.RESULTS}')}
+  known = {path.parent.name for path in files(folder, '*')}
   unknown = sorted(known - set(questions))
   if unknown:
     raise ValueError(f'the map lacks {unknown}, which have results')

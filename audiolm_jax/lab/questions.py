@@ -147,6 +147,8 @@ class Question:
     listen: of a model's stage, a stage that makes audio to listen to.
     curves: outcomes that are curves. Those that `test` gives beside these are
       drawn too, and nothing is claimed of them.
+    variant: what it is asked of, where one folder asks the same of several
+      corpora; '' for the first of them.
   """
 
   name: str
@@ -173,6 +175,7 @@ class Question:
   references: Mapping[str, str] = dataclasses.field(default_factory=dict)
   listen: Measure | None = None
   curves: tuple[curves_lib.Curve, ...] = ()
+  variant: str = ''
 
   # The sweep's seed; none of the others, so that what was chosen by luck is
   # not reported.

@@ -11,6 +11,7 @@ from audiolm_jax.training import optimizers
 from experiments import speech
 
 NEW = 'it'
+_CORPUS = speech.PROMPTS
 
 # Steps, clips of Italian to learn from, seeds, clips to evaluate on, rates.
 _SMOKE = {
@@ -47,13 +48,13 @@ _MISMATCHES = {
 def question(budget: str) -> questions.Question:
   """The experiment at a budget: 'smoke', 'cpu', 'gpu' or 'pod'."""
   sizes = _SIZES[budget]
-  old = speech.tokens(budget)
-  new = speech.tokens(budget, of=(NEW,), name=f'tokens_{NEW}')
-  base = speech.lm(budget, old, name='base')
+  old = _CORPUS.tokens(budget)
+  new = _CORPUS.tokens(budget, of=(NEW,), name=f'tokens_{NEW}')
+  base = _CORPUS.lm(budget, old, name='base')
   spec = speech.spec(budget)
 
   def arm(name, transform, rates, text):
-    stage = speech.lm(
+    stage = _CORPUS.lm(
         budget,
         new,
         {
@@ -61,7 +62,7 @@ def question(budget: str) -> questions.Question:
             'data.limit': sizes['examples'],
             # They are the base's.
             'objective.init_embeddings': False,
-            **speech.shortened(sizes['steps']),
+            **speech.lasting(sizes['steps']),
             'log_every': max(1, sizes['steps'] // 20),
             'models.lm.init_from': stages.output(base.name),
             'models.lm.schedule': optimizers.Cosine(
@@ -107,14 +108,14 @@ def question(budget: str) -> questions.Question:
       arms=arms,
       baseline='full',
       validate=speech.measure(
-          'validation', {NEW: speech.bits('validation', sizes['clips'])}
+          'validation', {NEW: _CORPUS.bits('validation', sizes['clips'])}
       ),
       select=f'eval/{NEW}/bits_per_frame',
       test=speech.measure(
           'test',
           {
-              NEW: speech.bits('test', sizes['clips'], new),
-              'old': speech.bits('test', sizes['clips'], old),
+              NEW: _CORPUS.bits('test', sizes['clips'], new),
+              'old': _CORPUS.bits('test', sizes['clips'], old),
           },
           (new, old),
       ),

@@ -17,6 +17,7 @@ from experiments import speech
 _SMOKE = {'seeds': 2, 'clips': 8, 'rates': (2e-3,), 'listen': 1}
 _CPU = {'seeds': 3, 'clips': None, 'rates': (1e-3, 2e-3, 4e-3), 'listen': 3}
 _GPU = {**_CPU, 'rates': (1e-4, 3e-4, 1e-3)}
+CORPORA = tuple(speech.CORPORA)
 _SIZES = {'smoke': _SMOKE, 'cpu': _CPU, 'gpu': _GPU, 'pod': _GPU}
 # The depth transformer over the codes of a step.
 _DEPTH = {
@@ -54,16 +55,19 @@ _SMALLER = 'some arms are narrower, so that their FLOPs are those of delay'
 _SHORT = 'a control trains for half as long'
 
 
-def question(budget: str) -> questions.Question:
+def question(
+    budget: str, corpus: str = speech.PROMPTS.name
+) -> questions.Question:
   """The experiment at a budget: 'smoke', 'cpu', 'gpu' or 'pod'."""
+  spoken = speech.CORPORA[corpus]
   sizes = _SIZES[budget]
-  tokens = speech.tokens(budget)
+  tokens = spoken.tokens(budget)
   spec = speech.spec(budget)
   base = quickstart.get_config(speech.size(budget))
   swept = {speech.RATE: sizes['rates']}
 
   def arm(name, pattern, text, changes=None, like=None):
-    stage = speech.lm(
+    stage = spoken.lm(
         budget,
         tokens,
         {
@@ -124,12 +128,13 @@ def question(budget: str) -> questions.Question:
           'delay_short',
           'delay',
           'delay at half its steps',
-          speech.shortened(base.steps // 2),
+          speech.lasting(base.steps // 2),
           like='delay',
       ),
   )
   return questions.Question(
       name='codebook_patterns',
+      variant=spoken.variant,
       title='How to factorise the codebooks of a frame?',
       text=(
           'A language model over four codebooks of audio tokens, trained from'
@@ -153,15 +158,13 @@ def question(budget: str) -> questions.Question:
       validate=speech.measure(
           'validation',
           {
-              'held_out': speech.bits(
+              'held_out': spoken.bits(
                   'validation', min(100, sizes['clips'] or 100)
               )
           },
       ),
       select='eval/held_out/bits_per_frame',
-      test=speech.measure(
-          'test', {'test': speech.bits('test', sizes['clips'], counts=True)}
-      ),
+      test=speech.measure('test', spoken.held_out(sizes['clips'])),
       outcomes=(
           questions.Outcome(
               'bits',
@@ -219,10 +222,7 @@ def question(budget: str) -> questions.Question:
           'at a few hundred steps the order of codes matters less than'
           ' differences of .1 bits a frame'
       ),
-      references={
-          'unigram': 'eval/test/unigram/bits_per_frame',
-          'interpolated bigram': 'eval/test/bigram/bits_per_frame',
-      },
+      references=spoken.references(),
       listen=speech.listen(tokens, sizes['listen']),
   )
 

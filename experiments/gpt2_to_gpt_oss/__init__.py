@@ -12,6 +12,7 @@ from experiments import speech
 _SMOKE = {'seeds': 2, 'clips': 8, 'rates': (2e-3,), 'listen': 1}
 _CPU = {'seeds': 3, 'clips': None, 'rates': (1e-3, 2e-3, 4e-3), 'listen': 3}
 _GPU = {**_CPU, 'rates': (1e-4, 3e-4, 1e-3)}
+CORPORA = tuple(speech.CORPORA)
 _SIZES = {'smoke': _SMOKE, 'cpu': _CPU, 'gpu': _GPU, 'pod': _GPU}
 # Rung -> the rung whose learning rate it takes, and what it is.
 _RUNGS = {
@@ -33,10 +34,13 @@ _BLOCKS = 'widths are chosen against it; what is left is the block itself'
 _SHORT = 'a control trains for half as long'
 
 
-def question(budget: str) -> questions.Question:
+def question(
+    budget: str, corpus: str = speech.PROMPTS.name
+) -> questions.Question:
   """The experiment at a budget: 'smoke', 'cpu', 'gpu' or 'pod'."""
+  spoken = speech.CORPORA[corpus]
   sizes = _SIZES[budget]
-  tokens = speech.tokens(budget)
+  tokens = spoken.tokens(budget)
   spec = speech.spec(budget)
 
   def arm(name, text, rung, like=None, changes=None):
@@ -50,7 +54,7 @@ def question(budget: str) -> questions.Question:
     }
     return questions.Arm(
         name,
-        speech.lm(budget, tokens, changes, settings=settings),
+        spoken.lm(budget, tokens, changes, settings=settings),
         {} if like else {speech.RATE: sizes['rates']},
         like,
         text,
@@ -72,10 +76,11 @@ def question(budget: str) -> questions.Question:
       'gpt2 at half its steps',
       'gpt2',
       'gpt2',
-      speech.shortened(rungs[0].stage.config.steps // 2),
+      speech.lasting(rungs[0].stage.config.steps // 2),
   )
   return questions.Question(
       name='gpt2_to_gpt_oss',
+      variant=spoken.variant,
       title='Which ingredients of modern language models matter for audio?',
       text=(
           "From GPT-2's block to gpt-oss's on the same audio tokens, from"
@@ -96,15 +101,13 @@ def question(budget: str) -> questions.Question:
       validate=speech.measure(
           'validation',
           {
-              'held_out': speech.bits(
+              'held_out': spoken.bits(
                   'validation', min(100, sizes['clips'] or 100)
               )
           },
       ),
       select='eval/held_out/bits_per_frame',
-      test=speech.measure(
-          'test', {'test': speech.bits('test', sizes['clips'], counts=True)}
-      ),
+      test=speech.measure('test', spoken.held_out(sizes['clips'])),
       outcomes=(
           questions.Outcome(
               'bits',
@@ -158,9 +161,6 @@ def question(budget: str) -> questions.Question:
           ),
       ),
       null='at a few hundred steps the ingredients do not matter',
-      references={
-          'unigram': 'eval/test/unigram/bits_per_frame',
-          'interpolated bigram': 'eval/test/bigram/bits_per_frame',
-      },
+      references=spoken.references(),
       listen=speech.listen(tokens, sizes['listen']),
   )

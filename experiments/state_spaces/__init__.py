@@ -13,6 +13,7 @@ from experiments import speech
 _SMOKE = {'seeds': 2, 'clips': 8, 'rates': (2e-3,), 'listen': 1}
 _CPU = {'seeds': 3, 'clips': None, 'rates': (1e-3, 2e-3, 4e-3), 'listen': 3}
 _GPU = {**_CPU, 'rates': (1e-4, 3e-4, 1e-3)}
+CORPORA = tuple(speech.CORPORA)
 _SIZES = {'smoke': _SMOKE, 'cpu': _CPU, 'gpu': _GPU, 'pod': _GPU}
 _BACKBONES = {
     'transformer': 'causal attention, rotary positions',
@@ -22,35 +23,47 @@ _BACKBONES = {
     'rg_lru': 'gated linear recurrences',
     'hybrid': 'two gated linear recurrences, one local attention',
 }
+# Those that train four times as long, too.
+_LONG = ('transformer', 'mamba2', 'hybrid')
+_LONGER = 'three arms train four times as long, too'
 _COSTS = 'parameters are matched, and a parameter of each mixer costs another'
 _WIDTHS = 'matched to within 4%: widths come in steps'
 
 
-def question(budget: str) -> questions.Question:
+def question(
+    budget: str, corpus: str = speech.PROMPTS.name
+) -> questions.Question:
   """The experiment at a budget: 'smoke', 'cpu', 'gpu' or 'pod'."""
+  spoken = speech.CORPORA[corpus]
   sizes = _SIZES[budget]
-  tokens = speech.tokens(budget)
+  tokens = spoken.tokens(budget)
   spec = speech.spec(budget)
 
-  def arm(name, text):
+  def arm(name, text, long=False):
     if name == 'transformer':
       settings = quickstart.get_config(speech.size(budget))
     else:
       settings = state_spaces.get_config(f'{name},{speech.size(budget)}')
-    stage = speech.lm(
+    stage = spoken.lm(
         budget,
         tokens,
-        # A tenth of the steps of warm-up.
-        {'models.lm.schedule.warmup_steps': settings.steps // 10},
+        {
+            # A tenth of the steps of warm-up.
+            'models.lm.schedule.warmup_steps': settings.steps // 10,
+            **(speech.lasting(4 * settings.steps) if long else {}),
+        },
         settings=settings,
     )
-    return questions.Arm(
-        name, stage, grid={speech.RATE: sizes['rates']}, description=text
-    )
+    if long:
+      text = f'{name}, four times the steps'
+      return questions.Arm(f'{name}_long', stage, {}, name, text)
+    return questions.Arm(name, stage, {speech.RATE: sizes['rates']}, None, text)
 
   arms = tuple(arm(name, text) for name, text in _BACKBONES.items())
+  arms += tuple(arm(name, '', long=True) for name in _LONG)
   return questions.Question(
       name='state_spaces',
+      variant=spoken.variant,
       title='State spaces or attention?',
       text=(
           'A language model over audio tokens, trained from nothing. What'
@@ -58,7 +71,8 @@ def question(budget: str) -> questions.Question:
           ' chosen so that all have the same number of parameters. Data,'
           ' embeddings (which start from the codec), pattern, head, optimizer,'
           ' steps and, by seed, batches are the same; the learning rate is'
-          ' chosen for each arm on validation clips. Seeds vary data order,'
+          ' chosen for each arm on validation clips. Three arms train four times'
+          ' as long, too, at the rate of the short ones. Seeds vary data order,'
           ' crops, dropout and new parameters; tokenizer and corpus are one'
           ' draw, so the intervals hold given these.'
       ),
@@ -67,15 +81,13 @@ def question(budget: str) -> questions.Question:
       validate=speech.measure(
           'validation',
           {
-              'held_out': speech.bits(
+              'held_out': spoken.bits(
                   'validation', min(100, sizes['clips'] or 100)
               )
           },
       ),
       select='eval/held_out/bits_per_frame',
-      test=speech.measure(
-          'test', {'test': speech.bits('test', sizes['clips'], counts=True)}
-      ),
+      test=speech.measure('test', spoken.held_out(sizes['clips'])),
       outcomes=(
           questions.Outcome(
               'bits',
@@ -93,14 +105,27 @@ def question(budget: str) -> questions.Question:
               likelihood=True,
           ),
       ),
-      contrasts=tuple(
-          (name, other)
-          for other in ('transformer', 'lstm')
-          for name in _BACKBONES
-          if name not in ('transformer', other)
+      contrasts=(
+          *(
+              (name, other)
+              for other in ('transformer', 'lstm')
+              for name in _BACKBONES
+              if name not in ('transformer', other)
+          ),
+          *((f'{name}_long', f'{_LONG[0]}_long') for name in _LONG[1:]),
+      ),
+      controls=(
+          questions.Control(
+              f'{_LONG[0]}_long',
+              _LONG[0],
+              'bits',
+              'lower',
+              'bits still fall when the short training ends',
+          ),
       ),
       differences={
-          'objective.decoder.backbone': 'what mixes time is the question'
+          'objective.decoder.backbone': 'what mixes time is the question',
+          **dict.fromkeys(speech.LENGTH, _LONGER),
       },
       mismatches={
           'params': _WIDTHS,
@@ -109,14 +134,15 @@ def question(budget: str) -> questions.Question:
           'training_flops': _COSTS,
           'scoring_flops': _COSTS,
           'generation_flops': _COSTS,
+          'examples': _LONGER,
+          'audio_seconds': _LONGER,
       },
       seeds=sizes['seeds'],
       row_seconds=arms[0].stage.config.data.frames / spec.frame_rate,
       bits_per_second=spec.bits_per_second,
       null='at a few hundred steps on short clips what mixes time does not matter',
       references={
-          'unigram': 'eval/test/unigram/bits_per_frame',
-          'interpolated bigram': 'eval/test/bigram/bits_per_frame',
+          **spoken.references(),
           'interpolated bigram, first codebook': (
               'eval/test/bigram/bits_per_frame_codebook_0'
           ),

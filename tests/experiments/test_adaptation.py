@@ -35,7 +35,7 @@ def test_every_arm_starts_from_the_base_that_outcomes_are_held_against(planned):
 
 def test_italian_is_new_to_the_tokenizer_and_the_base(planned):
   chain = planned.question.arms[0].stage.chain
-  known = speech.languages('cpu')
+  known = speech.PROMPTS.languages('cpu')
   assert adaptation.NEW not in known and len(known) == 3
   tokens = {n: ' '.join(chain[n].lines[-1]) for n in ('tokens', 'tokens_it')}
   assert '--languages=it ' in tokens['tokens_it'] + ' '
@@ -43,7 +43,9 @@ def test_italian_is_new_to_the_tokenizer_and_the_base(planned):
   assert chain['base'].inputs[0].key == chain['tokens'].key
   # One tokenizer makes both.
   assert chain['tokens'].inputs == chain['tokens_it'].inputs
-  assert chain['tokenizer'].config.data.languages == speech.languages('smoke')
+  assert chain['tokenizer'].config.data.languages == speech.PROMPTS.languages(
+      'smoke'
+  )
 
 
 def test_budgets_are_accounted(planned):

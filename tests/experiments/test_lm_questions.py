@@ -13,6 +13,8 @@ from experiments import gpt2_to_gpt_oss
 _QUESTIONS = {
     'patterns': codebook_patterns.question('cpu'),
     'ladder': gpt2_to_gpt_oss.question('cpu'),
+    'patterns_world': codebook_patterns.question('cpu', 'speech_world'),
+    'ladder_world': gpt2_to_gpt_oss.question('cpu', 'speech_world'),
 }
 
 
@@ -34,6 +36,32 @@ def test_arms_differ_as_declared_on_one_cache(name):
   chains = [arm.stage.chain for arm in question.arms]
   assert len({chain['tokens'].key for chain in chains}) == 1
   assert len({chain['lm'].key for chain in chains}) == len(chains)
+
+
+@pytest.mark.parametrize('name', ['patterns', 'ladder'])
+def test_of_another_corpus_only_data_and_rows_differ(name):
+  first, other = _QUESTIONS[name], _QUESTIONS[f'{name}_world']
+  assert (first.variant, other.variant) == ('', 'speech_world')
+  for mine, its in zip(first.arms, other.arms, strict=True):
+    a, b = mine.stage.config, its.stage.config
+    rows = {'data.frames': a.data.frames, 'batch_size': a.batch_size}
+    assert config.replace(b, rows) == a
+    codec = its.stage.chain['tokenizer'].config
+    rows = {
+        'data.corpus': 'asterisk_prompts',
+        'data.languages': ('en', 'fr', 'es'),
+    }
+    assert config.replace(codec, rows) == mine.stage.chain['tokenizer'].config
+
+
+def test_codec_and_language_models_know_other_speakers_of_the_world():
+  chain = _QUESTIONS['patterns_world'].arms[0].stage.chain
+  assert chain['tokenizer'].config.data.languages == (
+      'sentences-tokenizer-clean-4000',
+  )
+  prepare, tokenize = chain['tokens'].lines
+  for line in (prepare, tokenize):
+    assert '--languages=sentences-lm-clean-4000' in line
 
 
 def test_arms_that_are_called_equal_cost_what_delay_costs():

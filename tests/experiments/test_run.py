@@ -1,5 +1,6 @@
 """experiments/run.py as a command, and the least question by it."""
 
+import importlib
 import json
 import pathlib
 import re
@@ -40,6 +41,7 @@ def test_an_unknown_question_lists_what_there_is(tmp_path):
         ('--shard=2/2', 'expected i/n'),
         # Found out before anything runs, not after.
         ('--publish', 'needs template among the QUESTIONS'),
+        ('--corpus=speech_world', 'template is asked of one corpus only'),
     ],
 )
 def test_wrong_flags_are_told_in_a_line(tmp_path, flag, message):
@@ -84,16 +86,19 @@ def test_the_map_names_all_questions_and_is_as_written():
 @pytest.mark.parametrize('name', ASKED)
 def test_a_readme_may_be_published_to(name):
   text = (FOLDER / name / 'README.md').read_text()
-  assert text.count(pages.BEGIN) == text.count(pages.END) == 1
+  module = importlib.import_module(f'experiments.{name}')
+  corpora = [{'corpus': c} for c in getattr(module, 'CORPORA', ())]
+  variants = [module.question('smoke', **c).variant for c in corpora or [{}]]
+  assert len(set(variants)) == len(variants) and variants[0] == ''
+  for variant in variants:
+    for line in pages.marks(variant):
+      assert text.splitlines().count(line) == 1
 
 
 @pytest.mark.parametrize('name', ASKED)
 def test_a_readme_says_what_its_results_say(name):
-  path = FOLDER / name / answering.RESULTS
   text = (FOLDER / name / 'README.md').read_text()
-  if not path.exists():
-    # Asked before there were such files.
-    assert 'Budget `cpu`' in text
-    return
-  results = json.loads(path.read_text())
-  assert pages.with_results(text, results) == text
+  for path in pages.files(FOLDER, name):
+    results = json.loads(path.read_text())
+    assert path.name == answering.results_name(results['variant'])
+    assert pages.with_results(text, results) == text

@@ -150,13 +150,20 @@ def test_a_likelihood_needs_one(tmp_path):
 def test_a_readme_gets_its_results_and_keeps_the_rest(tmp_path):
   question = noisy({'a': 0.0, 'b': 1.0})
   _, _, results = answer(question, tmp_path)
-  readme = f'# Title\n\n{pages.BEGIN}\nold\n{pages.END}\n\nMeaning.\n'
+  begin, end = pages.marks()
+  readme = f'# Title\n\n{begin}\nold\n{end}\n\nMeaning.\n'
   text = pages.with_results(readme, results)
   assert 'old' not in text and text.startswith('# Title')
   assert text.endswith('\n\nMeaning.\n') and 'loss: b − a' in text
   assert pages.with_results(text, results) == text
   with pytest.raises(ValueError, match='to write between'):
     pages.with_results('# Title\n', results)
+  # Those of another corpus have a part of their own.
+  other = {**results, 'variant': 'moon', 'title': 'Elsewhere'}
+  with pytest.raises(ValueError, match='results moon: begin'):
+    pages.with_results(text, other)
+  both = pages.with_results(text + '\n'.join(pages.marks('moon')), other)
+  assert both.startswith(text) and both.count('loss: b − a') == 2
 
 
 def test_the_map_has_status_and_verdict(tmp_path):
@@ -165,7 +172,7 @@ def test_the_map_has_status_and_verdict(tmp_path):
   for name in ('asked', 'answered'):
     (tmp_path / name).mkdir()
     (tmp_path / name / '__init__.py').touch()
-  path = tmp_path / 'answered' / answering.RESULTS
+  path = tmp_path / 'answered' / answering.results_name()
   path.write_text(json.dumps(results))
   table = pages.overview(
       {'open': 'what?', 'asked': 'why?', 'answered': 'how?'}, tmp_path
@@ -173,6 +180,14 @@ def test_the_map_has_status_and_verdict(tmp_path):
   assert table[2].startswith('| open | what? |') and '| open |' in table[2]
   assert '| not run |' in table[3]
   assert '| answered |' in table[4] and 'b against a: higher' in table[4]
+  assert 'On moon' not in table[4]
+  path = tmp_path / 'answered' / answering.results_name('moon')
+  path.write_text(json.dumps({**results, 'variant': 'moon'}))
+  table = pages.overview(
+      {'open': 'what?', 'asked': 'why?', 'answered': 'how?'}, tmp_path
+  ).splitlines()
+  assert table[4].count('b against a: higher') == 2
+  assert '| 2, 2 | answered |' in table[4] and 'On moon: loss' in table[4]
   with pytest.raises(ValueError, match="lacks .'answered'."):
     pages.overview({}, tmp_path)
 

@@ -251,6 +251,34 @@ def entropies(world: World) -> Mapping[str, float]:
   return result
 
 
+def costs(factors: Mapping[str, Any]) -> dict[str, float]:
+  """Bits of what was drawn for one clip, -log2 of its probability, by factor.
+
+  Their means over clips are `entropies` of a world without channels.
+
+  Args:
+    factors: of the clip, as `Clip.factors` has them.
+
+  Raises:
+    ValueError: for a clip behind a channel, or one that its grammar can't make.
+  """
+  if channels.Channel(**factors['channel']) != channels.Channel():
+    raise ValueError('a channel was drawn for the clip: not counted')
+  if factors['log2p'] is None:
+    raise ValueError('the clip has a text of probability 0')
+  longer = [-math.log2(LONGER if n else 1 - LONGER) for n in factors['longer']]
+  return {
+      'text': -factors['log2p'],
+      'durations': sum(longer),
+      'rate': math.log2(len(RATES)),
+      'accents': math.log2(len(utterance_lib.ACCENTS)) * len(factors['words']),
+      'f0_range': math.log2(len(F0_RANGES)),
+      'energy': math.log2(len(ENERGIES)),
+      'speaker': math.log2(speakers.POOL_SIZE),
+      'noise_seed': math.log2(NOISE_SEEDS),
+  }
+
+
 def card(world: World) -> str:
   """What the world holds: factors, ranges, and each one's entropy."""
   language = languages.language(world.language)

@@ -1,0 +1,82 @@
+"""What clips of speech_world cost who knows how they were drawn."""
+
+from collections.abc import Iterator
+import dataclasses
+import json
+from typing import Any
+
+from audiolm_jax import config
+from audiolm_jax.data import token_cache
+from audiolm_jax.data.speech_world import clips as clips_lib
+from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.evaluation import clips as evaluation_clips
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KnownBits:
+  """The true code length of the held-out clips of a token cache.
+
+  `bits_per_frame` is minus log2 of the probability of all that was drawn for a
+  clip, over the frames of the whole clip; `text_bits_per_frame` is the text's
+  part. Tokens are a function of what was drawn, so a model of them that knew
+  the world would need no more than the first. Test clips have speakers of a
+  pool of their own, which no model has heard: it pays more for them.
+
+  Attributes:
+    clips: which, and of which cache.
+  """
+
+  clips: evaluation_clips.TokenClips
+
+  def with_data(self, source: Any) -> 'KnownBits':
+    """Itself, with the cache of `source` (config.data) if it names none."""
+    return dataclasses.replace(self, clips=self.clips.with_data(source))
+
+  def build(self, objective: Any) -> evaluation_base.Evaluator:
+    """The evaluator.
+
+    Raises:
+      config.ConfigError: if there is no cache, or its clips are of no world
+        whose probabilities are known.
+      encoding.TokensError: for a cache that doesn't fit.
+    """
+    del objective
+    settings = self.clips
+    if settings.cache is None:
+      raise config.ConfigError(
+          'clips.cache = None: config.data has no cache to take; give one.'
+      )
+    cache = token_cache.TokenCache(
+        settings.cache, settings.split, settings.tokenizer_hash
+    )
+    chosen = cache.select(settings.languages, settings.limit)
+    return _Evaluator([_known(cache[i]) for i in chosen])
+
+
+def _known(example) -> tuple[str, int, dict[str, float]]:
+  """A clip's id, its frames and its costs."""
+  name = example.factors['id']
+  try:
+    costs = clips_lib.costs(json.loads(example.factors['factors']))
+  except (KeyError, ValueError) as error:
+    raise config.ConfigError(
+        f'clip {name}: its true cost is not known ({error}): expected tokens of'
+        ' clips of speech_world without channels.'
+    ) from error
+  return name, example.frames, costs
+
+
+class _Evaluator(evaluation_base.Evaluator):
+
+  def __init__(self, known):
+    self._known = known
+
+  def run(self, variables) -> Iterator[evaluation_base.Score]:
+    del variables
+    for item, frames, costs in self._known:
+      weight = float(frames)
+      total = sum(costs.values())
+      yield evaluation_base.Score('bits_per_frame', item, total, weight)
+      yield evaluation_base.Score(
+          'text_bits_per_frame', item, costs['text'], weight
+      )
