@@ -53,7 +53,9 @@ def plan(question: questions.Question) -> Plan:
   """
   differences = controls.check(question)
   spent = {arm.name: budgets.of_arm(question, arm) for arm in question.arms}
-  mismatches = budgets.check(spent, question.mismatches)
+  mismatches = budgets.check(
+      spent, question.mismatches, partial=question.partial
+  )
   tags = {arm.name: _tag(arm.stage) for arm in question.arms}
   likelihoods = [o.name for o in question.outcomes if o.likelihood]
   without = sorted(name for name, tag in tags.items() if tag == _NONE)

@@ -184,6 +184,7 @@ def check(
     spent: Mapping[str, Mapping[str, float]],
     mismatches: Mapping[str, str],
     tolerance: float = 0.02,
+    partial: bool = False,
 ) -> dict[str, dict[str, float]]:
   """Refuses arms whose budgets differ, unless each difference is declared.
 
@@ -191,13 +192,14 @@ def check(
     spent: arm -> what it spends, by name.
     mismatches: name -> why the arms may differ in it.
     tolerance: relative difference that still counts as equal.
+    partial: whether these are not all arms that `mismatches` is about.
 
   Returns:
     The declared budgets that do differ: name -> {arm: value}.
 
   Raises:
     UnequalBudgets: naming each undeclared budget with every arm's value; or a
-      declared one that is no budget, or in which the arms do not differ.
+      declared one that is no budget, or in which no two arms differ.
   """
   names = sorted({name for budget in spent.values() for name in budget})
   differing = {}
@@ -219,7 +221,7 @@ def check(
         + '\nMatch them, or say in `mismatches` why they differ.'
     )
   unused = sorted(set(mismatches) - set(differing))
-  if unused:
+  if unused and not partial:
     raise UnequalBudgets(
         f'`mismatches` declares {unused}, in which the arms do not differ (or'
         f' which is no budget). Budgets: {names}'

@@ -149,6 +149,8 @@ class Question:
       drawn too, and nothing is claimed of them.
     variant: what it is asked of, where one folder asks the same of several
       corpora; '' for the first of them.
+    partial: whether arms were left out, by `only`: then what is declared may be
+      about those.
   """
 
   name: str
@@ -176,6 +178,7 @@ class Question:
   listen: Measure | None = None
   curves: tuple[curves_lib.Curve, ...] = ()
   variant: str = ''
+  partial: bool = False
 
   # The sweep's seed; none of the others, so that what was chosen by luck is
   # not reported.
@@ -270,6 +273,7 @@ class Question:
       raise QuestionError(f'{sorted(names)} need {missing} beside them')
     return dataclasses.replace(
         self,
+        partial=self.partial or set(names) != set(known),
         arms=tuple(arm for arm in self.arms if arm.name in names),
         contrasts=tuple(c for c in self.contrasts if set(c) <= set(names)),
         controls=tuple(c for c in self.controls if {c.a, c.b} <= set(names)),

@@ -38,6 +38,13 @@ def test_arms_differ_as_declared_on_one_cache(name):
   assert len({chain['lm'].key for chain in chains}) == len(chains)
 
 
+@pytest.mark.parametrize('name', _QUESTIONS)
+def test_two_arms_may_be_run_before_the_others(name):
+  question = _QUESTIONS[name]
+  other = next(arm for arm in question.arms if arm.name != question.baseline)
+  controls.check(question.only([question.baseline, other.like or other.name]))
+
+
 @pytest.mark.parametrize('name', ['patterns', 'ladder'])
 def test_of_another_corpus_only_data_and_rows_differ(name):
   first, other = _QUESTIONS[name], _QUESTIONS[f'{name}_world']

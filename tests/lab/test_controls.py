@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from audiolm_jax import config
+from audiolm_jax.lab import answering
 from audiolm_jax.lab import budgets
 from audiolm_jax.lab import controls
 from audiolm_jax.lab import questions
@@ -46,6 +47,21 @@ def test_a_declaration_that_hides_nothing_is_refused(question):
   declared = {'objective.wid': 'a part of a name'}
   with pytest.raises(controls.Uncontrolled, match='objective.width: 8 -> 1'):
     controls.check(dataclasses.replace(question, differences=declared))
+
+
+def test_of_some_arms_a_declaration_may_be_about_the_others(question):
+  every = [arm.name for arm in question.arms]
+  assert not question.only(every).partial
+  some = question.only([question.baseline])
+  assert some.partial
+  # Alone it differs from nothing in width, and spends what it spends.
+  planned = answering.plan(some)
+  assert planned.differences == {question.baseline: []}
+  assert planned.mismatches == {} and question.mismatches
+  with pytest.raises(controls.Uncontrolled, match='do not differ'):
+    controls.check(dataclasses.replace(some, partial=False))
+  with pytest.raises(budgets.UnequalBudgets, match='do not differ'):
+    budgets.check(planned.budgets, question.mismatches)
 
 
 def test_a_stage_that_one_arm_has_must_be_declared(question):
