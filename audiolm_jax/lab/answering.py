@@ -14,6 +14,7 @@ from audiolm_jax.lab import curves as curves_lib
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runs as runs_lib
 from audiolm_jax.lab import stages
+from audiolm_jax.lab import summaries
 
 # What `Scores.tag` calls likelihoods that are bounds, or none.
 _BOUND, _NONE = 'bound', 'none'
@@ -318,15 +319,11 @@ def _curves(planned, measured) -> list[dict[str, Any]]:
 
 
 def _verdict(question, lines, curves) -> list[str]:
-  """What is claimed, a sentence for each outcome and curve with claims."""
-  sentences = []
-  for outcome in question.outcomes:
-    said = [
-        f'{line["a"]} against {line["b"]}: {line["says"]}'
-        for line in lines[outcome.name]
-    ]
-    text = '; '.join(said) or 'not measured yet'
-    sentences.append(f'{outcome.name}: {text}.')
+  """What is claimed, a line for each outcome and curve with claims."""
+  sentences = [
+      summaries.summary(outcome.name, outcome.unit, lines[outcome.name])
+      for outcome in question.outcomes
+  ]
   for curve in curves:
     said = [
         f'{line["a"]} against {line["b"]} at {line["x"]:g}: {line["says"]}'

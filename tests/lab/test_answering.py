@@ -75,9 +75,11 @@ def test_planted_effects_are_found_and_planted_nulls_are_not(tmp_path):
   assert lines[1]['mean'] == pytest.approx(1.0, abs=0.05)
   assert lines[2]['found']
   (verdict,) = results['verdict']
-  assert 'b against a: equal within 0.1 nats' in verdict
-  assert 'c against a: higher by' in verdict
-  assert 'positive control found' in verdict
+  higher = f'higher: c ({lines[1]["mean"]:+.3f})'
+  assert verdict == (
+      f'loss (nats): against a, {higher}; equal within 0.1: b. Positive control'
+      f' found, c against a ({lines[2]["mean"]:+.3f}).'
+  )
   assert json.loads(json.dumps(results, allow_nan=False)) == results
 
 
@@ -89,6 +91,9 @@ def test_a_control_that_is_not_found_makes_it_insensitive(tmp_path):
   assert 'insensitive' in same['says'] and not control['found']
   # A difference that was found stands.
   assert 'higher by' in other['says']
+  (verdict,) = results['verdict']
+  assert 'higher: c (' in verdict and 'Positive control NOT found' in verdict
+  assert 'insensitive (under ' in verdict and 'missed): b.' in verdict
 
 
 def test_outcomes_are_differences_from_the_base_with_their_sign(tmp_path):
@@ -116,6 +121,8 @@ def test_a_bound_beside_exact_bits_is_one_sided(tmp_path, sign, sided):
   assert worse['sided'] == better['sided'] == sided
   assert worse['reading'] == 'undecided'
   assert better['reading'] == 'different'
+  (verdict,) = results['verdict']
+  assert 'no claim (under ' in verdict and 'missed): b.' in verdict
   plain = dataclasses.replace(question, outcomes=(OUTCOME,))
   _, _, results = answer(plain, tmp_path, tags=tags)
   assert results['comparisons']['loss'][0]['sided'] == 'both'
@@ -179,14 +186,14 @@ def test_the_map_has_status_and_verdict(tmp_path):
   ).splitlines()
   assert table[2].startswith('| open | what? |') and '| open |' in table[2]
   assert '| not run |' in table[3]
-  assert '| answered |' in table[4] and 'b against a: higher' in table[4]
+  assert '| answered |' in table[4] and 'against a, higher: b (' in table[4]
   assert 'On moon' not in table[4]
   path = tmp_path / 'answered' / answering.results_name('moon')
   path.write_text(json.dumps({**results, 'variant': 'moon'}))
   table = pages.overview(
       {'open': 'what?', 'asked': 'why?', 'answered': 'how?'}, tmp_path
   ).splitlines()
-  assert table[4].count('b against a: higher') == 2
+  assert table[4].count('against a, higher: b (') == 2
   assert '| 2, 2 | answered |' in table[4] and 'On moon: loss' in table[4]
   with pytest.raises(ValueError, match="lacks .'answered'."):
     pages.overview({}, tmp_path)
