@@ -11,15 +11,18 @@ from audiolm_jax.evaluation.clips import TokenClips
 from audiolm_jax.evaluation.codec import Codec
 from audiolm_jax.evaluation.discrimination import Abx
 from audiolm_jax.evaluation.distributions import Distribution
+from audiolm_jax.evaluation.phone_errors import PhoneErrors
 from audiolm_jax.evaluation.probe import Probe
 from audiolm_jax.evaluation.speakers import Voices
 from audiolm_jax.evaluation.toy import ToyError
+from audiolm_jax.evaluation.world_clips import WorldTextClips
 
 EVALUATORS = {
     'abx': Abx,
     'bits': Bits,
     'codec': Codec,
     'distribution': Distribution,
+    'phone_errors': PhoneErrors,
     'probe': Probe,
     'toy': ToyError,
     'voices': Voices,

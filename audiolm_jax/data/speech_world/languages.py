@@ -3,6 +3,8 @@
 `sentences` has made-up words and English's order, with a verb that agrees in
 number with a noun any number of words before it; `digits` are strings of
 English digits, `sums` are true sums, `matrix` the matrix test's sentences.
+`syllables` has no words that mean anything and no order: whoever learns to
+recognise phones from it knows nothing of what the others may say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.data.speech_world import grammar as grammar_lib
+from audiolm_jax.data.speech_world import phones as phones_lib
 
 NUMBERS = (
     'zero one two three four five six seven eight nine ten eleven twelve'
@@ -91,14 +94,21 @@ _LETTERS = {
     'ʌ': 'u',
     'ɑ': 'aa',
     'ɔ': 'o',
+    'ʊ': 'uu',
     'u': 'oo',
+    'ɝ': 'er',
+    'aɪ': 'ie',
     'eɪ': 'ai',
     'oʊ': 'oa',
     'ʃ': 'sh',
     'θ': 'th',
+    'ð': 'dh',
+    'ŋ': 'ng',
     'ɡ': 'g',
     'j': 'y',
 }
+_SYLLABLES = range(3, 9)  # Of a text of `syllables`.
+_CODAS_OF_EACH = 2  # That follow each onset and vowel there.
 # Number is heard in the last vowel of nouns and verbs; those of verbs last alike.
 NOUN_ENDINGS = {'singular': 'u', 'plural': 'i'}
 VERB_ENDINGS = {'singular': 'ɔ', 'plural': 'ɑ'}
@@ -322,13 +332,35 @@ def _matrix() -> Language:
   return _english('matrix', {'S': [(1.0, tuple(columns))], **rules})
 
 
+def _syllables() -> Language:
+  """Every onset before every vowel, each with two frozen endings."""
+  rng = np.random.default_rng(1960)
+  # r ends none: it would be written as the end of ɝ is.
+  onsets = ['', *'p b t d k ɡ s z ʃ f v θ ð h m n w j r l'.split()]
+  codas = ['', *'p b t d k ɡ s z ʃ f v θ ð m n ŋ l'.split()]
+  lexicon = {}
+  for onset in onsets:
+    for vowel in phones_lib.VOWELS:
+      for i in rng.choice(len(codas), _CODAS_OF_EACH, replace=False):
+        stem = tuple(p for p in (onset, vowel, codas[i]) if p)
+        lexicon[_spelled(stem)] = stem
+  share = 1 / len(_SYLLABLES)
+  rules = {
+      'S': [(share, ('Syllable',) * n) for n in _SYLLABLES],
+      'Syllable': _uniform(list(lexicon)),
+  }
+  return Language('syllables', grammar_lib.Grammar(rules), lexicon)
+
+
 _MAKERS = {
     'sentences': _sentences,
     'digits': _digits,
     'sums': _sums,
     'matrix': _matrix,
+    'syllables': _syllables,
 }
 LANGUAGES = tuple(_MAKERS)
+MADE_UP = ('sentences', 'syllables')  # Those whose words are of no language.
 
 
 @functools.cache
