@@ -33,6 +33,8 @@ class PhoneClips:
       the model that a run trains.
     sample_rate: of the batches, in Hz; None for that of the model.
     seconds: length of a row.
+    speeds: how much faster a clip is played, drawn for each visit; pitch and
+      formants go up with it, so that there are more voices (Ko et al. 2015).
     most_phones: L.
     workers: reading processes; 0 reads in a thread.
     buffer: batches read ahead (per worker).
@@ -44,6 +46,7 @@ class PhoneClips:
   symbols: tuple[str, ...] | None = None
   sample_rate: config.Positive | None = None
   seconds: Annotated[float, config.Range(min=0.1, max=600)] = 4.1
+  speeds: Annotated[tuple[float, ...], config.Range(min=0.5, max=2)] = (1.0,)
   most_phones: config.Positive = 32
   workers: config.Count = 0
   buffer: config.Positive = 4
@@ -70,11 +73,15 @@ class PhoneClips:
         raise config.ConfigError(
             f'config.data.{name} = None, and config.objective has none: give it.'
         )
+    if not self.speeds:
+      raise config.ConfigError(
+          'config.data.speeds = (): expected at least one.'
+      )
     corpus = corpora.load_corpus(self.corpus, self.split, self.languages)
     rows = [
         index
         for index, seconds in enumerate(corpus.seconds())
-        if seconds <= self.seconds
+        if seconds <= self.seconds * min(self.speeds)
         and len(phones(corpus.factors(index))) <= self.most_phones
     ]
     left_out = len(corpus) - len(rows)
@@ -142,8 +149,8 @@ def labels(said: Sequence[str], symbols: Sequence[str]) -> np.ndarray:
 
 def _row(settings, corpus, index, rng) -> dict[str, np.ndarray]:
   """One clip, whole."""
-  del rng  # Nothing is drawn.
-  audio = audio_crops.read(corpus, index, settings.sample_rate)
+  speed = settings.speeds[int(rng.integers(len(settings.speeds)))]
+  audio = audio_crops.read(corpus, index, round(settings.sample_rate / speed))
   length = settings.lengths['samples']
   audio = audio[:length]  # Resampling may round up.
   said = labels(phones(corpus.factors(index)), settings.symbols)

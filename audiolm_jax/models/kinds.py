@@ -14,7 +14,7 @@ from jaxtyping import Array
 from audiolm_jax import decoders
 from audiolm_jax import tokenizers
 from audiolm_jax.models import audio_tokenizer
-from audiolm_jax.models import recogniser
+from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.models import sample_lm
 from audiolm_jax.models import segment_lm
 from audiolm_jax.models import token_lm
@@ -100,9 +100,11 @@ KINDS: dict[str, Kind] = {
     'segments': _lm('segments', segment_lm.SegmentLM),
     'wavenet': _lm('wavenet', sample_lm.SampleLM),
     'recogniser': Kind(
-        recogniser.Recogniser,
-        recogniser.Recogniser.fresh,
-        lambda module, v, _: recogniser.PhoneRecogniser(module, v['params']),
+        recogniser_lib.Recogniser,
+        recogniser_lib.Recogniser.fresh,
+        lambda module, v, _: recogniser_lib.PhoneRecogniser(
+            module, v['params']
+        ),
     ),
     'toy': Kind(
         toy.Mlp, toy.Mlp.fresh, lambda mlp, v, _: toy.Predictor(mlp, v)

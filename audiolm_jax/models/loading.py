@@ -169,6 +169,24 @@ def load_tokenizer(
   speaks = stored(path).manifest.tokenizer
   if speaks is None:
     raise ModelError(f'{path} was not trained on tokens of a cache.')
+  return tokenizer_of(speaks, path, tokenizer)
+
+
+def tokenizer_of(
+    speaks: directory.Speaks,
+    path: str | os.PathLike,
+    tokenizer: str | os.PathLike | None = None,
+) -> audio_tokenizer.AudioTokenizer:
+  """The tokenizer of some tokens.
+
+  Args:
+    speaks: which it is, and where it was.
+    path: of what has such tokens, for messages.
+    tokenizer: where the tokenizer is; None for where it was.
+
+  Raises:
+    ModelError: if the tokenizer that is there is not the one that made them.
+  """
   where = speaks.directory if tokenizer is None else tokenizer
   model = load_codec(where)
   if model.fingerprint() != speaks.fingerprint:

@@ -23,7 +23,7 @@ from audiolm_jax import evaluation
 from audiolm_jax import objectives
 from audiolm_jax import train
 from audiolm_jax.models import front_ends
-from audiolm_jax.models import recogniser
+from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import config_files
 from audiolm_jax.training import optimizers
@@ -46,12 +46,12 @@ def get_config(arg: str = 'judge,cpu') -> train.Config:
   role, size = config_files.choose(arg, ROLES, config_files.SIZES)
   pool, front_end, seed = ROLES[role]
   small = size == 'smoke'
-  steps = {'smoke': 20, 'cpu': 1500, 'gpu': 20_000}[size]
+  steps = {'smoke': 20, 'cpu': 1600, 'gpu': 20_000}[size]
   clips = 400 if small else 4000
   tests = {'sentences': 'sentences-lm-clean-400'} if small else TESTS
   return train.Config(
       objective=objectives.CTC(
-          recogniser=recogniser.Recogniser(
+          recogniser=recogniser_lib.Recogniser(
               front_end=front_end,
               width={'smoke': 32, 'cpu': 160, 'gpu': 512}[size],
               blocks=2 if small else 6,
@@ -61,7 +61,9 @@ def get_config(arg: str = 'judge,cpu') -> train.Config:
           languages=tuple(
               f'syllables-{pool}-{kind}-{clips}'
               for kind in ('clean', 'channels')
-          )
+          ),
+          speeds=(0.9, 1.0, 1.1),
+          seconds=3.2,
       ),
       evaluators={
           name: evaluation.PhoneErrors(

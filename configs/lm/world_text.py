@@ -40,6 +40,8 @@ def get_config(arg: str = 'sentences,cpu') -> train.Config:
           clips=evaluation.WorldTextClips(limit=count), baselines=True
       )
   }
+  if language in ('sentences', 'sums'):  # In the others nothing is wrong.
+    evaluators['pairs'] = evaluation.GrammarPairs(count=count)
   return train.Config(
       objective=objectives.NLL(
           decoder=decoders.Decoder(

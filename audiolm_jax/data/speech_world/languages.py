@@ -3,8 +3,8 @@
 `sentences` has made-up words and English's order, with a verb that agrees in
 number with a noun any number of words before it; `digits` are strings of
 English digits, `sums` are true sums, `matrix` the matrix test's sentences.
-`syllables` has no words that mean anything and no order: whoever learns to
-recognise phones from it knows nothing of what the others may say.
+`syllables` has nonsense words of one or two syllables and no order: whoever
+learns to recognise phones from it knows nothing of what the others may say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -107,8 +107,7 @@ _LETTERS = {
     'ɡ': 'g',
     'j': 'y',
 }
-_SYLLABLES = range(3, 9)  # Of a text of `syllables`.
-_CODAS_OF_EACH = 2  # That follow each onset and vowel there.
+_NONSENSE = range(2, 6)  # Words of a text of `syllables`.
 # Number is heard in the last vowel of nouns and verbs; those of verbs last alike.
 NOUN_ENDINGS = {'singular': 'u', 'plural': 'i'}
 VERB_ENDINGS = {'singular': 'ɔ', 'plural': 'ɑ'}
@@ -333,21 +332,35 @@ def _matrix() -> Language:
 
 
 def _syllables() -> Language:
-  """Every onset before every vowel, each with two frozen endings."""
+  """Each onset before each vowel, alone; single ones also before another."""
   rng = np.random.default_rng(1960)
-  # r ends none: it would be written as the end of ɝ is.
-  onsets = ['', *'p b t d k ɡ s z ʃ f v θ ð h m n w j r l'.split()]
-  codas = ['', *'p b t d k ɡ s z ʃ f v θ ð m n ŋ l'.split()]
+  singles = [(), *((p,) for p in 'pbtdkɡszʃfvθðhmnwjrl')]
+  clusters = 'pl pr br tr dr kr ɡr fl fr sl sp st sk tw θr'.split()
+  ends = 'p b t d k ɡ s z ʃ f v θ ð m n ŋ l ts ks ps dz ɡz nz mz lz'.split()
+  ends += 'ŋk ŋz ld lv nt st pt nts sks'.split()
+  codas = [*[()] * (len(ends) // 2), *map(tuple, ends)]
   lexicon = {}
-  for onset in onsets:
+
+  def drawn(choices):
+    return choices[int(rng.integers(len(choices)))]
+
+  for onset in [*singles, *map(tuple, clusters)]:
     for vowel in phones_lib.VOWELS:
-      for i in rng.choice(len(codas), _CODAS_OF_EACH, replace=False):
-        stem = tuple(p for p in (onset, vowel, codas[i]) if p)
-        lexicon[_spelled(stem)] = stem
-  share = 1 / len(_SYLLABLES)
+      first = (*onset, vowel)
+      stems = [[(*first, *drawn(codas))]]
+      if len(onset) < 2:
+        vowels = tuple(phones_lib.VOWELS)
+        second = (*drawn(singles[1:]), drawn(vowels))
+        simple = codas[: len(codas) // 2]
+        stems.append([(*first, *drawn(simple)), (*second, *drawn(codas))])
+      for stem in stems:
+        lexicon['-'.join(map(_spelled, stem))] = tuple(
+            p for x in stem for p in x
+        )
+  share = 1 / len(_NONSENSE)
   rules = {
-      'S': [(share, ('Syllable',) * n) for n in _SYLLABLES],
-      'Syllable': _uniform(list(lexicon)),
+      'S': [(share, ('Word',) * n) for n in _NONSENSE],
+      'Word': _uniform(list(lexicon)),
   }
   return Language('syllables', grammar_lib.Grammar(rules), lexicon)
 

@@ -1,0 +1,250 @@
+"""Every way in which a trained model makes audio that is then listened to."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import os
+from typing import Annotated, Any, NamedTuple
+
+from jaxtyping import Float, Int
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import generation
+from audiolm_jax.audio import resample
+from audiolm_jax.data import pipeline
+from audiolm_jax.data import text_and_tokens
+from audiolm_jax.data import token_cache
+from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import directory
+from audiolm_jax.models import loading
+from audiolm_jax.models import recogniser as recogniser_lib
+from audiolm_jax.models import segment_lm
+from audiolm_jax.models import token_lm
+from audiolm_jax.tokenizers import base as tokenizers_base
+
+
+class Clip(NamedTuple):
+  """Audio, and what is said in it.
+
+  Attributes:
+    item: id, stable across runs.
+    text: what is said; '' where that is not known.
+    audio: in [-1, 1].
+    sample_rate: in Hz.
+  """
+
+  item: str
+  text: str
+  audio: Float[np.ndarray, 'T C']
+  sample_rate: int
+
+  @property
+  def seconds(self) -> float:
+    """How long it lasts."""
+    return len(self.audio) / self.sample_rate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Speaker:
+  """How a language model of an audio tokenizer's codes speaks.
+
+  Attributes:
+    tokenizer: directory of the tokenizer; None for where it was when the cache
+      was filled. It must be the one that made the cache.
+    cache: the token cache; None for that of training's data.
+    temperature: of all draws.
+    guidance: how closely conditions are followed, 1 for as closely as in
+      training (see `generation.generate`); None for no guidance.
+    seed: of all draws.
+    batch_size: clips that are made at once.
+  """
+
+  tokenizer: Annotated[str, config.Path()] | None = None
+  cache: Annotated[str, config.Path()] | None = None
+  temperature: config.NonNegative = 1.0
+  guidance: config.NonNegative | None = None
+  seed: config.Count = 0
+  batch_size: config.Positive = 16
+
+  def with_data(self, source: Any) -> 'Speaker':
+    """Itself, with the cache of `source` (config.data) if it names none."""
+    if self.cache is not None:
+      return self
+    return dataclasses.replace(self, cache=getattr(source, 'cache', None))
+
+  def load(self) -> audio_tokenizer.AudioTokenizer:
+    """The tokenizer.
+
+    Raises:
+      ConfigError: where there is no cache to say which.
+      ModelError: where it is not the one that made the cache.
+    """
+    if self.cache is None:
+      raise config.ConfigError(
+          'speaker.cache = None: config.data has no cache that says which'
+          ' tokenizer speaks its codes; give one.'
+      )
+    header = token_cache.read_header(self.cache)
+    speaks = directory.Speaks(header.tokenizer, header.fingerprint)
+    return loading.tokenizer_of(speaks, self.cache, self.tokenizer)
+
+  def says(
+      self,
+      model: Any,
+      tokenizer: audio_tokenizer.AudioTokenizer,
+      clips: Sequence[Clip],
+  ) -> Iterator[Clip]:
+    """The texts of some clips, each as long as the clip, by a model.
+
+    Args:
+      model: a `TokenLM` with a condition 'text', or a `SegmentLM` of 'text' and
+        'speech'. A clip without a text is spoken from no condition.
+      tokenizer: of its codes.
+      clips: what to say.
+
+    Raises:
+      ConfigError: for a model that takes no text, where a clip has one.
+    """
+    spec = tokenizer.spec
+    frames = [
+        int(spec.frames(round(c.seconds * spec.sample_rate))) for c in clips
+    ]
+    most = max(frames, default=0)
+    for number, start in enumerate(range(0, len(clips), self.batch_size)):
+      part = slice(start, start + self.batch_size)
+      rows = list(clips[part])
+      lengths = [*frames[part], *[0] * (self.batch_size - len(rows))]
+      # Seeds of one run's batches are no other run's.
+      seed = (self.seed << 16) + number
+      codes = self._codes(
+          model, [clip.text for clip in rows], np.int32(lengths), most, seed
+      )
+      for clip, row, length in zip(rows, codes, lengths, strict=False):
+        audio = decoded(tokenizer, row[:length])
+        yield clip._replace(audio=audio, sample_rate=spec.sample_rate)
+
+  def _codes(
+      self, model, texts, lengths, most, seed
+  ) -> Int[np.ndarray, 'B F K']:
+    """Codes of all rows, `most` frames each; those past a row's are any."""
+    rows, options = len(lengths), {'temperature': self.temperature}
+    texts = [*texts, *[''] * (rows - len(texts))]
+    if isinstance(model, segment_lm.SegmentLM):
+      return _segments(model, texts, lengths, most, seed, self.temperature)
+    if not isinstance(model, token_lm.TokenLM) or isinstance(
+        model, token_lm.StageLM
+    ):
+      raise config.ConfigError(
+          f'a {type(model).__name__} speaks no texts: expected a language model'
+          " with a condition 'text', or of the segments 'text' and 'speech'."
+      )
+    if any(texts):
+      if 'text' not in model.decoder.conditions:
+        raise config.ConfigError(
+            'the decoder has no condition called text, so that it can not be'
+            f' told what to say: it has {sorted(model.decoder.conditions)}.'
+        )
+      options['conditions'] = {'text': [text or None for text in texts]}
+      if self.guidance is not None:
+        options['guidance'] = self.guidance
+    slots = len(model.decoder.vocabularies)
+    prompt = np.zeros((rows, 0, slots), np.int32)
+    return model.generate(prompt, most, seed=seed, **options)
+
+
+def _segments(model, texts, lengths, most, seed, temperature):
+  """See `Speaker._codes`."""
+  labels = [segment.label for segment in model.decoder.sequence.segments]
+  if sorted(labels) != ['speech', 'text']:
+    raise config.ConfigError(
+        f"a model of the segments {labels}: expected 'text' and 'speech'."
+    )
+  said = [text_and_tokens.text_codes(text) for text in texts]
+  counts = np.int32([len(row) for row in said])
+  slots = len(model.decoder.slots('speech'))
+  given = {
+      'text': pipeline.pad(said, len(said), max(1, counts.max())),
+      'speech': np.zeros((len(said), most, slots), np.int32),
+  }
+  made = model.generate(
+      given,
+      {'text': counts, 'speech': lengths},
+      {'text': counts, 'speech': np.zeros_like(lengths)},
+      seed=seed,
+      sampler=generation.Sampler(temperature),
+  )
+  return made['speech']
+
+
+def encoded(
+    tokenizer: audio_tokenizer.AudioTokenizer, clip: Clip
+) -> tokenizers_base.Tokens:
+  """A clip's tokens, [1, F, K] or [1, F, D]."""
+  audio = resample.remix(clip.audio, tokenizer.spec.channels)
+  rate = tokenizer.spec.sample_rate
+  return tokenizer.encode(
+      resample.resample(audio, clip.sample_rate, rate)[None]
+  )
+
+
+def decoded(
+    tokenizer: audio_tokenizer.AudioTokenizer, codes: Int[np.ndarray, 'F K']
+) -> Float[np.ndarray, 'T C']:
+  """The audio of codes of a tokenizer's first slots."""
+  samples = np.array([tokenizer.spec.samples(len(codes))], np.int32)
+  tokens = tokenizers_base.Tokens(codes=codes[None], num_samples=samples)
+  return tokenizer.decode(tokens)[0][0]
+
+
+def reconstructed(
+    tokenizer: audio_tokenizer.AudioTokenizer,
+    clip: Clip,
+    codebooks: int | None = None,
+) -> Clip:
+  """A clip through a tokenizer and back.
+
+  Args:
+    tokenizer: any.
+    clip: of any rate.
+    codebooks: how many of the codes of a frame are kept, from the first; None
+      for all.
+  """
+  tokens = encoded(tokenizer, clip)
+  if tokens.codes is not None:
+    tokens = tokens.replace(codes=tokens.codes[..., :codebooks])
+  audio, _ = tokenizer.decode(tokens)
+  return clip._replace(audio=audio[0], sample_rate=tokenizer.spec.sample_rate)
+
+
+def of_corpus(corpus: Any, indices: Sequence[int]) -> list[Clip]:
+  """Clips of a corpus, or of a folder of audio files, with their texts.
+
+  Raises:
+    ConfigError: for a clip without a text.
+  """
+  clips = []
+  for i in indices:
+    clip = corpus[int(i)]
+    if not clip['text']:
+      raise config.ConfigError(
+          f'clip {clip["id"]} of {corpus.name} has no text to be held against.'
+      )
+    clips.append(
+        Clip(clip['id'], clip['text'], clip['audio'], clip['sample_rate'])
+    )
+  return clips
+
+
+def load_judge(path: str | os.PathLike) -> recogniser_lib.PhoneRecogniser:
+  """The recogniser of a directory.
+
+  Raises:
+    ModelError: if it holds none.
+  """
+  judge = loading.load(path)
+  if not isinstance(judge, recogniser_lib.PhoneRecogniser):
+    raise loading.ModelError(
+        f'{path} holds a {type(judge).__name__}, not a recogniser of phones:'
+        ' configs/judge/recogniser.py trains one.'
+    )
+  return judge
