@@ -29,7 +29,7 @@ class PhoneClips:
     corpus: a name that `corpora.load_corpus` knows, built as speech_world is.
     split: of the corpus.
     languages: which.
-    symbols: the phones that the numbers 1, 2, ... stand for; empty for those of
+    symbols: the phones that the numbers 1, 2, ... stand for; None for those of
       the model that a run trains.
     sample_rate: of the batches, in Hz; None for that of the model.
     seconds: length of a row.

@@ -9,6 +9,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.data import base as data_base
 from audiolm_jax.data import pipeline
+from audiolm_jax.data import splits
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
 
@@ -58,11 +59,12 @@ class WorldTexts:
     Raises:
       ConfigError: for a split or a language that is none.
     """
-    if self.split not in clips_lib.SPLITS:
+    if self.split not in splits.SPLITS:
       raise config.ConfigError(
           f'config.data.split = {self.split!r}: expected one of'
-          f' {clips_lib.SPLITS}.'
+          f' {splits.SPLITS}.'
       )
+    languages.language(self.language)
     return pipeline.CropSource(
         self._row,
         np.ones(_ROWS, int),

@@ -4,24 +4,38 @@ A recogniser that took no part in training listens (`configs/judge`), whatever
 the audio was made by; what it hears becomes the nearest words of the language.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.audio import resample
 from audiolm_jax.data import corpora
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
-from audiolm_jax.data.speech_world import synthesiser
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import phone_errors
 from audiolm_jax.evaluation import speaking
 from audiolm_jax.evaluation import transcripts
 from audiolm_jax.evaluation import world_clips
-from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import recogniser as recogniser_lib
+from audiolm_jax.tokenizers import base as tokenizers_base
+
+
+class Heard(NamedTuple):
+  """What a recogniser heard in a clip.
+
+  Attributes:
+    phones: as it heard them.
+    words: of the language, the nearest ones.
+    edits: how many phones away those are.
+  """
+
+  phones: list[str]
+  words: list[str]
+  edits: int
 
 
 class Listener:
@@ -33,19 +47,17 @@ class Listener:
     Raises:
       ConfigError: for another name.
     """
-    self.recogniser = recogniser
-    self.language = languages.language(language)
-    self._lexicon = transcripts.Lexicon(self.language.lexicon)
+    self._recogniser = recogniser
+    self._language = languages.language(language)
+    self._lexicon = transcripts.Lexicon(self._language.lexicon)
 
-  def phones(self, clips: Iterable[speaking.Clip]) -> list[list[str]]:
-    """What is heard in each clip."""
-    return self.recogniser.phones(
-        [self.recogniser.hear(c.audio, c.sample_rate) for c in clips]
+  def hear(self, clips: Sequence[speaking.Clip]) -> list[Heard]:
+    """What is heard in each clip, of any rate and number of channels."""
+    rate = self._recogniser.sample_rate
+    heard = self._recogniser.phones(
+        [resample.mono(c.audio, c.sample_rate, rate) for c in clips]
     )
-
-  def words(self, phones: Sequence[str]) -> tuple[list[str], int]:
-    """The words nearest to what was heard, and how many edits away."""
-    return self._lexicon.words(phones)
+    return [Heard(phones, *self._lexicon.words(phones)) for phones in heard]
 
   def errors(
       self, clips: Sequence[speaking.Clip], prefix: str = ''
@@ -65,15 +77,15 @@ class Listener:
       ConfigError: for a text with a word that the language has not.
     """
     said = [clip.text.split() for clip in clips]
-    spelled = [self.language.phones(words) for words in said]
+    spelled = [self._language.phones(words) for words in said]
     for clip, words, phones, heard in zip(
-        clips, said, spelled, self.phones(clips), strict=True
+        clips, said, spelled, self.hear(clips), strict=True
     ):
-      errors = transcripts.align(words, self.words(heard)[0])
-      yield from phone_errors.scores(
-          f'{prefix}word_error', clip.item, errors, prefix
+      errors = transcripts.align(words, heard.words)
+      yield from phone_errors.parts_of('word_error', clip.item, errors, prefix)
+      errors = transcripts.align(
+          [p for word in phones for p in word], heard.phones
       )
-      errors = transcripts.align([p for word in phones for p in word], heard)
       yield evaluation_base.Score(
           f'{prefix}phone_error',
           clip.item,
@@ -81,39 +93,18 @@ class Listener:
           float(errors.length),
       )
 
-  def accepted(
-      self, clips: Sequence[speaking.Clip], prefix: str = ''
-  ) -> Iterator[evaluation_base.Score]:
-    """Whether the grammar accepts what is heard in each clip.
+  def accepts(self, words: Sequence[str]) -> bool:
+    """Whether words are of the language's grammar; no words are not."""
+    return bool(words) and self._language.grammar.derivations(words) > 0
 
-    Args:
-      clips: their texts count for nothing.
-      prefix: of the scores' names.
 
-    Yields:
-      `accepted`, 1 or 0, of each clip (0 where nothing is heard); `away`, the
-      edits to the nearest words over the phones that were heard: where it is
-      large, the words are those of this language by force only.
-    """
-    for clip, heard in zip(clips, self.phones(clips), strict=True):
-      words, edits = self.words(heard)
-      yield self._accepts(clip.item, words, prefix)
-      yield evaluation_base.Score(
-          f'{prefix}away', clip.item, float(edits), float(len(heard))
-      )
-
-  def shuffled(
-      self, clips: Sequence[speaking.Clip], prefix: str
-  ) -> Iterator[evaluation_base.Score]:
-    """`accepted` of the same words in an order drawn for each clip."""
-    for i, heard in enumerate(self.phones(clips)):
-      words, _ = self.words(heard)
-      words = list(np.random.default_rng(i).permutation(words))
-      yield self._accepts(clips[i].item, words, prefix)
-
-  def _accepts(self, item, words, prefix):
-    accepts = bool(words) and self.language.grammar.derivations(words) > 0
-    return evaluation_base.Score(f'{prefix}accepted', item, float(accepts), 1.0)
+def _accepted(listener, clips, heard, prefix=''):
+  """Scores `accepted` and `away` of clips and what is heard in them."""
+  for clip, each in zip(clips, heard, strict=True):
+    accepts = float(listener.accepts(each.words))
+    yield evaluation_base.Score(f'{prefix}accepted', clip.item, accepts, 1.0)
+    edits, phones = float(each.edits), float(len(each.phones))
+    yield evaluation_base.Score(f'{prefix}away', clip.item, edits, phones)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,10 +117,10 @@ class ContentError:
   and `phone_error` are of that audio, by clip; `original/` has the judge's own
   error on the clips, and for a language model `reconstruction/` that on the
   clips through its tokenizer: no model that speaks these tokens can be expected
-  to do better.
+  to do better. Where a recogniser is trained, it listens to the clips itself.
 
   Attributes:
-    judge: directory of a recogniser.
+    judge: directory of a recogniser; None where one is trained.
     language: whose words are said, in `languages.LANGUAGES`.
     corpus: of clips with texts, as `corpora.load_corpus` knows it.
     split: of the corpus.
@@ -138,7 +129,7 @@ class ContentError:
     speaker: how a language model speaks.
   """
 
-  judge: Annotated[str, config.Path()]
+  judge: Annotated[str, config.Path()] | None = None
   language: str = 'sentences'
   corpus: corpora.Name = 'speech_world'
   split: str = 'test'
@@ -154,46 +145,83 @@ class ContentError:
     """The evaluator.
 
     Raises:
-      ConfigError: for a corpus that isn't built or a language that is none.
+      ConfigError: for a corpus that isn't built, a language that is none, a
+        judge where a recogniser is trained or none where not, and for what
+        `Speaker.load` refuses.
       ModelError: for a judge that is none, or a tokenizer that is another.
     """
     corpus = corpora.load_corpus(self.corpus, self.split, self.languages)
     indices = evaluation_base.spaced(len(corpus), self.limit)
     clips = speaking.of_corpus(corpus, indices)
+    module = objective.model[1].module
+    trains_judge = isinstance(module, recogniser_lib.Recogniser)
+    if trains_judge == (self.judge is not None):
+      raise config.ConfigError(
+          f'judge = {self.judge!r}: expected the directory of a recogniser, and'
+          ' None where the run trains one.'
+      )
+    if trains_judge:
+      return _OwnErrors(objective, self.language, clips)
     listener = Listener(speaking.load_judge(self.judge), self.language)
-    return _ContentErrors(objective, listener, clips, self.speaker)
+    if isinstance(module, tokenizers_base.Tokenizer):
+      return _CodecErrors(objective, listener, clips)
+    tokenizer = self.speaker.load(module, told=True)
+    return _SpokenErrors(objective, listener, clips, self.speaker, tokenizer)
 
 
-class _ContentErrors(evaluation_base.Evaluator):
+class _OwnErrors(evaluation_base.Evaluator):
+  """Of a recogniser that is trained."""
 
-  def __init__(self, objective, listener, clips, speaker):
-    self._objective, self._listener = objective, listener
-    self._clips, self._speaker = clips, speaker
-    self._tokenizer = None
+  def __init__(self, objective, language, clips):
+    self._objective, self._language = objective, language
+    self._clips = clips
+
+  def run(self, variables):
+    listener = Listener(self._objective.bind(variables), self._language)
+    return listener.errors(self._clips)
+
+
+class _CodecErrors(evaluation_base.Evaluator):
+  """Of the clips through a codec that is trained."""
+
+  def __init__(self, objective, listener, clips):
+    self._objective, self._listener, self._clips = objective, listener, clips
+    self._bound = None
+    # What training does not change, once it is known.
+    self._ceiling: list[evaluation_base.Score] = []
+
+  def run(self, variables):
+    bound = self._objective.bind(variables)
+    self._bound = evaluation_base.rebound(self._bound, bound)
+    made = [speaking.reconstructed(self._bound, clip) for clip in self._clips]
+    yield from self._listener.errors(made)
+    if not self._ceiling:
+      self._ceiling += self._listener.errors(self._clips, 'original/')
+    yield from self._ceiling
+
+
+class _SpokenErrors(evaluation_base.Evaluator):
+  """Of the clips' texts, spoken by a language model that is trained."""
+
+  def __init__(self, objective, listener, clips, speaker, tokenizer):
+    self._objective, self._listener, self._clips = objective, listener, clips
+    self._speaker, self._tokenizer = speaker, tokenizer
     # What training does not change, once it is known.
     self._ceilings: list[evaluation_base.Score] = []
 
   def run(self, variables):
-    model = self._objective.bind(variables)
     listener, clips = self._listener, self._clips
+    model = self._objective.bind(variables)
+    made = list(self._speaker.says(model, self._tokenizer, clips))
+    yield from listener.errors(made)
     if not self._ceilings:
       self._ceilings += listener.errors(clips, 'original/')
-    if isinstance(model, audio_tokenizer.AudioTokenizer):
-      made = [speaking.reconstructed(model, clip) for clip in clips]
-    else:
-      if self._tokenizer is None:
-        self._tokenizer = self._speaker.load()
-        self._ceilings += listener.errors(
-            self._through(self._tokenizer), 'reconstruction/'
-        )
-      made = list(self._speaker.says(model, self._tokenizer, clips))
-    yield from listener.errors(made)
+      count = len(speaking.spoken(self._objective.decoder, told=True))
+      through = [
+          speaking.reconstructed(self._tokenizer, clip, count) for clip in clips
+      ]
+      self._ceilings += listener.errors(through, 'reconstruction/')
     yield from self._ceilings
-
-  def _through(self, tokenizer):
-    stream = list(self._objective.decoder.streams)[-1]
-    count = len(self._objective.decoder.slots(stream))
-    return [speaking.reconstructed(tokenizer, c, count) for c in self._clips]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,11 +229,13 @@ class GrammarAcceptance:
   """Share of what a language model says, untold, that the grammar accepts.
 
   Clips are drawn without a prompt, `seconds` long, and a judge writes down
-  their words. `original/accepted` is the share of held-out clips whose words,
-  as the judge hears them, are accepted: the ceiling; `shuffled/accepted` that
-  of the same words in another order, the floor. A text that the end of a clip
-  cuts off is mostly not accepted: rows of training and `seconds` should hold
-  whole clips.
+  their words. `accepted` is the share of clips whose words are of the grammar (0
+  where nothing is heard); `away` the edits from what is heard to the nearest
+  words over the phones that are heard: where it is large, the words are those of
+  this language by force only. `original/` has both of held-out clips as the
+  judge hears them: the ceiling; `shuffled/accepted` is of the same words in
+  another order: the floor. A text that the end of a clip cuts off is mostly not
+  accepted: rows of training and `seconds` should hold whole clips.
 
   Attributes:
     judge: directory of a recogniser.
@@ -229,11 +259,13 @@ class GrammarAcceptance:
     """The evaluator.
 
     Raises:
-      ConfigError: for a language that is none, or no cache.
+      ConfigError: for a language that is none, and for what `Speaker.load`
+        refuses.
       ModelError: for a judge that is none, or a tokenizer that is another.
     """
     listener = Listener(speaking.load_judge(self.judge), self.language)
-    return _Acceptance(self, objective, listener, self.speaker.load())
+    tokenizer = self.speaker.load(objective.model[1].module, told=False)
+    return _Acceptance(self, objective, listener, tokenizer)
 
 
 class _Acceptance(evaluation_base.Evaluator):
@@ -244,7 +276,7 @@ class _Acceptance(evaluation_base.Evaluator):
     self._ends: list[evaluation_base.Score] = []
 
   def run(self, variables):
-    settings = self._settings
+    settings, listener = self._settings, self._listener
     rate = self._tokenizer.spec.sample_rate
     silence = np.zeros((round(settings.seconds * rate), 1), np.float32)
     wanted = [
@@ -252,20 +284,28 @@ class _Acceptance(evaluation_base.Evaluator):
         for i in range(settings.count)
     ]
     model = self._objective.bind(variables)
-    made = settings.speaker.says(model, self._tokenizer, wanted)
-    yield from self._listener.accepted(list(made))
+    made = list(settings.speaker.says(model, self._tokenizer, wanted))
+    yield from _accepted(listener, made, listener.hear(made))
     if not self._ends:
-      world = clips_lib.World(settings.language)
-      originals = [
-          of_world(clip) for clip in world_clips.held_out(world, settings.count)
-      ]
-      self._ends += self._listener.accepted(originals, 'original/')
-      self._ends += self._listener.shuffled(originals, 'shuffled/')
+      self._ends += ends(listener, settings.language, settings.count)
     yield from self._ends
 
 
-def of_world(clip: clips_lib.Clip) -> speaking.Clip:
-  """A clip of speech_world with its audio."""
-  return speaking.Clip(
-      clip.id, clip.text, clip.audio()[:, None], synthesiser.RATE
-  )
+def ends(
+    listener: Listener, language: str, count: int
+) -> Iterator[evaluation_base.Score]:
+  """The ceiling and the floor of acceptance; see `GrammarAcceptance`.
+
+  Args:
+    listener: of that language.
+    language: in `languages.LANGUAGES`.
+    count: of clips.
+  """
+  world = clips_lib.World(language)
+  clips = [speaking.of_world(c) for c in world_clips.held_out(world, count)]
+  heard = listener.hear(clips)
+  yield from _accepted(listener, clips, heard, 'original/')
+  for i, (clip, each) in enumerate(zip(clips, heard, strict=True)):
+    words = list(np.random.default_rng(i).permutation(each.words))
+    accepts = float(listener.accepts(words))
+    yield evaluation_base.Score('shuffled/accepted', clip.item, accepts, 1.0)

@@ -17,14 +17,13 @@ from audiolm_jax.data import world_texts
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
 from audiolm_jax.evaluation import base as evaluation_base
-from audiolm_jax.evaluation import content
 from audiolm_jax.evaluation import speaking
 from audiolm_jax.evaluation import world_clips
 from audiolm_jax.models import token_lm
 
 # log2 of the probability of each clip.
 Score = Callable[[Sequence[clips_lib.Clip]], Sequence[float]]
-# Distances from here on are one.
+# The curve's last point: what is so far, or farther.
 _FAR = 6
 
 
@@ -35,10 +34,11 @@ class GrammarPairs:
   A half is a held-out clip, the other one its twin (`clips.Clip.twin`): one
   word is ungrammatical, or a sum is untrue. `pairs` is 1 where the whole of the
   right one is likelier, 1/2 where both are as likely, 0 else; chance is 1/2. It
-  needs exact likelihoods. `pairs_distance_D` is of the pairs whose noun and
-  verb are D words apart; from 6 on together. It compares across tokenizers,
-  since each model only compares its own likelihoods. 95% of chance's results
-  lie within 1/2 +- 1/sqrt(count).
+  needs exact likelihoods. In sentences there is a curve too, 'pairs by
+  distance': of the pairs with so many words between noun and verb; at 6, of
+  those with 6 or more. It compares across tokenizers, since each model only
+  compares its own likelihoods. 95% of chance's results lie within
+  1/2 +- 1/sqrt(count).
 
   A model of a tokenizer's codes hears the audio of both; a model of words
   (`data.WorldTexts`) reads the words. A model with conditions is told none.
@@ -69,8 +69,9 @@ class GrammarPairs:
     """The evaluator.
 
     Raises:
-      ConfigError: for a language in which nothing can be wrong, a model whose
-        likelihoods are bounds, or one that is of no frames of codes.
+      ConfigError: for a language in which nothing can be wrong, a model that is
+        not of whole frames of codes or whose likelihoods are bounds, and for
+        what `Speaker.load` refuses.
       ModelError: for a tokenizer that is another.
     """
     if self.language is None:
@@ -78,11 +79,13 @@ class GrammarPairs:
           'evaluator of pairs: language = None, and config.data has none; give'
           " 'sentences' or 'sums'."
       )
-    decoder = getattr(objective, 'decoder', None)
-    if 'frames' not in getattr(decoder, 'streams', {}):
+    decoder = objective.model[1].module
+    if 'frames' not in getattr(decoder, 'streams', {}) or (
+        len(decoder.predicted) < len(decoder.vocabularies)
+    ):
       raise config.ConfigError(
-          f'evaluator of pairs: a {type(objective).__name__} of'
-          f' {type(decoder).__name__} models no frames of codes.'
+          f'evaluator of pairs: a {type(decoder).__name__} does not model whole'
+          ' frames of codes.'
       )
     if decoder.tag != 'exact':
       raise config.ConfigError(
@@ -96,7 +99,7 @@ class GrammarPairs:
     words = tuple(decoder.vocabularies) == source.vocabularies
     tokenizer = None
     if self.speaker.cache is not None or not words:
-      tokenizer = self.speaker.load()
+      tokenizer = self.speaker.load(decoder, told=False)
     return _Pairs(objective, clips, tokenizer, self.batch_size)
 
 
@@ -121,7 +124,7 @@ class _Pairs(evaluation_base.Evaluator):
       if self._tokenizer is None:
         codes = world_texts.text_codes(clip.world.language, clip.words)
       else:
-        codes = speaking.encoded(self._tokenizer, content.of_world(clip)).codes
+        codes = speaking.encoded(self._tokenizer, speaking.of_world(clip)).codes
         codes = codes[0, :, : len(model.decoder.vocabularies)]
       self._codes[key] = codes
     return self._codes[key]
@@ -136,18 +139,22 @@ def preferences(
     clips: the right halves.
     score: log2 of the probabilities of some clips; -inf for what can't be.
   """
-  right = np.asarray(score(clips), np.float64)
-  wrong = np.asarray(score([clip.twin() for clip in clips]), np.float64)
-  for clip, a, b in zip(clips, right, wrong, strict=True):
+  twins = [clip.twin() for clip in clips]
+  both = np.asarray(score([*clips, *twins]), np.float64)
+  for clip, a, b in zip(
+      clips, both[: len(clips)], both[len(clips) :], strict=True
+  ):
     if np.isnan(a) or np.isnan(b):
-      raise ValueError(f'{clip.id}: log-probabilities {a} and {b}')
+      raise ValueError(
+          f'{clip.id} and its twin have the log-probabilities {a} and {b}:'
+          ' expected numbers'
+      )
     value = 0.5 if a == b else float(a > b)
     yield evaluation_base.Score('pairs', clip.id, value, 1.0)
     language = languages.language(clip.world.language)
     if agreement := language.agreement(clip.words):
-      far = agreement.distance
-      name = f'{far}' if far < _FAR else f'{_FAR}_or_more'
-      yield evaluation_base.Score(f'pairs_distance_{name}', clip.id, value, 1.0)
+      place = 'distance', float(min(agreement.distance, _FAR))
+      yield evaluation_base.Score('pairs', clip.id, value, 1.0, place)
 
 
 def log2_probabilities(

@@ -3,23 +3,24 @@
 from collections.abc import Iterator
 import dataclasses
 
-
 from audiolm_jax import config
+from audiolm_jax.audio import resample
 from audiolm_jax.data import audio_crops
 from audiolm_jax.data import corpora
 from audiolm_jax.data import phone_clips
 from audiolm_jax.data.speech_world import channels as channels_lib
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import transcripts
-from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.objectives import ctc
 
+# Of rooms and noises that no clip of speech_world went through.
+_UNSEEN = channels_lib.SEEDS
 # Each clip as it is, and copies of it.
 CHANNELS: dict[str, channels_lib.Channel] = {
     '': channels_lib.Channel(),
-    'noise': channels_lib.Channel(noise='pink-10', noise_seed=1),
-    'loud_noise': channels_lib.Channel(noise='white-0', noise_seed=1),
-    'room': channels_lib.Channel(room=0.4, room_seed=1),
+    'noise': channels_lib.Channel(noise='pink-10', noise_seed=_UNSEEN),
+    'loud_noise': channels_lib.Channel(noise='white-0', noise_seed=_UNSEEN),
+    'room': channels_lib.Channel(room=0.4, room_seed=_UNSEEN),
     'telephone': channels_lib.Channel(band='telephone', bits=8),
 }
 
@@ -69,36 +70,39 @@ class PhoneErrors:
         corpora.load_corpus(self.corpus, self.split, names)
         for names in ([(n,) for n in self.languages] or [()])
     ]
-    return _Evaluator(self, objective.recogniser, parts)
+    return _Evaluator(self, objective, parts)
 
 
 class _Evaluator(evaluation_base.Evaluator):
 
-  def __init__(self, settings, module, corpora_of_languages):
-    self._settings, self._module = settings, module
+  def __init__(self, settings, objective, corpora_of_languages):
+    self._settings, self._objective = settings, objective
     self._corpora = corpora_of_languages
 
   def run(self, variables) -> Iterator[evaluation_base.Score]:
-    recogniser = recogniser_lib.PhoneRecogniser(
-        self._module, variables['recogniser']['params']
-    )
+    recogniser = self._objective.bind(variables)
     for corpus in self._corpora:
       indices = evaluation_base.spaced(len(corpus), self._settings.limit)
       clips = [
-          audio_crops.read(corpus, i, recogniser.sample_rate)[:, 0]
-          for i in indices
+          audio_crops.read(corpus, i, channels_lib.RATE)[:, 0] for i in indices
       ]
       factors = [corpus.factors(i) for i in indices]
       for name in self._settings.channels:
-        channel = CHANNELS[name]
-        copies = [channels_lib.apply(clip, channel) for clip in clips]
+        copies = [
+            resample.mono(
+                channels_lib.apply(clip, CHANNELS[name])[:, None],
+                channels_lib.RATE,
+                recogniser.sample_rate,
+            )
+            for clip in clips
+        ]
         prefix = f'{name}/' if name else ''
         for clip, heard in zip(factors, recogniser.phones(copies), strict=True):
           errors = transcripts.align(phone_clips.phones(clip), heard)
-          yield from scores(f'{prefix}phone_error', clip['id'], errors, prefix)
+          yield from parts_of('phone_error', clip['id'], errors, prefix)
 
 
-def scores(
+def parts_of(
     name: str, item: str, errors: transcripts.Errors, prefix: str = ''
 ) -> Iterator[evaluation_base.Score]:
   """A clip's error rate and its parts, each over the symbols that were said.
@@ -107,9 +111,8 @@ def scores(
     name: of the rate.
     item: the clip.
     errors: its edits.
-    prefix: of the parts' names.
+    prefix: of all names.
   """
   weight = float(errors.length)
-  yield evaluation_base.Score(name, item, float(errors.total), weight)
-  for kind, count in errors.by_kind.items():
+  for kind, count in {name: errors.total, **errors.by_kind}.items():
     yield evaluation_base.Score(f'{prefix}{kind}', item, float(count), weight)

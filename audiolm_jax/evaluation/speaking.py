@@ -14,12 +14,14 @@ from audiolm_jax.audio import resample
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import text_and_tokens
 from audiolm_jax.data import token_cache
+from audiolm_jax.data.speech_world import clips as clips_lib
+from audiolm_jax.data.speech_world import synthesiser
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import directory
+from audiolm_jax.models import kinds
 from audiolm_jax.models import loading
 from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.models import segment_lm
-from audiolm_jax.models import token_lm
 from audiolm_jax.tokenizers import base as tokenizers_base
 
 
@@ -52,7 +54,7 @@ class Speaker:
     tokenizer: directory of the tokenizer; None for where it was when the cache
       was filled. It must be the one that made the cache.
     cache: the token cache; None for that of training's data.
-    temperature: of all draws.
+    sampler: how codes are drawn.
     guidance: how closely conditions are followed, 1 for as closely as in
       training (see `generation.generate`); None for no guidance.
     seed: of all draws.
@@ -61,7 +63,7 @@ class Speaker:
 
   tokenizer: Annotated[str, config.Path()] | None = None
   cache: Annotated[str, config.Path()] | None = None
-  temperature: config.NonNegative = 1.0
+  sampler: generation.Sampler = generation.Sampler()
   guidance: config.NonNegative | None = None
   seed: config.Count = 0
   batch_size: config.Positive = 16
@@ -72,13 +74,24 @@ class Speaker:
       return self
     return dataclasses.replace(self, cache=getattr(source, 'cache', None))
 
-  def load(self) -> audio_tokenizer.AudioTokenizer:
-    """The tokenizer.
+  def load(self, module: Any, told: bool) -> audio_tokenizer.AudioTokenizer:
+    """The tokenizer of a language model that is to speak.
+
+    Args:
+      module: the model's: a decoder of frames, or of the segments 'text' and
+        'speech'.
+      told: whether it is told what to say.
 
     Raises:
-      ConfigError: where there is no cache to say which.
+      ConfigError: for a model that can't, or of other codes than the
+        tokenizer's, and where there is no cache to say which that is.
       ModelError: where it is not the one that made the cache.
     """
+    vocabularies = spoken(module, told)
+    if self.guidance is not None and 'frames' not in module.streams:
+      raise config.ConfigError(
+          f'speaker.guidance = {self.guidance:g}: a model of segments has none.'
+      )
     if self.cache is None:
       raise config.ConfigError(
           'speaker.cache = None: config.data has no cache that says which'
@@ -86,7 +99,14 @@ class Speaker:
       )
     header = token_cache.read_header(self.cache)
     speaks = directory.Speaks(header.tokenizer, header.fingerprint)
-    return loading.tokenizer_of(speaks, self.cache, self.tokenizer)
+    tokenizer = loading.tokenizer_of(speaks, self.cache, self.tokenizer)
+    try:
+      tokenizer.check_speaks(vocabularies)
+    except ValueError as error:
+      raise config.ConfigError(
+          f'speaker.cache = {self.cache!r}: the model {error}.'
+      ) from error
+    return tokenizer
 
   def says(
       self,
@@ -98,12 +118,9 @@ class Speaker:
 
     Args:
       model: a `TokenLM` with a condition 'text', or a `SegmentLM` of 'text' and
-        'speech'. A clip without a text is spoken from no condition.
-      tokenizer: of its codes.
+        'speech'. Nothing tells it what to say where a clip has no text.
+      tokenizer: of its codes, as `load` gives it.
       clips: what to say.
-
-    Raises:
-      ConfigError: for a model that takes no text, where a clip has one.
     """
     spec = tokenizer.spec
     frames = [
@@ -112,14 +129,13 @@ class Speaker:
     most = max(frames, default=0)
     for number, start in enumerate(range(0, len(clips), self.batch_size)):
       part = slice(start, start + self.batch_size)
-      rows = list(clips[part])
-      lengths = [*frames[part], *[0] * (self.batch_size - len(rows))]
+      missing = self.batch_size - len(frames[part])
+      lengths = np.int32([*frames[part], *[0] * missing])
+      texts = [*(clip.text for clip in clips[part]), *[''] * missing]
       # Seeds of one run's batches are no other run's.
       seed = (self.seed << 16) + number
-      codes = self._codes(
-          model, [clip.text for clip in rows], np.int32(lengths), most, seed
-      )
-      for clip, row, length in zip(rows, codes, lengths, strict=False):
+      codes = self._codes(model, texts, lengths, most, seed)
+      for clip, row, length in zip(clips[part], codes, lengths, strict=False):
         audio = decoded(tokenizer, row[:length])
         yield clip._replace(audio=audio, sample_rate=spec.sample_rate)
 
@@ -127,38 +143,51 @@ class Speaker:
       self, model, texts, lengths, most, seed
   ) -> Int[np.ndarray, 'B F K']:
     """Codes of all rows, `most` frames each; those past a row's are any."""
-    rows, options = len(lengths), {'temperature': self.temperature}
-    texts = [*texts, *[''] * (rows - len(texts))]
     if isinstance(model, segment_lm.SegmentLM):
-      return _segments(model, texts, lengths, most, seed, self.temperature)
-    if not isinstance(model, token_lm.TokenLM) or isinstance(
-        model, token_lm.StageLM
-    ):
-      raise config.ConfigError(
-          f'a {type(model).__name__} speaks no texts: expected a language model'
-          " with a condition 'text', or of the segments 'text' and 'speech'."
-      )
+      return _segments(model, texts, lengths, most, seed, self.sampler)
+    options = {'seed': seed, 'sampler': self.sampler}
     if any(texts):
-      if 'text' not in model.decoder.conditions:
-        raise config.ConfigError(
-            'the decoder has no condition called text, so that it can not be'
-            f' told what to say: it has {sorted(model.decoder.conditions)}.'
-        )
       options['conditions'] = {'text': [text or None for text in texts]}
       if self.guidance is not None:
         options['guidance'] = self.guidance
     slots = len(model.decoder.vocabularies)
-    prompt = np.zeros((rows, 0, slots), np.int32)
-    return model.generate(prompt, most, seed=seed, **options)
+    prompt = np.zeros((len(texts), 0, slots), np.int32)
+    return model.generate(prompt, most, **options)
 
 
-def _segments(model, texts, lengths, most, seed, temperature):
-  """See `Speaker._codes`."""
-  labels = [segment.label for segment in model.decoder.sequence.segments]
-  if sorted(labels) != ['speech', 'text']:
+def spoken(module: Any, told: bool) -> tuple[int, ...]:
+  """Vocabularies of the codes that a language model speaks.
+
+  Args:
+    module: the model's.
+    told: whether it is told what to say.
+
+  Raises:
+    ConfigError: for a model that does not speak, or can not be told.
+  """
+  kind = kinds.Description(module).kind
+  if kind == 'segments':
+    labels = list(module.streams)
+    if sorted(labels) != ['speech', 'text']:
+      raise config.ConfigError(
+          f"a model of the segments {labels}: expected 'text' and 'speech'."
+      )
+    return tuple(module.vocabularies[k] for k in module.slots('speech'))
+  if kind != 'tokens':
     raise config.ConfigError(
-        f"a model of the segments {labels}: expected 'text' and 'speech'."
+        f'a {type(module).__name__} speaks no texts: expected a language model'
+        " of frames, or of the segments 'text' and 'speech'."
     )
+  if told and 'text' not in module.conditions:
+    raise config.ConfigError(
+        'the decoder has no condition called text, so that it can not be told'
+        f' what to say: it has {sorted(module.conditions)}.'
+    )
+  return tuple(module.vocabularies)
+
+
+def _segments(model, texts, lengths, most, seed, sampler):
+  """See `Speaker._codes`."""
   said = [text_and_tokens.text_codes(text) for text in texts]
   counts = np.int32([len(row) for row in said])
   slots = len(model.decoder.slots('speech'))
@@ -171,7 +200,7 @@ def _segments(model, texts, lengths, most, seed, temperature):
       {'text': counts, 'speech': lengths},
       {'text': counts, 'speech': np.zeros_like(lengths)},
       seed=seed,
-      sampler=generation.Sampler(temperature),
+      sampler=sampler,
   )
   return made['speech']
 
@@ -233,6 +262,11 @@ def of_corpus(corpus: Any, indices: Sequence[int]) -> list[Clip]:
         Clip(clip['id'], clip['text'], clip['audio'], clip['sample_rate'])
     )
   return clips
+
+
+def of_world(clip: clips_lib.Clip) -> Clip:
+  """A clip of speech_world with its audio."""
+  return Clip(clip.id, clip.text, clip.audio()[:, None], synthesiser.RATE)
 
 
 def load_judge(path: str | os.PathLike) -> recogniser_lib.PhoneRecogniser:

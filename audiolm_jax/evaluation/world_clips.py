@@ -8,6 +8,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.data import pipeline
+from audiolm_jax.data import splits
 from audiolm_jax.data import world_texts
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
@@ -24,7 +25,14 @@ def held_out(world: clips_lib.World, count: int, split: str = 'test'):
     world: whose.
     count: how many.
     split: 'train', 'validation' or 'test'.
+
+  Raises:
+    ConfigError: for another split, or a language that is none.
   """
+  if split not in splits.SPLITS:
+    raise config.ConfigError(
+        f'split = {split!r}: expected one of {splits.SPLITS}.'
+    )
   every = (clips_lib.clip(world, i) for i in itertools.count())
   return list(itertools.islice((c for c in every if c.split == split), count))
 
@@ -62,7 +70,7 @@ class WorldTextClips:
 
     Raises:
       config.ConfigError: if there is no language, or the decoder's vocabularies
-        are not its.
+        are not its; for a split that is none.
     """
     del rate
     if self.language is None:

@@ -31,7 +31,7 @@ class FrontEnd(abc.ABC):
   """What all have in common.
 
   Attributes:
-    size: samples of a window, at 16 kHz.
+    size: samples of a window.
     hop: samples from one frame to the next.
     bands: how many numbers a frame has.
   """
@@ -94,7 +94,7 @@ def _normalised(x, lengths):
 
 @dataclasses.dataclass(frozen=True)
 class LogMel(FrontEnd):
-  """Logarithms of mel bands (HTK), in windows of 25 ms every 10 ms."""
+  """Logarithms of mel bands (HTK); at 16 kHz, 25 ms every 10 ms."""
 
   size: config.Positive = 400
   hop: config.Positive = 160
@@ -107,7 +107,7 @@ class LogMel(FrontEnd):
 
 @dataclasses.dataclass(frozen=True)
 class Gammatone(FrontEnd):
-  """Cube roots of gammatone bands, in windows of 32 ms every 8 ms.
+  """Cube roots of gammatone bands; at 16 kHz, 32 ms every 8 ms.
 
   Loudness grows with the cube root of power (Stevens 1957).
   """

@@ -6,6 +6,7 @@ either side and has no model of words, so what it writes is what it heard.
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -16,7 +17,6 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.audio import checks
-from audiolm_jax.audio import resample
 from audiolm_jax.data import pipeline
 from audiolm_jax.data.speech_world import phones as phones_lib
 from audiolm_jax.models import front_ends
@@ -124,6 +124,12 @@ def greedy(
   return rows
 
 
+@functools.partial(jax.jit, static_argnames='module')
+def _logits(module, params, audio, num_samples):
+  """`module` without dropout; each process gets all rows."""
+  return sharding.whole(module.apply({'params': params}, audio, num_samples))
+
+
 @dataclasses.dataclass(frozen=True)
 class PhoneRecogniser:
   """A recogniser with its parameters: what `audiolm_jax.load` returns.
@@ -135,14 +141,6 @@ class PhoneRecogniser:
 
   module: Recogniser
   params: Any
-
-  def __post_init__(self):
-    def logits(params, audio, num_samples):
-      return sharding.whole(
-          self.module.apply({'params': params}, audio, num_samples)
-      )
-
-    object.__setattr__(self, '_logits', jax.jit(logits))
 
   @property
   def sample_rate(self) -> int:
@@ -184,17 +182,18 @@ class PhoneRecogniser:
       checks.samples(row[:length], checks.LOUDEST)
     padded = np.zeros((rows, _padded(size), 1), np.float32)
     padded[:, :size] = audio
-    logits, lengths = self._logits(self.params, padded, num_samples)
+    logits, lengths = _logits(self.module, self.params, padded, num_samples)
     frames = int(self.module.num_frames(np.int64(size)))
     return np.asarray(logits)[:, :frames], np.asarray(lengths)
 
   def phones(
       self, clips: Sequence[Float[np.ndarray, ' T']], batch_size: int = 16
   ) -> list[list[str]]:
-    """What is heard in each of some mono clips at `sample_rate`.
+    """What is heard in each of some clips.
 
     Args:
-      clips: floats in [-1, 1]; of no samples nothing is heard.
+      clips: mono, at `sample_rate` (`audio.resample.mono` makes them so); floats
+        in [-1, 1]. Where there are no samples, nothing is heard.
       batch_size: rows that are read at once; clips of like length go together.
 
     Raises:
@@ -219,13 +218,6 @@ class PhoneRecogniser:
       for i, row in zip(members, decoded, strict=False):
         heard[i] = [symbols[k - 1] for k in row]
     return heard
-
-  def hear(
-      self, audio: Float[np.ndarray, 'T C'], sample_rate: int
-  ) -> Float[np.ndarray, ' T']:
-    """Audio of any rate and number of channels as `phones` takes it."""
-    mono = resample.remix(np.asarray(audio, np.float32), 1)
-    return resample.resample(mono, sample_rate, self.sample_rate)[:, 0]
 
 
 def _padded(samples: int) -> int:

@@ -49,6 +49,7 @@ def get_config(arg: str = 'judge,cpu') -> train.Config:
   steps = {'smoke': 20, 'cpu': 1600, 'gpu': 20_000}[size]
   clips = 400 if small else 4000
   tests = {'sentences': 'sentences-lm-clean-400'} if small else TESTS
+  limit = 10 if small else 200
   return train.Config(
       objective=objectives.CTC(
           recogniser=recogniser_lib.Recogniser(
@@ -66,10 +67,16 @@ def get_config(arg: str = 'judge,cpu') -> train.Config:
           seconds=3.2,
       ),
       evaluators={
-          name: evaluation.PhoneErrors(
-              languages=(language,), limit=10 if small else 200
-          )
-          for name, language in tests.items()
+          **{
+              name: evaluation.PhoneErrors(languages=(corpus,), limit=limit)
+              for name, corpus in tests.items()
+          },
+          **{
+              f'words_{name}': evaluation.ContentError(
+                  language=name, languages=(corpus,), limit=limit
+              )
+              for name, corpus in tests.items()
+          },
       },
       models={
           'recogniser': train.ModelTraining(

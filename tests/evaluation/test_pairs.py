@@ -18,6 +18,7 @@ from audiolm_jax.data.speech_world import languages
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import pairs
 from audiolm_jax.evaluation import world_clips
+from audiolm_jax.patterns import sequence as sequence_lib
 
 
 def _grammar(clips):
@@ -37,12 +38,20 @@ def _clips(language='sentences', count=40):
 
 def test_the_grammar_finds_every_one_and_a_uniform_model_half():
   clips = _clips()
-  found = evaluation_base.summarize(pairs.preferences(clips, _grammar))
-  assert set(found.values()) == {1.0}
-  distances = {
+  scores = list(pairs.preferences(clips, _grammar))
+  assert evaluation_base.summarize(scores) == {'pairs': 1.0}
+  distances = [
       languages.language('sentences').agreement(c.words).distance for c in clips
+  ]
+  places = sorted({float(min(d, 6)) for d in distances})
+  assert evaluation_base.curves(scores) == {
+      'pairs by distance': [(place, 1.0) for place in places]
   }
-  assert len(found) == 1 + len({min(d, 6) for d in distances})
+  assert len(places) > 2 and max(distances) > 6
+  # A pair stands at its own distance.
+  assert [s.along[1] for s in scores if s.along] == [
+      float(min(d, 6)) for d in distances
+  ]
   half = evaluation_base.summarize(pairs.preferences(clips, _uniform))
   assert set(half.values()) == {0.5}
   wrong = pairs.preferences(clips, lambda c: -np.array(_grammar(c)))
@@ -50,8 +59,9 @@ def test_the_grammar_finds_every_one_and_a_uniform_model_half():
 
 
 def test_sums_have_no_distances():
-  found = evaluation_base.summarize(pairs.preferences(_clips('sums'), _grammar))
-  assert found == {'pairs': 1.0}
+  scores = list(pairs.preferences(_clips('sums'), _grammar))
+  assert evaluation_base.summarize(scores) == {'pairs': 1.0}
+  assert evaluation_base.curves(scores) == {}
 
 
 def test_clips_are_held_out_and_their_scores_must_be_numbers():
@@ -94,7 +104,7 @@ def test_a_model_of_words_is_scored_by_its_own_likelihood(objective):
       for c in _clips(count=10)
   ]
   expected = log2p > pairs.log2_probabilities(model, twins, 4)
-  found = [s.sum for s in scores if s.name == 'pairs']
+  found = [s.sum for s in scores if s.along is None]
   assert found == expected.astype(float).tolist()
 
 
@@ -103,10 +113,31 @@ def test_what_cannot_be_compared_is_refused(objective):
     evaluation.GrammarPairs().build(objective)
   with pytest.raises(config.ConfigError, match='digits'):
     evaluation.GrammarPairs(language='digits').build(objective)
-  with pytest.raises(config.ConfigError, match='no frames'):
+  with pytest.raises(config.ConfigError, match='whole frames'):
     evaluation.GrammarPairs(language='sums').build(objectives.Toy())
+  given = sequence_lib.Segment('coarse', (0,), role='observe')
+  stage = decoders.Staged(
+      vocabularies=(4, 4),
+      sequence=sequence_lib.Sequence(
+          (given, sequence_lib.Segment('fine', (1,)))
+      ),
+  )
+  with pytest.raises(config.ConfigError, match='whole frames'):
+    evaluation.GrammarPairs(language='sums').build(
+        objectives.NLL(decoder=stage, rate=1.0)
+    )
   bound = types.SimpleNamespace(
-      decoder=types.SimpleNamespace(streams={'frames': 0}, tag='bound')
+      model=(
+          'lm',
+          types.SimpleNamespace(
+              module=types.SimpleNamespace(
+                  streams={'frames': 0},
+                  predicted=(0,),
+                  vocabularies=(4,),
+                  tag='bound',
+              )
+          ),
+      )
   )
   with pytest.raises(config.ConfigError, match='bound'):
     evaluation.GrammarPairs(language='sums').build(bound)

@@ -3,8 +3,7 @@
 A clip is a function of a `World` and a number: no file is needed to make it.
 """
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -29,7 +28,6 @@ F0_RANGES = (0.7, 1.0, 1.4)
 NOISE_SEEDS = 16
 LONGER = 0.1  # Probability that a phone lasts a step more.
 FRACTIONS = {'test': 0.1, 'validation': 0.1}
-SPLITS = splits.SPLITS
 
 
 @dataclasses.dataclass(frozen=True)
