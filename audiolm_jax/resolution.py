@@ -77,7 +77,9 @@ def _with_conditions(source, expected):
 
 
 def _agree(given, value) -> bool:
-  """Whether two numbers are the same; rates of frames to a thousandth."""
+  """Whether two values are the same; rates of frames to a thousandth."""
+  if isinstance(value, tuple):
+    return tuple(given) == value
   rel_tol = 1e-3 if isinstance(value, float) else 0.0
   return math.isclose(given, value, rel_tol=rel_tol)
 

@@ -174,6 +174,10 @@ class Corpus:
     """Evaluators of the test split: bits, beside count-based models."""
     return {'test': self.bits('test', clips, counts=True)}
 
+  def outcomes(self) -> tuple[questions.Outcome, ...]:
+    """What may be claimed of `held_out` beside bits."""
+    return ()
+
   def references(self) -> dict[str, str]:
     """Metrics of `held_out` that are the same for all models, by label."""
     return {
@@ -203,7 +207,20 @@ class World(Corpus):
     known = evaluation.KnownBits(
         clips=evaluation.TokenClips(split='test', limit=clips)
     )
-    return {**super().held_out(clips), 'known': known}
+    pairs = evaluation.GrammarPairs(language='sentences', count=clips or 200)
+    return {**super().held_out(clips), 'known': known, 'pairs': pairs}
+
+  def outcomes(self) -> tuple[questions.Outcome, ...]:
+    return (
+        questions.Outcome(
+            'pairs',
+            'eval/pairs/pairs',
+            'share',
+            'of sentences that are likelier than the same with a verb of the'
+            ' wrong number, said by the same voice; chance is 1/2',
+            better='higher',
+        ),
+    )
 
   def references(self) -> dict[str, str]:
     return {

@@ -25,6 +25,8 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
+from audiolm_jax.models import front_ends
+from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.objectives import discriminators
 from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.objectives import gan as gan_lib
@@ -136,10 +138,21 @@ def _samples():
   return _nll(decoder, samples=12)
 
 
+def _ctc():
+  module = recogniser_lib.Recogniser(
+      symbols=('a', 'b'),
+      front_end=front_ends.Gammatone(bands=16),
+      width=16,
+      blocks=2,
+  )
+  return objectives.CTC(recogniser=module, samples=4000, labels=3)
+
+
 _FAST = {'xla_backend_optimization_level': 0}
 SMALL = {
     'toy': objectives.Toy,
     'codec': _codec,
+    'ctc': _ctc,
     'lm': _lm,
     'lm with conditions': _conditioned,
     'lm with depth': _depth,

@@ -40,6 +40,17 @@ def remix(
   raise ValueError(f'No rule to make {channels} of {audio.shape[1]} channels.')
 
 
+def mono(
+    audio: Float[np.ndarray, 'T C'], rate: int, target_rate: int
+) -> Float[np.ndarray, 'U']:
+  """One channel at another rate; channels are averaged.
+
+  Raises:
+    ValueError: for integers.
+  """
+  return resample(remix(audio, 1), rate, target_rate)[:, 0]
+
+
 def rms_db(audio: Float[np.ndarray, '...']) -> float:
   """Level in dB of full scale: 20 log10 RMS; -inf for silence."""
   power = (

@@ -21,6 +21,9 @@ from audiolm_jax.data import base as data_base
 
 _POLL_SECONDS = 0.5
 _NEVER = 1 << 62
+# Of examples, epochs together: Grain's own repeat() is one too many for len()
+# where batches have one row.
+_ENDLESS = 1 << 62
 
 Crop = Callable[[int, np.random.Generator], dict[str, np.ndarray]]
 
@@ -58,7 +61,7 @@ class CropSource(data_base.BatchSource):
         grain.MapDataset.source(order)
         .seed(seed)
         .shuffle()
-        .repeat()
+        .repeat(_ENDLESS // len(order))
         .random_map(functools.partial(_example, crop))
         .batch(batch_size)
     )

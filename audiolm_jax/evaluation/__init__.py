@@ -9,19 +9,28 @@ from audiolm_jax.evaluation.clips import AudioClips
 from audiolm_jax.evaluation.clips import TextClips
 from audiolm_jax.evaluation.clips import TokenClips
 from audiolm_jax.evaluation.codec import Codec
+from audiolm_jax.evaluation.content import ContentError
+from audiolm_jax.evaluation.content import GrammarAcceptance
 from audiolm_jax.evaluation.discrimination import Abx
 from audiolm_jax.evaluation.distributions import Distribution
 from audiolm_jax.evaluation.known_bits import KnownBits
+from audiolm_jax.evaluation.pairs import GrammarPairs
+from audiolm_jax.evaluation.phone_errors import PhoneErrors
 from audiolm_jax.evaluation.probe import Probe
 from audiolm_jax.evaluation.speakers import Voices
 from audiolm_jax.evaluation.toy import ToyError
+from audiolm_jax.evaluation.world_clips import WorldTextClips
 
 EVALUATORS = {
     'abx': Abx,
     'bits': Bits,
     'codec': Codec,
+    'content_error': ContentError,
     'distribution': Distribution,
+    'grammar_acceptance': GrammarAcceptance,
+    'grammar_pairs': GrammarPairs,
     'known_bits': KnownBits,
+    'phone_errors': PhoneErrors,
     'probe': Probe,
     'toy': ToyError,
     'voices': Voices,

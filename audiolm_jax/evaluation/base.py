@@ -4,6 +4,9 @@ import abc
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from jaxtyping import Int
+import numpy as np
+
 from audiolm_jax.objectives import base as objectives_base
 
 
@@ -32,6 +35,31 @@ class Evaluator(abc.ABC):
   @abc.abstractmethod
   def run(self, variables: objectives_base.Variables) -> Iterator[Score]:
     """Scores of every item; `variables` as the objective takes them."""
+
+
+class Clips(abc.ABC):
+  """Clips that are open."""
+
+  @abc.abstractmethod
+  def batches(self) -> Iterator[dict[str, np.ndarray]]:
+    """Each clip once, in batches as the decoder reads them.
+
+    Yields:
+      Entries of the rows, among them `id` [B]: the clip's index, or -1 for a row
+      that fills up.
+    """
+
+  @abc.abstractmethod
+  def item(self, index: int) -> str:
+    """The id of a clip, which stays the same across runs."""
+
+  @abc.abstractmethod
+  def baselines(self, index: int) -> dict[str, Any]:
+    """Bits of a clip under other models, by the prefix of their metrics.
+
+    Of frames [F, K] for each code, of samples [] in all; empty where there are
+    no other models of such clips.
+    """
 
 
 def summarize(scores: Iterable[Score]) -> dict[str, float]:
@@ -68,3 +96,22 @@ def _means(scores) -> Iterator[tuple[Any, float]]:
   for key, (total, weight) in totals.items():
     if weight:
       yield key, total / weight
+
+
+def rebound(kept: Any, bound: Any) -> Any:
+  """A tokenizer with new variables and what an earlier one has compiled.
+
+  Args:
+    kept: the `AudioTokenizer` of the evaluation before; None for none.
+    bound: the same one with its variables of now.
+  """
+  if kept is None:
+    return bound
+  kept.variables = bound.variables
+  return kept
+
+
+def spaced(count: int, limit: int | None) -> Int[np.ndarray, ' n']:
+  """At most `limit` of `count` indices, evenly spaced; None for all."""
+  size = count if limit is None else min(limit, count)
+  return np.linspace(0, count - 1, size).round().astype(int)

@@ -1,11 +1,9 @@
 """The held-out clips that `bits.Bits` scores, and the models beside it.
 
 To add a source of clips: a dataclass with the attributes and methods of
-`TokenClips`, whose `open` gives a `Clips`, and a line in CLIPS.
+`TokenClips`, whose `open` gives a `base.Clips`, and a line in CLIPS.
 """
 
-import abc
-from collections.abc import Iterator
 import dataclasses
 import functools
 from typing import Annotated, Any
@@ -22,39 +20,16 @@ from audiolm_jax.data import text_and_tokens
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
 from audiolm_jax.decoders import waveform_heads
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import baselines
 from audiolm_jax.evaluation import waveform_baselines
+from audiolm_jax.evaluation import world_clips
 
 # Seconds that clips of audio are padded to, and clips of each length scored at
 # once.
 _BUCKETS = ((1.0, 8), (2.0, 4), (4.0, 2))
 # Training clips that the linear baseline is fitted to.
 _FITTED = 60
-
-
-class Clips(abc.ABC):
-  """Clips that are open."""
-
-  @abc.abstractmethod
-  def batches(self) -> Iterator[dict[str, np.ndarray]]:
-    """Each clip once, in batches as the decoder reads them.
-
-    Yields:
-      Entries of the rows, among them `id` [B]: the clip's index, or -1 for a row
-      that fills up.
-    """
-
-  @abc.abstractmethod
-  def item(self, index: int) -> str:
-    """The id of a clip, which stays the same across runs."""
-
-  @abc.abstractmethod
-  def baselines(self, index: int) -> dict[str, Any]:
-    """Bits of a clip under other models, by the prefix of their metrics.
-
-    Of frames [F, K] for each code, of samples [] in all; empty where there are
-    no other models of such clips.
-    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +69,7 @@ class TokenClips:
     """These clips, of the cache of `source` (config.data) if they name none."""
     return _of_cache(self, source)
 
-  def open(self, decoder: Any, rate: float) -> Clips:
+  def open(self, decoder: Any, rate: float) -> evaluation_base.Clips:
     """The clips for a decoder of so many frames a second.
 
     Raises:
@@ -103,7 +78,7 @@ class TokenClips:
         not the cache's, or it has conditions that clips don't have.
     """
     del rate
-    _need_cache(self)
+    need_cache(self)
     return _TokenClips(self, decoder)
 
 
@@ -113,14 +88,15 @@ def _of_cache(clips, source):
   return dataclasses.replace(clips, cache=getattr(source, 'cache', None))
 
 
-def _need_cache(clips) -> None:
+def need_cache(clips: Any) -> None:
+  """Refuses clips of a token cache that name none."""
   if clips.cache is None:
     raise config.ConfigError(
         'clips.cache = None: config.data has no cache to take; give one.'
     )
 
 
-class _TokenClips(Clips):
+class _TokenClips(evaluation_base.Clips):
 
   def __init__(self, settings, decoder):
     self._settings = settings
@@ -209,7 +185,7 @@ class TextClips:
     """These clips, of the cache of `source` (config.data) if they name none."""
     return _of_cache(self, source)
 
-  def open(self, decoder: Any, rate: float) -> Clips:
+  def open(self, decoder: Any, rate: float) -> evaluation_base.Clips:
     """The clips for a decoder of segments.
 
     Raises:
@@ -217,7 +193,7 @@ class TextClips:
       config.ConfigError: if there is no cache.
     """
     del rate
-    _need_cache(self)
+    need_cache(self)
     names = {f.name for f in dataclasses.fields(text_and_tokens.TextAndTokens)}
     fields = {k: v for k, v in vars(self).items() if k in names}
     source = text_and_tokens.TextAndTokens(
@@ -226,7 +202,7 @@ class TextClips:
     return _TextClips(source, self.batch_size)
 
 
-class _TextClips(Clips):
+class _TextClips(evaluation_base.Clips):
 
   def __init__(self, source, batch_size):
     self._source, self._batch_size = source, batch_size
@@ -269,7 +245,7 @@ class AudioClips:
   streams = ('samples',)
   has_baselines = True
 
-  def open(self, decoder: Any, rate: float) -> Clips:
+  def open(self, decoder: Any, rate: float) -> evaluation_base.Clips:
     """The clips for a decoder of so many samples a second.
 
     Raises:
@@ -285,7 +261,7 @@ class AudioClips:
     return _AudioClips(self, decoder, round(rate))
 
 
-class _AudioClips(Clips):
+class _AudioClips(evaluation_base.Clips):
 
   def __init__(self, settings, decoder, rate):
     self._settings = settings
@@ -302,8 +278,7 @@ class _AudioClips(Clips):
   def _chosen(self, corpus, limit):
     """Indices of clips that have a sample, evenly spaced."""
     indices = np.flatnonzero(corpus.seconds() * self._rate >= 1)
-    count = len(indices) if limit is None else min(limit, len(indices))
-    return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
+    return indices[evaluation_base.spaced(len(indices), limit)]
 
   def _read(self, corpus, index):
     """A clip [T, C] float32, cut."""
@@ -361,4 +336,9 @@ class _AudioClips(Clips):
     return self._bits[index]
 
 
-CLIPS = {'audio': AudioClips, 'text': TextClips, 'tokens': TokenClips}
+CLIPS = {
+    'audio': AudioClips,
+    'text': TextClips,
+    'tokens': TokenClips,
+    'world_texts': world_clips.WorldTextClips,
+}

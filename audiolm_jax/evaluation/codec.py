@@ -137,11 +137,9 @@ class CodecEvaluator(evaluation_base.Evaluator):
     self._judges = [_judge(name) for name in settings.judges]
 
   def run(self, variables):
-    bound = self._objective.bind(variables)
-    if self._bound is None:
-      self._bound = bound
-    # The first one keeps its compiled functions through training.
-    self._bound.variables = bound.variables
+    self._bound = evaluation_base.rebound(
+        self._bound, self._objective.bind(variables)
+    )
     yield from self.score(self._bound)
 
   def score(
@@ -254,9 +252,8 @@ class CodecEvaluator(evaluation_base.Evaluator):
       chosen = np.arange(len(corpus))
       if settings.transcribed or settings.min_seconds:
         chosen = [i for i in chosen if self._wanted(corpus[i])]
-      if settings.limit is not None and settings.limit < len(chosen):
-        picks = np.linspace(0, len(chosen) - 1, settings.limit).round()
-        chosen = [chosen[int(i)] for i in picks]
+      picks = evaluation_base.spaced(len(chosen), settings.limit)
+      chosen = [chosen[i] for i in picks]
       if not len(chosen):
         raise config.ConfigError(f'no clip of {settings} is left to evaluate')
       self._clips = []

@@ -15,6 +15,7 @@ from jaxtyping import Float
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.audio import resample
 from audiolm_jax.evaluation import representations
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import loading
@@ -89,7 +90,7 @@ class _RandomFeatures(Frozen):
     return np.stack([self._embed(audio, rate) for audio, rate in clips])
 
   def _embed(self, audio, rate):
-    audio = representations.mono(audio, rate, _RATE)
+    audio = resample.mono(audio, rate, _RATE)
     mels = representations.log_mels(audio, _RATE, _HOP, _BANDS)
     size = self._settings.patch
     mels = (mels - _CENTRE) / _SPREAD

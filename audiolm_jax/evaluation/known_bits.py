@@ -42,10 +42,7 @@ class KnownBits:
     """
     del objective
     settings = self.clips
-    if settings.cache is None:
-      raise config.ConfigError(
-          'clips.cache = None: config.data has no cache to take; give one.'
-      )
+    evaluation_clips.need_cache(settings)
     cache = token_cache.TokenCache(
         settings.cache, settings.split, settings.tokenizer_hash
     )

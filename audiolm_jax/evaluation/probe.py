@@ -172,11 +172,7 @@ class _Evaluator(evaluation_base.Evaluator):
 
   def _read(self, corpus, variables):
     """The clips that have an example, and the vocabularies of their codes."""
-    count = len(corpus)
-    chosen = np.arange(count)
-    limit = self._settings.limit
-    if limit is not None and limit < count:
-      chosen = np.linspace(0, count - 1, limit).round().astype(int)
+    chosen = evaluation_base.spaced(len(corpus), self._settings.limit)
     clips, vocabularies = [], ()
     for start in range(0, len(chosen), _MANY):
       raw = [corpus[int(i)] for i in chosen[start : start + _MANY]]

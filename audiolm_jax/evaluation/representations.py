@@ -17,6 +17,7 @@ from audiolm_jax import config
 from audiolm_jax.audio import resample
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import loading
 from audiolm_jax.models import scoring
@@ -123,18 +124,13 @@ class _Mels(Encoder):
     )
     return [
         Frames(
-            log_mels(mono(audio, old, rate), rate, hop, settings.bands),
+            log_mels(
+                resample.mono(audio, old, rate), rate, hop, settings.bands
+            ),
             rate / hop,
         )
         for audio, old in clips
     ]
-
-
-def mono(
-    audio: Float[np.ndarray, 'T C'], rate: int, target_rate: int
-) -> Float[np.ndarray, 'U']:
-  """One channel at another rate; channels are averaged."""
-  return resample.resample(resample.remix(audio, 1), rate, target_rate)[:, 0]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,12 +171,10 @@ class _Codec(Encoder):
   def __call__(self, variables, clips):
     bound = self._objective.bind(variables)
     if self._bound is None:
-      self._bound = bound
       self._latents = jax.jit(
           lambda *x: sharding.whole(bound.tokenizer.encode_latents(*x)[0])
       )
-    # The first one keeps its compiled functions through training.
-    self._bound.variables = bound.variables
+    self._bound = evaluation_base.rebound(self._bound, bound)
     return of_tokens(self._bound, clips, self._read)
 
   def _read(self, bound, tokens, audio, num_samples):
@@ -327,12 +321,12 @@ def load_tokenizer(
         ' its directory'
     )
   bound = loading.load(tokenizer)
-  sizes = tuple(decoder.vocabularies)
-  if bound.spec.vocabularies[: len(sizes)] != sizes:
+  try:
+    bound.check_speaks(decoder.vocabularies)
+  except ValueError as error:
     raise config.ConfigError(
-        f'tokenizer = {tokenizer!r} has codes of {bound.spec.vocabularies}, but'
-        f' the decoder reads {sizes}'
-    )
+        f'tokenizer = {tokenizer!r}: the decoder {error}'
+    ) from error
   return bound
 
 

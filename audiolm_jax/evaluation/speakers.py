@@ -23,6 +23,7 @@ import numpy as np
 from scipy import linalg
 
 from audiolm_jax import config
+from audiolm_jax.audio import resample
 from audiolm_jax.data import corpora
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.evaluation import base as evaluation_base
@@ -74,7 +75,7 @@ class Embedding:
       self, audio: Float[np.ndarray, 'T'], rate: int
   ) -> Float[np.ndarray, 'D']:
     """Of a clip of one channel at any rate."""
-    audio = representations.mono(audio[:, None], rate, RATE)
+    audio = resample.mono(audio[:, None], rate, RATE)
     vector = (statistics(audio) - self.mean) @ self.weights
     return vector / max(np.linalg.norm(vector), 1e-12)
 

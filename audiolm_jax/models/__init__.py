@@ -4,6 +4,7 @@ audio_tokenizer.AudioTokenizer  audio to tokens and back.
 token_lm.TokenLM      frames of codes; `StageLM` goes on from another's.
 segment_lm.SegmentLM  sequences of segments, such as text and speech.
 sample_lm.SampleLM    samples of audio.
+recogniser.PhoneRecogniser  audio to phones, by one of the `front_ends`.
 kinds.KINDS           which of these a module becomes with its variables.
 loading.load          a model back from its directory; `directory` writes those,
                       `pretrained` has what comes from other libraries.

@@ -1,6 +1,6 @@
 """A tokenizer bound to its variables, for people and for scripts."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools
 import os
 
@@ -47,6 +47,22 @@ class AudioTokenizer:
   @property
   def spec(self) -> tokenizers_base.Spec:
     return self.tokenizer.spec
+
+  def check_speaks(self, vocabularies: Sequence[int]) -> None:
+    """Refuses a model of codes that are not those of the first slots.
+
+    Args:
+      vocabularies: of the slots of a frame, as the model has them.
+
+    Raises:
+      ValueError: if the tokenizer's are others, or its tokens continuous.
+    """
+    wanted, found = tuple(vocabularies), tuple(self.spec.vocabularies)
+    if found[: len(wanted)] != wanted:
+      raise ValueError(
+          f'speaks tokens of vocabularies {wanted}, but the tokenizer has'
+          f' {found or "continuous ones"}'
+      )
 
   def code_vectors(self) -> Float[np.ndarray, 'K V D'] | None:
     """The vectors that the codes of each slot stand for, if there are such."""

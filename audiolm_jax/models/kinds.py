@@ -14,6 +14,7 @@ from jaxtyping import Array
 from audiolm_jax import decoders
 from audiolm_jax import tokenizers
 from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.models import sample_lm
 from audiolm_jax.models import segment_lm
 from audiolm_jax.models import token_lm
@@ -42,9 +43,9 @@ class Description:
   """A model but for its variables.
 
   Attributes:
-    module: a tokenizer or a decoder.
+    module: a tokenizer, a decoder or a recogniser.
     rate: frames a second of a decoder's tokens, or its samples a second; None
-      for a tokenizer, whose spec says it.
+      for any other, which says it itself.
   """
 
   module: Any
@@ -98,6 +99,13 @@ KINDS: dict[str, Kind] = {
     'stages': _lm('stages', token_lm.StageLM),
     'segments': _lm('segments', segment_lm.SegmentLM),
     'wavenet': _lm('wavenet', sample_lm.SampleLM),
+    'recogniser': Kind(
+        recogniser_lib.Recogniser,
+        recogniser_lib.Recogniser.fresh,
+        lambda module, v, _: recogniser_lib.PhoneRecogniser(
+            module, v['params']
+        ),
+    ),
     'toy': Kind(
         toy.Mlp, toy.Mlp.fresh, lambda mlp, v, _: toy.Predictor(mlp, v)
     ),

@@ -30,7 +30,8 @@ def load(
       model has none.
 
   Returns:
-    Such as an `AudioTokenizer`, a `TokenLM`, a `SegmentLM` or a `SampleLM`.
+    Such as an `AudioTokenizer`, a `TokenLM`, a `SegmentLM`, a `SampleLM` or a
+    `PhoneRecogniser`.
 
   Raises:
     ModelError: if it holds no model, a damaged one, or the base is another.
@@ -169,6 +170,24 @@ def load_tokenizer(
   speaks = stored(path).manifest.tokenizer
   if speaks is None:
     raise ModelError(f'{path} was not trained on tokens of a cache.')
+  return tokenizer_of(speaks, path, tokenizer)
+
+
+def tokenizer_of(
+    speaks: directory.Speaks,
+    path: str | os.PathLike,
+    tokenizer: str | os.PathLike | None = None,
+) -> audio_tokenizer.AudioTokenizer:
+  """The tokenizer of some tokens.
+
+  Args:
+    speaks: which it is, and where it was.
+    path: of what has such tokens, for messages.
+    tokenizer: where the tokenizer is; None for where it was.
+
+  Raises:
+    ModelError: if the tokenizer that is there is not the one that made them.
+  """
   where = speaks.directory if tokenizer is None else tokenizer
   model = load_codec(where)
   if model.fingerprint() != speaks.fingerprint:

@@ -134,13 +134,7 @@ class TokenLM:
     Raises:
       ValueError: if the tokenizer's first slots have other vocabularies.
     """
-    wanted = tuple(self.decoder.vocabularies)
-    found = tuple(tokenizer.spec.vocabularies)
-    if found[: len(wanted)] != wanted:
-      raise ValueError(
-          f'speaks tokens of vocabularies {wanted}, but the tokenizer has'
-          f' {found or "continuous ones"}'
-      )
+    tokenizer.check_speaks(self.decoder.vocabularies)
     return dataclasses.replace(self, tokenizer=tokenizer)
 
   def check_fits(

@@ -148,19 +148,24 @@ class NLL(objectives_base.Objective):
     if self._audio == 'samples':
       rate = getattr(source, 'sample_rate', None)
       return None if rate is None else float(rate)
+    if hasattr(source, 'vocabularies'):
+      self._check(source.vocabularies, 'config.data')
     if not (read and hasattr(source, 'cache')):
       return None
     header = token_cache.read_header(source.cache)
+    self._check(header.vocabularies, f'config.data.cache ({source.cache})')
+    return header.spec.frame_rate
+
+  def _check(self, available, where) -> None:
+    """Refuses data of other vocabularies than the decoder's."""
     sizes = tuple(
         self.decoder.vocabularies[k] for k in self.decoder.slots(self._audio)
     )
-    available = header.vocabularies
     if available[: len(sizes)] != sizes:
       raise config.ConfigError(
           f'config.objective.decoder.vocabularies: {sizes} of {self._audio}, but'
-          f' config.data.cache ({source.cache}) has {available}.'
+          f' {where} has {available}.'
       )
-    return header.spec.frame_rate
 
   @property
   def loss_weights(self) -> dict[str, float]:

@@ -188,6 +188,7 @@ def question(
               'its share for the fourth codebook',
               likelihood=True,
           ),
+          *spoken.outcomes(),
       ),
       differences={
           'objective.decoder.pattern': 'the order is the question',

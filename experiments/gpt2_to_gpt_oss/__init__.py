@@ -124,6 +124,7 @@ def question(
               'its share for the first codebook',
               likelihood=True,
           ),
+          *spoken.outcomes(),
       ),
       contrasts=(
           ('rope', 'gpt2'),

@@ -104,6 +104,7 @@ def question(
               'its share for the first codebook',
               likelihood=True,
           ),
+          *spoken.outcomes(),
       ),
       contrasts=(
           *(

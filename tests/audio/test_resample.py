@@ -32,6 +32,18 @@ def test_integers_are_not_resampled():
       resample.resample(np.ones((100, 1), np.int16), *rates)
 
 
+def test_mono_is_the_mean_of_channels_at_another_rate():
+  tone = _tone(1000, 16000)
+  both = np.concatenate([tone, 3 * tone], axis=1)
+  out = resample.mono(both, 16000, 8000)
+  assert out.shape == (8000,)
+  np.testing.assert_allclose(
+      out, 2 * resample.resample(tone, 16000, 8000)[:, 0], atol=1e-5
+  )
+  opposite = np.concatenate([tone, -tone], axis=1)
+  assert not resample.mono(opposite, 16000, 8000).any()
+
+
 def test_remix():
   stereo = np.float32([[1, 0], [0, 1]])
   np.testing.assert_array_equal(resample.remix(stereo, 1), [[0.5], [0.5]])

@@ -88,6 +88,12 @@ def test_shards_are_the_rows_of_one_batch():
   _same({k: np.concatenate([p[k] for p in parts], 1) for k in whole}, whole)
 
 
+def test_batches_may_have_one_row():
+  whole = _take(_source(batch_size=6), 1)
+  ones = _take(_source(batch_size=1), 6)
+  _same(ones, {k: x.reshape(6, 1, *x.shape[2:]) for k, x in whole.items()})
+
+
 def test_nothing_to_draw_is_an_error():
   with pytest.raises(config.ConfigError, match='No example'):
     _source(visits=(0, 0))

@@ -153,7 +153,7 @@ def test_states_of_audio_are_those_of_its_tokens(codec, monkeypatch):
   np.testing.assert_allclose(
       frames.values, np.asarray(expected)[0, :count], atol=1e-5
   )
-  with pytest.raises(config.ConfigError, match='decoder reads'):
+  with pytest.raises(config.ConfigError, match='the decoder speaks'):
     wide = decoders.Decoder(vocabularies=(V + 1,))
     representations.load_tokenizer('codec', wide)
   with pytest.raises(config.ConfigError, match='tokenizer = None'):

@@ -3,7 +3,7 @@
 A clip is a function of a `World` and a number: no file is needed to make it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -160,8 +160,7 @@ def clip(world: World, index: int) -> Clip:
       )
   )
   words, log2p = language.grammar.sample(rng)
-  key = splits.normalize(' '.join(words))
-  split = splits.assign({key: [key]}, FRACTIONS)[key]
+  split = split_of(words)
   pool = speakers.pool('held_out' if split == 'test' else world.pool)
   speaker = pool[int(rng.integers(len(pool)))]
   rate, energy, f0_range = (
@@ -194,6 +193,12 @@ def clip(world: World, index: int) -> Clip:
       ),
       channel=channel if world.channels else channels.Channel(),
   )
+
+
+def split_of(words: Sequence[str]) -> str:
+  """The split of a text, by its hash alone."""
+  key = splits.normalize(' '.join(words))
+  return splits.assign({key: [key]}, FRACTIONS)[key]
 
 
 def _clip(old: Clip, words, log2p, longer) -> Clip:

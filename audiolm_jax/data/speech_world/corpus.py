@@ -70,8 +70,7 @@ class SpeechWorld(building.CorpusBuilder, skip_registration=True):
           prompt_id=clip.text.replace(' ', '-'),
           text=clip.text,
           speaker=clip.utterance.speaker.name,
-          # The made-up words of `sentences` are of no language.
-          language='' if world.language == 'sentences' else 'en',
+          language='' if world.language in languages.MADE_UP else 'en',
           source=(world, i),
           factors={'factors': clips_lib.to_json(clip)},
       )

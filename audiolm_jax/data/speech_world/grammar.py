@@ -66,7 +66,7 @@ class Grammar:
     seen = {}
 
     def visit(name):
-      if seen.setdefault(name, 'open') == 'done' or name not in self.rules:
+      if name not in self.rules or seen.setdefault(name, 'open') == 'done':
         return
       for _, symbols in self.rules[name]:
         for symbol in reached(symbols):

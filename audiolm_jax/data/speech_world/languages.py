@@ -3,6 +3,8 @@
 `sentences` has made-up words and English's order, with a verb that agrees in
 number with a noun any number of words before it; `digits` are strings of
 English digits, `sums` are true sums, `matrix` the matrix test's sentences.
+`syllables` has nonsense words of one or two syllables and no order: whoever
+learns to recognise phones from it knows nothing of what the others may say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.data.speech_world import grammar as grammar_lib
+from audiolm_jax.data.speech_world import phones as phones_lib
 
 NUMBERS = (
     'zero one two three four five six seven eight nine ten eleven twelve'
@@ -91,14 +94,20 @@ _LETTERS = {
     'ʌ': 'u',
     'ɑ': 'aa',
     'ɔ': 'o',
+    'ʊ': 'uu',
     'u': 'oo',
+    'ɝ': 'er',
+    'aɪ': 'ie',
     'eɪ': 'ai',
     'oʊ': 'oa',
     'ʃ': 'sh',
     'θ': 'th',
+    'ð': 'dh',
+    'ŋ': 'ng',
     'ɡ': 'g',
     'j': 'y',
 }
+_NONSENSE = range(2, 6)  # Words of a text of `syllables`.
 # Number is heard in the last vowel of nouns and verbs; those of verbs last alike.
 NOUN_ENDINGS = {'singular': 'u', 'plural': 'i'}
 VERB_ENDINGS = {'singular': 'ɔ', 'plural': 'ɑ'}
@@ -322,13 +331,49 @@ def _matrix() -> Language:
   return _english('matrix', {'S': [(1.0, tuple(columns))], **rules})
 
 
+def _syllables() -> Language:
+  """Each onset before each vowel, alone; single ones also before another."""
+  rng = np.random.default_rng(1960)
+  singles = [(), *((p,) for p in 'pbtdkɡszʃfvθðhmnwjrl')]
+  clusters = 'pl pr br tr dr kr ɡr fl fr sl sp st sk tw θr'.split()
+  ends = 'p b t d k ɡ s z ʃ f v θ ð m n ŋ l ts ks ps dz ɡz nz mz lz'.split()
+  ends += 'ŋk ŋz ld lv nt st pt nts sks'.split()
+  codas = [*[()] * (len(ends) // 2), *map(tuple, ends)]
+  lexicon = {}
+
+  def drawn(choices):
+    return choices[int(rng.integers(len(choices)))]
+
+  for onset in [*singles, *map(tuple, clusters)]:
+    for vowel in phones_lib.VOWELS:
+      first = (*onset, vowel)
+      stems = [[(*first, *drawn(codas))]]
+      if len(onset) < 2:
+        vowels = tuple(phones_lib.VOWELS)
+        second = (*drawn(singles[1:]), drawn(vowels))
+        simple = codas[: len(codas) // 2]
+        stems.append([(*first, *drawn(simple)), (*second, *drawn(codas))])
+      for stem in stems:
+        lexicon['-'.join(map(_spelled, stem))] = tuple(
+            p for x in stem for p in x
+        )
+  share = 1 / len(_NONSENSE)
+  rules = {
+      'S': [(share, ('Word',) * n) for n in _NONSENSE],
+      'Word': _uniform(list(lexicon)),
+  }
+  return Language('syllables', grammar_lib.Grammar(rules), lexicon)
+
+
 _MAKERS = {
     'sentences': _sentences,
     'digits': _digits,
     'sums': _sums,
     'matrix': _matrix,
+    'syllables': _syllables,
 }
 LANGUAGES = tuple(_MAKERS)
+MADE_UP = ('sentences', 'syllables')  # Those whose words are of no language.
 
 
 @functools.cache

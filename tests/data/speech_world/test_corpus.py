@@ -58,5 +58,5 @@ def test_names_are_of_configs_and_one_is_the_default(built):
   with pytest.raises(corpora.CorpusError, match="no language 'digits'"):
     corpora.prepare('speech_world', ('digits',))
   names = [config.name for config in speech_world.SpeechWorld.BUILDER_CONFIGS]
-  assert len(set(names)) == 4 * 3 * 2 * 3
+  assert len(set(names)) == 5 * 3 * 2 * 3
   assert set(speech_world.SpeechWorld.DEFAULT_CONFIGS) <= set(names)

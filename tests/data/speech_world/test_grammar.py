@@ -75,6 +75,20 @@ def test_an_ambiguous_string_sums_its_derivations():
     catalan.word_bits(['a'])
 
 
+def test_a_word_may_stand_in_many_rules_alone():
+  # It leads nowhere, so not back to itself.
+  rules = {
+      'S': [(0.5, ('T',)), (0.5, ('a',))],
+      'T': [(0.5, ('a',)), (0.5, ('b',))],
+  }
+  twice = grammar_lib.Grammar(rules)
+  assert twice.log2_probability(['a']) == pytest.approx(math.log2(0.75))
+  assert twice.derivations(['a']) == 2
+  np.testing.assert_allclose(
+      twice.word_bits(['a']), [-math.log2(0.75), 0], atol=1e-12
+  )
+
+
 def test_word_bits_by_hand():
   nested = grammar_lib.Grammar(NESTED)
   bits = nested.word_bits(['a', 'c', 'b'])

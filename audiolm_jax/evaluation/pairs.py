@@ -1,0 +1,181 @@
+"""Grammar pairs: does a model prefer what is grammatical, all else equal?
+
+After BLIMP (Warstadt et al. 2020) and sBLIMP (Nguyen et al. 2020). Both halves
+of a pair are rendered alike: same voice, timing, noise, room and channel.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from typing import Any
+
+from jaxtyping import Float, Int
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax.data import pipeline
+from audiolm_jax.data import world_texts
+from audiolm_jax.data.speech_world import clips as clips_lib
+from audiolm_jax.data.speech_world import languages
+from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.evaluation import speaking
+from audiolm_jax.evaluation import world_clips
+from audiolm_jax.models import token_lm
+
+# log2 of the probability of each clip.
+Score = Callable[[Sequence[clips_lib.Clip]], Sequence[float]]
+# The curve's last point: what is so far, or farther.
+_FAR = 6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GrammarPairs:
+  """Share of pairs of which a model finds the grammatical half likelier.
+
+  A half is a held-out clip, the other one its twin (`clips.Clip.twin`): one
+  word is ungrammatical, or a sum is untrue. `pairs` is 1 where the whole of the
+  right one is likelier, 1/2 where both are as likely, 0 else; chance is 1/2. It
+  needs exact likelihoods. In sentences there is a curve too, 'pairs by
+  distance': of the pairs with so many words between noun and verb; at 6, of
+  those with 6 or more. It compares across tokenizers, since each model only
+  compares its own likelihoods. 95% of chance's results lie within
+  1/2 +- 1/sqrt(count).
+
+  A model of a tokenizer's codes hears the audio of both; a model of words
+  (`data.WorldTexts`) reads the words. A model with conditions is told none.
+
+  Attributes:
+    language: 'sentences' or 'sums'; None for that of training's data.
+    pool: of `speakers.POOLS`; test clips are of the pool 'held_out' whichever.
+    channels: whether clips go through a drawn channel, a pair through one.
+    count: of pairs.
+    batch_size: clips that are scored at once.
+    speaker: which tokenizer's codes a model of audio reads.
+  """
+
+  language: str | None = None
+  pool: str = 'lm'
+  channels: bool = False
+  count: config.Positive = 200
+  batch_size: config.Positive = 16
+  speaker: speaking.Speaker = speaking.Speaker()
+
+  def with_data(self, source: Any) -> 'GrammarPairs':
+    """Itself, with what it leaves to `source` (config.data) filled in."""
+    language = self.language or getattr(source, 'language', None)
+    speaker = self.speaker.with_data(source)
+    return dataclasses.replace(self, language=language, speaker=speaker)
+
+  def build(self, objective: Any) -> evaluation_base.Evaluator:
+    """The evaluator.
+
+    Raises:
+      ConfigError: for a language in which nothing can be wrong, a model that is
+        not of whole frames of codes or whose likelihoods are bounds, and for
+        what `Speaker.load` refuses.
+      ModelError: for a tokenizer that is another.
+    """
+    if self.language is None:
+      raise config.ConfigError(
+          'evaluator of pairs: language = None, and config.data has none; give'
+          " 'sentences' or 'sums'."
+      )
+    decoder = objective.model[1].module
+    if 'frames' not in getattr(decoder, 'streams', {}) or (
+        len(decoder.predicted) < len(decoder.vocabularies)
+    ):
+      raise config.ConfigError(
+          f'evaluator of pairs: a {type(decoder).__name__} does not model whole'
+          ' frames of codes.'
+      )
+    if decoder.tag != 'exact':
+      raise config.ConfigError(
+          f'evaluator of pairs: the likelihoods of the decoder are {decoder.tag},'
+          ' and a difference of bounds says nothing.'
+      )
+    world = clips_lib.World(self.language, self.pool, channels=self.channels)
+    clips = world_clips.held_out(world, self.count)
+    clips[0].twin()  # A language without any is told before training.
+    source = world_texts.WorldTexts(language=self.language)
+    words = tuple(decoder.vocabularies) == source.vocabularies
+    tokenizer = None
+    if self.speaker.cache is not None or not words:
+      tokenizer = self.speaker.load(decoder, told=False)
+    return _Pairs(objective, clips, tokenizer, self.batch_size)
+
+
+class _Pairs(evaluation_base.Evaluator):
+
+  def __init__(self, objective, clips, tokenizer, batch_size):
+    self._objective, self._clips = objective, clips
+    self._tokenizer, self._batch_size = tokenizer, batch_size
+    self._codes: dict[str, Any] = {}  # Of the pairs, made once.
+
+  def run(self, variables):
+    model = self._objective.bind(variables)
+    yield from preferences(self._clips, lambda c: self._score(model, c))
+
+  def _score(self, model, clips):
+    rows = [self._row(model, clip) for clip in clips]
+    return log2_probabilities(model, rows, self._batch_size)
+
+  def _row(self, model, clip):
+    key = clip.text, clip.id
+    if key not in self._codes:
+      if self._tokenizer is None:
+        codes = world_texts.text_codes(clip.world.language, clip.words)
+      else:
+        codes = speaking.encoded(self._tokenizer, speaking.of_world(clip)).codes
+        codes = codes[0, :, : len(model.decoder.vocabularies)]
+      self._codes[key] = codes
+    return self._codes[key]
+
+
+def preferences(
+    clips: Sequence[clips_lib.Clip], score: Score
+) -> Iterator[evaluation_base.Score]:
+  """Of each clip, whether it is likelier than its twin; see `GrammarPairs`.
+
+  Args:
+    clips: the right halves.
+    score: log2 of the probabilities of some clips; -inf for what can't be.
+  """
+  twins = [clip.twin() for clip in clips]
+  both = np.asarray(score([*clips, *twins]), np.float64)
+  for clip, a, b in zip(
+      clips, both[: len(clips)], both[len(clips) :], strict=True
+  ):
+    if np.isnan(a) or np.isnan(b):
+      raise ValueError(
+          f'{clip.id} and its twin have the log-probabilities {a} and {b}:'
+          ' expected numbers'
+      )
+    value = 0.5 if a == b else float(a > b)
+    yield evaluation_base.Score('pairs', clip.id, value, 1.0)
+    language = languages.language(clip.world.language)
+    if agreement := language.agreement(clip.words):
+      place = 'distance', float(min(agreement.distance, _FAR))
+      yield evaluation_base.Score('pairs', clip.id, value, 1.0, place)
+
+
+def log2_probabilities(
+    model: token_lm.TokenLM,
+    rows: Sequence[Int[np.ndarray, 'F K']],
+    batch_size: int = 16,
+) -> Float[np.ndarray, 'B']:
+  """log2 of each row's probability, in batches of one shape.
+
+  Args:
+    model: of frames.
+    rows: codes of the decoder's slots.
+    batch_size: rows that are scored at once.
+  """
+  longest = max(len(row) for row in rows)
+  totals = []
+  for start in range(0, len(rows), batch_size):
+    part = rows[start : start + batch_size]
+    lengths = [*map(len, part), *[0] * (batch_size - len(part))]
+    codes = pipeline.pad(part, batch_size, longest)
+    scores = model.score(codes, np.int32(lengths))['frames']
+    nats = np.asarray(scores.log_prob, np.float64).sum(axis=(1, 2))
+    totals.append(nats[: len(part)] / np.log(2))
+  return np.concatenate(totals)
