@@ -40,6 +40,7 @@ from audiolm_jax.lab import budgets
 from audiolm_jax.lab import controls
 from audiolm_jax.lab import curves as curves_lib
 from audiolm_jax.lab import pages
+from audiolm_jax.lab import plots
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runner
 from audiolm_jax.lab import runs as runs_lib
@@ -218,6 +219,10 @@ def publish(name: str, content: str) -> None:
   text = pages.with_results(readme.read_text(), results)
   file = answering.results_name(results['variant'])
   writers.write_atomically(_HERE / name / file, content)
+  picture = plots.forest(results)
+  if picture:
+    path = _HERE / name / plots.file_name(results['variant'])
+    writers.write_atomically(path, picture)
   writers.write_atomically(readme, text)
   writers.write_atomically(_HERE / 'README.md', overview.page())
 

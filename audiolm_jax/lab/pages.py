@@ -9,6 +9,7 @@ from audiolm_jax.comparison import listening
 from audiolm_jax.comparison import report as report_lib
 from audiolm_jax.comparison import statistics
 from audiolm_jax.lab import answering
+from audiolm_jax.lab import plots
 from audiolm_jax.lab import runs as runs_lib
 from audiolm_jax.training import costs
 
@@ -207,7 +208,10 @@ def with_results(readme: str, results: Mapping[str, Any]) -> str:
   _, end, after = rest.partition(last)
   if not begin or not end:
     raise ValueError(f'the README has no {first} and {last} to write between')
-  return f'{before}{begin}\n\n{markdown(results)}\n\n{end}{after}'
+  text = markdown(results)
+  if any(results['comparisons'].values()):
+    text += f'\n\n![contrasts]({plots.file_name(results["variant"])})'
+  return f'{before}{begin}\n\n{text}\n\n{end}{after}'
 
 
 def _add_trades(page, results):

@@ -11,6 +11,7 @@ import pytest
 
 from audiolm_jax.lab import answering
 from audiolm_jax.lab import pages
+from audiolm_jax.lab import plots
 from experiments import overview
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -102,3 +103,7 @@ def test_a_readme_says_what_its_results_say(name):
     results = json.loads(path.read_text())
     assert path.name == answering.results_name(results['variant'])
     assert pages.with_results(text, results) == text
+    picture = (path.parent / plots.file_name(results['variant'])).read_text()
+    for line in results['comparisons'][results['outcomes'][0]['name']]:
+      assert f'{line["a"]} − {line["b"]}' in picture
+      assert f'{line["mean"]:+.2f} [' in picture
