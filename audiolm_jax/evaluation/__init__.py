@@ -4,6 +4,7 @@ To add one: a dataclass with `build(objective) -> base.Evaluator`, and a line
 here.
 """
 
+from audiolm_jax.evaluation.benchmark_pairs import BenchmarkPairs
 from audiolm_jax.evaluation.bits import Bits
 from audiolm_jax.evaluation.clips import AudioClips
 from audiolm_jax.evaluation.clips import TextClips
@@ -17,6 +18,7 @@ from audiolm_jax.evaluation.toy import ToyError
 
 EVALUATORS = {
     'abx': Abx,
+    'benchmark_pairs': BenchmarkPairs,
     'bits': Bits,
     'codec': Codec,
     'distribution': Distribution,
