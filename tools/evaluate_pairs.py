@@ -73,7 +73,7 @@ def _load(path: str, where: str | None) -> token_lm.TokenLM:
         f'--model={path} holds a {type(model).__name__}, which is no language'
         ' model of frames of codes.'
     )
-  pair_scores.check(model)
+  pair_scores.check(model.decoder)
   if model.tokenizer is not None and where is None:
     return model
   return model.with_tokenizer(loading.load_tokenizer(path, where))

@@ -10,7 +10,6 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.data import token_cache
-from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import benchmarks
 from audiolm_jax.evaluation import pair_scores
@@ -72,11 +71,12 @@ class BenchmarkPairs:
 
     Raises:
       BenchmarkError: for a folder that is not the benchmark.
-      ConfigError: for a model without exact likelihoods of frames, and where
-        there is no tokenizer of its codes, or another than made the cache.
+      ConfigError: for a model without exact likelihoods of whole frames, and
+        where there is no tokenizer of its codes, or another than made the cache.
     """
-    pair_scores.check(objective)
-    tokenizer = self._load(objective.decoder)
+    decoder = objective.model[1].module
+    pair_scores.check(decoder)
+    tokenizer = self._load(decoder)
     return PairsEvaluator(self, tokenizer, objective)
 
   def _load(self, decoder) -> audio_tokenizer.AudioTokenizer:
@@ -158,8 +158,6 @@ class PairsEvaluator(evaluation_base.Evaluator):
 def _check_lengths(model, paths, rows) -> None:
   """Refuses a recording that is longer than learned positions reach."""
   decoder = model.decoder
-  if not isinstance(decoder, decoder_lib.Decoder):
-    return  # How many steps segments have is said where they are scored.
   longest = max(range(len(rows)), key=lambda i: len(rows[i]))
   frames, slots = rows[longest].shape
   try:
@@ -180,14 +178,13 @@ def preferences(
     pairs: of a benchmark.
     likelihoods: log-probabilities of recordings, to compare within pairs.
   """
-  right = likelihoods([pair.right for pair in pairs])
-  wrong = likelihoods([pair.wrong for pair in pairs])
+  right, wrong = ([getattr(p, k) for p in pairs] for k in ('right', 'wrong'))
+  names = [f'{pair.item} ({pair.right}, {pair.wrong})' for pair in pairs]
+  values = pair_scores.preferences(names, right, wrong, likelihoods)
   by_item: dict[str, list[float]] = {}
-  metrics = {}
-  for pair, value in zip(pairs, pair_scores.prefers(right, wrong), strict=True):
+  for pair, value in zip(pairs, values, strict=True):
     by_item.setdefault(pair.item, []).append(float(value))
-    metrics[pair.item] = pair.metrics
-  for item, values in by_item.items():
-    mean = float(np.mean(values))
+  metrics = {pair.item: pair.metrics for pair in pairs}
+  for item, own in by_item.items():
     for metric in metrics[item]:
-      yield evaluation_base.Score(metric, item, mean, 1.0)
+      yield evaluation_base.Score(metric, item, float(np.mean(own)), 1.0)

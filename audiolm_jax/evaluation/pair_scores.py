@@ -5,8 +5,8 @@ BLIMP (Warstadt et al. 2020). A model only compares its own likelihoods, so that
 the share of pairs compares across tokenizers. Chance is 1/2.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
 
 from jaxtyping import Float, Int
 import numpy as np
@@ -18,25 +18,31 @@ from audiolm_jax.models import token_lm
 
 # Of a row's log-probabilities: of all its codes, or the mean over its frames.
 Reduction = Literal['sum', 'mean']
+# What a pair consists of: clips, files, texts.
+Half = TypeVar('Half')
 
 
-def check(objective: Any) -> None:
-  """Refuses an objective whose model has no likelihoods to compare.
+def check(module: Any) -> None:
+  """Refuses a model without likelihoods of whole frames to compare.
+
+  Args:
+    module: the model's, such as a decoder.
 
   Raises:
-    ConfigError: for one that is of no frames of codes, or whose likelihoods are
-      bounds.
+    ConfigError: for one that is of no frames of codes, predicts only some of
+      their slots, or whose likelihoods are bounds.
   """
-  decoder = getattr(objective, 'decoder', None)
-  if list(getattr(decoder, 'streams', ())) != ['frames']:
+  if 'frames' not in getattr(module, 'streams', {}) or (
+      len(module.predicted) < len(module.vocabularies)
+  ):
     raise config.ConfigError(
-        f'an evaluator of pairs: a {type(objective).__name__} of'
-        f' {type(decoder).__name__} models no frames of codes.'
+        f'evaluator of pairs: a {type(module).__name__} does not model whole'
+        ' frames of codes.'
     )
-  if decoder.tag != 'exact':
+  if module.tag != 'exact':
     raise config.ConfigError(
-        'an evaluator of pairs: the likelihoods of the decoder are'
-        f' {decoder.tag!r}, and a difference of bounds says nothing.'
+        f'evaluator of pairs: the likelihoods of the decoder are {module.tag},'
+        ' and a difference of bounds says nothing.'
     )
 
 
@@ -104,26 +110,30 @@ def _scored(model, rows, batch_size, reduction):
   return totals
 
 
-def prefers(
-    right: Float[np.ndarray, 'N'], wrong: Float[np.ndarray, 'N']
+def preferences(
+    names: Sequence[str],
+    right: Sequence[Half],
+    wrong: Sequence[Half],
+    score: Callable[[Sequence[Half]], Sequence[float]],
 ) -> Float[np.ndarray, 'N']:
   """1 where the right half is likelier, 1/2 where both are as likely, 0 else.
 
   Args:
-    right: log-probabilities of the right halves; -inf for what can't be.
-    wrong: of the others.
+    names: of the N pairs, for messages.
+    right: the halves that should be likelier.
+    wrong: the others.
+    score: log-probabilities of some halves; -inf for what can't be. It is called
+      once, with all of them, so that equal ones may tie exactly.
 
   Raises:
-    ValueError: where one is no number, or there are not as many of both.
+    ValueError: where one is no number.
   """
-  right, wrong = (np.asarray(x, np.float64) for x in (right, wrong))
-  if right.shape != wrong.shape or right.ndim != 1:
-    raise ValueError(
-        f'need as many right as wrong halves [N], got {right.shape} and'
-        f' {wrong.shape}'
-    )
-  (none,) = np.nonzero(np.isnan(right) | np.isnan(wrong))
-  if none.size:
-    i = none[0]
-    raise ValueError(f'pair {i}: log-probabilities {right[i]} and {wrong[i]}')
-  return (right > wrong) + 0.5 * (right == wrong)
+  both = np.asarray(score([*right, *wrong]), np.float64)
+  a, b = np.split(both, [len(right)])
+  for name, x, y in zip(names, a, b, strict=True):
+    if np.isnan(x) or np.isnan(y):
+      raise ValueError(
+          f'the halves of {name} have the log-probabilities {x} and {y}: expected'
+          ' numbers'
+      )
+  return (a > b) + 0.5 * (a == b)

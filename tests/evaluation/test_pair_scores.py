@@ -1,6 +1,7 @@
 """Log-probabilities of rows of any length, and what prefers them."""
 
 import dataclasses
+import types
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ from audiolm_jax import decoders
 from audiolm_jax import objectives
 from audiolm_jax import patterns
 from audiolm_jax.evaluation import pair_scores
+from audiolm_jax.patterns import sequence as sequence_lib
 from tests.decoders import small
 
 V = 6
@@ -33,7 +35,7 @@ def model():
 
 def _rows(*lengths):
   rng = np.random.default_rng(0)
-  return [rng.integers(V, size=(n, 2)) for n in lengths]
+  return [rng.integers(V, size=(n, 2), dtype=np.int32) for n in lengths]
 
 
 def test_rows_of_any_length_have_the_probability_they_have_alone(model):
@@ -78,19 +80,37 @@ def test_a_first_frame_that_is_given_is_no_frame_of_the_mean(model):
 
 
 def test_the_likelier_half_is_preferred_and_ties_count_half():
-  right = np.array([-1.0, -3.0, -2.0, -np.inf, 0.0])
-  wrong = np.array([-2.0, -2.0, -2.0, -np.inf, -np.inf])
-  found = pair_scores.prefers(right, wrong)
+  likelihoods = {'a': -1.0, 'b': -3.0, 'c': -2.0, 'd': -np.inf, 'e': 0.0}
+  calls = []
+
+  def score(halves):
+    calls.append(halves)
+    return [likelihoods[half] for half in halves]
+
+  found = pair_scores.preferences('12345', 'abcde', 'cccda', score)
   assert found.tolist() == [1, 0, 0.5, 0.5, 1]
-  with pytest.raises(ValueError, match='pair 1: log-probabilities nan'):
-    pair_scores.prefers(np.array([0, np.nan]), np.zeros(2))
-  with pytest.raises(ValueError, match='as many'):
-    pair_scores.prefers(np.zeros(2), np.zeros(3))
+  assert calls == [[*'abcdecccda']]
+  likelihoods['b'] = np.nan
+  with pytest.raises(ValueError, match='halves of 2 .* nan and -2.0'):
+    pair_scores.preferences('12345', 'abcde', 'cccda', score)
 
 
 def test_what_has_no_likelihood_to_compare_is_refused(model):
-  pair_scores.check(model)
-  with pytest.raises(config.ConfigError, match='no frames of codes'):
-    pair_scores.check(objectives.Toy())
+  pair_scores.check(model.decoder)
+  given = sequence_lib.Segment('coarse', (0,), role='observe')
+  stage = decoders.Staged(
+      vocabularies=(4, 4),
+      sequence=sequence_lib.Sequence(
+          (given, sequence_lib.Segment('fine', (1,)))
+      ),
+  )
+  for module in (stage, objectives.Toy()):
+    with pytest.raises(config.ConfigError, match='not model whole frames'):
+      pair_scores.check(module)
+  bound = types.SimpleNamespace(
+      streams={'frames': 0}, predicted=(0,), vocabularies=(4,), tag='bound'
+  )
+  with pytest.raises(config.ConfigError, match='bound, and a difference'):
+    pair_scores.check(bound)
   with pytest.raises(ValueError, match='row 1 of 2 has no frame'):
     pair_scores.log2_probabilities(model, _rows(3, 0))
