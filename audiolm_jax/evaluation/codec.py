@@ -132,18 +132,12 @@ class CodecEvaluator(evaluation_base.Evaluator):
   def __init__(self, settings: Codec, objective: Any = None):
     self.settings = settings
     self._objective = objective
-    self._bound = None
     # By sample rate and channels.
     self._clips: dict[tuple[int, int], list[dict[str, Any]]] = {}
     self._judges = [_judge(name) for name in settings.judges]
 
   def run(self, variables):
-    bound = self._objective.bind(variables)
-    if self._bound is None:
-      self._bound = bound
-    # The first one keeps its compiled functions through training.
-    self._bound.variables = bound.variables
-    yield from self.score(self._bound)
+    yield from self.score(self._objective.bind(variables))
 
   def score(
       self, bound: audio_tokenizer.AudioTokenizer
