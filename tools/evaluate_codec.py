@@ -12,8 +12,9 @@ WORKDIR/report.html and summary.json where they are. Languages that the codec
 was not trained on are marked as unseen. With --opus the same clips also go
 through Opus at these bitrates. Word errors are counted for English only; its
 clips are transcribed sentences of at least a second. Without [eval] it gives
-the distances and says what is missing. About 3 minutes on 2 cores; with five
-languages and three bitrates of Opus some 20 minutes of CPU time.
+the distances and errors of f0, and says what is missing. About 3 minutes on 2
+cores; with five languages and three bitrates of Opus some 20 minutes of CPU
+time.
 """
 
 import functools

@@ -16,15 +16,19 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 
 SECTION = 'Codec: held-out sentences'
 COMMAND = 'python tools/evaluate_codec.py --workdir={workdir}'
-# name -> (heading, what the original itself would score).
+# name -> (heading, what the original itself would score, None if it is measured).
 _METRICS = {
     'pesq': ('PESQ-wb', '4.64'),
     'stoi': ('STOI', '1'),
     'wer': ('WER', None),
+    'ffe': ('FFE', '0%'),
+    'vde': ('VDE', '0%'),
     'mel': ('mel', '0'),
     'stft': ('STFT', '0'),
     'si_sdr': ('SI-SDR dB', '∞'),
 }
+# Shares of words or frames, in percent.
+_SHARES = {'wer', 'ffe', 'vde'}
 
 
 def results(
@@ -129,7 +133,7 @@ def _add_scores(report, groups, names):
     for name in names:
       value = _METRICS[name][1]
       if name == 'wer':
-        value = _percent(group['rows'][0].get('wer_original'))
+        value = _shown(name, group['rows'][0].get('wer_original'))
       original.append(value if name in group['rows'][0] else None)
     title = group['group'] + (' (unseen)' if group['unseen'] else '')
     rows.append([f'{title}: original', *original[1:]])
@@ -140,10 +144,7 @@ def _add_scores(report, groups, names):
               f'{title}: {name}',
               max(group['clips'].values()),
               f'{row["bits_per_second"] / 1000:.2f}',
-              *[
-                  _percent(row.get(n)) if n == 'wer' else _round(row.get(n))
-                  for n in names
-              ],
+              *[_shown(n, row.get(n)) for n in names],
           ]
       )
   caption = (
@@ -152,6 +153,13 @@ def _add_scores(report, groups, names):
       ' spectral convergence + log magnitude, three resolutions. SI-SDR is low'
       ' for any codec that does not aim at the waveform.'
   )
+  if 'ffe' in names:
+    caption += (
+        ' FFE: f0 frame error, the share of frames of 10 ms whose voicing is'
+        ' wrong or whose f0 is more than 20% off; VDE: voicing decision error,'
+        ' those of the first kind alone; YIN on the reconstruction against YIN'
+        ' on the original.'
+    )
   if 'wer' in names:
     caption += (
         ' WER: Whisper tiny.en, both texts normalised, against the transcript;'
@@ -191,16 +199,14 @@ def _add_usage(report, group):
 def _interval(group, name):
   if name not in group['intervals']:
     return None
-  show = _percent if name == 'wer' else _round
-  return ' to '.join(map(show, group['intervals'][name]))
+  return ' to '.join(_shown(name, x) for x in group['intervals'][name])
 
 
-def _percent(value):
-  return None if value is None else f'{100 * value:.1f}%'
-
-
-def _round(value):
-  return None if value is None else f'{value:.3f}'
+def _shown(name, value):
+  """A value as text; None where there is none."""
+  if value is None:
+    return None
+  return f'{100 * value:.1f}%' if name in _SHARES else f'{value:.3f}'
 
 
 def count(codebooks: int) -> str:

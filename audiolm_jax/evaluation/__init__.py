@@ -4,6 +4,7 @@ To add one: a dataclass with `build(objective) -> base.Evaluator`, and a line
 here.
 """
 
+from audiolm_jax.evaluation.benchmark_pairs import BenchmarkPairs
 from audiolm_jax.evaluation.bits import Bits
 from audiolm_jax.evaluation.clips import AudioClips
 from audiolm_jax.evaluation.clips import TextClips
@@ -23,6 +24,7 @@ from audiolm_jax.evaluation.world_clips import WorldTextClips
 
 EVALUATORS = {
     'abx': Abx,
+    'benchmark_pairs': BenchmarkPairs,
     'bits': Bits,
     'codec': Codec,
     'content_error': ContentError,

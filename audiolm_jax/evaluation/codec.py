@@ -132,15 +132,12 @@ class CodecEvaluator(evaluation_base.Evaluator):
   def __init__(self, settings: Codec, objective: Any = None):
     self.settings = settings
     self._objective = objective
-    self._bound = None
-    self._clips = None
+    # By sample rate and channels.
+    self._clips: dict[tuple[int, int], list[dict[str, Any]]] = {}
     self._judges = [_judge(name) for name in settings.judges]
 
   def run(self, variables):
-    self._bound = evaluation_base.rebound(
-        self._bound, self._objective.bind(variables)
-    )
-    yield from self.score(self._bound)
+    yield from self.score(self._objective.bind(variables))
 
   def score(
       self, bound: audio_tokenizer.AudioTokenizer
@@ -244,7 +241,8 @@ class CodecEvaluator(evaluation_base.Evaluator):
     Raises:
       config.ConfigError: if no clip is left, or a target has another shape.
     """
-    if self._clips is None:
+    key = spec.sample_rate, spec.channels
+    if key not in self._clips:
       settings = self.settings
       corpus = data.load_corpus(
           settings.corpus, settings.split, settings.languages or None
@@ -256,7 +254,7 @@ class CodecEvaluator(evaluation_base.Evaluator):
       chosen = [chosen[i] for i in picks]
       if not len(chosen):
         raise config.ConfigError(f'no clip of {settings} is left to evaluate')
-      self._clips = []
+      clips = []
       for i in chosen:
         clip = dict(corpus[int(i)])
         if np.shape(clip.get('target', clip['audio'])) != clip['audio'].shape:
@@ -271,8 +269,9 @@ class CodecEvaluator(evaluation_base.Evaluator):
           )
           clip[name] = resample.remix(audio, spec.channels)
         clip.setdefault('target', clip['audio'])
-        self._clips.append(clip)
-    return self._clips
+        clips.append(clip)
+      self._clips[key] = clips
+    return self._clips[key]
 
   def _wanted(self, clip) -> bool:
     seconds = len(clip['audio']) / clip['sample_rate']

@@ -162,7 +162,8 @@ def _of_items(settings):
   for item in benchmarks.items(path):
     by_file.setdefault(item.file, []).append(item)
   names = list(by_file)[: settings.limit]
-  paths = {name: benchmarks.audio(folder, name) for name in names}
+  recordings = benchmarks.Recordings(folder)
+  paths = {name: recordings[name] for name in names}
   return [
       (functools.partial(benchmarks.read, paths[name]), by_file[name])
       for name in names

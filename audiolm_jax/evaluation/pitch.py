@@ -24,8 +24,9 @@ def track(audio: Float[np.ndarray, 'T'], rate: int) -> Float[np.ndarray, 'F']:
   """Hz of each frame of 10 ms; 0 where there is no voice.
 
   Frame i is centred on second (i + .5) HOP; F = T / rate / HOP, rounded up.
-  Between 60 and 500 Hz, from what is below 1 kHz. A frame is voiced if its normalised difference falls
-  below .25 and its level is within 40 dB of the loudest frame's.
+  Between 60 and 500 Hz, from what is below 1 kHz. A frame is voiced if its
+  normalised difference falls below .25 and its level is within 40 dB of the
+  loudest frame's.
 
   Args:
     audio: samples.
@@ -39,9 +40,10 @@ def track(audio: Float[np.ndarray, 'T'], rate: int) -> Float[np.ndarray, 'F']:
   span = window + longest
   # What is compared is centred: x(t) with x(t + lag), a frame in the middle.
   centres = ((np.arange(count) + 0.5) * HOP * rate).astype(int)
-  low = signal.butter(4, _CUTOFF, fs=rate, output='sos')
   padded = np.pad(np.asarray(audio, np.float64), (span // 2, span))
-  padded = signal.sosfiltfilt(low, padded)
+  if rate > 2 * _CUTOFF:
+    low = signal.butter(4, _CUTOFF, fs=rate, output='sos')
+    padded = signal.sosfiltfilt(low, padded)
   frames = padded[centres[:, None] + np.arange(span)]
   difference = _difference(frames, window, longest)
   lags = np.arange(1, longest + 1)

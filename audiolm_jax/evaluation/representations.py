@@ -7,6 +7,7 @@ REPRESENTATIONS. `Mels` needs no model: it is what the others stand beside.
 import abc
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Annotated, Any, Literal
 
 import jax
@@ -166,16 +167,9 @@ class _Codec(Encoder):
 
   def __init__(self, settings, objective):
     self._settings, self._objective = settings, objective
-    self._bound = None
 
   def __call__(self, variables, clips):
-    bound = self._objective.bind(variables)
-    if self._bound is None:
-      self._latents = jax.jit(
-          lambda *x: sharding.whole(bound.tokenizer.encode_latents(*x)[0])
-      )
-    self._bound = evaluation_base.rebound(self._bound, bound)
-    return of_tokens(self._bound, clips, self._read)
+    return of_tokens(self._objective.bind(variables), clips, self._read)
 
   def _read(self, bound, tokens, audio, num_samples):
     """([B, F, D] or [B, F, K], vocabularies) of a batch."""
@@ -188,7 +182,8 @@ class _Codec(Encoder):
             f"of = 'latents': a {type(bound.tokenizer).__name__} has none"
         )
       params = bound.variables['params']
-      return np.asarray(self._latents(params, audio, num_samples)), ()
+      latents = _latents(bound.tokenizer, params, audio, num_samples)
+      return np.asarray(latents), ()
     if tokens.codes is None:
       raise config.ConfigError(
           f"of = {of!r}: the tokenizer has no codes; use 'latents'"
@@ -197,6 +192,12 @@ class _Codec(Encoder):
     if of == 'codes':
       return codes, spec.vocabularies[: codes.shape[-1]]
     return code_vectors(bound, codes), ()
+
+
+@functools.partial(jax.jit, static_argnames='tokenizer')
+def _latents(tokenizer, params, audio, num_samples):
+  """[B, F, D] before a codec's bottleneck; each process gets all rows."""
+  return sharding.whole(tokenizer.encode_latents(params, audio, num_samples)[0])
 
 
 def code_vectors(

@@ -134,12 +134,16 @@ class Stage(abc.ABC):
   @functools.cached_property
   def key(self) -> str:
     """A hash of what it does, of its inputs' keys, and of versions."""
+    return self.key_with(versions())
+
+  def key_with(self, libraries: Mapping[str, str]) -> str:
+    """The key that it has, or had, where the libraries are of these versions."""
     facts = {
         'kind': type(self).__name__,
         'version': self.version,
-        'libraries': versions(),
+        'libraries': dict(libraries),
         'values': self.values(),
-        'inputs': {stage.name: stage.key for stage in self.inputs},
+        'inputs': {each.name: each.key_with(libraries) for each in self.inputs},
     }
     text = json.dumps(facts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

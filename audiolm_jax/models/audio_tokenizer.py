@@ -6,7 +6,7 @@ import os
 
 import flax
 import jax
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax.audio import files
@@ -22,11 +22,34 @@ from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import transcoding
 
 
+@functools.partial(jax.jit, static_argnames='tokenizer')
+def _encode(
+    tokenizer: tokenizers_base.Tokenizer,
+    variables: tokenizers_base.Variables,
+    audio: Float[Array, 'B T C'],
+    num_samples: Int[Array, 'B'],
+) -> tokenizers_base.Tokens:
+  """`tokenizer.encode`; each process gets all rows."""
+  return sharding.whole(tokenizer.encode(variables, audio, num_samples))
+
+
+@functools.partial(jax.jit, static_argnames='tokenizer')
+def _decode(
+    tokenizer: tokenizers_base.Tokenizer,
+    variables: tokenizers_base.Variables,
+    tokens: tokenizers_base.Tokens,
+) -> tuple[Float[Array, 'B T C'], Int[Array, 'B']]:
+  """`tokenizer.decode`; each process gets all rows."""
+  return sharding.whole(tokenizer.decode(variables, tokens))
+
+
 class AudioTokenizer:
   """`encode` and `decode`, compiled, on host arrays.
 
   Time is padded to one of few sizes (two in each octave), so that clips of all
   lengths share a few compilations; results are cut back and equal the unpadded.
+  What is compiled is shared by all that are of one tokenizer, whatever their
+  variables: to bind those of the next evaluation costs nothing.
 
   Attributes:
     tokenizer: the pure tokenizer.
@@ -40,8 +63,6 @@ class AudioTokenizer:
   ):
     self.tokenizer = tokenizer
     self.variables = flax.core.meta.unbox(variables)
-    self._encode = jax.jit(lambda *x: sharding.whole(tokenizer.encode(*x)))
-    self._decode = jax.jit(lambda *x: sharding.whole(tokenizer.decode(*x)))
     self._coders: dict[long.Settings, long.Coder] = {}
 
   @property
@@ -94,9 +115,8 @@ class AudioTokenizer:
     frames = int(self.spec.frames(audio.shape[1]))
     missing = padded_frames(frames) * self.spec.hop - audio.shape[1]
     audio = np.pad(audio, ((0, 0), (0, missing), (0, 0)))
-    tokens = self._encode(
-        self.variables, audio, np.asarray(num_samples, np.int32)
-    )
+    num_samples = np.asarray(num_samples, np.int32)
+    tokens = _encode(self.tokenizer, self.variables, audio, num_samples)
     tokens = tokenizers_base.numpy_tokens(tokens)
     return jax.tree.map(lambda x: x if x.ndim == 1 else x[:, :frames], tokens)
 
@@ -147,7 +167,7 @@ class AudioTokenizer:
         else np.pad(x, ((0, 0), (0, missing), *[(0, 0)] * (x.ndim - 2))),
         tokens,
     )
-    audio, num_samples = self._decode(self.variables, padded)
+    audio, num_samples = _decode(self.tokenizer, self.variables, padded)
     audio = np.asarray(audio)[:, : frames * self.spec.hop]
     return audio, np.asarray(num_samples)
 

@@ -62,6 +62,31 @@ def test_the_original_stands_beside_and_a_second_call_replaces():
   assert rows[2] == ['en: 1 codebook', '2', '0.50', '20.0%', '0.700']
 
 
+def test_shares_of_frames_are_percent_and_weighted_by_frames():
+  scores = list(_scores(False))
+  # 30 of 100 and 0 of 300 frames; of clip b no frame is voiced in both.
+  for item, wrong, frames in (('a', 30.0, 100.0), ('b', 0.0, 300.0)):
+    scores.append(evaluation_base.Score('ffe', item, wrong, frames))
+    scores.append(evaluation_base.Score('vde', item, wrong / 3, frames))
+    scores.append(evaluation_base.Score('gpe', item, 0.0, 1.0))
+  group = codec_report.results(scores, SPEC, 'en', 12.0)
+  full, one = group['rows']
+  assert (full['ffe'], full['vde']) == (0.075, 0.025) and 'ffe' not in one
+  page = report_lib.Report('x')
+  codec_report.add_to(page, [group], 'runs/x')
+  table, intervals = page.data['sections'][0]['blocks'][:2]
+  assert table['columns'][3:] == ['FFE', 'VDE', 'mel']
+  rows = [[cell['text'] for cell in row[3:]] for row in table['rows']]
+  assert rows == [
+      ['0%', '0%', '0'],
+      ['7.5%', '2.5%', '0.200'],
+      ['–', '–', '0.700'],
+  ]
+  # Of 2 clips, the bootstrap sees both alone.
+  assert intervals['rows'][0][1]['text'] == '0.0% to 30.0%'
+  assert 'f0 frame error' in table['caption']
+
+
 def test_other_codecs_and_unseen_clips_are_named():
   page = report_lib.Report('x')
   others = [evaluation_base.Score('bits@Opus 6', 'a', 3e4, 5.0)]

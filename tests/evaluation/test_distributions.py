@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 
-from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import evaluation
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import distributions
 from audiolm_jax.evaluation import encoders
-from audiolm_jax.models import loading
 from tests.evaluation import reconstructing
 from tests.evaluation import worlds
 
@@ -101,13 +99,6 @@ def test_the_random_encoder_is_frozen_and_hears_noise():
   assert abs(found[0]) < 0.05 < found[1] < found[2]
   short = encode([(np.zeros((n, 1), np.float32), 16000) for n in (0, 100)])
   assert np.isfinite(short).all() and not short[0].any()
-
-
-def test_a_model_of_the_users_is_an_encoder(monkeypatch):
-  bound = reconstructing.Bound()
-  monkeypatch.setattr(loading, 'load', lambda _: bound)
-  with pytest.raises(config.ConfigError, match='not a tokenizer'):
-    encoders.OfModel(path='x').open()
 
 
 def test_reconstructions_stand_beside_other_originals(monkeypatch):

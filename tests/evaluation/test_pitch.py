@@ -20,6 +20,12 @@ def test_tones_have_their_f0(rate, hertz):
   np.testing.assert_allclose(inner, hertz, rtol=0.003)
 
 
+def test_a_rate_whose_band_ends_below_the_filter_is_tracked():
+  tone = np.sin(2 * np.pi * 100 * np.arange(1600) / 1600)
+  track = pitch.track(tone, 1600)
+  np.testing.assert_allclose(track[5:-5], 100, rtol=0.01)
+
+
 def test_noise_silence_and_nothing_have_no_voice():
   rng = np.random.default_rng(0)
   assert np.mean(pitch.track(rng.standard_normal(16000), 16000) > 0) < 0.2

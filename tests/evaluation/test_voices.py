@@ -1,5 +1,7 @@
 """Verification: error rates by definition, a fit that finds what differs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,61 @@ def test_a_codec_that_copies_keeps_voices(few, monkeypatch):
   assert means['eer_original'] < 0.42
   items = {s.item for s in scores if s.name == 'eer'}
   assert items == {f'speakers-{speakers.embedding().hash[:12]}'}
+
+
+class _Noisy(reconstructing.Bound):
+  """Its variables are a level of noise and a sample rate."""
+
+  def __init__(self, variables):
+    super().__init__()
+    self.level, rate = variables
+    self.spec = dataclasses.replace(self.spec, sample_rate=rate)
+
+  def decode(self, tokens):
+    audio, num_samples = super().decode(tokens)
+    noise = np.random.default_rng(0).standard_normal(audio.shape)
+    return audio + self.level * noise.astype(np.float32), num_samples
+
+
+class _Noise:
+  bind = staticmethod(_Noisy)
+
+
+def test_what_stays_is_kept_and_what_changes_is_made_anew(few, monkeypatch):
+  """Through training: clips and the embedding stay, the codec does not."""
+  clips, calls = worlds.clips(20, pool='held_out'), []
+  monkeypatch.setattr(speakers, '_CLIPS', 60)
+
+  def counted(name, function):
+    return lambda *a: calls.append(name) or function(*a)
+
+  monkeypatch.setattr(data, 'load_corpus', counted('clips', lambda *_: clips))
+  monkeypatch.setattr(speakers, 'fit', counted('fit', speakers.fit))
+  evaluator = evaluation.Voices().build(_Noise())
+
+  def run(*variables):
+    scores = list(evaluator.run(variables))
+    means = evaluation_base.summarize(scores)
+    return means, {s.item for s in scores if s.name == 'eer'}
+
+  clean, name = run(0.0, 16000)
+  noisy, _ = run(0.05, 16000)
+  assert clean['similarity'] == pytest.approx(1)
+  assert noisy['similarity'] < 0.9
+  assert noisy['eer_original'] == clean['eer_original'] == clean['eer']
+  assert run(0.0, 16000) == (clean, name)
+  assert sorted(calls) == ['clips', 'fit']
+  # Another rate of the codec is another reading of the clips.
+  narrow, _ = run(0.0, 8000)
+  assert narrow['similarity'] == pytest.approx(1)
+  assert narrow['eer_original'] != clean['eer_original']
+  assert sorted(calls) == ['clips', 'clips', 'fit']
+  # Another embedding has another name, and its own scores.
+  speakers.embedding.cache_clear()
+  monkeypatch.setattr(speakers, '_DIMENSION', 4)
+  other, renamed = run(0.05, 16000)
+  assert sorted(calls) == ['clips', 'clips', 'fit', 'fit']
+  assert renamed != name and other['similarity'] != noisy['similarity']
 
 
 @pytest.mark.slow

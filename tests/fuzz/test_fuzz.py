@@ -23,6 +23,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = (
     'audio',
+    'benchmark_folders',
     'corpora_and_caches',
     'runs',
     'token_folders',

@@ -38,6 +38,9 @@ def test_a_key_is_of_values_inputs_versions_and_kind(monkeypatch):
   ]
   keys = {stage.key, *[other.key for other in others]}
   assert len(keys) == 4
+  versions = stages.versions()
+  assert stage.key_with(dict(reversed(versions.items()))) == stage.key
+  assert stage.key_with({**versions, 'jax': '0.1'}) not in keys
   monkeypatch.setattr(fake.Fake, 'version', 2)
   assert dataclasses.replace(stage).key not in keys
 

@@ -61,12 +61,9 @@ def _codec_and_clips(monkeypatch):
   monkeypatch.setattr(
       assembly_lib, 'read', lambda run: ml_collections.ConfigDict(trained)
   )
-  # What the judges say is tested elsewhere; they need [eval].
-  monkeypatch.setattr(
-      judges_lib,
-      'missing',
-      lambda: dict.fromkeys(judges_lib.JUDGES, 'pip install x'),
-  )
+  # What the judges say is tested elsewhere; all but f0 need [eval].
+  absent = dict.fromkeys(judges_lib.JUDGES.keys() - {'f0'}, 'pip install x')
+  monkeypatch.setattr(judges_lib, 'missing', lambda: absent)
 
 
 def test_one_command_merges_languages(tool, tmp_path, capsys):
@@ -84,15 +81,24 @@ def test_one_command_merges_languages(tool, tmp_path, capsys):
   lines = (tmp_path / 'codec_evaluation.jsonl').read_text().splitlines()
   scores = [json.loads(line) for line in lines]
   for group in groups:
-    # The table's means are those of the scores that are kept.
-    kept = [
-        s['sum']
-        for s in scores
-        if (s['group'], s['name']) == (group['group'], 'mel')
-    ]
-    assert len(kept) == 2
-    assert group['rows'][0]['mel'] == pytest.approx(np.mean(kept))
+    # The table's means are those of the scores that are kept: over clips, and
+    # of f0 over frames of 10 ms.
+    for name, weight in (('mel', 2), ('ffe', 500), ('vde@1', 500)):
+      kept = [
+          (s['sum'], s['weight'])
+          for s in scores
+          if (s['group'], s['name']) == (group['group'], name)
+      ]
+      assert len(kept) == 2
+      total, weights = np.sum(kept, axis=0)
+      assert weights == weight
+      row = group['rows'][name.endswith('@1')]
+      assert row[name.partition('@')[0]] == pytest.approx(total / weights)
+    assert {'ffe', 'vde'} <= group['others'][0].keys()
   printed = capsys.readouterr().out
+  headings = [line.split() for line in printed.splitlines()]
+  assert ['clips', 'kbit/s', 'FFE', 'VDE', 'mel'] in [h[:5] for h in headings]
+  assert f'{100 * groups[1]["rows"][0]["ffe"]:.1f}%' in printed
   assert 'it (unseen): 3 codebooks' in printed
   assert f'{groups[1]["rows"][0]["mel"]:.3f}' in printed
   assert '…' not in printed
