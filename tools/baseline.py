@@ -4,7 +4,8 @@
   python tools/baseline.py check tests/baseline.json [--only=ladder]
 
 Each config of configs/ (the size 'smoke') trains for 20 steps on the English
-prompts, from which one codec and one token cache are made first. Of each run
+prompts, from which one codec and one token cache are made first; or on its own
+clips of speech_world, if it names any. Of each run
 the file keeps the last loss, and digests of all metrics, of the final
 parameters, of the evaluation, and of what the trained model gives: codes (or
 latents) and audio of a fixed input, or greedy continuations of fixed prompts.
@@ -44,6 +45,7 @@ from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.data import token_cache  # noqa: E402
 from audiolm_jax.models import audio_tokenizer  # noqa: E402
 from audiolm_jax.models import caching  # noqa: E402
+from audiolm_jax.models import recogniser as recogniser_lib  # noqa: E402
 from audiolm_jax.models import sample_lm  # noqa: E402
 from audiolm_jax.models import segment_lm  # noqa: E402
 from audiolm_jax.models import token_lm  # noqa: E402
@@ -57,6 +59,8 @@ STEPS = 20
 # Of the token cache, a split.
 CLIPS = 24
 CORPUS = 'asterisk_prompts'
+# What knows of its clips what no other corpus does, and is made in seconds.
+WORLD = 'speech_world'
 CODEC = 'configs/codec/quickstart.py'
 
 
@@ -130,7 +134,9 @@ def run(path: str, work: pathlib.Path) -> dict[str, str]:
   for name, group in groups.items():
     if hasattr(group, 'cache'):
       changes[f'{name}.cache'] = tokens
-    if hasattr(group, 'corpus'):
+    if getattr(group, 'corpus', None) == WORLD:
+      corpora.prepare(WORLD, group.languages)
+    elif hasattr(group, 'corpus'):
       changes |= {f'{name}.corpus': CORPUS, f'{name}.languages': ('en',)}
   workdir = work / re.sub('[/:]', '-', path)
   results = train.train(config.replace(settings, changes), workdir)
@@ -166,6 +172,9 @@ def output(model, tokens: str):
     return model.generate(
         prompt, seconds=100 / model.sample_rate, temperature=0.0
     )
+  if isinstance(model, recogniser_lib.PhoneRecogniser):
+    audio = np.random.default_rng(0).standard_normal((2, 9000, 1), np.float32)
+    return model.logits(0.1 * audio, np.array([9000, 3000]))
   if not isinstance(model, token_lm.TokenLM | segment_lm.SegmentLM):
     return model.variables
   cache = token_cache.TokenCache(tokens, 'train')
@@ -182,6 +191,8 @@ def output(model, tokens: str):
         sampler=greedy,
     )
   codes = np.stack([cache[i].codes[:24, :slots] for i in range(2)])
+  # A model of words has fewer of them.
+  codes = np.minimum(codes, np.array(model.decoder.vocabularies) - 1)
   if isinstance(model, token_lm.StageLM):
     return model.score(codes[:, :9], lengths)['frames'].log_prob
   return model.generate(codes[:, :9], 24, num_frames=lengths, sampler=greedy)

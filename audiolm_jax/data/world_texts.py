@@ -35,7 +35,7 @@ class WorldTexts:
     buffer: batches drawn ahead (per worker).
   """
 
-  language: str = 'sentences'
+  language: languages.Name = 'sentences'
   split: str = 'train'
   frames: config.Positive = 48
   workers: config.Count = 0

@@ -130,7 +130,7 @@ class ContentError:
   """
 
   judge: Annotated[str, config.Path()] | None = None
-  language: str = 'sentences'
+  language: languages.Name = 'sentences'
   corpus: corpora.Name = 'speech_world'
   split: str = 'test'
   languages: tuple[str, ...] = ()
@@ -246,7 +246,7 @@ class GrammarAcceptance:
   """
 
   judge: Annotated[str, config.Path()]
-  language: str = 'sentences'
+  language: languages.Name = 'sentences'
   count: config.Positive = 64
   seconds: Annotated[float, config.Range(min=0.1, max=600)] = 4.0
   speaker: speaking.Speaker = speaking.Speaker()

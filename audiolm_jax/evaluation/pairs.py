@@ -16,6 +16,7 @@ from audiolm_jax.data import pipeline
 from audiolm_jax.data import world_texts
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
+from audiolm_jax.data.speech_world import speakers
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import speaking
 from audiolm_jax.evaluation import world_clips
@@ -52,8 +53,8 @@ class GrammarPairs:
     speaker: which tokenizer's codes a model of audio reads.
   """
 
-  language: str | None = None
-  pool: str = 'lm'
+  language: languages.Name | None = None
+  pool: speakers.Pool = 'lm'
   channels: bool = False
   count: config.Positive = 200
   batch_size: config.Positive = 16

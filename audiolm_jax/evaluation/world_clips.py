@@ -51,7 +51,7 @@ class WorldTextClips:
     limit: how many; a text that comes again counts again.
   """
 
-  language: str | None = None
+  language: languages.Name | None = None
   split: str = 'test'
   limit: config.Positive = 500
 

@@ -23,7 +23,7 @@ from audiolm_jax.models import front_ends
 from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.streaming import layers as streaming_layers
-from audiolm_jax.streaming import norms as streaming_norms
+from audiolm_jax.streaming import norms
 
 BLANK = 0  # The output that stands for no symbol.
 # Rows are padded to one of few lengths, two in each octave, from here on.
@@ -79,13 +79,13 @@ class Recogniser(nn.Module):
     x, mask = first(x, mask)
     for i in range(self.blocks):
       x = self._block(i, x, mask)
-    x, _ = streaming_norms.RmsNorm(name='norm')(x, mask)
+    x, _ = norms.RmsNorm(name='norm')(x, mask)
     outputs = streaming_layers.Dense(len(self.symbols) + 1, name='output')
     return outputs(x, mask)[0], self.num_frames(num_samples)
 
   def _block(self, i, x, mask):
     spacing = 1 + i % 2
-    y, _ = streaming_norms.RmsNorm(name=f'norm_{i}')(x, mask)
+    y, _ = norms.RmsNorm(name=f'norm_{i}')(x, mask)
     conv = streaming_layers.Conv(
         self.width,
         self.kernel,

@@ -29,7 +29,7 @@ from audiolm_jax.training import config_files
 from audiolm_jax.training import optimizers
 
 # Pool of speakers, front end and seed.
-ROLES = {
+VARIANTS = {
     'teacher': ('tokenizer', front_ends.LogMel(), 1),
     'judge': ('lm', front_ends.Gammatone(), 2),
 }
@@ -43,10 +43,10 @@ TESTS = {
 
 def get_config(arg: str = 'judge,cpu') -> train.Config:
   """The config; `arg` is 'teacher' or 'judge' and 'smoke', 'cpu' or 'gpu'."""
-  role, size = config_files.choose(arg, ROLES, config_files.SIZES)
-  pool, front_end, seed = ROLES[role]
+  role, size = config_files.choose(arg, VARIANTS, config_files.SIZES)
+  pool, front_end, seed = VARIANTS[role]
   small = size == 'smoke'
-  steps = {'smoke': 20, 'cpu': 1600, 'gpu': 20_000}[size]
+  steps = {'smoke': 20, 'cpu': 4000, 'gpu': 20_000}[size]
   clips = 400 if small else 4000
   tests = {'sentences': 'sentences-lm-clean-400'} if small else TESTS
   limit = 10 if small else 200

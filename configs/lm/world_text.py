@@ -25,12 +25,12 @@ from audiolm_jax.training import checkpoints
 from audiolm_jax.training import config_files
 from audiolm_jax.training import optimizers
 
+VARIANTS = languages.LANGUAGES
+
 
 def get_config(arg: str = 'sentences,cpu') -> train.Config:
   """The config; `arg` is a sub-language and 'smoke', 'cpu' or 'gpu'."""
-  language, size = config_files.choose(
-      arg, languages.LANGUAGES, config_files.SIZES
-  )
+  language, size = config_files.choose(arg, VARIANTS, config_files.SIZES)
   steps = {'smoke': 20, 'cpu': 1500, 'gpu': 20_000}[size]
   width = {'smoke': 32, 'cpu': 128, 'gpu': 512}[size]
   source = data.WorldTexts(language=language, frames=32)

@@ -31,8 +31,8 @@ _NAMES = (
 @pytest.mark.parametrize(
     'family, name',
     [
-        *((recogniser, role) for role in recogniser.ROLES),
-        *((world_text, language) for language in languages.LANGUAGES),
+        *((recogniser, role) for role in recogniser.VARIANTS),
+        *((world_text, language) for language in world_text.VARIANTS),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )

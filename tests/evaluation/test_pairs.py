@@ -17,8 +17,11 @@ from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import pairs
+from audiolm_jax.evaluation import speaking
 from audiolm_jax.evaluation import world_clips
 from audiolm_jax.patterns import sequence as sequence_lib
+from audiolm_jax.tokenizers import base as tokenizers_base
+from tests.data import made_caches
 
 
 def _grammar(clips):
@@ -145,3 +148,69 @@ def test_what_cannot_be_compared_is_refused(objective):
   other = objectives.NLL(decoder=decoders.Decoder(vocabularies=(7,)))
   with pytest.raises(config.ConfigError, match='cache'):
     evaluation.GrammarPairs(language='sums').build(other)
+
+
+class _Loudness:
+  """A tokenizer: a frame is half a second, its first code how loud that is."""
+
+  spec = made_caches.spec((5, 5, 5), 8000)
+
+  def __init__(self):
+    self.heard = []
+
+  def encode(self, audio):
+    self.heard.append(audio[0, :, 0])
+    frames = audio.shape[1] // 8000
+    parts = audio[0, : frames * 8000].reshape(frames, 8000)
+    codes = np.zeros((1, frames, 3), np.int32)
+    codes[0, :, 0] = np.minimum(40 * np.sqrt(np.square(parts).mean(1)), 4)
+    return tokenizers_base.Tokens(
+        num_samples=np.int32([frames * 8000]), codes=codes
+    )
+
+
+def test_a_model_of_audio_hears_both_halves(monkeypatch):
+  tokenizer, asked = _Loudness(), []
+
+  def load(speaker, module, told):
+    asked.append((speaker.cache, told))
+    return tokenizer
+
+  monkeypatch.setattr(speaking.Speaker, 'load', load)
+  objective = objectives.NLL(
+      decoder=decoders.Decoder(
+          vocabularies=(5, 5),
+          pattern=patterns.Parallel(),
+          backbone=stack_lib.Stack(width=16, layers=1),
+      ),
+      rate=2.0,
+  )
+  variables = objective.init(jax.random.key(0))
+  settings = evaluation.GrammarPairs(language='sums', count=4, batch_size=4)
+  source = types.SimpleNamespace(cache='cache')
+  evaluator = settings.with_data(source).build(objective)
+  assert asked == [('cache', False)]
+  scores = list(evaluator.run(variables))
+  clips = _clips('sums', 4)
+  for audio, clip in zip(
+      tokenizer.heard, [*clips, *(c.twin() for c in clips)], strict=True
+  ):
+    np.testing.assert_array_equal(audio, clip.audio())
+  model = objective.bind(variables)
+  # Of what the tokenizer gives the first codes are the model's.
+  codes = [
+      tokenizer.encode(c.audio()[None, :, None]).codes[0, :, :2] for c in clips
+  ]
+  right = pairs.log2_probabilities(model, codes, 4)
+  codes = [
+      tokenizer.encode(c.twin().audio()[None, :, None]).codes[0, :, :2]
+      for c in clips
+  ]
+  wrong = pairs.log2_probabilities(model, codes, 4)
+  assert [s.sum for s in scores] == (
+      0.5 * (right >= wrong) + 0.5 * (right > wrong)
+  ).tolist()
+  # What is heard does not change while the model is trained: it is kept.
+  count = len(tokenizer.heard)
+  assert [s.sum for s in evaluator.run(variables)] == [s.sum for s in scores]
+  assert len(tokenizer.heard) == count

@@ -10,6 +10,7 @@ learns to recognise phones from it knows nothing of what the others may say.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from audiolm_jax import config
 from audiolm_jax.data.speech_world import grammar as grammar_lib
 from audiolm_jax.data.speech_world import phones as phones_lib
 
+# A new one comes last: the place of a language is a part of its clips' seeds.
+Name = Literal['sentences', 'digits', 'sums', 'matrix', 'syllables']
+LANGUAGES: tuple[str, ...] = get_args(Name)
 NUMBERS = (
     'zero one two three four five six seven eight nine ten eleven twelve'
     ' thirteen fourteen fifteen sixteen seventeen eighteen'
@@ -372,7 +376,6 @@ _MAKERS = {
     'matrix': _matrix,
     'syllables': _syllables,
 }
-LANGUAGES = tuple(_MAKERS)
 MADE_UP = ('sentences', 'syllables')  # Those whose words are of no language.
 
 

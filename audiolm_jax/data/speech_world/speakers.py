@@ -6,6 +6,7 @@ men, women and children of Peterson and Barney's data; each is on a grid.
 
 import dataclasses
 import functools
+from typing import Literal, get_args
 
 from jaxtyping import Float
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.data.speech_world import phones as phones_lib
 
-POOLS = ('tokenizer', 'lm', 'held_out')
+Pool = Literal['tokenizer', 'lm', 'held_out']
+POOLS: tuple[str, ...] = get_args(Pool)
 POOL_SIZE = 64
 GROUPS = ('man', 'woman', 'child')
 _SHARES = (33, 28, 15)
