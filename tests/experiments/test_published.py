@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from audiolm_jax.lab import answering
+from audiolm_jax.lab import pages
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runner
 from audiolm_jax.lab import runs as runs_lib
@@ -15,8 +16,8 @@ from audiolm_jax.lab import stages
 from tests.lab import fake
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'experiments'
-PUBLISHED = sorted(p.parent.name for p in FOLDER.glob(f'*/{answering.RESULTS}'))
-# (question, arm) -> why its runs are of another config than today's, and why
+PUBLISHED = pages.files(FOLDER, '*')
+# ('NAME/results.json', arm) -> why its runs are of another config than today's, and why
 # what they say still holds. Whoever changes a config asks the question again,
 # or writes here why not.
 STALE: dict[tuple[str, str], str] = {}
@@ -48,15 +49,26 @@ def stale(question: questions.Question, results: dict) -> dict[str, list[int]]:
   return found
 
 
-@pytest.mark.parametrize('name', PUBLISHED)
-def test_every_run_is_of_todays_config(name):
-  results = json.loads((FOLDER / name / answering.RESULTS).read_text('utf-8'))
+def asked(name: str, variant: str) -> questions.Question:
+  """The question that a file of results is of."""
+  module = importlib.import_module(f'experiments.{name}')
+  corpora = [{'corpus': corpus} for corpus in getattr(module, 'CORPORA', ())]
+  every = [module.question('cpu', **corpus) for corpus in corpora or [{}]]
+  (question,) = [q for q in every if q.variant == variant]
+  return question
+
+
+@pytest.mark.parametrize(
+    'path', PUBLISHED, ids=lambda path: f'{path.parent.name}-{path.name}'
+)
+def test_every_run_is_of_todays_config(path):
+  name, results = path.parent.name, json.loads(path.read_text('utf-8'))
   assert results['question'] == name and results['missing'] == 0
-  question = importlib.import_module(f'experiments.{name}').question('cpu')
-  known = {arm for of, arm in STALE if of == name}
+  question = asked(name, results['variant'])
+  known = {arm for of, arm in STALE if of == f'{name}/{path.name}'}
   found = stale(question, results)
   assert found.keys() == known, (
-      f'{name}: the runs {found} in its {answering.RESULTS} are not those that'
+      f'{name}: the runs {found} in its {path.name} are not those that'
       ' experiments would make today. Ask it again (python -m experiments.run'
       f' --question={name} --budget=cpu --workdir=... --publish), or say in'
       ' STALE why its answer holds.'
@@ -64,7 +76,8 @@ def test_every_run_is_of_todays_config(name):
 
 
 def test_what_is_excused_is_published():
-  assert {name for name, _ in STALE} <= set(PUBLISHED)
+  files = {f'{path.parent.name}/{path.name}' for path in PUBLISHED}
+  assert {file for file, _ in STALE} <= files
   assert PUBLISHED
 
 
