@@ -40,7 +40,8 @@ class Framed(steps_lib.Steps):
   @nn.nowrap
   def _joined(self, parts, fill):
     if not self._many:
-      return parts
+      (frames,) = parts.values()
+      return {'frames': frames}
     frames = fill
     for segment in self.sequence.segments:
       if segment.label in parts:
