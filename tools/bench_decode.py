@@ -296,9 +296,7 @@ _RATE = 1e-4
 
 def _train_theirs(theirs, ids, forward=None) -> Callable[[], float]:
   """One step in place; its loss."""
-  # Ours starts from the id that texts begin with.
-  target = torch.from_numpy(ids)
-  inputs = torch.cat([torch.zeros_like(target[:, :1]), target[:, :-1]], dim=1)
+  inputs = torch.from_numpy(ids)
   theirs.train()
   optimizer = torch.optim.AdamW(
       theirs.parameters(), lr=_RATE, betas=(0.9, 0.999), fused=True, **_ADAMW
@@ -307,8 +305,9 @@ def _train_theirs(theirs, ids, forward=None) -> Callable[[], float]:
   def step():
     optimizer.zero_grad()
     logits = (forward or theirs)(input_ids=inputs, use_cache=False).logits
+    # As ours, it computes what the last id predicts, and does not score it.
     loss = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), target.flatten()
+        logits[:, :-1].flatten(0, 1), inputs[:, 1:].flatten()
     )
     loss.backward()
     torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
@@ -332,7 +331,9 @@ def _train_ours(ours, variables, ids, scan) -> Callable[[], float]:
     scores = ours.decoder.apply(
         {'params': params}, codes, num_frames, method='score'
     )
-    return -scores['frames'].log_prob.mean()
+    stream = scores['frames']
+    # The first id is given.
+    return -stream.log_prob.sum() / stream.mask.sum()
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
   def step(params, state):

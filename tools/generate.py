@@ -32,8 +32,9 @@ from audiolm_jax.training import launch
 _PIPE = '-'
 # What an endless stream keeps in sight.
 _CACHE_SECONDS = 30.0
-# More than any memory: what is kept in sight is allocated.
-_MOST_CACHE_SECONDS = 1e6
+_whole_number = launch.number(
+    int, lambda x: 0 <= x < 2**32, 'at least 0 and less than 2**32'
+)
 # Options that are the sampler's, under the same names.
 _SAMPLER = (
     'temperature',
@@ -221,36 +222,6 @@ def _stream(lm, prompt, frames, write, told):
   lm.tokenizer.decode_frames(lm.session(prompt, frames, **told), write)
 
 
-def _seconds(text: str) -> float:
-  value = float(text)
-  if not value >= 0:
-    raise ValueError
-  return value
-
-
-def _cache_seconds(text: str) -> float:
-  value = float(text)
-  if not 0 < value <= _MOST_CACHE_SECONDS:
-    raise argparse.ArgumentTypeError(
-        f'{text} is not over 0 and up to {_MOST_CACHE_SECONDS:g} seconds'
-    )
-  return value
-
-
-def _whole_number(text: str) -> int:
-  value = int(text)
-  if not 0 <= value < 2**32:
-    raise argparse.ArgumentTypeError(f'{text} is not in [0, 2**32)')
-  return value
-
-
-def _finite(text: str) -> float:
-  value = float(text)
-  if not math.isfinite(value):
-    raise ValueError
-  return value
-
-
 def _pair(text: str) -> str:
   if '=' not in text:
     raise ValueError
@@ -278,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
       '--seconds',
-      type=_seconds,
+      type=launch.number(float, lambda x: x >= 0, 'at least 0'),
       default=10.0,
       help='to add to the prompt; inf for no end, with --stream',
   )
@@ -291,10 +262,14 @@ def _parser() -> argparse.ArgumentParser:
   add('--min_p', type=float, default=0.0)
   add('--repetition_penalty', type=float, default=1.0)
   add('--repetition_window', type=int, default=0)
-  add('--guidance', type=_finite, help='of models with conditions')
+  finite = launch.number(float, math.isfinite, 'a finite number')
+  add('--guidance', type=finite, help='of models with conditions')
   add(
       '--cache_seconds',
-      type=_cache_seconds,
+      # Above is more than any memory: what is kept in sight is allocated.
+      type=launch.number(
+          float, lambda x: 0 < x <= 1e6, 'more than 0 and at most 1e6'
+      ),
       help='what attention keeps in sight; default: all, and'
       f' {_CACHE_SECONDS:g} without an end',
   )

@@ -349,9 +349,7 @@ def _by(check, kind):
 
 
 def _positive(value):
-  if not 0 < value < math.inf:
-    raise ValueError(f'{value}: expected a number above 0')
-  return value
+  return 0 < value < math.inf
 
 
 def _rate(value):
@@ -459,13 +457,13 @@ def _parser() -> argparse.ArgumentParser:
   made.add_argument('--out', required=True, help='directory of the cache')
   made.add_argument(
       '--batch_seconds',
-      type=_by(_positive, float),
+      type=launch.number(float, _positive, 'a number above 0'),
       default=32.0,
       help='padding included',
   )
   made.add_argument(
       '--limit',
-      type=_by(_positive, int),
+      type=launch.number(int, _positive, 'a number above 0'),
       help='at most so many clips of each split',
   )
   made.add_argument('--shard', type=_shard, default=(0, 1), help='i/n')

@@ -52,21 +52,6 @@ def _paths(text: str) -> list[str]:
   return paths
 
 
-def _seconds(text: str) -> float:
-  value = float(text)
-  if not 0 < value <= _MOST_SECONDS:
-    raise argparse.ArgumentTypeError(
-        f'{text}: expected more than 0 and at most {_MOST_SECONDS} seconds'
-    )
-  return value
-
-
-def _count(text: str) -> int:
-  if int(text) < 1:
-    raise argparse.ArgumentTypeError(f'{text}: expected 1 or more')
-  return int(text)
-
-
 def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(
       description=__doc__,
@@ -80,8 +65,18 @@ def main(argv: list[str]) -> int:
       default=[],
       help='files and folders, to measure the entropy of the codes',
   )
-  parser.add_argument('--seconds', type=_seconds, default=10.0, help='of a run')
-  parser.add_argument('--repeats', type=_count, default=5)
+  parser.add_argument(
+      '--seconds',
+      type=launch.number(
+          float,
+          lambda x: 0 < x <= _MOST_SECONDS,
+          f'more than 0 and at most {_MOST_SECONDS} seconds',
+      ),
+      default=10.0,
+      help='of a run',
+  )
+  count = launch.number(int, lambda x: x >= 1, '1 or more')
+  parser.add_argument('--repeats', type=count, default=5)
   options = parser.parse_args(argv)
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top

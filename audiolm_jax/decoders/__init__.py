@@ -9,9 +9,10 @@ a head. Each is a field of its config:
     CONDITIONERS  what a decoder is given beside the codes.
     STARTS     what the first step of a row takes in: a learned row, a code
                before all rows, or a first frame that is given, not scored.
-    LM_KINDS   `tokens`: one stream of frames in one pattern; `segments`: some
-               streams, one after the other or in turns; `stages`: the slots
-               of one stream, some observed and some predicted; `wavenet`:
+    LM_KINDS   what is modelled. Of steps (`steps`), whatever their segments:
+               `tokens`: frames, a single segment in one pattern; `stages`: the
+               slots of frames, some observed and some predicted; `segments`:
+               several streams, one after the other or in turns. And `wavenet`:
                samples of audio, with heads of its own (`waveform_heads`).
 
 To add one: a Linen module beside its kin, a line in its table, and its place in

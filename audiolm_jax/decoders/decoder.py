@@ -1,25 +1,90 @@
-"""A decoder of frames of discrete codes."""
+"""Decoders of frames of discrete codes."""
 
 from typing import Annotated, Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import patterns
+from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
-from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import ranges
+from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders import steps as steps_lib
+from audiolm_jax.decoders.heads import base as heads_base
 from audiolm_jax.patterns import interleaving
+from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.streaming import base as streaming_base
 
 
-class Decoder(steps_lib.Steps):
-  """An autoregressive model of frames of discrete codes.
+class Framed(steps_lib.Steps):
+  """A decoder of frames: its segments are slots of the same frames.
+
+  Batches are of frames, the only stream.
+  """
+
+  @nn.nowrap
+  def segments(
+      self, codes: Shaped[Array, 'B F K'], num_frames: Int[Array, 'B']
+  ) -> tuple[dict[str, Shaped[Array, 'B F k']], dict[str, Int[Array, 'B']]]:
+    segments = self.sequence.segments
+    return (
+        {s.label: codes[..., list(s.slots)] for s in segments},
+        {s.label: num_frames for s in segments},
+    )
+
+  @nn.nowrap
+  def _joined(self, parts, fill):
+    if not self._many:
+      (frames,) = parts.values()
+      return {'frames': frames}
+    frames = fill
+    for segment in self.sequence.segments:
+      if segment.label in parts:
+        part = parts[segment.label]
+        if part.ndim > 3:
+          part = heads_base.pad_vocabulary(part, max(self.vocabularies))
+        shape = (*part.shape[:2], len(self.vocabularies), *part.shape[3:])
+        frames = jnp.broadcast_to(jnp.asarray(frames, part.dtype), shape)
+        frames = frames.at[:, :, list(segment.slots)].set(part)
+    return {'frames': frames}
+
+  @nn.nowrap
+  def check(self, codes, num_frames, mask=None):
+    sizes = self.vocabularies
+    ranges.check_frames(codes, num_frames, sizes, mask=mask)
+
+  @property
+  def streams(self):
+    stream = scores_lib.Stream('num_frames', 'bits_per_frame', self.predicted)
+    return {'frames': stream}
+
+  @nn.nowrap
+  def slots(self, label):
+    del label
+    return tuple(range(len(self.vocabularies)))
+
+  @nn.nowrap
+  def example_batch(self, batch_size, lengths):
+    shape = (batch_size, lengths['frames'], len(self.vocabularies))
+    return {
+        'codes': np.zeros(shape, np.int32),
+        'num_frames': np.zeros(batch_size, np.int32),
+        **self._no_conditions(batch_size),
+    }
+
+  @nn.nowrap
+  def read(self, batch):
+    conditions = factors.unflatten(batch, sorted(self.conditions))
+    return batch['codes'], batch['num_frames'], None, conditions
+
+
+class Decoder(Framed):
+  """An autoregressive model of frames of discrete codes: of one segment.
 
   Attributes:
     pattern: how slots are laid out in steps.
@@ -29,27 +94,17 @@ class Decoder(steps_lib.Steps):
       interleaving.Delay()
   )
 
+  @property
+  def sequence(self) -> sequence_lib.Sequence:
+    """The frames, as the only segment."""
+    slots = tuple(range(len(self.vocabularies)))
+    return sequence_lib.Sequence(
+        (sequence_lib.Segment('frames', slots, self.pattern),)
+    )
+
   @nn.nowrap
   def _begins_whole(self):
     return not self.pattern.layout(1, len(self.vocabularies)).step.any()
-
-  @property
-  def step_layout(self) -> heads.StepLayout:
-    groups = self.pattern.groups(len(self.vocabularies))
-    return heads.StepLayout(self.vocabularies, groups)
-
-  def _lay_out(self, codes, num_frames):
-    ranges.check_frames(codes, num_frames, self.vocabularies)
-    layout = self.pattern.layout(*codes.shape[1:])
-    exists = layout.scored(num_frames)
-    steps = jnp.where(exists, layout.to_steps(codes), 0)
-    if layout.streamable:
-      return steps_lib.Table(layout, steps, exists, layout.active(num_frames))
-    packing = layout.packing(num_frames)
-    return steps_lib.Table(layout, steps, exists, packing.mask, packing)
-
-  def _parts(self, layout, y, codes, exists):
-    return {'frames': steps_lib.Part(layout, y, codes, exists, layout.slot)}
 
   def states(
       self,
@@ -145,29 +200,3 @@ class Decoder(steps_lib.Steps):
         self._table(),
     )
     return logits[:, :, 0]
-
-  def extend(
-      self,
-      state: Any,
-      codes: Int[Array, 'B n G'],
-      slots: Int[Array, 'B n G'],
-      exists: Bool[Array, 'B n G'],
-      mask: Bool[Array, 'B n'] | None = None,
-      context: streaming_base.Context = None,
-  ) -> tuple[Float[Array, 'B D'], Any]:
-    """Takes in the next n >= 1 steps; what predicts the step after them.
-
-    Args:
-      state: where the rows stand.
-      codes: of the steps; anything where not `exists`.
-      slots: of the steps' positions.
-      exists: positions that hold a frame.
-      mask: how many of the n steps each row takes in, as a prefix; None for
-        all. A row goes on later as if the others had never been.
-      context: see the backbone.
-
-    Returns:
-      The output at each row's last step taken in (unspecified for none), for
-      `sample`; the next state.
-    """
-    return self._take(state, self._embed(codes, slots, exists), mask, context)

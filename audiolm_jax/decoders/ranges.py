@@ -64,13 +64,31 @@ def check_frames(
     vocabularies: Sequence[int],
     name: str = 'codes',
     slots: Sequence[int] | None = None,
+    mask: Bool[Array, 'B F K'] | None = None,
 ) -> None:
-  """`check_codes` of rows' first `num_frames` frames; None for all of them."""
-  valid = None
+  """`check_codes` of rows' first `num_frames` frames; None for all of them.
+
+  Args:
+    codes: see `check_codes`.
+    num_frames: of each row.
+    vocabularies: see `check_codes`.
+    name: see `check_codes`.
+    slots: see `check_codes`.
+    mask: which codes of those frames count; None for all.
+
+  Raises:
+    ValueError: see `check_codes` and `within`.
+  """
+  valid = mask
   if num_frames is not None:
     valid = within(num_frames, codes.shape, name)
     if valid is None:
       return
+    if mask is not None:
+      mask = concrete.on_host(mask)
+      if mask is None:
+        return
+      valid = valid & mask
   check_codes(codes, vocabularies, valid, name, slots)
 
 

@@ -1,7 +1,5 @@
-"""What decoders of steps share: embeddings + backbone + head."""
+"""What decoders of steps are: a sequence of segments + backbone + head."""
 
-import abc
-from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import flax
@@ -22,28 +20,7 @@ from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.heads import independent
 from audiolm_jax.patterns import base as patterns_base
-from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.streaming import base as streaming_base
-
-
-class Table(NamedTuple):
-  """A batch laid out in steps.
-
-  Attributes:
-    layout: of the steps.
-    codes: what the steps hold, 0 where not `exists`.
-    exists: positions that hold a code of a row.
-    mask: [B, N] the steps that a row has, as a prefix once packed.
-    packing: where the steps of each row go if they are no prefix; else None.
-    add: [1, N, D] what is added to the steps' inputs; 0 for nothing.
-  """
-
-  layout: patterns_base.Layout | sequence_lib.SequenceLayout
-  codes: Int[Array, 'B N G']
-  exists: Bool[Array, 'B N G']
-  mask: Bool[Array, 'B N']
-  packing: patterns_base.Packing | None = None
-  add: Float[Array, '1 N D'] | int = 0
 
 
 class Part(NamedTuple):
@@ -64,11 +41,17 @@ class Part(NamedTuple):
   slots: Int[np.ndarray, 'n G']
 
 
-class Steps(nn.Module, abc.ABC):
-  """What all decoders of steps share: embeddings, backbone and head.
+class Steps(nn.Module):
+  """An autoregressive model of one segment after the other.
 
   Step n's input is the codes of step n - 1, so its output predicts its own;
-  what the first step has in their place is said by `start`.
+  what the first step has in their place is said by `start`. Of several
+  segments, it also tells of which the step is: lengths are given, not modelled,
+  and without it a model could not know when a segment ends.
+
+  Subclasses have a `sequence`, the segments of the decoder's slots, as a field or
+  a property, and say what batches hold: `segmented.Segmented` an array for each
+  segment, `decoder.Framed` one of frames.
 
   Attributes:
     vocabularies: how many values each slot takes.
@@ -109,28 +92,60 @@ class Steps(nn.Module, abc.ABC):
           ' of a segment that is observed where there are segments'
       )
     super().__post_init__()
+    if self._many and getattr(self.start, 'begin', None) is not None:
+      raise config.ConfigError(
+          f'{self.start}: of several segments, the first is observed and given:'
+          ' leave begin at None'
+      )
 
   def setup(self):
     conditioners.fit(self.conditions, self.backbone)
     self.embedding = embedding_lib.Embedding(
         self.vocabularies, self.backbone.width, self.backbone.dtype
     )
-
-  @property
-  @abc.abstractmethod
-  def step_layout(self) -> heads.StepLayout:
-    """What the steps may hold."""
+    if self._many:
+      self.turns = ops.weight(
+          self,
+          'segment',
+          nn.initializers.normal(0.02),
+          (len(self.sequence.segments), self.backbone.width),
+          (None, 'embed'),
+      )
 
   @nn.nowrap
-  @abc.abstractmethod
   def _begins_whole(self) -> bool:
     """Whether a first step that is given is a part of the rows by itself."""
+    return self.sequence.segments[0].role == 'observe'
+
+  @property
+  def _many(self):
+    return len(self.sequence.segments) > 1
+
+  @property
+  def step_layout(self) -> heads.StepLayout:
+    """What the steps may hold."""
+    return heads.StepLayout(self.vocabularies, self.sequence.groups)
 
   @property
   def predicted(self) -> tuple[int, ...]:
     """The slots that are scored, ascending."""
-    groups = self.step_layout.groups[: self.head.predicted]
-    return tuple(sorted({slot for group in groups for slot in group}))
+    return tuple(
+        sorted(
+            {
+                segment.slots[column]
+                for segment in self.sequence.segments
+                for column in self._scored(segment)
+            }
+        )
+    )
+
+  @nn.nowrap
+  def _scored(self, segment):
+    """The columns of a segment's codes that are scored, ascending."""
+    if segment.role == 'observe':
+      return ()
+    groups = segment.pattern.groups(len(segment.slots))[: self.head.predicted]
+    return tuple(sorted(column for group in groups for column in group))
 
   @property
   def tag(self) -> str:
@@ -220,6 +235,38 @@ class Steps(nn.Module, abc.ABC):
     mask = streaming_base.length_mask(lengths, x.shape[1])
     return self.backbone.transform(x, mask, state, context).state
 
+  def extend(
+      self,
+      state: Any,
+      codes: Int[Array, 'B n G'],
+      slots: Int[Array, 'B n G'],
+      exists: Bool[Array, 'B n G'],
+      segments: Int[Array, 'B n'] | None = None,
+      mask: Bool[Array, 'B n'] | None = None,
+      context: streaming_base.Context = None,
+  ) -> tuple[Float[Array, 'B D'], Any]:
+    """Takes in the next n >= 1 steps; what predicts the step after them.
+
+    Args:
+      state: where the rows stand.
+      codes: of the steps; anything where not `exists`.
+      slots: of the steps' positions.
+      exists: positions that hold a frame.
+      segments: of the step after each of them, that it is to predict; None of
+        a single one.
+      mask: how many of the n steps each row takes in, as a prefix; None for
+        all. A row goes on later as if the others had never been.
+      context: see the backbone.
+
+    Returns:
+      The output at each row's last step taken in (unspecified for none), for
+      `sample`; the next state.
+    """
+    x = self._embed(codes, slots, exists)
+    if self._many:
+      x += self._turn(segments)
+    return self._take(state, x, mask, context)
+
   def sample(
       self,
       h: Float[Array, 'B D'],
@@ -264,15 +311,18 @@ class Steps(nn.Module, abc.ABC):
     parts, output, count = self._teacher_forced(
         codes, num_frames, context, conditions
     )
-    streams = {}
+    log_probs, masks = {}, {}
     for label, (layout, *seen) in parts.items():
       log_prob, scored = self.head.log_prob(
           *seen, self.step_layout, self._table()
       )
-      streams[label] = scores_lib.StreamScores(
-          layout.to_frames(jnp.where(scored, log_prob, 0)),
-          layout.to_frames(scored),
-      )
+      log_probs[label] = layout.to_frames(jnp.where(scored, log_prob, 0))
+      masks[label] = layout.to_frames(scored)
+    log_probs = self._joined(log_probs, 0)
+    masks = self._joined(masks, False)
+    streams = {
+        k: scores_lib.StreamScores(log_probs[k], masks[k]) for k in masks
+    }
     return scores_lib.Scores(streams, output.losses, count, self.tag)
 
   def code_logits(
@@ -303,7 +353,7 @@ class Steps(nn.Module, abc.ABC):
         exists = seen[2]
         logits = jnp.where(exists[..., None], logits, -jnp.inf)
       streams[label] = layout.to_frames(logits)
-    return streams
+    return self._joined(streams, -jnp.inf)
 
   def _teacher_forced(self, codes, num_frames, context, conditions):
     """What the head sees where each code's past is the given one.
@@ -312,62 +362,39 @@ class Steps(nn.Module, abc.ABC):
       {stream: Part}; the backbone's output; [B] how many of its positions each
       row has.
     """
-    table = self._lay_out(codes, num_frames)
-    context = self._context(context, conditions, table.mask.shape[0])
-    exists, packing = table.exists, table.packing
-    steps = table.codes, jnp.broadcast_to(table.layout.slot, exists.shape)
-    steps, add = (*steps, exists), table.add
-    number = jnp.arange(exists.shape[1])
-    if packing is not None:
-      steps, number = map(packing.pack, steps), packing.position
+    self.check(codes, num_frames)
+    codes, num_frames = self.segments(codes, num_frames)
+    layout = self.sequence.layout({k: c.shape[1] for k, c in codes.items()})
+    exists = layout.scored(num_frames)
+    codes = jnp.where(exists, layout.to_steps(codes), 0)
+    packing = layout.packing(num_frames)
+    context = self._context(context, conditions, len(exists))
+    slots = jnp.broadcast_to(layout.slot, exists.shape)
+    steps = map(packing.pack, (codes, slots, exists))
     x = self._embed(*self.start.inputs(starts.Inputs(*steps)))
-    if not isinstance(add, int):
-      add = packing.pack(jnp.broadcast_to(add, x.shape))
-      add = self.start.positions(add)
-    x, mask = self._join(x + add, self.start.positions(table.mask), context)
+    if self._many:
+      turns = jnp.broadcast_to(self._turn(layout.segment[None]), x.shape)
+      x += self.start.positions(packing.pack(turns))
+    x, mask = self._join(x, self.start.positions(packing.mask), context)
     output = self.backbone.transform(x, mask, context=context)
     y = self.start.steps(self._own(output.y, exists.shape[1], context))
-    y = y if packing is None else packing.unpack(y)
     if self.start.given:
       # Steps that are given to every row are not predicted.
-      exists &= (number >= self.start.given)[..., None]
-    parts = self._parts(table.layout, y, table.codes, exists)
+      exists &= (packing.position >= self.start.given)[..., None]
+    y = packing.unpack(y)
+    parts = {}
+    for segment in layout.segments:
+      if segment.role == 'predict':
+        label, group = segment.label, segment.group
+        rows = layout.rows[label]
+        parts[label] = Part(
+            layout.layouts[label],
+            y[:, rows],
+            codes[:, rows, :group],
+            exists[:, rows, :group],
+            layout.slot[rows, :group],
+        )
     return parts, output, jnp.sum(mask, axis=1)
-
-  @property
-  def streams(self) -> dict[str, scores_lib.Stream]:
-    """All streams of its batches, by label: one of frames unless overridden."""
-    stream = scores_lib.Stream('num_frames', 'bits_per_frame', self.predicted)
-    return {'frames': stream}
-
-  @nn.nowrap
-  def slots(self, label: str) -> tuple[int, ...]:
-    """Which of its slots a stream has."""
-    del label
-    return tuple(range(len(self.vocabularies)))
-
-  @nn.nowrap
-  def example_batch(
-      self, batch_size: int, lengths: Mapping[str, int]
-  ) -> dict[str, np.ndarray]:
-    """A batch of zeros.
-
-    Args:
-      batch_size: B.
-      lengths: frames of a row, for each stream.
-    """
-    shape = (batch_size, lengths['frames'], len(self.vocabularies))
-    return {
-        'codes': np.zeros(shape, np.int32),
-        'num_frames': np.zeros(batch_size, np.int32),
-        **self._no_conditions(batch_size),
-    }
-
-  @nn.nowrap
-  def read(self, batch: Mapping[str, Array]) -> tuple[Any, ...]:
-    """What `score` takes of a batch, in the order of its arguments."""
-    conditions = factors.unflatten(batch, sorted(self.conditions))
-    return batch['codes'], batch['num_frames'], None, conditions
 
   @nn.nowrap
   def _no_conditions(self, batch_size):
@@ -378,14 +405,6 @@ class Steps(nn.Module, abc.ABC):
             for name, module in sorted(self.conditions.items())
         }
     )
-
-  @abc.abstractmethod
-  def _lay_out(self, codes, num_frames) -> Table:
-    """A batch in steps, checked where it holds values."""
-
-  @abc.abstractmethod
-  def _parts(self, layout, y, codes, exists) -> dict[str, Part]:
-    """By label, what a table's steps hold of the streams that are predicted."""
 
   def _context(self, context, conditions, batch):
     """The context of whole sequences."""
@@ -401,6 +420,9 @@ class Steps(nn.Module, abc.ABC):
   def _embed(self, codes, slots, exists):
     x = self.embedding(codes, slots, exists).sum(axis=2)
     return x * jnp.asarray(self.embedding_scale, x.dtype)
+
+  def _turn(self, segments):
+    return ops.take(self.turns, segments, jnp.dtype(self.backbone.dtype))
 
   def _join(self, x, mask, context):
     """Inputs [B, N, D] and their mask, after what conditions put before them."""

@@ -24,6 +24,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
+from audiolm_jax.ops import companding
 from audiolm_jax.ops import sharding
 
 # Log scales (of levels): a distribution of the least is all on one level, or on
@@ -50,14 +51,13 @@ def from_grid(samples: Int[Array, '*b'], bits: int) -> Float[Array, '*b']:
 def mu_law_classes(bits: int, classes: int) -> Int[np.ndarray, 'L']:
   """The mu-law class of every level, from the lowest up.
 
-  ITU-T G.711's curve F(x) = sign(x) ln(1 + mu |x|) / ln(1 + mu), with mu =
-  classes - 1, rounded to `classes` values as in WaveNet (1609.03499, 2.2). On
+  The curve of `companding.compress` with mu = classes - 1, rounded to `classes` values as in WaveNet (1609.03499, 2.2). On
   coarse grids some classes near zero hold no level.
   """
   half = 2 ** (bits - 1)
   x = np.arange(-half, half) / half
   mu = classes - 1
-  y = np.sign(x) * np.log1p(mu * np.abs(x)) / np.log1p(mu)
+  y = companding.compress(x, mu)
   return np.floor((y + 1) / 2 * mu + 0.5).astype(np.int32)
 
 

@@ -18,6 +18,7 @@ from audiolm_jax import ops
 from audiolm_jax import streaming
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import waveform_heads
+from audiolm_jax.ops import companding
 from audiolm_jax.ops import sharding
 from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.streaming import ring
@@ -345,8 +346,7 @@ class _Embedding(nn.Module):
       x = ops.take(table, ids, dtype).sum(axis=2)
       return sharding.constrain(x, ('batch',))
     x = waveform_heads.from_grid(samples, self.bits)
-    mu = _CLASSES - 1
-    companded = jnp.sign(x) * jnp.log1p(mu * jnp.abs(x)) / jnp.log1p(mu)
+    companded = companding.compress(x, _CLASSES - 1)
     x = jnp.concatenate([x, companded], axis=-1).astype(dtype)
     return _linear(self, 'linear', x, self.width, use_bias=True)
 

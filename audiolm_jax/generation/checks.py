@@ -2,17 +2,18 @@
 
 from typing import Any
 
+import jax
 from jaxtyping import Bool, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
-from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import steps as steps_lib
 from audiolm_jax.ops import concrete
 
 
 def check_given(
-    decoder: decoder_lib.Decoder | segmented.Segmented,
+    decoder: steps_lib.Steps,
     given: Any,
     given_mask: Any,
     num_frames: Any,
@@ -30,46 +31,27 @@ def check_given(
       frame, where the decoder's rows start with a given one and it has none of
       its own.
   """
-  if isinstance(decoder, segmented.Staged):
-    parts = [decoder.segments(x, num_frames) for x in (given, given_mask)]
-    _check_segments(decoder, parts[0][0], *parts[1])
+  shapes, of_mask = (jax.tree.map(np.shape, x) for x in (given, given_mask))
+  if shapes != of_mask:
+    raise ValueError(f'given {shapes}, but its mask {of_mask}')
+  decoder.check(given, num_frames, given_mask)
+  if not decoder.start.given or decoder.start.begin is not None:
     return
-  if isinstance(decoder, segmented.Segmented):
-    _check_segments(decoder, given, given_mask, num_frames)
-    return
-  if given.shape != given_mask.shape:
-    raise ValueError(f'given {given.shape}, but its mask {given_mask.shape}')
-  inside, mask = ranges.within(num_frames, given.shape, 'given'), given_mask
-  mask = concrete.on_host(mask)
+  (codes, lengths), (masks, _) = (
+      decoder.segments(x, num_frames) for x in (given, given_mask)
+  )
+  label = decoder.sequence.segments[0].label
+  inside = ranges.within(lengths[label], codes[label].shape, label)
+  mask = concrete.on_host(masks[label])
   if inside is None or mask is None:
     return
-  ranges.check_codes(given, decoder.vocabularies, inside & mask, 'given')
-  if decoder.start.given and decoder.start.begin is None:
-    first = mask[:, :1].all(axis=2) | ~inside[:, :1, 0]
-    _check_first(first.all(axis=1), 'given')
-
-
-def _check_segments(decoder, given, given_mask, num_frames):
-  """`check_given` of segments, by their labels."""
-  for number, segment in enumerate(decoder.sequence.segments):
-    label = segment.label
-    inside = ranges.within(num_frames[label], given[label].shape, label)
-    mask = concrete.on_host(given_mask[label])
-    if inside is None or mask is None:
-      continue
-    valid = inside & mask
-    ranges.check_codes(
-        given[label], decoder.vocabularies, valid, label, segment.slots
-    )
-    if decoder.start.given and not number:
-      _check_first(valid[:, :1].all(axis=2).any(axis=1), label)
-
-
-def _check_first(there, name):
-  """there: [B] whether the first frame of each row is given."""
+  there = (inside & mask)[:, :1].all(axis=2).any(axis=1)
+  if isinstance(decoder, decoder_lib.Framed):
+    # Rows without frames begin with none.
+    there |= ~inside[:, :1].any(axis=(1, 2))
   if not there.all():
     raise ValueError(
-        f'{name}: row {np.argmin(there)} has no first frame: this model begins'
+        f'{label}: row {np.argmin(there)} has no first frame: this model begins'
         ' with one that is given, and has no code for rows without'
     )
 

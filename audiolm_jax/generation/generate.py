@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import steps as steps_lib
 from audiolm_jax.generation import checks
 from audiolm_jax.generation import options as options_lib
 from audiolm_jax.generation import sampling
@@ -36,7 +36,7 @@ class Generated(NamedTuple):
 
 
 def generate(
-    decoder: decoder_lib.Decoder | segmented.Segmented,
+    decoder: steps_lib.Steps,
     params: Any,
     given: Int[Array, 'B F K'] | dict[str, Int[Array, 'B F K']],
     given_mask: Bool[Array, 'B F K'] | dict[str, Bool[Array, 'B F K']],
@@ -74,7 +74,7 @@ def generate(
   checks.check_given(decoder, given, given_mask, num_frames)
   chosen = options_lib.Options(**options)
   chosen.check(decoder)
-  if prompt_frames and isinstance(decoder, segmented.Segmented):
+  if prompt_frames and not isinstance(decoder, decoder_lib.Decoder):
     raise ValueError(
         f'prompt_frames = {prompt_frames} does nothing in segments'
     )

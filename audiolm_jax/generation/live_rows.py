@@ -42,9 +42,11 @@ class LiveRows(abc.ABC):
       because the pattern has some of its slots in later steps.
     prompts: [B, P, K] how rows begin, padded to P frames; -1 in slots that a
       frame does not have.
-    entered: [B] frames that each row has taken in, its prompt included.
+    entered: [B] frames that each row has taken in, its prompt included; in rows
+      that are at their ends, it goes on as if they had more.
     number: [B] of the frame that `step` gave last, from 0; below 0 in rows that
-      have none yet. After `flush`, [B, L].
+      have none yet, at or past their length in rows that have no more. After
+      `flush`, [B, L].
     log_prob: [B, K] of the frame that `step` gave last, under the model itself;
       0 for prompts, which are taken in at once. After `flush`, [B, L, K].
   """
@@ -157,9 +159,10 @@ class LiveRows(abc.ABC):
       mask: where `given` holds codes; None for everywhere.
 
     Returns:
-      The frame that went in `latency` steps before: -1 in rows that have none
-      (not yet, or no more) and in slots that it does not have, 0 after a
-      `stop`. None as long as no row has one.
+      The frame that went in `latency` steps before: -1 in slots that it does not
+      have, and so in all slots of rows that have no frame (not yet, or no
+      more), and of those only; 0 after a `stop`. None as long as no row has
+      one.
 
     Raises:
       ValueError: for codes out of range, a slot that the model observes and

@@ -5,7 +5,7 @@ from typing import Any
 import flax
 from jaxtyping import Array, Float
 
-from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import sampling
 from audiolm_jax.generation import weights
@@ -91,17 +91,12 @@ class Options(flax.struct.PyTreeNode):
 
 def _check_stop(stop, decoder):
   """Refuses a code that its slot does not have, or that would end nothing."""
-  if isinstance(decoder, segmented.Staged):
+  segments, vocabularies = decoder.sequence.segments, decoder.vocabularies
+  if len(segments) > 1 and isinstance(decoder, decoder_lib.Framed):
     raise ValueError('a stage goes on from frames that are there: no stop')
-  vocabularies = decoder.vocabularies
-  slots, turns = tuple(range(len(vocabularies))), False
-  if isinstance(decoder, segmented.Segmented):
-    last = decoder.sequence.segments[-1]
-    pattern, slots = last.pattern, last.slots
-    turns = last.role == 'observe' or decoder.sequence.ends_in_turns
-  else:
-    pattern = decoder.pattern
-  named = slots if stop.slot is None else (stop.slot,)
+  last = segments[-1]
+  turns = last.role == 'observe' or decoder.sequence.ends_in_turns
+  named = last.slots if stop.slot is None else (stop.slot,)
   if max(named) >= len(vocabularies):
     raise ValueError(f'{stop}: there are {len(vocabularies)} slots')
   for slot in named:
@@ -109,12 +104,13 @@ def _check_stop(stop, decoder):
       raise ValueError(
           f'{stop}: slot {slot} has codes 0 to {vocabularies[slot] - 1}'
       )
-  if turns or not set(named) <= set(slots):
+  if turns or not set(named) <= set(last.slots):
     raise ValueError(
         f'{stop}: only codes that are predicted in the last segment'
         f' ({last.label}) end it, and only if it takes no turns'
     )
+  pattern = last.pattern
   if not pattern.streamable:
     raise ValueError(f'{pattern} knows where a row ends: no stop')
-  if stop.slot is None and pattern.layout(1, len(slots)).step.any():
+  if stop.slot is None and pattern.layout(1, len(last.slots)).step.any():
     raise ValueError(f'{stop}: a frame takes several steps of {pattern}')

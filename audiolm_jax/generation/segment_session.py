@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Array, Bool, Int
 import numpy as np
 
-from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import steps as steps_lib
 from audiolm_jax.generation import checks
 from audiolm_jax.generation import live_rows
 from audiolm_jax.generation import options as options_lib
@@ -25,7 +25,7 @@ class SegmentSession(live_rows.LiveRows):
 
   def __init__(
       self,
-      decoder: segmented.Segmented,
+      decoder: steps_lib.Steps,
       params: Any,
       given: dict[str, Int[np.ndarray, 'B F K']] | Int[np.ndarray, 'B F K'],
       given_mask: (

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
-from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import tracks
+from audiolm_jax.streaming import base as streaming_base
 
 # More frames than any stream has.
 ENDLESS = np.iinfo(np.int32).max
@@ -94,12 +94,8 @@ def start(
 
 def restart(state: State, fresh: State, rows: Bool[Array, 'B']) -> State:
   """`state` with some rows taken from `fresh`, a state of `start`."""
-
-  def pick(new, old):
-    chosen = rows if new.shape[0] == rows.shape[0] else guidance_lib.twice(rows)
-    return jnp.where(chosen.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-  return jax.tree.map(pick, fresh, state)
+  # The cache of guided rows has them twice, one after the other.
+  return streaming_base.pick_rows(rows, fresh, state)
 
 
 def step(

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
-from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import steps as steps_lib
 from audiolm_jax.generation import guidance as guidance_lib
 from audiolm_jax.generation import sampling
 from audiolm_jax.streaming import base as streaming_base
@@ -219,7 +220,7 @@ class Frames(Track):
 
 
 class Segments(Frames, kw_only=True):
-  """Segments of a `segmented.Segmented`, packed without gaps in each row.
+  """Segments of one decoder, packed without gaps in each row.
 
   Attributes:
     table: the cells of all steps of the rows, in their order.
@@ -235,7 +236,7 @@ class Segments(Frames, kw_only=True):
 
   @classmethod
   def of(
-      cls, decoder: segmented.Segmented, sizes: tuple[int, ...], **fields
+      cls, decoder: steps_lib.Steps, sizes: tuple[int, ...], **fields
   ) -> 'Segments':
     """The track of rows whose segments have these lengths.
 
@@ -328,7 +329,7 @@ class Segments(Frames, kw_only=True):
 
 
 class Stages(Segments, kw_only=True):
-  """Segments that are slots of the same frames, of a `segmented.Staged`."""
+  """Segments that are slots of the same frames."""
 
   join, split, lengths_at = Frames.join, Frames.split, Frames.lengths_at
 
@@ -391,7 +392,7 @@ class Samples(Track):
     return samples, self._apply('log_prob', h, samples)
 
 
-def whole(decoder: Any, given: Any, **fields) -> Frames:
+def whole(decoder: steps_lib.Steps, given: Any, **fields) -> Frames:
   """The track of whole rows.
 
   Args:
@@ -400,12 +401,9 @@ def whole(decoder: Any, given: Any, **fields) -> Frames:
     **fields: the other attributes of `Track`, `lengths` among them: [B] frames
       of each row; of segments, by their labels.
   """
-  if not isinstance(decoder, segmented.Segmented):
+  if isinstance(decoder, decoder_lib.Decoder):
     return Frames(decoder, **fields)
-  labels = [s.label for s in decoder.sequence.segments]
-  if isinstance(decoder, segmented.Staged):
-    fields['lengths'] = dict.fromkeys(labels, fields['lengths'])
-    return Stages.of(decoder, (given.shape[1],) * len(labels), **fields)
-  return Segments.of(
-      decoder, tuple(given[k].shape[1] for k in labels), **fields
-  )
+  kind = Stages if isinstance(decoder, decoder_lib.Framed) else Segments
+  codes, fields['lengths'] = decoder.segments(given, fields['lengths'])
+  sizes = tuple(codes[s.label].shape[1] for s in decoder.sequence.segments)
+  return kind.of(decoder, sizes, **fields)

@@ -11,6 +11,7 @@ import numpy as np
 from audiolm_jax import generation
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import steps as steps_lib
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
@@ -18,28 +19,33 @@ from audiolm_jax.training import costs
 
 
 def generation_flops(
-    decoder: segmented.Segmented,
+    decoder: steps_lib.Steps,
     params: Any,
     rows: tuple[Any, Any, Any],
-    frames: Mapping[str, int],
-    conditions: Any,
+    conditions: Any = None,
+    guided: bool = False,
+    **options,
 ) -> float:
   """FLOPs of generating one row: what is not observed, step by step.
 
   Args:
-    decoder: of segments, or a stage of frames.
+    decoder: of frames or of segments.
     params: its parameters, or their shapes.
     rows: what `generation.generate` takes as given, its mask, and lengths.
-    frames: of each segment, by label.
     conditions: arrays of the decoder's conditions, of one row.
+    guided: whether classifier-free guidance doubles the rows.
+    **options: `cache_length` and `sink_tokens` of `generation.generate`.
   """
 
+  def context(params, conditions):
+    return decoder.apply({'params': params}, conditions, 1, method='context')
+
   def run(params, given, mask, num_frames, conditions):
-    options = {}
+    contexts = {}
     if decoder.conditions:
-      options['context'] = decoder.apply(
-          {'params': params}, conditions, 1, method='context'
-      )
+      contexts['context'] = context(params, conditions)
+    if guided:
+      contexts['null_context'] = context(params, None)
     return generation.generate(
         decoder,
         params,
@@ -48,10 +54,13 @@ def generation_flops(
         num_frames,
         jax.random.key(0),
         generation.Sampler(),
+        **contexts,
         **options,
     )
 
-  layout = decoder.sequence.layout(dict(frames))
+  given, _, num_frames = rows
+  codes, _ = decoder.segments(given, num_frames)
+  layout = decoder.sequence.layout({k: c.shape[1] for k, c in codes.items()})
   trips = len(layout.segment) - max(layout.leading, decoder.start.given)
   return costs.flops(run, params, *rows, conditions, while_trips=max(trips, 0))
 
@@ -237,9 +246,8 @@ class SegmentLM:
         for s in segments
     }
     lengths = {label: np.array([n]) for label, n in frames.items()}
-    return generation_flops(
-        self.decoder, self.params, (given, masks, lengths), frames, {}
-    )
+    rows = given, masks, lengths
+    return generation_flops(self.decoder, self.params, rows)
 
 
 def _masks(given, num_frames, shown):

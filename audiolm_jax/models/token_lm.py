@@ -7,7 +7,6 @@ import math
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
@@ -21,7 +20,6 @@ from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.models import segment_lm
 from audiolm_jax.streaming import base as streaming_base
-from audiolm_jax.training import costs
 from audiolm_jax.training import limits
 
 # Of conditions: by name, one for each row; None for none.
@@ -293,8 +291,9 @@ class TokenLM:
     """FLOPs of `generate` for one row without a prompt: what is computed.
 
     It counts every step of the pattern, every code that the head draws, both
-    passes of guidance, and what conditions become, once. A step attends over
-    the whole cache, filled or not. Nothing is run: parameters may be shapes.
+    passes of guidance, and what conditions become, once. Segments that a stage
+    observes and that come first are taken in at once. A step attends over the
+    whole cache, filled or not. Nothing is run: parameters may be shapes.
 
     Args:
       seconds: of audio, to whole frames.
@@ -313,33 +312,15 @@ class TokenLM:
       raise ValueError('guided = True, but the model has no conditions')
     frames = rows_lib.duration(seconds, self.frame_rate)
 
-    def run(params, given, num_frames, conditions):
-      options = {}
-      if decoder.conditions:
-        options['context'] = context(decoder, params, conditions, 1)
-      if guided:
-        options['null_context'] = context(decoder, params, None, 1)
-      return generation.generate(
-          decoder,
-          params,
-          given,
-          jnp.zeros(given.shape, bool),
-          num_frames,
-          jax.random.key(0),
-          generation.Sampler(),
-          cache_length=cache_length,
-          sink_tokens=sink_tokens,
-          **options,
-      )
-
-    slots = len(decoder.vocabularies)
-    return costs.flops(
-        run,
+    shape = 1, frames, len(decoder.vocabularies)
+    return segment_lm.generation_flops(
+        decoder,
         self.params,
-        np.zeros((1, frames, slots), np.int32),
-        np.array([frames]),
+        (np.zeros(shape, np.int32), np.zeros(shape, bool), np.array([frames])),
         self._prepare(None, 1),
-        while_trips=decoder.pattern.steps(frames, slots) - decoder.start.given,
+        guided,
+        cache_length=cache_length,
+        sink_tokens=sink_tokens,
     )
 
   def _check(self, codes, num_frames):
@@ -411,31 +392,4 @@ class StageLM(TokenLM):
     ends = np.full(len(prompts), frames, np.int32)
     return generation.SegmentSession(
         *self._unrolled, given, mask, ends, rng, sampler, **options
-    )
-
-  def generation_flops(self, seconds: float) -> float:
-    """FLOPs of `generate` for one row without a prompt: what is computed.
-
-    Segments that are observed and come first are taken in at once, all others
-    step by step. Nothing is run: parameters may be shapes.
-
-    Args:
-      seconds: of audio, to whole frames.
-
-    Raises:
-      ValueError: for a duration below 0 or without an end, or frames that are
-        no time.
-    """
-    decoder = self.decoder
-    frames = rows_lib.duration(seconds, self.frame_rate)
-    given = np.zeros((1, frames, len(decoder.vocabularies)), np.int32)
-    mask = np.ones(given.shape, bool)
-    mask[..., list(decoder.predicted)] = False
-    labels = [segment.label for segment in decoder.sequence.segments]
-    return segment_lm.generation_flops(
-        decoder,
-        self.params,
-        (given, mask, np.array([frames])),
-        dict.fromkeys(labels, frames),
-        self._prepare(None, 1),
     )

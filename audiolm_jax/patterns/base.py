@@ -95,7 +95,7 @@ class Layout:
     step: [F, K] step that holds a frame's slot.
     place: [F, K] its place in that step.
     streamable: of the pattern. If not, a shorter row has fewer steps between
-      others, and those that it has are packed: see `packing`.
+      others, and those that it has are packed: see `Packing`.
   """
 
   frame: Int[np.ndarray, 'N G']
@@ -114,10 +114,6 @@ class Layout:
     if not self.streamable:
       return scored
     return jnp.flip(jnp.cumsum(jnp.flip(scored, 1), axis=1), 1) > 0
-
-  def packing(self, num_frames: Int[Array, 'B']) -> 'Packing':
-    """Where each row's own steps stand in the table."""
-    return Packing.of(self.active(num_frames))
 
   def to_steps(self, x: Shaped[Array, 'B F K']) -> Shaped[Array, 'B N G']:
     """Moves values from frames to steps; positions without a frame hold 0."""
@@ -143,12 +139,13 @@ class Packing(flax.struct.PyTreeNode):
   """The steps that each row has, moved to its beginning in their order.
 
   Attributes:
-    order: [B, N] which step of the table stands at each position of a row.
+    order: [B, N] which step of the table stands at each position of a row; None
+      where all rows begin with the table's steps as they are.
     position: [B, N] the inverse: where in a row each step of the table stands.
     mask: [B, N] the positions that hold a step, a prefix of each row.
   """
 
-  order: Int[Array, 'B N']
+  order: Int[Array, 'B N'] | None
   position: Int[Array, 'B N']
   mask: Bool[Array, 'B N']
 
@@ -162,13 +159,19 @@ class Packing(flax.struct.PyTreeNode):
     position = jnp.where(active, before, count + gaps) - 1
     return cls(order, position, jnp.arange(active.shape[1]) < count)
 
+  @classmethod
+  def none(cls, active: Bool[Array, 'B N']) -> 'Packing':
+    """Leaves the steps where they are: those `active` are a prefix."""
+    position = jnp.arange(active.shape[1])
+    return cls(None, jnp.broadcast_to(position, active.shape), active)
+
   def pack(self, x: Shaped[Array, 'B N *d']) -> Shaped[Array, 'B N *d']:
     """From the table's order to the rows'."""
-    return _take_steps(x, self.order)
+    return x if self.order is None else _take_steps(x, self.order)
 
   def unpack(self, x: Shaped[Array, 'B N *d']) -> Shaped[Array, 'B N *d']:
     """The inverse of `pack`."""
-    return _take_steps(x, self.position)
+    return x if self.order is None else _take_steps(x, self.position)
 
 
 def _take_steps(x, index):

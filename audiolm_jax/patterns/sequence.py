@@ -127,7 +127,8 @@ class Sequence:
     return SequenceLayout(
         self.segments,
         dict(zip(names, layouts, strict=True)),
-        {name: np.flatnonzero(owner == i) for i, name in enumerate(names)},
+        {name: _rows(owner == i) for i, name in enumerate(names)},
+        order,
         owner,
         np.concatenate(frame)[order],
         np.concatenate(slot)[order],
@@ -144,6 +145,7 @@ class SequenceLayout:
     segments: of the sequence.
     layouts: of each segment, in its own slots.
     rows: where in the table each segment's steps stand.
+    order: [N] of each step, its place among the segments' own end to end.
     segment: [N] number of the segment of each step.
     frame: [N, G] frame within the segment of each position; -1 where a segment has
       no such place.
@@ -152,7 +154,8 @@ class SequenceLayout:
 
   segments: tuple[Segment, ...]
   layouts: dict[str, patterns_base.Layout]
-  rows: dict[str, Int[np.ndarray, 'n']]
+  rows: dict[str, slice | Int[np.ndarray, 'n']]
+  order: Int[np.ndarray, 'N']
   segment: Int[np.ndarray, 'N']
   frame: Int[np.ndarray, 'N G']
   slot: Int[np.ndarray, 'N G']
@@ -175,6 +178,10 @@ class SequenceLayout:
       self, num_frames: dict[str, Int[Array, 'B']]
   ) -> patterns_base.Packing:
     """Where each row's own steps stand in the table."""
+    if len(self.segments) == 1:
+      (label, layout), *_ = self.layouts.items()
+      if layout.streamable:
+        return patterns_base.Packing.none(layout.active(num_frames[label]))
     active = jnp.concatenate(
         [
             self.layouts[s.label].active(num_frames[s.label])
@@ -182,7 +189,7 @@ class SequenceLayout:
         ],
         axis=1,
     )
-    return patterns_base.Packing.of(active[:, self._inverse()])
+    return patterns_base.Packing.of(active[:, self.order])
 
   def to_steps(
       self, codes: dict[str, Int[Array, 'B F K']]
@@ -196,7 +203,7 @@ class SequenceLayout:
             for s in self.segments
         )
     ]
-    return jnp.concatenate(steps, axis=1)[:, self._inverse()]
+    return jnp.concatenate(steps, axis=1)[:, self.order]
 
   def cells(
       self, step: Int[Array, 'B n'], num_frames: dict[str, Int[Array, 'B']]
@@ -204,23 +211,20 @@ class SequenceLayout:
     """What stands at positions `step` of packed rows."""
     packing = self.packing(num_frames)
     most = len(self.segment) - 1
-    index = jnp.take_along_axis(packing.order, jnp.clip(step, 0, most), axis=1)
-    frame, segment = jnp.asarray(self.frame)[index], self.segment
+    index = at = jnp.clip(step, 0, most)
+    if packing.order is not None:
+      index = jnp.take_along_axis(packing.order, at, axis=1)
+    frame, segment = (jnp.asarray(x)[index] for x in (self.frame, self.segment))
     ends = jnp.stack([num_frames[s.label] for s in self.segments], axis=1)
-    segment = jnp.asarray(segment)[index]
     end = jnp.take_along_axis(ends, segment, axis=1)[..., None]
-    inside = (step <= most) & jnp.take_along_axis(
-        packing.mask, jnp.clip(step, 0, most), axis=1
-    )
+    inside = (step <= most) & jnp.take_along_axis(packing.mask, at, axis=1)
     exists = inside[..., None] & (frame >= 0) & (frame < end)
     return Cells(segment, frame, jnp.asarray(self.slot)[index], exists)
 
-  def _inverse(self):
-    """For each step of the table, its place among segments end to end."""
-    index = np.zeros(len(self.segment), int)
-    start = 0
-    for segment in self.segments:
-      rows = self.rows[segment.label]
-      index[rows] = start + np.arange(len(rows))
-      start += len(rows)
-    return index
+
+def _rows(own):
+  """Where True stands: a slice if that is in one piece, since it costs less."""
+  rows = np.flatnonzero(own)
+  first = int(rows.min(initial=len(own)))
+  piece = slice(first, first + len(rows))
+  return piece if own[piece].all() else rows

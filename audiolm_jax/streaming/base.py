@@ -145,13 +145,7 @@ class Steppable(Layer):
   @nn.nowrap
   def reset(self, state: State, rows: Bool[Array, 'B'], spec: PositionSpec):
     """`state`, with the chosen rows as before their first step."""
-    fresh = self.initial_state(rows.shape[0], spec)
-
-    def choose(new, old):
-      chosen = rows.reshape(-1, *([1] * (old.ndim - 1)))
-      return jnp.where(chosen, new, old)
-
-    return jax.tree.map(choose, fresh, state)
+    return pick_rows(rows, self.initial_state(rows.shape[0], spec), state)
 
   @abc.abstractmethod
   def process(
@@ -223,3 +217,19 @@ def pad_time(x: Array, before: int, after: int) -> Array:
 def length_mask(lengths: Array, size: int) -> Mask:
   """[B, size], True before each row's length."""
   return jnp.arange(size) < lengths[:, None]
+
+
+def pick_rows(rows: Bool[Array, 'B'], new: State, old: State) -> State:
+  """`old`, with the chosen rows of `new`.
+
+  Args:
+    rows: which.
+    new: every leaf leads with the rows, or with all of them several times.
+    old: of the same shapes.
+  """
+
+  def pick(new, old):
+    chosen = jnp.tile(rows, old.shape[0] // max(rows.shape[0], 1))
+    return jnp.where(chosen.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+  return jax.tree.map(pick, new, old)

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Bool, Shaped
 import numpy as np
 
+from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.tokenizers import base as tokenizers_base
 
 
@@ -59,14 +58,9 @@ class Stepper:
 
   def reset(self, rows: Bool[np.ndarray, 'R']) -> None:
     """Rows begin anew."""
-    if self._state is None:
-      return
-
-    def pick(new, old):
-      return jnp.where(rows.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-    fresh = self._begin(len(rows))
-    self._state = jax.tree.map(pick, fresh, self._state)
+    if self._state is not None:
+      fresh = self._begin(len(rows))
+      self._state = streaming_base.pick_rows(rows, fresh, self._state)
 
   def _begin(self, rows):
     return self._tokenizer.initial_state(rows)[self._way]

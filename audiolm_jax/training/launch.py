@@ -1,6 +1,7 @@
 """What a process needs before and around training: allocator, caches, logs."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 import inspect
 import logging as stdlib_logging
 import os
@@ -65,6 +66,28 @@ def prepare() -> None:
   stdlib_logging.getLogger('asyncio').addFilter(_not_a_late_read)
   if not isinstance(sys.unraisablehook, _WithoutLateReads):
     sys.unraisablehook = _WithoutLateReads(sys.unraisablehook)
+
+
+def number(
+    kind: type, fits: Callable[[float], bool], expected: str
+) -> Callable[[str], float]:
+  """A `type` for argparse: numbers of a kind within some range.
+
+  Args:
+    kind: int or float.
+    fits: whether a number is in range.
+    expected: what the range is, for the message.
+  """
+
+  def parse(text):
+    value = kind(text)
+    if not fits(value):
+      raise argparse.ArgumentTypeError(f'{text}: expected {expected}')
+    return value
+
+  # argparse says 'invalid float value' of what is no number.
+  parse.__name__ = kind.__name__
+  return parse
 
 
 def fail(message: str) -> NoReturn:

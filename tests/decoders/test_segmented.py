@@ -9,7 +9,10 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import decoders
+from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import segmented
+from audiolm_jax.decoders import starts
+from audiolm_jax.decoders.heads import depth
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.patterns import sequence as sequence_lib
@@ -216,6 +219,71 @@ def test_stages_give_logits_of_the_slots_that_they_predict():
   np.testing.assert_allclose(
       found[valid], scores.log_prob[..., 2][valid], rtol=1e-5, atol=1e-5
   )
+
+
+ONE = {
+    'delay': interleaving.Delay(),
+    'coarse first': coarse_first.CoarseFirst(),  # It must know the end.
+}
+
+
+@pytest.mark.parametrize('pattern', ONE)
+def test_one_segment_is_a_decoder_of_frames(pattern):
+  """No weight, no packing, the same numbers to the bit, and its own names."""
+  rest = {'head': small.HEADS['depth'], 'backbone': small.stack()}
+  sizes = (V,) * 2
+  frames = decoder_lib.Decoder(sizes, pattern=ONE[pattern], **rest)
+  (single,) = frames.sequence.segments
+  assert single == segment('frames', (0, 1), ONE[pattern])
+  sequence = sequence_lib.Sequence((segment('speech', (0, 1), ONE[pattern]),))
+  stage = segmented.Staged(vocabularies=sizes, sequence=sequence, **rest)
+  segments = segmented.Segmented(vocabularies=sizes, sequence=sequence, **rest)
+  layout = sequence.layout({'speech': 2})
+  packing = layout.packing({'speech': RAGGED['speech']})
+  assert (packing.order is None) == (pattern == 'delay')
+  codes, num_frames = CODES['speech'], RAGGED['speech']
+  params = small.parameters(frames, codes[:1], num_frames[:1])
+  assert set(params) == {'backbone', 'embedding', 'head'}
+  wanted = small.scorer(frames)(params, codes, num_frames)
+  found = small.scorer(stage)(params, codes, num_frames)
+  by_label = {'speech': codes}, {'speech': num_frames}
+  other = small.scorer(segments)(params, *by_label)['speech']
+  for same in (found, other):
+    jax.tree.map(np.testing.assert_array_equal, same, wanted)
+  assert stage.streams == frames.streams
+  assert frames.streams['frames'].metric == 'bits_per_frame'
+  assert segments.streams['speech'].metric == 'speech/bits_per_frame'
+  batches = [d.example_batch(2, {'frames': 3}) for d in (frames, stage)]
+  assert [set(b) for b in batches] == [{'codes', 'num_frames'}] * 2
+
+
+def test_what_the_head_leaves_out_is_not_predicted():
+  """Of the positions of a step, the first; of segments, those not observed."""
+  segments = (
+      segment('text', (0,), role='observe'),
+      segment('speech', (2, 1)),
+  )
+  decoder = segmented.Segmented(
+      vocabularies=(V,) * 3,
+      sequence=sequence_lib.Sequence(segments),
+      head=depth.Depth(small.stack(4), predicted=1),
+      backbone=small.stack(),
+  )
+  assert decoder.predicted == (2,)
+  assert decoder.streams['speech'].slots == (0,)
+  assert decoder.streams['text'].slots == ()
+  scores = small.scorer(decoder)(init(decoder), CODES, FULL)['speech']
+  assert np.asarray(scores.mask).any(axis=(0, 1)).tolist() == [True, False]
+
+
+def test_a_code_to_begin_with_needs_a_single_segment():
+  observed = segment('text', (0,), role='observe')
+  with pytest.raises(config.ConfigError, match='leave begin at None'):
+    segmented.Segmented(
+        vocabularies=(V,) * 2,
+        sequence=sequence_lib.Sequence((observed, segment('speech', (1,)))),
+        start=starts.Given((0, 0)),
+    )
 
 
 def test_observed_segments_count_but_are_not_scored():

@@ -85,7 +85,8 @@ def hybrid():
     return found[1][:, 0]
 
   @small.quick_jit
-  def extend(state, *inputs):
+  def extend(state, codes, slots, exists, mask=None):
+    inputs = codes, slots, exists, None, mask
     return _apply(decoder, params, state, *inputs, method='extend')
 
   def check(h, last):

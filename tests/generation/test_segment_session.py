@@ -220,6 +220,30 @@ def test_prompts_after_a_gap_are_taken_in_in_their_turn():
   _check('turns', found, expected)
 
 
+def test_rows_at_their_ends_give_nothing_while_others_go_on(model):
+  """Rows of 7, 3, 3 and 2 frames: what a caller sees of each, step by step."""
+  _, *model = model
+  session = _session(model, NONE)
+  late, fed = session.latency, np.zeros((B, 3), int)
+  for number in range(max(TOTALS)):
+    # What is given to rows without a frame is not looked at.
+    fed[number >= TOTALS] = 99
+    frame = session.step(fed)
+    np.testing.assert_array_equal(
+        session.num_frames, np.minimum(number + 1, TOTALS)
+    )
+    if frame is not None:
+      has = (number - late >= 0) & (number - late < TOTALS)
+      np.testing.assert_array_equal((frame >= 0).any(axis=1), has)
+      np.testing.assert_array_equal(session.segments >= 0, has)
+      assert (session.number == number - late).all()
+      assert (session.log_prob[~has] == 0).all()
+  rest = session.flush()
+  has = session.number < TOTALS[:, None]
+  np.testing.assert_array_equal((rest >= 0).any(axis=2), has)
+  assert (session.log_prob[~has] == 0).all()
+
+
 def test_rows_that_restart_and_others_that_do_not_change():
   model = _model('text first')
   known = NONE | {'text': LENGTHS['text']}
@@ -288,13 +312,8 @@ def test_a_session_of_a_model_of_segments():
     lm.session({}, none)
 
 
-@pytest.mark.parametrize('chunk, latency', [(1, 0), (None, 3)])
-def test_a_stage_goes_on_from_the_codes_of_another(chunk, latency):
-  """Frame by frame where its segments take turns, and else at the end."""
-  segments = (
-      sequence_lib.Segment('coarse', (0,), role='observe', chunk=chunk),
-      sequence_lib.Segment('fine', (1, 2), chunk=chunk),
-  )
+def _stage(segments):
+  """A stage of three slots, with codes of two rows of four frames."""
   decoder = segmented.Staged(
       vocabularies=(V,) * 3,
       sequence=sequence_lib.Sequence(segments),
@@ -302,31 +321,83 @@ def test_a_stage_goes_on_from_the_codes_of_another(chunk, latency):
   )
   codes = RNG.integers(0, V, (2, 4, 3)).astype(np.int32)
   ends = np.full(2, 4, np.int32)
-  lm = token_lm.StageLM(decoder, small.parameters(decoder, codes, ends), 1.0)
+  params = small.parameters(decoder, codes, ends)
+  return token_lm.StageLM(decoder, params, 1.0), codes
+
+
+def _went_on(session, codes, mask):
+  """All frames of a stage's session that is fed those codes where `mask`."""
+  found = np.zeros(codes.shape, int)
+
+  def keep(frames):
+    numbers = session.number.reshape(len(codes), -1)
+    frames = frames.reshape(*numbers.shape, codes.shape[2])
+    for row, n in np.ndindex(numbers.shape):
+      if 0 <= numbers[row, n] < codes.shape[1]:
+        found[row, numbers[row, n]] = frames[row, n]
+
+  while (session.entered < codes.shape[1]).any():
+    at = np.arange(len(codes)), np.minimum(session.entered, 3)
+    frame = session.step(codes[at], mask)
+    if frame is not None:
+      keep(frame)
+  keep(session.flush())
+  return found
+
+
+@pytest.mark.parametrize('chunk, latency', [(1, 0), (None, 3)])
+def test_a_stage_goes_on_from_the_codes_of_another(chunk, latency):
+  """Frame by frame where its segments take turns, and else at the end."""
+  lm, codes = _stage(
+      (
+          sequence_lib.Segment('coarse', (0,), role='observe', chunk=chunk),
+          sequence_lib.Segment('fine', (1, 2), chunk=chunk),
+      )
+  )
   shown = np.array([1, 0])
   expected = lm.generate(codes, shown=shown, seed=2, sampler=HOT)
   session = lm.session(codes[:, :1], 4, num_frames=shown, seed=2, sampler=HOT)
   assert session.latency == latency
-  found = np.zeros(codes.shape, int)
   mask = np.tile([True, False, False], (2, 1))
   with pytest.raises(ValueError, match=r'\[0\] are observed'):
     session.step()
-  while (session.entered < 4).any():
-    at = np.arange(2), np.minimum(session.entered, 3)
-    frame = session.step(codes[at], mask)
-    if frame is not None:
-      for row, number in enumerate(session.number):
-        if 0 <= number < 4:
-          found[row, number] = frame[row]
-  last = session.flush()
-  for row, late in enumerate(last):
-    for number, frame in zip(session.number[row], late, strict=True):
-      if 0 <= number < 4:
-        found[row, number] = frame
+  found = _went_on(session, codes, mask)
   found[0, 0] = session.prompts[0, 0]
   np.testing.assert_array_equal(found, expected)
+  assert (session.segments == -1).all()
   with pytest.raises(ValueError, match='must know where rows end'):
     lm.session(codes[:, :1])
+
+
+@pytest.mark.parametrize(
+    'chunks, latency', [((1, 1, 1), 0), ((1, 1, None), 3), ((None, 1, 1), 3)]
+)
+def test_a_stage_of_three_segments_goes_on(chunks, latency):
+  """Two of them predicted, one after the other, in turns, or both."""
+  roles = ('observe', 'predict', 'predict')
+  lm, codes = _stage(
+      tuple(
+          sequence_lib.Segment(f's{k}', (k,), role=role, chunk=chunk)
+          for k, (role, chunk) in enumerate(zip(roles, chunks, strict=True))
+      )
+  )
+  expected = lm.generate(codes, seed=2, sampler=HOT)
+  session = lm.session(codes[:, :0], 4, seed=2, sampler=HOT)
+  assert session.latency == latency
+  found = _went_on(session, codes, np.tile([True, False, False], (2, 1)))
+  np.testing.assert_array_equal(found, expected)
+  # Fed with all slots, what is predicted has the scores.
+  wanted = lm.score(codes)['frames']
+  session = lm.session(codes[:, :0], 4)
+  frames = []
+  for number in range(4):
+    if session.step(codes[:, number]) is not None:
+      frames.append(session.log_prob[:, None])
+  session.flush()
+  frames = np.concatenate([*frames, session.log_prob], axis=1)
+  np.testing.assert_allclose(
+      frames[..., 1:], wanted.log_prob[..., 1:], rtol=1e-4, atol=1e-5
+  )
 
 
 def test_a_pattern_that_must_know_its_end_ends_there():

@@ -56,6 +56,14 @@ def _params(decoder, *context):
   return small.parameters(decoder, codes, LENGTHS, *context)
 
 
+def _generate(
+    model, given, num_frames=LENGTHS, seed=0, sampler=WARM, **options
+):
+  """What a model, (decoder, params), makes of what `_given` gave."""
+  key = jax.random.key(seed)
+  return quick.generate(*model, *given, num_frames, key, sampler, **options)
+
+
 @pytest.fixture(scope='module', name='turns')
 def _turns():
   decoder = _decoder(role='predict', chunk=1)
@@ -65,15 +73,7 @@ def _turns():
 def test_generated_codes_have_the_scores_of_a_whole_sequence(turns):
   decoder, params = turns
   given, mask = _given({'text': 1, 'speech': 2})
-  codes, log_prob, _ = quick.generate(
-      decoder,
-      params,
-      given,
-      mask,
-      LENGTHS,
-      jax.random.key(0),
-      WARM,
-  )
+  codes, log_prob, _ = _generate(turns, (given, mask))
   scores = small.scorer(decoder)(params, codes, LENGTHS)
   for name in FRAMES:
     found = np.asarray(codes[name])
@@ -90,9 +90,8 @@ def test_generated_codes_have_the_scores_of_a_whole_sequence(turns):
 def test_greedy_codes_are_the_likeliest_given_those_before():
   decoder = _decoder()
   params = _params(decoder)
-  given, mask = _given({'text': 3, 'speech': 0})
-  codes, log_prob, _ = quick.generate(
-      decoder, params, given, mask, LENGTHS, jax.random.key(0), GREEDY
+  codes, log_prob, _ = _generate(
+      (decoder, params), _given({'text': 3, 'speech': 0}), sampler=GREEDY
   )
   # What was observed was taken in at once.
   assert (np.asarray(log_prob['text']) == 0).all()
@@ -109,12 +108,10 @@ def test_greedy_codes_are_the_likeliest_given_those_before():
 
 
 def test_a_row_draws_the_same_beside_others_and_again(turns):
-  decoder, params = turns
   given, mask = _given({'text': 1, 'speech': 0})
 
   def run(seed, given=given, num_frames=LENGTHS):
-    key = jax.random.key(seed)
-    found = quick.generate(decoder, params, given, mask, num_frames, key, WARM)
+    found = _generate(turns, (given, mask), num_frames, seed)
     return np.asarray(found.codes['speech'])
 
   whole = run(0)
@@ -136,8 +133,8 @@ def test_a_stage_fills_the_slots_that_it_predicts():
   mask[..., 0] = True
   mask[:, :1] = True
   params = small.parameters(decoder, given, num_frames)
-  codes, log_prob, lengths = quick.generate(
-      decoder, params, given, mask, num_frames, jax.random.key(0), WARM
+  codes, log_prob, lengths = _generate(
+      (decoder, params), (given, mask), num_frames
   )
   np.testing.assert_array_equal(lengths, num_frames)
   valid = np.arange(4)[:, None] < num_frames[:, None, None]
@@ -159,31 +156,18 @@ def _film(scale=1.0):
 def test_the_last_segment_stops_as_if_its_end_had_been_known():
   # A depth head would have shown the code that ends a row to its own step.
   decoder = _decoder().clone(head=small.HEADS['independent'])
-  params = _params(decoder)
-  given, mask = _given({'text': 3, 'speech': 1})
-
-  def run(num_frames, **options):
-    return quick.generate(
-        decoder,
-        params,
-        given,
-        mask,
-        num_frames,
-        jax.random.key(0),
-        WARM,
-        **options,
-    )
-
+  model = decoder, _params(decoder)
+  given = _given({'text': 3, 'speech': 1})
   # The slot that comes first: nothing past the end has begun by then.
-  free = np.asarray(run(LENGTHS).codes['speech'])[..., 0]
+  free = np.asarray(_generate(model, given).codes['speech'])[..., 0]
   code = int(free[0, 2])
-  found = run(LENGTHS, stop=generation.Stop(code, 1))
+  found = _generate(model, given, stop=generation.Stop(code, 1))
   hits = (free == code) & (np.arange(4) >= 1)
   first = np.where(hits.any(axis=1), np.argmax(hits, axis=1), 4)
   first = np.minimum(first, LENGTHS['speech']).astype(np.int32)
   assert (first < LENGTHS['speech']).any()
   np.testing.assert_array_equal(found.num_frames['speech'], first)
-  known = run({**LENGTHS, 'speech': first})
+  known = _generate(model, given, {**LENGTHS, 'speech': first})
   jax.tree.map(np.testing.assert_array_equal, found, known)
 
 
@@ -206,20 +190,15 @@ def test_a_frame_of_one_code_in_all_slots_ends_a_turn():
   # A frame that is given ends no turn.
   mask['speech'][:, 0] = True
   num_frames = {'text': np.full(6, 2), 'speech': np.full(6, 9)}
-  params = small.parameters(decoder, given, num_frames)
-
-  def run(**options):
-    sampler, key = generation.Sampler(temperature=99.0), jax.random.key(1)
-    return quick.generate(
-        decoder, params, given, mask, num_frames, key, sampler, **options
-    )
-
-  free = np.asarray(run().codes['speech'])
+  model = decoder, small.parameters(decoder, given, num_frames)
+  sampler = generation.Sampler(temperature=99.0)
+  rest = model, (given, mask), num_frames, 1, sampler
+  free = np.asarray(_generate(*rest).codes['speech'])
   some, every = (free == 0).any(axis=2), (free == 0).all(axis=2)
   every[:, 0] = some[:, 0] = False
   first = np.where(every.any(axis=1), every.argmax(axis=1), 9)
   assert (first < 9).any() and (first > some.argmax(axis=1)).any()
-  found = run(stop=generation.Stop(0, None))
+  found = _generate(*rest, stop=generation.Stop(0, None))
   np.testing.assert_array_equal(found.num_frames['speech'], first)
   kept = np.arange(9)[:, None] < first[:, None, None]
   np.testing.assert_array_equal(found.codes['speech'], free * kept)
@@ -228,21 +207,10 @@ def test_a_frame_of_one_code_in_all_slots_ends_a_turn():
 def test_segments_are_guided():
   """1 is conditional and 0 unconditional, exactly; 9 is neither."""
   decoder = _decoder(backbone=small.stack(adaptive='film'))
-  params = _params(decoder, _film())
-  given, mask = _given({'text': 3, 'speech': 0})
+  rest = (decoder, _params(decoder, _film())), _given({'text': 3, 'speech': 0})
 
   def run(context, **options):
-    return quick.generate(
-        decoder,
-        params,
-        given,
-        mask,
-        LENGTHS,
-        jax.random.key(0),
-        WARM,
-        context=context,
-        **options,
-    ).codes['speech']
+    return _generate(*rest, context=context, **options).codes['speech']
 
   one, other = run(_film()), run(_film(0))
   null = {'film': np.zeros((1, 3), np.float32)}
@@ -256,12 +224,11 @@ def test_segments_are_guided():
 def test_a_cache_of_segments_is_a_window():
   decoder = _decoder()
   params = _params(decoder)
-  given, mask = _given({'text': 3, 'speech': 0})
-  rest = params, given, mask, LENGTHS, jax.random.key(0), WARM
-  whole = quick.generate(decoder, *rest).codes['speech']
-  short = quick.generate(decoder, *rest, cache_length=2).codes['speech']
+  given = _given({'text': 3, 'speech': 0})
+  whole = _generate((decoder, params), given).codes['speech']
+  short = _generate((decoder, params), given, cache_length=2).codes['speech']
   window = _decoder(backbone=small.stack(mixer={'window': 2}))
-  expected = quick.generate(window, *rest).codes['speech']
+  expected = _generate((window, params), given).codes['speech']
   np.testing.assert_array_equal(short, expected)
   assert (np.asarray(short) != np.asarray(whole)).any()
 
@@ -289,16 +256,9 @@ def test_codes_of_observed_segments_count_as_recent():
       given['speech'][..., :1],
       mask['speech'][..., :1],
   )
-  params = small.parameters(decoder, given, LENGTHS)
-  found = quick.generate(
-      decoder,
-      params,
-      given,
-      mask,
-      LENGTHS,
-      jax.random.key(0),
-      Forbidding(temperature=9.0, repetition_window=3),
-  ).codes
+  model = decoder, small.parameters(decoder, given, LENGTHS)
+  sampler = Forbidding(temperature=9.0, repetition_window=3)
+  found = _generate(model, (given, mask), sampler=sampler).codes
   for row in range(4):
     text = given['text'][row, : LENGTHS['text'][row], 0]
     speech = found['speech'][row, : LENGTHS['speech'][row], 0]

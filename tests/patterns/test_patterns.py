@@ -119,7 +119,7 @@ def test_scored_and_active_steps_of_shorter_rows(pattern):
       active.sum(axis=1), [pattern.steps(n, K) for n in num_frames]
   )
   # Packed, they are the steps of a sequence of that length.
-  order = np.asarray(layout.packing(num_frames).order)
+  order = np.asarray(patterns_base.Packing.of(layout.active(num_frames)).order)
   for row, length in enumerate(num_frames):
     alone = pattern.layout(length, K)
     mine = order[row, : len(alone.frame)]

@@ -12,6 +12,7 @@ from audiolm_jax import param_transforms
 from audiolm_jax import streaming
 from audiolm_jax.ops import rotary
 from audiolm_jax.streaming import activations
+from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.training import costs
 from audiolm_jax.training import mesh as mesh_lib
 
@@ -223,3 +224,14 @@ def test_low_rank_updates_reach_every_weight(layer):
   np.testing.assert_allclose(same, plain, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(low, merged, rtol=1e-4, atol=1e-4)
   assert np.abs(low - plain).max() > 0.01
+
+
+def test_rows_are_picked_also_where_leaves_have_all_of_them_twice():
+  old = {'once': np.arange(6).reshape(3, 2), 'twice': np.arange(6)}
+  new = {'once': old['once'] + 10, 'twice': old['twice'] + 10}
+  found = streaming_base.pick_rows(np.array([True, False, True]), new, old)
+  assert found['once'].tolist() == [[10, 11], [2, 3], [14, 15]]
+  assert found['twice'].tolist() == [10, 1, 12, 13, 4, 15]
+  none = {'once': np.zeros((0, 2))}
+  picked = streaming_base.pick_rows(np.zeros(0, bool), none, none)
+  assert picked['once'].shape == (0, 2)

@@ -282,24 +282,33 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
   for message, *arguments in (
       ('no such file', out, '--prompt=nowhere.wav'),
       ('needs --stream', out, '--seconds=inf'),
-      ('invalid _seconds value', out, '--seconds=-1'),
-      ('invalid _seconds value', out, '--seconds=nan'),
+      ('--seconds: -1: expected at least 0', out, '--seconds=-1'),
+      ('--seconds: nan: expected at least 0', out, '--seconds=nan'),
+      ('invalid float value', out, '--seconds=long'),
       ('invalid _pair value', out, '--condition=sad'),
       ('text is given more', out, '--text=a', '--condition=text=b'),
       ('a is given more', out, '--condition=a=1', '--condition=a=2'),
-      ('--cache_seconds: inf is not over 0', out, '--cache_seconds=inf'),
-      ('--cache_seconds: 0 is not over 0', out, '--cache_seconds=0'),
       (
-          '--sink_tokens: -1 is not in',
+          '--cache_seconds: inf: expected more than 0',
+          out,
+          '--cache_seconds=inf',
+      ),
+      ('--cache_seconds: 0: expected more than 0', out, '--cache_seconds=0'),
+      (
+          '--sink_tokens: -1: expected at least 0',
           out,
           '--sink_tokens=-1',
           '--cache_seconds=1',
       ),
       ('--sink_tokens does nothing without', out, '--sink_tokens=1'),
       ('--force does nothing without', out, '--force'),
-      ('--seed: -1 is not in', out, '--seed=-1'),
-      ('--seed: 99999999999999999999 is', out, '--seed=99999999999999999999'),
-      ('invalid _finite value', out, '--guidance=nan'),
+      ('--seed: -1: expected at least 0', out, '--seed=-1'),
+      (
+          '--seed: 99999999999999999999: expected',
+          out,
+          '--seed=99999999999999999999',
+      ),
+      ('--guidance: nan: expected a finite number', out, '--guidance=nan'),
   ):
     with pytest.raises(SystemExit, match='2'):
       run(*arguments)

@@ -1,8 +1,11 @@
 """What a process gets before and around training."""
 
+import argparse
 import subprocess
 import sys
 import types
+
+import pytest
 
 from audiolm_jax.training import launch
 
@@ -22,6 +25,20 @@ def test_reexecution_keeps_the_command_and_happens_once(monkeypatch):
   monkeypatch.setattr(launch.os, 'environ', environment)
   launch.reexecute()
   assert len(calls) == 1
+
+
+def test_numbers_are_within_their_range():
+  parser = argparse.ArgumentParser(exit_on_error=False)
+  share = launch.number(float, lambda x: 0 < x <= 1, 'more than 0, at most 1')
+  parser.add_argument('--share', type=share)
+  assert parser.parse_args(['--share=0.5']).share == 0.5
+  for text in ('0', 'nan', '1.5'):
+    with pytest.raises(
+        argparse.ArgumentError, match=f'{text}: expected more than 0, at most 1'
+    ):
+      parser.parse_args([f'--share={text}'])
+  with pytest.raises(argparse.ArgumentError, match="invalid float value: 'a'"):
+    parser.parse_args(['--share=a'])
 
 
 def test_sigterm_is_passed_on_to_a_command():

@@ -13,6 +13,8 @@ from jaxtyping import Float
 import numpy as np
 from scipy import signal
 
+from audiolm_jax.ops import companding
+
 RATE = 16000
 ROOMS = (0.0, 0.2, 0.4, 0.8)  # RT60 in seconds; 0 is none.
 NOISES = (
@@ -173,6 +175,6 @@ def mu_law(
 ) -> Float[np.ndarray, ' T']:
   """Audio in [-1, 1] after mu-law with 2^bits levels, mu = 2^bits - 1."""
   mu = 2**bits - 1
-  companded = np.sign(audio) * np.log1p(mu * np.abs(audio)) / math.log1p(mu)
+  companded = companding.compress(audio, mu)
   steps = np.round((companded + 1) / 2 * mu) / mu * 2 - 1
-  return np.sign(steps) * np.expm1(np.abs(steps) * math.log1p(mu)) / mu
+  return companding.expand(steps, mu)

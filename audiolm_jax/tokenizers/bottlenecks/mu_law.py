@@ -1,7 +1,6 @@
 """The waveform itself as tokens (ITU-T G.711; WaveNet, 1609.03499, 2.2)."""
 
 import dataclasses
-import math
 from typing import Annotated
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from audiolm_jax import config
+from audiolm_jax.ops import companding
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 from audiolm_jax.tokenizers.bottlenecks import vq
@@ -91,13 +91,10 @@ def compress(x: Float[Array, '*n'], vocabulary: int) -> Int[Array, '*n']:
 def expand(codes: Int[Array, '*n'], vocabulary: int) -> Float[Array, '*n']:
   """The samples that codes stand for."""
   mu = vocabulary - 1
-  y = 2 * codes.astype(jnp.float32) / mu - 1
-  return jnp.sign(y) * jnp.expm1(jnp.abs(y) * math.log1p(mu)) / mu
+  return companding.expand(2 * codes.astype(jnp.float32) / mu - 1, mu)
 
 
 def _compress(x, vocabulary):
   """Where samples lie between the codes 0 and mu."""
   mu = vocabulary - 1
-  x = jnp.clip(x, -1.0, 1.0)
-  y = jnp.sign(x) * jnp.log1p(mu * jnp.abs(x)) / math.log1p(mu)
-  return (y + 1) / 2 * mu
+  return (companding.compress(jnp.clip(x, -1.0, 1.0), mu) + 1) / 2 * mu

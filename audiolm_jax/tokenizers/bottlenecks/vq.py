@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.tokenizers.bottlenecks import base as bottlenecks_base
 
 # Slots that collect vectors from the data for dead codes, for each codebook.
@@ -312,13 +313,7 @@ def update(state: State, new: Statistics, rng: Array, ema: Ema) -> State:
         lambda: _start(updated, new, jnp.argmax(fresh), rng, ema),
         lambda: updated,
     )
-
-  def choose(after, before):
-    return jnp.where(
-        changes.reshape(-1, *[1] * (after.ndim - 1)), after, before
-    )
-
-  return jax.tree.map(choose, updated, state)
+  return streaming_base.pick_rows(changes, updated, state)
 
 
 def k_means(

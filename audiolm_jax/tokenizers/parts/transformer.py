@@ -88,8 +88,8 @@ class Transformer(streaming.Steppable):
     kv_heads: see `attention.Attention`, as head_width.
     window: a position sees itself and the window - 1 before it; None for all.
     causal: whether the future is unseen. Not causal means no window.
-    rotary: what rotary positions count: time, the number of the head (see
-      `rotary.HeadRope`), or nothing.
+    rotary: what rotary positions count: time, the number of the head, which
+      changes nothing without fewer kv_heads (see `rotary.HeadRope`), or nothing.
     rope_theta: base of the rotary frequencies.
     activation: see `mlps.activate`.
     norm: see `TransformerBlock`, as norm_epsilon and layer_scale.

@@ -154,7 +154,8 @@ class Xcodec2Decoder(parts_base.Part):
     heads: of its attention.
     head_width: of each.
     rope_theta: base of the rotary frequencies. They turn by the number of the
-      head, not by time: that is how the published weights were trained.
+      head, not by time: that is how the published weights were trained. As each
+      query head has a key head that turns alike, it changes nothing but rounding.
     norm_epsilon: of its norms.
     groups: of the norms of the convolutions around it.
   """
