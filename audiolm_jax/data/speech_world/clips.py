@@ -110,9 +110,19 @@ class Clip:
     """
     language = languages.language(self.world.language)
     words = tuple(language.twin(self.words))
-    count = sum(map(len, language.phones(words)))
-    longer = (*self.longer, *([0] * count))[:count]
-    return _clip(self, words, -math.inf, longer)
+    spoken, u = language.phones(words), self.utterance
+    count = sum(map(len, spoken))
+    said = _said(
+        spoken,
+        self.rate,
+        longer=(*self.longer, *([0] * count))[:count],
+        accents=[k for _, _, k in u.accents],
+        speaker=u.speaker,
+        f0_range=u.f0_range,
+        energy=u.energy,
+        noise_seed=u.noise_seed,
+    )
+    return dataclasses.replace(self, words=words, log2p=-math.inf, **said)
 
   def factors(self) -> dict[str, Any]:
     """Everything known of the clip, as JSON has it; times in seconds."""
@@ -179,19 +189,17 @@ def clip(world: World, index: int) -> Clip:
       split=split,
       words=tuple(words),
       log2p=log2p,
-      rate=rate,
-      longer=tuple(map(int, longer)),
-      utterance=utterance_lib.plan(
-          speaker,
+      channel=channel if world.channels else channels.Channel(),
+      **_said(
           spoken,
-          rate=rate,
-          changes=longer.astype(int),
+          rate,
+          longer=longer,
           accents=accents.tolist(),
+          speaker=speaker,
           f0_range=f0_range,
           energy=energy,
           noise_seed=noise_seed,
       ),
-      channel=channel if world.channels else channels.Channel(),
   )
 
 
@@ -201,26 +209,11 @@ def split_of(words: Sequence[str]) -> str:
   return splits.assign({key: [key]}, FRACTIONS)[key]
 
 
-def _clip(old: Clip, words, log2p, longer) -> Clip:
-  """A clip with other words."""
-  u = old.utterance
-  language = languages.language(old.world.language)
-  return dataclasses.replace(
-      old,
-      words=words,
-      log2p=log2p,
-      longer=longer,
-      utterance=utterance_lib.plan(
-          u.speaker,
-          language.phones(words),
-          rate=old.rate,
-          changes=longer,
-          accents=[k for _, _, k in u.accents],
-          f0_range=u.f0_range,
-          energy=u.energy,
-          noise_seed=u.noise_seed,
-      ),
-  )
+def _said(spoken, rate, longer, **how):
+  """The fields of a clip that say when each phone is spoken, and how."""
+  longer = tuple(map(int, longer))
+  utterance = utterance_lib.plan(words=spoken, rate=rate, changes=longer, **how)
+  return {'rate': rate, 'longer': longer, 'utterance': utterance}
 
 
 @functools.cache
