@@ -89,10 +89,12 @@ def test_the_grammar_accepts_digits_in_twos_to_fours():
   texts = ['one two', 'one', 'one two three four', 'one two three four five']
   clips = [_clip(judge, text, '', _spelled(text)) for text in texts]
   heard = listener.hear([*clips, _clip(judge, 'silent', '', [])])
-  assert [listener.accepts(each.words) for each in heard] == [1, 0, 1, 0, 0]
+  assert [listener.accepts(each) for each in heard] == [1, 0, 1, 0, 0]
   assert {each.edits for each in heard} == {0}
   (away,) = listener.hear([_clip(judge, 'x', '', ['w', 'ʌ', 't', 'u'])])
   assert (away.words, away.edits) == (['one', 'two'], 1)
+  # One of four phones is another.
+  assert listener.accepts(away) and not listener.accepts(away, 0.2)
 
 
 def test_originals_are_accepted_and_other_orders_are_not():
@@ -216,7 +218,7 @@ def test_a_model_speaks_each_text_as_long_as_its_clip_lasts(told):
 def test_a_model_of_segments_speaks_its_texts():
   model = _bound(_segments('text', 'speech'))
   made = list(
-      speaking.Speaker(batch_size=3).says(model, _Tokenizer(), _texts())
+      speaking.Speaker(batch_size=2).says(model, _Tokenizer(), _texts())
   )
   assert [len(clip.audio) for clip in made] == [3, 4, 5]
   assert speaking.spoken(model.decoder, told=True) == (11, 13)
