@@ -157,7 +157,7 @@ class ContentError:
     """The evaluator.
 
     Raises:
-      ConfigError: for a corpus that isn't built, a language that is none, a
+      ConfigError: for a corpus that isn't built, a text of another language, a
         judge where a recogniser is trained or none where not, and for what
         `Speaker.load` refuses.
       ModelError: for a judge that is none, or a tokenizer that is another.
@@ -165,6 +165,8 @@ class ContentError:
     corpus = corpora.load_corpus(self.corpus, self.split, self.languages)
     indices = evaluation_base.spaced(len(corpus), self.limit)
     clips = speaking.of_corpus(corpus, indices)
+    for clip in clips:  # A text of another language is told before training.
+      languages.language(self.language).phones(clip.text.split())
     module = objective.model[1].module
     trains_judge = isinstance(module, recogniser_lib.Recogniser)
     if trains_judge == (self.judge is not None):

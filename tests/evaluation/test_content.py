@@ -317,6 +317,12 @@ def test_a_codec_is_held_against_its_own_originals(corpus, monkeypatch):
     assert found['phone_error'] == errors / 12
 
 
+def test_texts_of_another_language_are_told_before_training(corpus):
+  settings = evaluation.ContentError(judge='judge', language='sentences')
+  with pytest.raises(config.ConfigError, match="'one'"):
+    settings.build(types.SimpleNamespace(model=_codec()))
+
+
 def test_a_recogniser_that_is_trained_listens_itself(corpus):
   ctc = objectives.CTC()
   objective = types.SimpleNamespace(model=ctc.model, bind=lambda judge: judge)
