@@ -59,7 +59,7 @@ STEPS = 20
 # Of the token cache, a split.
 CLIPS = 24
 CORPUS = 'asterisk_prompts'
-# What knows of its clips what no other corpus does, and is made in seconds.
+# What knows of its clips what no other corpus does, and is made in a minute.
 WORLD = 'speech_world'
 CODEC = 'configs/codec/quickstart.py'
 

@@ -93,15 +93,27 @@ class Listener:
           float(errors.length),
       )
 
-  def accepts(self, words: Sequence[str]) -> bool:
-    """Whether words are of the language's grammar; no words are not."""
-    return bool(words) and self._language.grammar.derivations(words) > 0
+  def accepts(self, heard: Heard, most_away: float = 0.3) -> bool:
+    """Whether what is heard is of the language.
+
+    Its words are of the grammar, and they are what was heard: babble has nearest
+    words, too, and a grammar may take any order of them.
+
+    Args:
+      heard: in a clip.
+      most_away: edits to the words, over the phones that were heard, at most.
+    """
+    return (
+        bool(heard.words)
+        and heard.edits <= most_away * len(heard.phones)
+        and self._language.grammar.derivations(heard.words) > 0
+    )
 
 
-def _accepted(listener, clips, heard, prefix=''):
+def _accepted(listener, most_away, clips, heard, prefix=''):
   """Scores `accepted` and `away` of clips and what is heard in them."""
   for clip, each in zip(clips, heard, strict=True):
-    accepts = float(listener.accepts(each.words))
+    accepts = float(listener.accepts(each, most_away))
     yield evaluation_base.Score(f'{prefix}accepted', clip.item, accepts, 1.0)
     edits, phones = float(each.edits), float(len(each.phones))
     yield evaluation_base.Score(f'{prefix}away', clip.item, edits, phones)
@@ -145,7 +157,7 @@ class ContentError:
     """The evaluator.
 
     Raises:
-      ConfigError: for a corpus that isn't built, a language that is none, a
+      ConfigError: for a corpus that isn't built, a text of another language, a
         judge where a recogniser is trained or none where not, and for what
         `Speaker.load` refuses.
       ModelError: for a judge that is none, or a tokenizer that is another.
@@ -153,6 +165,8 @@ class ContentError:
     corpus = corpora.load_corpus(self.corpus, self.split, self.languages)
     indices = evaluation_base.spaced(len(corpus), self.limit)
     clips = speaking.of_corpus(corpus, indices)
+    for clip in clips:  # A text of another language is told before training.
+      languages.language(self.language).phones(clip.text.split())
     module = objective.model[1].module
     trains_judge = isinstance(module, recogniser_lib.Recogniser)
     if trains_judge == (self.judge is not None):
@@ -229,12 +243,12 @@ class GrammarAcceptance:
   """Share of what a language model says, untold, that the grammar accepts.
 
   Clips are drawn without a prompt, `seconds` long, and a judge writes down
-  their words. `accepted` is the share of clips whose words are of the grammar (0
-  where nothing is heard); `away` the edits from what is heard to the nearest
-  words over the phones that are heard: where it is large, the words are those of
-  this language by force only. `original/` has both of held-out clips as the
+  their words. `accepted` is the share of clips whose words are of the grammar, and
+  near enough to what is heard; `away` the edits from what is heard to those words
+  over the phones that are heard. `original/` has both of held-out clips as the
   judge hears them: the ceiling; `shuffled/accepted` is of the same words in
-  another order: the floor. A text that the end of a clip cuts off is mostly not
+  another order: the floor, which is no lower than the ceiling where the grammar
+  takes any order (digits). A text that the end of a clip cuts off is mostly not
   accepted: rows of training and `seconds` should hold whole clips.
 
   Attributes:
@@ -242,6 +256,9 @@ class GrammarAcceptance:
     language: in `languages.LANGUAGES`.
     count: how many clips.
     seconds: length of a clip.
+    most_away: clips that are farther from all words are not accepted. Phones in
+      a random order are: .37 is the 5% quantile of sentences, .33 that of
+      digits, .5 of the matrix test.
     speaker: how the model speaks.
   """
 
@@ -249,6 +266,7 @@ class GrammarAcceptance:
   language: languages.Name = 'sentences'
   count: config.Positive = 64
   seconds: Annotated[float, config.Range(min=0.1, max=600)] = 4.0
+  most_away: Annotated[float, config.Range(min=0, max=1)] = 0.3
   speaker: speaking.Speaker = speaking.Speaker()
 
   def with_data(self, source: Any) -> 'GrammarAcceptance':
@@ -285,14 +303,17 @@ class _Acceptance(evaluation_base.Evaluator):
     ]
     model = self._objective.bind(variables)
     made = list(settings.speaker.says(model, self._tokenizer, wanted))
-    yield from _accepted(listener, made, listener.hear(made))
+    heard = listener.hear(made)
+    yield from _accepted(listener, settings.most_away, made, heard)
     if not self._ends:
-      self._ends += ends(listener, settings.language, settings.count)
+      self._ends += ends(
+          listener, settings.language, settings.count, settings.most_away
+      )
     yield from self._ends
 
 
 def ends(
-    listener: Listener, language: str, count: int
+    listener: Listener, language: str, count: int, most_away: float = 0.3
 ) -> Iterator[evaluation_base.Score]:
   """The ceiling and the floor of acceptance; see `GrammarAcceptance`.
 
@@ -300,12 +321,13 @@ def ends(
     listener: of that language.
     language: in `languages.LANGUAGES`.
     count: of clips.
+    most_away: see `Listener.accepts`.
   """
   world = clips_lib.World(language)
   clips = [speaking.of_world(c) for c in world_clips.held_out(world, count)]
   heard = listener.hear(clips)
-  yield from _accepted(listener, clips, heard, 'original/')
+  yield from _accepted(listener, most_away, clips, heard, 'original/')
   for i, (clip, each) in enumerate(zip(clips, heard, strict=True)):
     words = list(np.random.default_rng(i).permutation(each.words))
-    accepts = float(listener.accepts(words))
+    accepts = float(listener.accepts(each._replace(words=words), most_away))
     yield evaluation_base.Score('shuffled/accepted', clip.item, accepts, 1.0)

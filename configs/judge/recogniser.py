@@ -16,6 +16,14 @@ every 10 ms; gammatone every 8 ms) and in seed. Both learn from `syllables`,
 which have no words and no order, half of them behind drawn channels: so they
 know nothing of what is likely to be said, and guess no word that was not
 spoken. Their errors are on the third pool.
+
+Hardware: 2 CPU cores, ten minutes each where they are idle (a step is .16 s).
+Expect of the judge on clean clips of the third pool phone errors of 5.0%
+(sentences), 6.4% (matrix) and 10.2% (digits), and by the nearest words
+(`words_...`) word errors of 7.4, 2.2 and 2.6%; behind a telephone 13, 14 and 17%
+of phones, pink noise at 10 dB 21, 18 and 28%, a room of .4 s 23, 22 and 27%,
+white noise at 0 dB 52, 49 and 57%. docs/evaluation.md has intervals, and
+the teacher's. `:gpu` was built and traced here, not trained.
 """
 
 from audiolm_jax import data

@@ -3,12 +3,20 @@
 python -m audiolm_jax.main --config=configs/lm/world_text.py:sentences,cpu \
     --workdir=runs/world_text/sentences
 
-Words are codes of one codebook, and a text ends with a code of its own: what
-`eval/text/frames` measures stands beside `grammar/`, minus log2 of the same
-test texts' true probability. A language model of audio can know no more of
-what is said. `pairs` is the share of test sentences that the model prefers to
-their ungrammatical twins, by words between noun and verb. Texts are drawn anew
-for every row, so nothing can be learnt by heart.
+Words are codes of one codebook, and a text ends with a code of its own:
+`eval/text/bits_per_frame`, bits a word, stands beside `grammar/`, minus log2 of
+the same test texts' true probability. A language model of audio can know no
+more of what is said. `pairs` is the share of test sentences that the model
+prefers to their ungrammatical twins, and a curve of it by the words between
+noun and verb. Texts are drawn anew for every row, so nothing can be learnt by
+heart.
+
+Hardware: 2 CPU cores, 5 to 8 minutes for `sentences,cpu` (1500 steps). Expect
+4.862 bits a word where the grammar costs 4.859, .07% more (95% interval of 1000
+test sentences: .04 to .10%), 42.22 bits a sentence for 42.19; and all of 1000
+pairs right, at every distance. `--evaluate --workdir=...` in place of `--config`
+prints them again. Other sub-languages and `:gpu` were built and traced here, not
+trained.
 """
 
 from audiolm_jax import data

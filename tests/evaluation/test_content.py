@@ -89,10 +89,12 @@ def test_the_grammar_accepts_digits_in_twos_to_fours():
   texts = ['one two', 'one', 'one two three four', 'one two three four five']
   clips = [_clip(judge, text, '', _spelled(text)) for text in texts]
   heard = listener.hear([*clips, _clip(judge, 'silent', '', [])])
-  assert [listener.accepts(each.words) for each in heard] == [1, 0, 1, 0, 0]
+  assert [listener.accepts(each) for each in heard] == [1, 0, 1, 0, 0]
   assert {each.edits for each in heard} == {0}
   (away,) = listener.hear([_clip(judge, 'x', '', ['w', 'ʌ', 't', 'u'])])
   assert (away.words, away.edits) == (['one', 'two'], 1)
+  # One of four phones is another.
+  assert listener.accepts(away) and not listener.accepts(away, 0.2)
 
 
 def test_originals_are_accepted_and_other_orders_are_not():
@@ -216,7 +218,7 @@ def test_a_model_speaks_each_text_as_long_as_its_clip_lasts(told):
 def test_a_model_of_segments_speaks_its_texts():
   model = _bound(_segments('text', 'speech'))
   made = list(
-      speaking.Speaker(batch_size=3).says(model, _Tokenizer(), _texts())
+      speaking.Speaker(batch_size=2).says(model, _Tokenizer(), _texts())
   )
   assert [len(clip.audio) for clip in made] == [3, 4, 5]
   assert speaking.spoken(model.decoder, told=True) == (11, 13)
@@ -313,6 +315,12 @@ def test_a_codec_is_held_against_its_own_originals(corpus, monkeypatch):
     found = evaluation_base.summarize(evaluator.run(kept))
     assert found['original/phone_error'] == found['original/word_error'] == 0
     assert found['phone_error'] == errors / 12
+
+
+def test_texts_of_another_language_are_told_before_training(corpus):
+  settings = evaluation.ContentError(judge='judge', language='sentences')
+  with pytest.raises(config.ConfigError, match="'one'"):
+    settings.build(types.SimpleNamespace(model=_codec()))
 
 
 def test_a_recogniser_that_is_trained_listens_itself(corpus):
