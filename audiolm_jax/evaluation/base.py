@@ -98,19 +98,6 @@ def _means(scores) -> Iterator[tuple[Any, float]]:
       yield key, total / weight
 
 
-def rebound(kept: Any, bound: Any) -> Any:
-  """A tokenizer with new variables and what an earlier one has compiled.
-
-  Args:
-    kept: the `AudioTokenizer` of the evaluation before; None for none.
-    bound: the same one with its variables of now.
-  """
-  if kept is None:
-    return bound
-  kept.variables = bound.variables
-  return kept
-
-
 def spaced(count: int, limit: int | None) -> Int[np.ndarray, ' n']:
   """At most `limit` of `count` indices, evenly spaced; None for all."""
   size = count if limit is None else min(limit, count)

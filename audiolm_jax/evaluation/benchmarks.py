@@ -24,11 +24,11 @@ import pathlib
 import re
 from typing import Any
 
-import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.audio import files
 from audiolm_jax.evaluation import abx
+from audiolm_jax.evaluation import base as evaluation_base
 
 _SUFFIXES = ('.wav', '.flac')
 _SAMPLE = 'sample_*_*.wav'
@@ -325,7 +325,5 @@ PAIRS: Mapping[str, Callable[[str | os.PathLike], list[Pair]]] = {
 def some(pairs: Sequence[Pair], limit: int | None) -> list[Pair]:
   """The pairs of at most so many items, evenly spaced; None for all."""
   names = list(dict.fromkeys(pair.item for pair in pairs))
-  count = len(names) if limit is None else min(limit, len(names))
-  picked = np.linspace(0, len(names) - 1, count).round().astype(int)
-  kept = {names[i] for i in picked}
+  kept = {names[i] for i in evaluation_base.spaced(len(names), limit)}
   return [pair for pair in pairs if pair.item in kept]

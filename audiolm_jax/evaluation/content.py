@@ -200,14 +200,12 @@ class _CodecErrors(evaluation_base.Evaluator):
 
   def __init__(self, objective, listener, clips):
     self._objective, self._listener, self._clips = objective, listener, clips
-    self._bound = None
     # What training does not change, once it is known.
     self._ceiling: list[evaluation_base.Score] = []
 
   def run(self, variables):
     bound = self._objective.bind(variables)
-    self._bound = evaluation_base.rebound(self._bound, bound)
-    made = [speaking.reconstructed(self._bound, clip) for clip in self._clips]
+    made = [speaking.reconstructed(bound, clip) for clip in self._clips]
     yield from self._listener.errors(made)
     if not self._ceiling:
       self._ceiling += self._listener.errors(self._clips, 'original/')

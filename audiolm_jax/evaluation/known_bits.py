@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 import dataclasses
-import json
 from typing import Any
 
-from audiolm_jax import config
 from audiolm_jax.data import token_cache
-from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.evaluation import base as evaluation_base
-from audiolm_jax.evaluation import clips as evaluation_clips
+from audiolm_jax.evaluation import clips as clips_lib
+from audiolm_jax.evaluation import world_clips
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,7 @@ class KnownBits:
     clips: which, and of which cache.
   """
 
-  clips: evaluation_clips.TokenClips
+  clips: clips_lib.TokenClips
 
   def with_data(self, source: Any) -> 'KnownBits':
     """Itself, with the cache of `source` (config.data) if it names none."""
@@ -42,25 +40,15 @@ class KnownBits:
     """
     del objective
     settings = self.clips
-    evaluation_clips.need_cache(settings)
+    clips_lib.need_cache(settings)
     cache = token_cache.TokenCache(
         settings.cache, settings.split, settings.tokenizer_hash
     )
     chosen = cache.select(settings.languages, settings.limit)
-    return _Evaluator([_known(cache[i]) for i in chosen])
-
-
-def _known(example) -> tuple[str, int, dict[str, float]]:
-  """A clip's id, its frames and its costs."""
-  name = example.factors['id']
-  try:
-    costs = clips_lib.costs(json.loads(example.factors['factors']))
-  except (KeyError, ValueError) as error:
-    raise config.ConfigError(
-        f'clip {name}: its true cost is not known ({error}): expected tokens of'
-        ' clips of speech_world without channels.'
-    ) from error
-  return name, example.frames, costs
+    examples = [cache[i] for i in chosen]
+    return _Evaluator(
+        [(e.factors['id'], e.frames, world_clips.costs(e)) for e in examples]
+    )
 
 
 class _Evaluator(evaluation_base.Evaluator):

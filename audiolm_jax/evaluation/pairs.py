@@ -8,19 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 from typing import Any
 
-from jaxtyping import Float, Int
-import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.data import pipeline
 from audiolm_jax.data import world_texts
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
 from audiolm_jax.data.speech_world import speakers
 from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.evaluation import pair_scores
 from audiolm_jax.evaluation import speaking
 from audiolm_jax.evaluation import world_clips
-from audiolm_jax.models import token_lm
 
 # log2 of the probability of each clip.
 Score = Callable[[Sequence[clips_lib.Clip]], Sequence[float]]
@@ -81,18 +78,7 @@ class GrammarPairs:
           " 'sentences' or 'sums'."
       )
     decoder = objective.model[1].module
-    if 'frames' not in getattr(decoder, 'streams', {}) or (
-        len(decoder.predicted) < len(decoder.vocabularies)
-    ):
-      raise config.ConfigError(
-          f'evaluator of pairs: a {type(decoder).__name__} does not model whole'
-          ' frames of codes.'
-      )
-    if decoder.tag != 'exact':
-      raise config.ConfigError(
-          f'evaluator of pairs: the likelihoods of the decoder are {decoder.tag},'
-          ' and a difference of bounds says nothing.'
-      )
+    pair_scores.check(decoder)
     world = clips_lib.World(self.language, self.pool, channels=self.channels)
     clips = world_clips.held_out(world, self.count)
     clips[0].twin()  # A language without any is told before training.
@@ -117,7 +103,7 @@ class _Pairs(evaluation_base.Evaluator):
 
   def _score(self, model, clips):
     rows = [self._row(model, clip) for clip in clips]
-    return log2_probabilities(model, rows, self._batch_size)
+    return pair_scores.log2_probabilities(model, rows, self._batch_size)
 
   def _row(self, model, clip):
     key = clip.text, clip.id
@@ -140,43 +126,11 @@ def preferences(
     clips: the right halves.
     score: log2 of the probabilities of some clips; -inf for what can't be.
   """
-  twins = [clip.twin() for clip in clips]
-  both = np.asarray(score([*clips, *twins]), np.float64)
-  for clip, a, b in zip(
-      clips, both[: len(clips)], both[len(clips) :], strict=True
-  ):
-    if np.isnan(a) or np.isnan(b):
-      raise ValueError(
-          f'{clip.id} and its twin have the log-probabilities {a} and {b}:'
-          ' expected numbers'
-      )
-    value = 0.5 if a == b else float(a > b)
+  names, twins = [clip.id for clip in clips], [clip.twin() for clip in clips]
+  values = pair_scores.preferences(names, clips, twins, score)
+  for clip, value in zip(clips, values.tolist(), strict=True):
     yield evaluation_base.Score('pairs', clip.id, value, 1.0)
     language = languages.language(clip.world.language)
     if agreement := language.agreement(clip.words):
       place = 'distance', float(min(agreement.distance, _FAR))
       yield evaluation_base.Score('pairs', clip.id, value, 1.0, place)
-
-
-def log2_probabilities(
-    model: token_lm.TokenLM,
-    rows: Sequence[Int[np.ndarray, 'F K']],
-    batch_size: int = 16,
-) -> Float[np.ndarray, 'B']:
-  """log2 of each row's probability, in batches of one shape.
-
-  Args:
-    model: of frames.
-    rows: codes of the decoder's slots.
-    batch_size: rows that are scored at once.
-  """
-  longest = max(len(row) for row in rows)
-  totals = []
-  for start in range(0, len(rows), batch_size):
-    part = rows[start : start + batch_size]
-    lengths = [*map(len, part), *[0] * (batch_size - len(part))]
-    codes = pipeline.pad(part, batch_size, longest)
-    scores = model.score(codes, np.int32(lengths))['frames']
-    nats = np.asarray(scores.log_prob, np.float64).sum(axis=(1, 2))
-    totals.append(nats[: len(part)] / np.log(2))
-  return np.concatenate(totals)

@@ -18,7 +18,6 @@ from audiolm_jax import config
 from audiolm_jax.audio import resample
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
-from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import loading
 from audiolm_jax.models import scoring

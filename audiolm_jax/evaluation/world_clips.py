@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from audiolm_jax.data import world_texts
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
 from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.tokenizers import encoding
 
 # Words and the end that texts are padded to, and texts scored at once.
 _BUCKETS, _ROWS = (8, 16, 32), 64
@@ -117,3 +119,21 @@ class _Texts(evaluation_base.Clips):
   def baselines(self, index):
     bits = self._grammar.word_bits(self._clips[index].words)
     return {'grammar/': bits[:, None]}
+
+
+def costs(example: encoding.Example) -> dict[str, float]:
+  """What a clip of a token cache truly costs, in bits by what was drawn.
+
+  Args:
+    example: with its factors.
+
+  Raises:
+    ConfigError: for one that is of no world whose probabilities are known.
+  """
+  try:
+    return clips_lib.costs(json.loads(example.factors['factors']))
+  except (KeyError, ValueError) as error:
+    raise config.ConfigError(
+        f'clip {example.factors.get("id")}: its true cost is not known ({error}):'
+        ' expected tokens of clips of speech_world without channels.'
+    ) from error

@@ -1,7 +1,5 @@
 """What all evaluators share."""
 
-import types
-
 import numpy as np
 import pytest
 
@@ -22,11 +20,3 @@ from audiolm_jax.evaluation import base as evaluation_base
 def test_clips_are_evenly_spaced(count, limit, places):
   found = evaluation_base.spaced(count, limit)
   assert found.tolist() == places and found.dtype == np.int64
-
-
-def test_the_first_one_is_kept_with_the_variables_of_now():
-  first, second = (types.SimpleNamespace(variables=k) for k in (1, 2))
-  kept = evaluation_base.rebound(None, first)
-  assert kept is first and kept.variables == 1
-  kept = evaluation_base.rebound(kept, second)
-  assert kept is first and kept.variables == 2

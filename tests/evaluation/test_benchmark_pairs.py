@@ -220,7 +220,7 @@ def test_what_cannot_be_compared_is_refused(codec, tmp_path):
   with pytest.raises(config.ConfigError, match='not model whole'):
     settings.build(objectives.Toy())
   wide = objectives.NLL(decoder=decoders.Decoder(vocabularies=(9,)))
-  with pytest.raises(config.ConfigError, match='decoder reads'):
+  with pytest.raises(config.ConfigError, match='speaks tokens'):
     settings.build(wide)
 
 

@@ -16,6 +16,7 @@ from audiolm_jax.data import world_texts
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import languages
 from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.evaluation import pair_scores
 from audiolm_jax.evaluation import pairs
 from audiolm_jax.evaluation import speaking
 from audiolm_jax.evaluation import world_clips
@@ -97,7 +98,7 @@ def test_a_model_of_words_is_scored_by_its_own_likelihood(objective):
   rows = [
       world_texts.text_codes('sentences', c.words) for c in _clips(count=10)
   ]
-  log2p = pairs.log2_probabilities(model, rows, 4)
+  log2p = pair_scores.log2_probabilities(model, rows, 4)
   for row, value in zip(rows[:3], log2p, strict=False):
     bits = model.bits_per_frame(row[None])[0] * len(row)
     assert value == pytest.approx(-bits, rel=1e-5)
@@ -106,7 +107,7 @@ def test_a_model_of_words_is_scored_by_its_own_likelihood(objective):
       world_texts.text_codes('sentences', c.twin().words)
       for c in _clips(count=10)
   ]
-  expected = log2p > pairs.log2_probabilities(model, twins, 4)
+  expected = log2p > pair_scores.log2_probabilities(model, twins, 4)
   found = [s.sum for s in scores if s.along is None]
   assert found == expected.astype(float).tolist()
 
@@ -201,12 +202,12 @@ def test_a_model_of_audio_hears_both_halves(monkeypatch):
   codes = [
       tokenizer.encode(c.audio()[None, :, None]).codes[0, :, :2] for c in clips
   ]
-  right = pairs.log2_probabilities(model, codes, 4)
+  right = pair_scores.log2_probabilities(model, codes, 4)
   codes = [
       tokenizer.encode(c.twin().audio()[None, :, None]).codes[0, :, :2]
       for c in clips
   ]
-  wrong = pairs.log2_probabilities(model, codes, 4)
+  wrong = pair_scores.log2_probabilities(model, codes, 4)
   assert [s.sum for s in scores] == (
       0.5 * (right >= wrong) + 0.5 * (right > wrong)
   ).tolist()
