@@ -151,28 +151,31 @@ class Uniform(_Discrete):
       t: gaussian.Times,
       s: gaussian.Times,
   ) -> Float[Array, 'B *n V']:
-    """Probabilities of the code at s < t, given that at t.
+    """Probabilities of the code at s < t, given those at t.
 
-    With r = a_t / a_s it is a mixture: the clean code weighs a_s (1 - r) / V and
-    r a_s more where it is z, z itself r (1 - a_s) / V, any code
-    (1 - r) (1 - a_s) / V each.
+    For a code x at time 0 it is, with r = a_t / a_s, a mixture: x weighs
+    a_s (1 - r) / V and r a_s more where it is z, z itself r (1 - a_s) / V, any
+    code (1 - r) (1 - a_s) / V^2. These are averaged over p(x | z), each divided
+    by its sum q(z | x): so the posterior is exact where p(x | z) is. (Without
+    the division, as in D3PM, p would have to be of the other places only.)
 
     Args:
       z: codes at time t.
-      clean: what a model gives for the code at time 0; one-hot for the true one.
-      t: of each row.
+      clean: p(x | z), what a model that sees all of z gives for the code at time
+        0; one-hot for the true one.
+      t: of each row, above 0.
       s: of each row.
     """
     size = self.vocabulary
-    a_t, a_s = (
-        jnp.asarray(a, clean.dtype) for a in (self.keep(t), self.keep(s))
-    )
-    a, r = gaussian.over((a_s, a_t / a_s), clean)
+    a_t, a_s = (jnp.asarray(self.keep(u), clean.dtype) for u in (t, s))
+    after, a, r = gaussian.over((a_t, a_s, a_t / a_s), clean)
     same = jax.nn.one_hot(z, size, dtype=clean.dtype)
+    share = clean / (after * same + (1 - after) / size)
+    total = share.sum(-1, keepdims=True)
     weights = (
-        clean * (a * (1 - r) / size + r * a * same)
-        + same * r * (1 - a) / size
-        + (1 - r) * (1 - a) / size**2
+        share * (a * (1 - r) / size + r * a * same)
+        + total * same * r * (1 - a) / size
+        + total * (1 - r) * (1 - a) / size**2
     )
     return weights / weights.sum(-1, keepdims=True)
 
