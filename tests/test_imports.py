@@ -16,6 +16,7 @@ ORDER = [
     'training',
     'audio',
     'patterns',
+    'processes',
     'tokenizers',
     'data',
     'decoders',

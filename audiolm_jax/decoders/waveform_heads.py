@@ -25,6 +25,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.ops import companding
+from audiolm_jax.ops import draws
 from audiolm_jax.ops import sharding
 
 # Log scales (of levels): a distribution of the least is all on one level, or on
@@ -127,7 +128,7 @@ class MuLaw(_Head):
     """A class at this temperature, then one of its levels (or the middle)."""
     keys, within = jax.vmap(jax.random.split, out_axes=1)(keys)
     logits = self._logits(h, channels, bits) / _positive(temperature)
-    chosen = jax.vmap(jax.random.categorical)(keys, logits)
+    chosen = draws.categorical(keys, logits)
     place = _draws(jax.random.uniform, within, channels)
     place = jnp.where(temperature > 0, place, 0.5)
     counts = self.counts(bits)
@@ -177,7 +178,7 @@ class _Mixture(_Head):
     keys, within = jax.vmap(jax.random.split, out_axes=1)(keys)
     logits, *rest = self._parameters(h, channels, bits)
     logits = logits / _positive(temperature)
-    chosen = jax.vmap(jax.random.categorical)(keys, logits)[..., None]
+    chosen = draws.categorical(keys, logits)[..., None]
     mean, log_scale = (
         jnp.take_along_axis(p, chosen, axis=-1)[..., 0] for p in rest
     )

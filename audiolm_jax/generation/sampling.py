@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from audiolm_jax import config
+from audiolm_jax.ops import draws
 
 # Masses of fp32 add up to about this: what is reached within it is reached.
 _SLACK = 4e-6
@@ -110,10 +111,7 @@ class Sampler:
     """
     if not self.temperature:
       return jnp.argmax(self._penalise(logits, recent), axis=-1)
-    logits = self.filter(logits, recent)
-    flat = logits.reshape(-1, logits.shape[-1])
-    codes = jax.vmap(jax.random.categorical)(keys.reshape(-1), flat)
-    return codes.reshape(logits.shape[:-1])
+    return draws.categorical(keys, self.filter(logits, recent))
 
   def _penalise(self, logits, recent):
     if recent is None or not recent.shape[-1] or self.repetition_penalty == 1:

@@ -42,7 +42,7 @@ def is_narrow(kernel: Float[Array, 'w C D']) -> bool:
   return 1 in kernel.shape[1:] and kernel.shape[0] <= _MOST_TAPS
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def narrow_conv(
     x: Float[Array, 'B T C'],
     kernel: Float[Array, 'w C D'],
@@ -65,19 +65,13 @@ def narrow_conv(
   )
 
 
-def _narrow_forward(x, kernel, padding, dilation):
-  return convolutions.conv(x, kernel, 1, padding, dilation, 1), (x, kernel)
-
-
-def _narrow_backward(padding, dilation, saved, cotangent):
-  _, pull = jax.vjp(
+@functools.partial(narrow_conv.defjvp, symbolic_zeros=True)
+def _narrow_jvp(padding, dilation, primals, tangents):
+  return _jvp(
       lambda x, kernel: convolutions.conv(x, kernel, 1, padding, dilation, 1),
-      *saved
+      primals,
+      tangents,
   )
-  return pull(cotangent)
-
-
-narrow_conv.defvjp(_narrow_forward, _narrow_backward)
 
 
 def conv_transpose(
@@ -94,7 +88,7 @@ def conv_transpose(
   return convolutions.spread(x, kernel, stride)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def conv_blocks(
     x: Float[Array, 'B T C'], kernel: Float[Array, 'w C D'], stride: int
 ) -> Float[Array, 'B S D']:
@@ -114,15 +108,29 @@ def conv_blocks(
   return y[:, : (time - 1) * stride + width]
 
 
-def _blocks_forward(x, kernel, stride):
-  return convolutions.spread(x, kernel, stride), (x, kernel)
-
-
-def _blocks_backward(stride, saved, cotangent):
-  _, pull = jax.vjp(
-      lambda x, kernel: convolutions.spread(x, kernel, stride), *saved
+@functools.partial(conv_blocks.defjvp, symbolic_zeros=True)
+def _blocks_jvp(stride, primals, tangents):
+  return _jvp(
+      lambda x, kernel: convolutions.spread(x, kernel, stride),
+      primals,
+      tangents,
   )
-  return pull(cotangent)
 
 
-conv_blocks.defvjp(_blocks_forward, _blocks_backward)
+def _jvp(function, primals, tangents):
+  """`jax.jvp` in those arguments that have tangents."""
+  moving = [
+      i
+      for i, tangent in enumerate(tangents)
+      if not isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+  ]
+
+  def of_moving(*values):
+    arguments = list(primals)
+    for i, value in zip(moving, values, strict=True):
+      arguments[i] = value
+    return function(*arguments)
+
+  return jax.jvp(
+      of_moving, [primals[i] for i in moving], [tangents[i] for i in moving]
+  )

@@ -6,12 +6,15 @@ less than XLA's, in training as in steps of a few rows.
 
 Both are primitives, so that `training.costs` finds them whole, by their names,
 however a program is transformed: their loops mostly end before their count.
+Each is linear in either of its first two arguments, and the derivatives of one
+are the other and itself.
 """
 
 import functools
 
 import jax
 from jax.extend import core
+from jax.interpreters import ad
 from jax.interpreters import batching
 from jax.interpreters import mlir
 import jax.numpy as jnp
@@ -21,7 +24,6 @@ from jaxtyping import Array, Float, Int
 _MOST = 64
 
 
-@jax.custom_vjp
 def ragged_dot(
     x: Float[Array, 'N D'],
     w: Float[Array, 'E D F'],
@@ -35,21 +37,6 @@ def ragged_dot(
     group_sizes: rows of each; their sum may be less than N.
   """
   return _ROWS.bind(x, w, group_sizes, transposed=False)
-
-
-def _forward(x, w, group_sizes):
-  y = _ROWS.bind(x, w, group_sizes, transposed=False)
-  return y, (x, w, group_sizes)
-
-
-def _backward(saved, cotangent):
-  x, w, group_sizes = saved
-  dx = _ROWS.bind(cotangent, w, group_sizes, transposed=True)
-  dw = _WEIGHTS.bind(x, cotangent, group_sizes)
-  return dx, dw.astype(w.dtype), None
-
-
-ragged_dot.defvjp(_forward, _backward)
 
 
 def _rows(x, w, group_sizes, *, transposed):
@@ -169,3 +156,48 @@ def _weights_shape(x, y, group_sizes):
 
 _ROWS = _primitive('ragged_rows', _rows, _rows_shape, ('transposed',))
 _WEIGHTS = _primitive('ragged_weights', _weights, _weights_shape)
+
+
+def _jvp(primitive, primals, tangents, **options):
+  """Of a primitive that is linear in each of its first two arguments."""
+  x, y, group_sizes = primals
+  result = primitive.bind(x, y, group_sizes, **options)
+  pairs = (tangents[0], y), (x, tangents[1])
+  parts = [
+      primitive.bind(*pair, group_sizes, **options)
+      for pair, tangent in zip(pairs, tangents[:2], strict=True)
+      if not isinstance(tangent, ad.Zero)
+  ]
+  return result, functools.reduce(ad.add_tangents, parts)
+
+
+def _rows_transpose(cotangent, x, w, group_sizes, *, transposed):
+  if isinstance(cotangent, ad.Zero):
+    return None, None, None
+  if ad.is_undefined_primal(x):
+    dx = _ROWS.bind(cotangent, w, group_sizes, transposed=not transposed)
+    return dx.astype(x.aval.dtype), None, None
+  pair = (cotangent, x) if transposed else (x, cotangent)
+  dw = _WEIGHTS.bind(*pair, group_sizes)
+  return None, dw.astype(w.aval.dtype), None
+
+
+def _weights_transpose(cotangent, x, y, group_sizes):
+  if isinstance(cotangent, ad.Zero):
+    return None, None, None
+  # Each row meets its group's cotangent, in the rows' dtype as a weight would.
+  if ad.is_undefined_primal(x):
+    matrices = cotangent.astype(y.dtype)
+    dx = _ROWS.bind(y, matrices, group_sizes, transposed=True)
+    return dx.astype(x.aval.dtype), None, None
+  matrices = cotangent.astype(x.dtype)
+  dy = _ROWS.bind(x, matrices, group_sizes, transposed=False)
+  return None, dy.astype(y.aval.dtype), None
+
+
+for _primitive_, _rule in (
+    (_ROWS, _rows_transpose),
+    (_WEIGHTS, _weights_transpose),
+):
+  ad.primitive_jvps[_primitive_] = functools.partial(_jvp, _primitive_)
+  ad.primitive_transposes[_primitive_] = _rule

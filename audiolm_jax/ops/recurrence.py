@@ -5,13 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 import numpy as np
 
+from audiolm_jax.ops import linear_maps
 from audiolm_jax.ops import products
 
 # (h, c), each [B, D].
 LstmState = tuple[Float[Array, 'B D'], Float[Array, 'B D']]
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def lstm(
     inputs: Float[Array, 'T B 4D'],
     kernel: Float[Array, 'D 4D'],
@@ -65,13 +66,48 @@ def _activate(z):
   return jnp.tanh(z * scale) * scale + (1 - scale)
 
 
-def _lstm_forward(inputs, kernel, state, mask):
+@lstm.defjvp
+def _lstm_jvp(primals, tangents):
+  inputs, kernel, state, mask = primals
   outputs, cells, gates, last = _forward(inputs, kernel, state, mask)
-  return (outputs, last), (kernel, state, mask, outputs, cells, gates)
+  residuals = kernel, state, mask, outputs, cells, gates
+  # Masks have none.
+  tangents = linear_maps.apply(
+      _lstm_tangents, _lstm_backward, residuals, tangents[:3]
+  )
+  return (outputs, last), tangents
 
 
-def _lstm_backward(saved, cotangents):
-  kernel, (h, c), mask, outputs, cells, gates = saved
+def _lstm_tangents(residuals, tangents):
+  """Of (outputs, last state), from those of (inputs, kernel, state)."""
+  kernel, (h, c), mask, outputs, cells, gates = residuals
+  d_inputs, d_kernel, state = tangents
+  h_before = jnp.concatenate([h[None], outputs[:-1]])
+  c_before = jnp.concatenate([c[None], cells[:-1]])
+  d_inputs = d_inputs + jnp.einsum('tbd,de->tbe', h_before, d_kernel)
+
+  def step(carry, now):
+    d_h, d_c = carry
+    d_z, valid, c_before, c, gates = now
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    d_z = d_z + d_h @ kernel
+    d_i, d_f, d_g, d_o = jnp.split(d_z, 4, axis=-1)
+    valid = valid[:, None]
+    t = jnp.tanh(c)
+    d_new = d_c * f + d_f * f * (1 - f) * c_before
+    d_new += d_i * i * (1 - i) * g + i * d_g * (1 - g * g)
+    d_c = jnp.where(valid, d_new, d_c)
+    d_h = jnp.where(valid, d_o * o * (1 - o) * t + o * d_c * (1 - t * t), d_h)
+    return (d_h, d_c), d_h
+
+  state, d_outputs = jax.lax.scan(
+      step, state, (d_inputs, mask, c_before, cells, gates)
+  )
+  return d_outputs, state
+
+
+def _lstm_backward(residuals, cotangents):
+  kernel, (h, c), mask, outputs, cells, gates = residuals
   d_outputs, (d_h, d_c) = cotangents
   before = jnp.concatenate([c[None], cells[:-1]])
 
@@ -102,7 +138,4 @@ def _lstm_backward(saved, cotangents):
   )
   before = jnp.concatenate([h[None], outputs[:-1]])
   d_kernel = jnp.einsum('tbd,tbe->de', before, d_inputs)
-  return d_inputs, d_kernel, (d_h, d_c), None
-
-
-lstm.defvjp(_lstm_forward, _lstm_backward)
+  return d_inputs, d_kernel, (d_h, d_c)

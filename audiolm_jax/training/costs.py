@@ -6,6 +6,7 @@ products, convolutions and Fourier transforms are counted, elementwise work is
 not. Dead code is removed first, as the compiler does.
 """
 
+import functools
 import math
 import re
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import jax
 from jax.interpreters import partial_eval
 import numpy as np
+
+from audiolm_jax.ops import linear_maps
 
 
 def flops(function, *args, while_trips: int = 1) -> float:
@@ -130,6 +133,15 @@ def _product_over_rows(eqn) -> float:
   return 2.0 * x.size * y.shape[-1]
 
 
+def _linear_map(eqn) -> float:
+  """What the map itself computes, where nothing has transposed it."""
+  function = functools.partial(linear_maps.evaluate, **eqn.params)
+  shapes = (v.aval for v in eqn.invars)
+  return flops(
+      function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in shapes)
+  )
+
+
 # Their asynchronous forms start with '-start'.
 _COLLECTIVES = (
     'all-gather',
@@ -146,6 +158,7 @@ _COSTS = {
     'ragged_dot': _ragged_dot,
     'conv_general_dilated': _conv,
     'fft': _fft,
+    linear_maps.NAME: _linear_map,
 }
 
 

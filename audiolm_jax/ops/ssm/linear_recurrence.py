@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact
 
+from audiolm_jax.ops import linear_maps
 from audiolm_jax.ops import sharding
 
 # Largest derivative of the square root in `rg_lru_coefficients`.
@@ -41,7 +42,7 @@ def linear_recurrence(
   return _recurrence(parallel, a, x, state)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _recurrence(parallel, a, x, state):
   h = _run(parallel, a, x, state, reverse=False)
   return h, h[:, -1]
@@ -66,22 +67,36 @@ def _run(parallel, a, x, state, reverse):
   return h + product * state[:, None]
 
 
-def _forward(parallel, a, x, state):
+@_recurrence.defjvp
+def _recurrence_jvp(parallel, primals, tangents):
+  a, x, state = primals
   h = _run(parallel, a, x, state, reverse=False)
-  return (h, h[:, -1]), (a, h, state)
+  tangents = linear_maps.apply(
+      functools.partial(_tangents, parallel),
+      functools.partial(_backward, parallel),
+      (a, h, state),
+      tangents,
+  )
+  return (h, h[:, -1]), tangents
 
 
-def _backward(parallel, saved, cotangents):
-  a, h, state = saved
+def _tangents(parallel, residuals, tangents):
+  """A recurrence with the same factors."""
+  a, h, state = residuals
+  d_a, d_x, d_state = tangents
+  before = jnp.concatenate([state[:, None], h[:, :-1]], axis=1)
+  d_h = _run(parallel, a, d_x + d_a * before, d_state, reverse=False)
+  return d_h, d_h[:, -1]
+
+
+def _backward(parallel, residuals, cotangents):
+  a, h, state = residuals
   d_h, d_last = cotangents
   # What h[t] adds to h[t+1]; past the end stands the last state.
   later = jnp.concatenate([a[:, 1:], jnp.ones_like(a[:, :1])], axis=1)
   d_x = _run(parallel, later, d_h, d_last, reverse=True)
   before = jnp.concatenate([state[:, None], h[:, :-1]], axis=1)
   return d_x * before, d_x, a[:, 0] * d_x[:, 0]
-
-
-_recurrence.defvjp(_forward, _backward)
 
 
 def rg_lru_coefficients(

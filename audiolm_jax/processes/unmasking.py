@@ -1,0 +1,186 @@
+"""From masked codes to codes: which places are revealed at each step.
+
+An order knows nothing of the network: it asks `predict(z, t)` for logits
+[B, F, K, V] given codes with the mask at hidden places, and gives the codes of
+the next step. Places that are not hidden at the start are given: they come back
+untouched. Which places and which codes are drawn apart, with the keys of the row,
+the step and the absolute frame.
+"""
+
+import abc
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax.ops import draws
+from audiolm_jax.processes import discrete
+from audiolm_jax.processes import noise as noise_lib
+
+# What a step's keys are folded with.
+_PLACES, _CODES = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Now:
+  """A step.
+
+  Attributes:
+    t: time before it.
+    s: time after it.
+    last: whether all must be revealed.
+    uniforms: a number for each place.
+  """
+
+  t: Any
+  s: Any
+  last: Any
+  uniforms: Float[Array, 'B F K']
+
+
+class Order(abc.ABC):
+  """Which places are revealed; to add one, give this and a line in `ORDERS`."""
+
+  @abc.abstractmethod
+  def hidden_after(
+      self,
+      process: discrete.Absorbing,
+      hidden: Bool[Array, 'B F K'],
+      free: Bool[Array, 'B F K'],
+      log_prob: Float[Array, 'B F K'],
+      now: Now,
+  ) -> Bool[Array, 'B F K']:
+    """The places that are hidden after a step.
+
+    Args:
+      process: whose times these are.
+      hidden: before it.
+      free: places that are not given.
+      log_prob: of the codes that are drawn for hidden places.
+      now: the step.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomOrder(Order):
+  """Places at random, as the process is reversed: what the bounds are of.
+
+  Attributes:
+    remask: share of the most that may be hidden again at each step, so that
+      mistakes can be drawn anew (2503.00307, eq. 8): 0 for none.
+  """
+
+  remask: config.Share = 0.0
+
+  def hidden_after(self, process, hidden, free, log_prob, now):
+    a_t, a_s = process.keep(now.t), process.keep(now.s)
+    # Nothing is shown at t = 1, and nothing to be hidden again.
+    most = jnp.where(a_t > 0, (1 - a_s) / jnp.where(a_t > 0, a_t, 1), 0)
+    again = self.remask * jnp.minimum(most, 1)
+    reveal = (a_s - (1 - again) * a_t) / (1 - a_t)
+    stays = hidden & (now.uniforms >= reveal)
+    return stays | (free & ~hidden & (now.uniforms < again))
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfidenceOrder(Order):
+  """The likeliest draws first (MaskGIT, 2202.04200, section 3.2).
+
+  Of n free places, floor(n cos(pi r / 2)) stay hidden at the share r of the
+  steps, at least one before the last: those whose draws have the least
+  log p + noise (1 - r) g, g Gumbel noise. It is no likelihood's sampler.
+
+  Attributes:
+    noise: in the choice of places.
+  """
+
+  noise: config.NonNegative = 4.5
+
+  def hidden_after(self, process, hidden, free, log_prob, now):
+    rows = len(hidden)
+    r = 1 - now.s
+    left = hidden.reshape(rows, -1).sum(1)
+    # Cosines such as 1/2 are a little less in fp32.
+    share = jnp.cos(jnp.pi / 2 * r) + 1e-6
+    count = jnp.floor(free.reshape(rows, -1).sum(1) * share)
+    count = jnp.maximum(jnp.minimum(count.astype(left.dtype), left - 1), 1)
+    count = jnp.where(now.last, 0, jnp.minimum(count, left))
+    gumbel = -jnp.log(-jnp.log(jnp.clip(now.uniforms, 1e-12, 1 - 1e-7)))
+    confidence = log_prob + self.noise * (1 - r) * gumbel
+    return discrete.subset(confidence, hidden, count)
+
+
+ORDERS = {'random': RandomOrder, 'confidence': ConfidenceOrder}
+
+
+def sample(
+    order: Order,
+    process: discrete.Absorbing,
+    predict: Callable[[Any, Any], Any],
+    codes: Int[Array, 'B F K'],
+    hidden: Bool[Array, 'B F K'],
+    times: np.ndarray,
+    keys: Key[Array, 'B'],
+    start: Int[Array, 'B'] | int = 0,
+) -> Int[Array, 'B F K']:
+  """Codes, those that are hidden drawn.
+
+  Args:
+    order: in which places are revealed.
+    process: which code is the mask's.
+    predict: maps codes with masks and times [B] to logits [B, F, K, V], with
+      temperature and filters as they are to be.
+    codes: the given ones; anything where hidden.
+    hidden: places to draw: not those of padding.
+    times: falling from 1 to 0, on the host: `times.Grid().times`.
+    keys: of the rows.
+    start: the absolute number of each row's first frame.
+
+  Raises:
+    ValueError: for times that do not fall from 1 to 0.
+  """
+  times = np.asarray(times, np.float64)
+  if times.ndim != 1 or len(times) < 2 or (np.diff(times) >= 0).any():
+    raise ValueError(f'times {times}: expected two or more, falling')
+  if times[0] != 1 or times[-1] != 0:
+    raise ValueError(f'times {times}: expected from 1, all hidden, to 0')
+  free, last = hidden, np.arange(len(times) - 1) == len(times) - 2
+
+  def step(carry, now):
+    codes, hidden = carry
+    index, t, s, last = now
+    each = noise_lib.fold(keys, index)
+    logits = predict(process.hide(codes, hidden), jnp.full(len(codes), t))
+    drawn = _draw(noise_lib.fold(each, _CODES), logits, start)
+    log_prob = discrete.of_codes(jax.nn.log_softmax(logits), drawn)
+    codes = jnp.where(hidden, drawn, codes)
+    uniforms = noise_lib.draw(
+        jax.random.uniform,
+        noise_lib.fold(each, _PLACES),
+        codes.shape[1:],
+        start,
+    )
+    now = Now(t, s, last, uniforms)
+    return (
+        codes,
+        order.hidden_after(process, hidden, free, log_prob, now),
+    ), None
+
+  steps = (
+      jnp.arange(len(times) - 1),
+      jnp.asarray(times[:-1], jnp.float32),
+      jnp.asarray(times[1:], jnp.float32),
+      jnp.asarray(last),
+  )
+  (codes, _), _ = jax.lax.scan(step, (codes, hidden), steps)
+  return codes
+
+
+def _draw(keys, logits, start):
+  each = noise_lib.frame_keys(keys, logits.shape[1], start)
+  return draws.categorical(each, logits)
