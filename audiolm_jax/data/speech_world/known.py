@@ -30,10 +30,24 @@ def index_at(
   return np.where(inside, found, -1)
 
 
+def has_f0(factors: Mapping[str, Any]) -> bool:
+  """Whether a clip's f0 is known: of our own synthesiser alone it is."""
+  return 'f0_range' in factors
+
+
 def f0(
     factors: Mapping[str, Any], t: Float[np.ndarray, ' n']
 ) -> Float[np.ndarray, ' n']:
-  """Hz at seconds `t`, whether or not there is voice; without jitter."""
+  """Hz at seconds `t`, whether or not there is voice; without jitter.
+
+  Raises:
+    ValueError: for a clip of which `has_f0` is False.
+  """
+  if not has_f0(factors):
+    raise ValueError(
+        f'the f0 of {factors["speaker"]["name"]} is not known: only that of'
+        ' speech_world\'s own synthesiser is'
+    )
   spans = [
       (start, end, accent)
       for (start, end), accent in zip(

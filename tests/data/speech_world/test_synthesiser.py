@@ -185,7 +185,7 @@ def test_a_plan_is_refused_where_it_does_not_fit():
   with pytest.raises(ValueError, match='needs a word'):
     utterance_lib.plan(_man(), [])
   with pytest.raises(ValueError, match='1 changes'):
-    utterance_lib.plan(_man(), [('b', 'ɑ')], changes=[1])
+    utterance_lib.plan(_man(), [('b', 'ɑ')], longer=[1])
 
 
 def _hashes(order):
