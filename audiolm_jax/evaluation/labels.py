@@ -94,8 +94,8 @@ def _of_clip(name: str, known: Mapping[str, Any]) -> Any:
   # A clip that was stored before there was a codec went through none.
   channel = dataclasses.asdict(channels.Channel(**world['channel']))
   channel['mu_law'] = channel['bits']
-  # A clip's own `noise_seed` is that of its voice.
-  if name in channel and name not in world:
+  del channel['noise_seed']  # By that name goes the seed of the voice.
+  if name in channel:
     return str(channel[name]) or _NONE
   value = world.get(name)
   return str(value) if isinstance(value, (str, int, float)) else None

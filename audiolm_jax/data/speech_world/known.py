@@ -46,7 +46,7 @@ def f0(
   if not has_f0(factors):
     raise ValueError(
         f'the f0 of {factors["speaker"]["name"]} is not known: only that of'
-        ' speech_world\'s own synthesiser is'
+        " speech_world's own synthesiser is"
     )
   spans = [
       (start, end, accent)

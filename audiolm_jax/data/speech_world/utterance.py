@@ -276,7 +276,7 @@ def plan(
   accents = [0] * len(words) if accents is None else list(accents)
   if len(longer) != count or len(accents) != len(words):
     raise ValueError(
-        f'{len(longer)} changes and {len(accents)} accents for {count} phones'
+        f'{len(longer)} of longer and {len(accents)} accents for {count} phones'
         f' of {len(words)} words'
     )
   position, ends, spans = LEAD, [LEAD], []
