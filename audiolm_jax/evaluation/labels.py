@@ -232,6 +232,8 @@ def _accents(world):
 
 
 def _voiced(world, times):
+  if not known_lib.has_f0(world):
+    return np.zeros(len(times), str), np.zeros(len(times), bool)
   labels = np.where(known_lib.voiced(world, times), 'voiced', 'unvoiced')
   return labels, np.ones(len(times), bool)
 

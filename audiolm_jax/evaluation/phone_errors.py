@@ -8,20 +8,20 @@ from audiolm_jax.audio import resample
 from audiolm_jax.data import audio_crops
 from audiolm_jax.data import corpora
 from audiolm_jax.data import phone_clips
-from audiolm_jax.data.speech_world import channels as channels_lib
+from audiolm_jax.data.speech_world import channels
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import transcripts
 from audiolm_jax.objectives import ctc
 
 # Of rooms and noises that no clip of speech_world went through.
-_UNSEEN = channels_lib.SEEDS
+_UNSEEN = channels.SEEDS
 # Each clip as it is, and copies of it.
-CHANNELS: dict[str, channels_lib.Channel] = {
-    '': channels_lib.Channel(),
-    'noise': channels_lib.Channel(noise='pink-10', noise_seed=_UNSEEN),
-    'loud_noise': channels_lib.Channel(noise='white-0', noise_seed=_UNSEEN),
-    'room': channels_lib.Channel(room=0.4, room_seed=_UNSEEN),
-    'telephone': channels_lib.Channel(band='telephone', bits=8),
+CHANNELS: dict[str, channels.Channel] = {
+    '': channels.Channel(),
+    'noise': channels.Channel(noise='pink-10', noise_seed=_UNSEEN),
+    'loud_noise': channels.Channel(noise='white-0', noise_seed=_UNSEEN),
+    'room': channels.Channel(room=0.4, room_seed=_UNSEEN),
+    'telephone': channels.Channel(band='telephone', bits=8),
 }
 
 
@@ -84,14 +84,14 @@ class _Evaluator(evaluation_base.Evaluator):
     for corpus in self._corpora:
       indices = evaluation_base.spaced(len(corpus), self._settings.limit)
       clips = [
-          audio_crops.read(corpus, i, channels_lib.RATE)[:, 0] for i in indices
+          audio_crops.read(corpus, i, channels.RATE)[:, 0] for i in indices
       ]
       factors = [corpus.factors(i) for i in indices]
       for name in self._settings.channels:
         copies = [
             resample.mono(
-                channels_lib.apply(clip, CHANNELS[name])[:, None],
-                channels_lib.RATE,
+                channels.apply(clip, CHANNELS[name])[:, None],
+                channels.RATE,
                 recogniser.sample_rate,
             )
             for clip in clips

@@ -167,15 +167,16 @@ def test_what_another_engine_does_not_know_has_no_label():
   def labels(name):
     return labels_lib.factor(name).examples(frames, known).labels
 
-  for name in ('f0', 'accent', 'group', 'speaker_f0', 'noise_seed', 'f0_range'):
+  unknown = 'f0 voiced accent group speaker_f0 noise_seed f0_range'
+  for name in unknown.split():
     assert not labels(name)
   assert labels('pitch') == [str(clip.utterance.pitch)]
   assert labels('codec') == [clip.channel.codec or 'none']
   assert labels('word') == list(clip.words)
   assert set(labels('phone')) == {p for p, *_ in known['world']['phones']}
-  assert set(labels('voiced')) == {'voiced', 'unvoiced'}
-  with pytest.raises(ValueError, match='f0 of espeak_.* is not known'):
-    known_lib.f0(known['world'], frames.times)
+  for read in (known_lib.f0, known_lib.voiced):
+    with pytest.raises(ValueError, match='voicing of espeak_.* are not known'):
+      read(known['world'], frames.times)
   # Clips that were stored before there were codecs went through none.
   del known['world']['channel']['codec']
   assert labels('codec') == ['none']

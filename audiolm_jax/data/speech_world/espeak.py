@@ -14,7 +14,7 @@ import numpy as np
 from audiolm_jax.audio import files
 from audiolm_jax.audio import resample
 from audiolm_jax.data import espeak_engine
-from audiolm_jax.data.speech_world import engine
+from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.data.speech_world import phones as phones_lib
 
 RATES = (130, 150, 170, 195)  # Words a minute.
@@ -90,7 +90,7 @@ class Utterance:
   energy: float = 0.0
 
 
-class Espeak(engine.Engine):
+class Espeak(engine_lib.Engine):
   """eSpeak's variants in three pools that share none."""
 
   pools = ('espeak_tokenizer', 'espeak_lm', 'espeak_held_out')
@@ -103,10 +103,10 @@ class Espeak(engine.Engine):
     return tuple(Speaker(f'{pool}/{name}') for name in names)
 
   def draw(self, rng, pool, words):
-    speaker = engine.pick(rng, self.speakers(pool))
+    speaker = engine_lib.pick(rng, self.speakers(pool))
     rate, pitch, pitch_range, energy = (
-        engine.pick(rng, values)
-        for values in (RATES, PITCHES, PITCH_RANGES, engine.ENERGIES)
+        engine_lib.pick(rng, values)
+        for values in (RATES, PITCHES, PITCH_RANGES, engine_lib.ENERGIES)
     )
     return Utterance(speaker, tuple(words), rate, pitch, pitch_range, energy)
 
@@ -117,7 +117,7 @@ class Espeak(engine.Engine):
     return _said(utterance)[0].copy()
 
   def seconds(self, utterance):
-    return len(_said(utterance)[0]) / engine.RATE
+    return len(_said(utterance)[0]) / engine_lib.RATE
 
   def factors(self, utterance):
     _, phones, words = _said(utterance)
@@ -136,11 +136,11 @@ class Espeak(engine.Engine):
 
   def entropies(self, pool, phones, words):
     del phones, words  # Durations and accents are eSpeak's rules.
-    return engine.bits(
+    return engine_lib.bits(
         rate=RATES,
         pitch=PITCHES,
         pitch_range=PITCH_RANGES,
-        energy=engine.ENERGIES,
+        energy=engine_lib.ENERGIES,
         speaker=self.speakers(pool),
     )
 
@@ -152,7 +152,7 @@ class Espeak(engine.Engine):
         'rate': f'{RATES} words a minute',
         'pitch': f"{PITCHES} of eSpeak's 0 to 100",
         'pitch_range': f'{PITCH_RANGES}; three variants have none',
-        'energy': f'{engine.ENERGIES} dB',
+        'energy': f'{engine_lib.ENERGIES} dB',
     }
 
 
@@ -231,8 +231,8 @@ def _said(utterance):
   audio = files.to_float(spoken.audio) * _LEVEL * 10 ** (u.energy / 20)
   audio = np.pad(audio, (lead, tail))
   found = [(name, lead + start) for name, start in spans(spoken, u.words)]
-  audio = resample.resample(audio[:, None], rate, engine.RATE)[:, 0]
+  audio = resample.resample(audio[:, None], rate, engine_lib.RATE)[:, 0]
   audio = audio.astype(np.float32)
   audio.flags.writeable = False  # It is kept.
-  timed = engine.timeline(found, rate, len(audio) / engine.RATE)
-  return audio, timed, engine.word_times(timed, u.words)
+  timed = engine_lib.timeline(found, rate, len(audio) / engine_lib.RATE)
+  return audio, timed, engine_lib.word_times(timed, u.words)

@@ -14,7 +14,7 @@ import numpy as np
 
 from audiolm_jax.audio import resample
 from audiolm_jax.data import building
-from audiolm_jax.data.speech_world import engine
+from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.data.speech_world import espeak
 from audiolm_jax.data.speech_world import languages as languages_lib
 from audiolm_jax.data.speech_world import phones as phones_lib
@@ -57,7 +57,7 @@ class Utterance:
   noise_seed: int = 0
 
 
-class Piper(engine.Engine):
+class Piper(engine_lib.Engine):
   """One natural voice, which test clips have, too; of English texts alone."""
 
   pools = ('piper',)
@@ -74,8 +74,8 @@ class Piper(engine.Engine):
 
   def draw(self, rng, pool, words):
     rate, energy, noise_seed = (
-        engine.pick(rng, values)
-        for values in (RATES, engine.ENERGIES, range(NOISE_SEEDS))
+        engine_lib.pick(rng, values)
+        for values in (RATES, engine_lib.ENERGIES, range(NOISE_SEEDS))
     )
     (speaker,) = self.speakers(pool)
     return Utterance(speaker, tuple(words), rate, energy, noise_seed)
@@ -87,7 +87,7 @@ class Piper(engine.Engine):
     return _said(utterance)[0].copy()
 
   def seconds(self, utterance):
-    return len(_said(utterance)[0]) / engine.RATE
+    return len(_said(utterance)[0]) / engine_lib.RATE
 
   def factors(self, utterance):
     _, phones, words = _said(utterance)
@@ -102,9 +102,9 @@ class Piper(engine.Engine):
 
   def entropies(self, pool, phones, words):
     del phones, words  # Durations and accents are of the noise's seed.
-    return engine.bits(
+    return engine_lib.bits(
         rate=RATES,
-        energy=engine.ENERGIES,
+        energy=engine_lib.ENERGIES,
         speaker=self.speakers(pool),
         noise_seed=range(NOISE_SEEDS),
     )
@@ -115,7 +115,7 @@ class Piper(engine.Engine):
   def ranges(self, pool):
     return {
         'rate': f'{RATES}',
-        'energy': f'{engine.ENERGIES} dB',
+        'energy': f'{engine_lib.ENERGIES} dB',
         'noise_seed': f'{NOISE_SEEDS} frozen seeds',
     }
 
@@ -207,9 +207,9 @@ def _said(utterance):
   rate = known['audio']['sample_rate']
   before = np.concatenate([[0], np.cumsum(frames.ravel())]).astype(int) * _HOP
   audio = audio.ravel() * 10 ** (u.energy / 20)
-  audio = resample.resample(audio[:, None], rate, engine.RATE)[:, 0]
+  audio = resample.resample(audio[:, None], rate, engine_lib.RATE)[:, 0]
   audio = np.clip(audio, -1, 1).astype(np.float32)
   audio.flags.writeable = False  # It is kept.
   found = [(phone, int(before[i])) for phone, i in starts]
-  timed = engine.timeline(found, rate, len(audio) / engine.RATE)
-  return audio, timed, engine.word_times(timed, u.words)
+  timed = engine_lib.timeline(found, rate, len(audio) / engine_lib.RATE)
+  return audio, timed, engine_lib.word_times(timed, u.words)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from audiolm_jax.data.speech_world import engine
+from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.data.speech_world import phones as phones_lib
 from audiolm_jax.data.speech_world import speakers as speakers_lib
 from audiolm_jax.data.speech_world import synthesiser
@@ -15,7 +15,7 @@ NOISE_SEEDS = 16
 LONGER = 0.1  # Probability that a phone lasts a step more.
 
 
-class SourceFilter(engine.Engine):
+class SourceFilter(engine_lib.Engine):
   """Pulses of the LF model through formants: utterances are `Utterance`s."""
 
   pools = speakers_lib.POOLS
@@ -25,10 +25,10 @@ class SourceFilter(engine.Engine):
     return speakers_lib.pool(pool)
 
   def draw(self, rng, pool, words):
-    speaker = engine.pick(rng, self.speakers(pool))
+    speaker = engine_lib.pick(rng, self.speakers(pool))
     rate, energy, f0_range = (
-        engine.pick(rng, values)
-        for values in (RATES, engine.ENERGIES, F0_RANGES)
+        engine_lib.pick(rng, values)
+        for values in (RATES, engine_lib.ENERGIES, F0_RANGES)
     )
     noise_seed = int(rng.integers(NOISE_SEEDS))
     accents = rng.integers(len(utterance_lib.ACCENTS), size=len(words))
@@ -96,11 +96,11 @@ class SourceFilter(engine.Engine):
     accents = math.log2(len(utterance_lib.ACCENTS)) * words
     return {
         'durations': durations,
-        **engine.bits(rate=RATES),
+        **engine_lib.bits(rate=RATES),
         'accents': accents,
-        **engine.bits(
+        **engine_lib.bits(
             f0_range=F0_RANGES,
-            energy=engine.ENERGIES,
+            energy=engine_lib.ENERGIES,
             speaker=self.speakers(pool),
             noise_seed=range(NOISE_SEEDS),
         ),
@@ -112,6 +112,6 @@ class SourceFilter(engine.Engine):
         'rate': f'{RATES}',
         'accents': f'amplitudes {utterance_lib.ACCENTS} a word',
         'f0_range': f'{F0_RANGES}',
-        'energy': f'{engine.ENERGIES} dB',
+        'energy': f'{engine_lib.ENERGIES} dB',
         'noise_seed': f'{NOISE_SEEDS} frozen seeds',
     }
