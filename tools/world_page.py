@@ -147,7 +147,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments: {argv[1:]}')
   pool = _POOL.value
-  names = _LANGUAGES.value or clips_lib.POOLS[pool].languages
+  names = _LANGUAGES.value or clips_lib.POOLS[pool].speaks
   text = page(names, pool, _CLIPS.value, _CHANNELS.value)
   writers.write_atomically(pathlib.Path(_OUT.value), text)
   print(f'{_OUT.value}: {len(text) / 1e6:.1f} MB')

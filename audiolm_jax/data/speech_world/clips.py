@@ -60,10 +60,10 @@ class World:
       raise config.ConfigError(
           f'pool = {self.pool!r}: there are {tuple(POOLS)}'
       )
-    if self.language not in self.engine.languages:
+    if self.language not in self.engine.speaks:
       raise config.ConfigError(
           f'language = {self.language!r}: the pool {self.pool!r} speaks'
-          f' {self.engine.languages}'
+          f' {self.engine.speaks}'
       )
 
   @property

@@ -52,7 +52,7 @@ def _configs() -> list[World]:
               SIZES,
           )
       )
-      if language in engine.languages
+      if language in engine.speaks
   ]
 
 

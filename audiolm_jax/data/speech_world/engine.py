@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 import numpy as np
 
-from audiolm_jax.data.speech_world import languages as languages_lib
+from audiolm_jax.data.speech_world import languages
 from audiolm_jax.data.speech_world import phones as phones_lib
 
 RATE = 16000  # Hz, of all audio.
@@ -27,13 +27,13 @@ class Engine(abc.ABC):
   Attributes:
     pools: names of its pools of speakers; no other engine has such names.
     held_out: the pool of test clips.
-    languages: the sub-languages that it can say.
+    speaks: the sub-languages that it can say.
     measured: clips that are made to measure how long one is on average.
   """
 
   pools: tuple[str, ...]
   held_out: str
-  languages: tuple[str, ...] = languages_lib.LANGUAGES
+  speaks: tuple[str, ...] = languages.LANGUAGES
   measured = 400
 
   @abc.abstractmethod

@@ -16,7 +16,7 @@ from audiolm_jax.audio import resample
 from audiolm_jax.data import building
 from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.data.speech_world import espeak
-from audiolm_jax.data.speech_world import languages as languages_lib
+from audiolm_jax.data.speech_world import languages
 from audiolm_jax.data.speech_world import phones as phones_lib
 
 RATES = (0.85, 1.0, 1.15, 1.3)
@@ -62,10 +62,8 @@ class Piper(engine_lib.Engine):
 
   pools = ('piper',)
   held_out = 'piper'
-  languages = tuple(
-      name
-      for name in languages_lib.LANGUAGES
-      if name not in languages_lib.MADE_UP
+  speaks = tuple(
+      name for name in languages.LANGUAGES if name not in languages.MADE_UP
   )
   measured = 10
 

@@ -5,7 +5,7 @@ import math
 
 from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.data.speech_world import phones as phones_lib
-from audiolm_jax.data.speech_world import speakers as speakers_lib
+from audiolm_jax.data.speech_world import speakers
 from audiolm_jax.data.speech_world import synthesiser
 from audiolm_jax.data.speech_world import utterance as utterance_lib
 
@@ -18,11 +18,11 @@ LONGER = 0.1  # Probability that a phone lasts a step more.
 class SourceFilter(engine_lib.Engine):
   """Pulses of the LF model through formants: utterances are `Utterance`s."""
 
-  pools = speakers_lib.POOLS
+  pools = speakers.POOLS
   held_out = 'held_out'
 
   def speakers(self, pool):
-    return speakers_lib.pool(pool)
+    return speakers.pool(pool)
 
   def draw(self, rng, pool, words):
     speaker = engine_lib.pick(rng, self.speakers(pool))

@@ -65,7 +65,7 @@ def test_every_variant_says_exactly_what_is_asked_and_unlike_all_others():
 
 
 def test_every_word_of_every_language_is_said_exactly():
-  for name in ENGINE.languages:
+  for name in ENGINE.speaks:
     lexicon = list(languages.language(name).lexicon.values())
     order = np.random.default_rng(0).permutation(len(lexicon))
     for start in range(0, len(order), 12):
