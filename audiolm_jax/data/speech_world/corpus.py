@@ -52,7 +52,7 @@ def _configs() -> list[World]:
               SIZES,
           )
       )
-      if language in engine.speaks
+      if language in engine.speaks and size <= engine.most
   ]
 
 

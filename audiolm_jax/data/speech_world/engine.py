@@ -28,13 +28,16 @@ class Engine(abc.ABC):
     pools: names of its pools of speakers; no other engine has such names.
     held_out: the pool of test clips.
     speaks: the sub-languages that it can say.
-    measured: clips that are made to measure how long one is on average.
+    measured: clips that are made to measure how long one is on average, as many
+      as a core makes in a few seconds.
+    most: clips of its largest config.
   """
 
   pools: tuple[str, ...]
   held_out: str
   speaks: tuple[str, ...] = languages.LANGUAGES
   measured = 400
+  most = 40000
 
   @abc.abstractmethod
   def speakers(self, pool: str) -> Sequence[Any]:

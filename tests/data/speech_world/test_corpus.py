@@ -58,8 +58,8 @@ def test_names_are_of_configs_and_one_is_the_default(built):
   with pytest.raises(corpora.CorpusError, match="no language 'digits'"):
     corpora.prepare('speech_world', ('digits',))
   names = [config.name for config in speech_world.SpeechWorld.BUILDER_CONFIGS]
-  # Three pools of two engines say all languages, Piper's one English alone.
-  assert len(set(names)) == (5 * 6 + 3) * 2 * 3
+  # Three pools of two engines say all languages, Piper's one English alone, in 400 clips.
+  assert len(set(names)) == 5 * 6 * 2 * 3 + 3 * 2
   assert set(speech_world.SpeechWorld.DEFAULT_CONFIGS) <= set(names)
 
 
