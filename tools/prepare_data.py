@@ -2,6 +2,7 @@
 
   python tools/prepare_data.py --corpus=asterisk_prompts --languages=en,fr
   python tools/prepare_data.py --corpus=speech_world --languages=digits-lm-clean-4000
+  python tools/prepare_data.py --corpus=speech_world --languages=sums-espeak_lm-channels-400
   python tools/prepare_data.py --corpus=/data/my_recordings
 
 A folder's files may have any format, rate and length. FILE.txt beside FILE.wav

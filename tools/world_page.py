@@ -2,6 +2,7 @@
 
   python tools/world_page.py --out=world.html --clips=3
   python tools/world_page.py --out=world.html --languages=sums --nochannels
+  python tools/world_page.py --out=world.html --pool=espeak_lm
 
 One file with everything in it: for each sub-language its card, and clips with
 spectrogram, phones, f0, sound and factors; where a word can be wrong, the
@@ -22,15 +23,17 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.comparison import drawing
 from audiolm_jax.data.speech_world import clips as clips_lib
-from audiolm_jax.data.speech_world import languages
-from audiolm_jax.data.speech_world import phones as phones_lib
-from audiolm_jax.data.speech_world import speakers
-from audiolm_jax.data.speech_world import synthesiser
+from audiolm_jax.data.speech_world import engine as engine_lib
+from audiolm_jax.data.speech_world import known as known_lib
 from audiolm_jax.training import writers
 
 _OUT = flags.DEFINE_string('out', 'world.html', 'The page.')
-_LANGUAGES = flags.DEFINE_list('languages', list(languages.LANGUAGES), 'Which.')
-_POOL = flags.DEFINE_enum('pool', 'lm', speakers.POOLS, 'Of speakers.')
+_LANGUAGES = flags.DEFINE_list(
+    'languages', [], 'Which; empty for all that the pool speaks.'
+)
+_POOL = flags.DEFINE_enum(
+    'pool', 'lm', list(clips_lib.POOLS), 'Of speakers, and so the engine.'
+)
 _CLIPS = flags.DEFINE_integer('clips', 3, 'Of each.', lower_bound=1)
 _CHANNELS = flags.DEFINE_bool(
     'channels', True, "Each clip's drawn channel, too."
@@ -45,33 +48,32 @@ section { border-top: 1px solid #d5dbe1; margin-top: 1.5rem }
 """
 
 
-def _spectrogram(audio, utterance) -> str:
-  """A PNG as a data URL: 5-ms windows, phones' names and times, f0 x 10."""
+def _spectrogram(audio, factors) -> str:
+  """A PNG as a data URL: 16-ms windows, phones and their times, f0 if known."""
   fig = figure.Figure(figsize=(13, 3.1), layout='constrained')
   axes = fig.subplots()
   size, hop = 256, 48
   windows = np.lib.stride_tricks.sliding_window_view(audio, size)[::hop]
   spectra = np.fft.rfft(windows * np.hanning(size))
   level = 20 * np.log10(np.abs(spectra) + 1e-4)
-  rate = synthesiser.RATE
+  rate, seconds = engine_lib.RATE, len(audio) / engine_lib.RATE
   axes.imshow(
       level.T,
       origin='lower',
       aspect='auto',
       cmap='magma',
       vmin=level.max() - 75,
-      extent=(size / 2 / rate, len(audio) / rate - size / 2 / rate, 0, 8),
+      extent=(size / 2 / rate, seconds - size / 2 / rate, 0, 8),
   )
-  t = np.arange(0.06, utterance.seconds - 0.1, 0.01)
-  axes.plot(t, utterance.f0(t) / 100, color='#4fd1ff', linewidth=1)
-  for phone, start, end in zip(
-      utterance.phones, utterance.starts, utterance.ends, strict=True
-  ):
-    axes.axvline(end * phones_lib.STEP, color='white', linewidth=0.4)
-    middle = (start + end) / 2 * phones_lib.STEP
-    axes.text(middle, 8.1, phone, ha='center', fontsize=9)
-  axes.set(xlabel='s', ylabel='kHz; f0 in 100 Hz (line)', ylim=(0, 8))
-  axes.set_xlim(0, utterance.seconds)
+  label = 'kHz'
+  if known_lib.has_f0(factors):
+    t = np.arange(0.06, seconds - 0.1, 0.01)
+    axes.plot(t, known_lib.f0(factors, t) / 100, color='#4fd1ff', linewidth=1)
+    label = 'kHz; f0 in 100 Hz (line)'
+  for phone, start, end in factors['phones']:
+    axes.axvline(end, color='white', linewidth=0.4)
+    axes.text((start + end) / 2, 8.1, phone, ha='center', fontsize=9)
+  axes.set(xlabel='s', ylabel=label, ylim=(0, 8), xlim=(0, seconds))
   image = io.BytesIO()
   fig.savefig(image, dpi=85, format='png')
   data = base64.b64encode(image.getvalue()).decode()
@@ -81,11 +83,11 @@ def _spectrogram(audio, utterance) -> str:
 def _sound(title, clip) -> str:
   """Its audio to play, and what it looks like."""
   audio = clip.audio()
-  uri = drawing.audio_uri(audio, synthesiser.RATE)
+  uri = drawing.audio_uri(audio, engine_lib.RATE)
   return (
       f'<p><audio controls src="{uri}"></audio>'
       f' {html.escape(title)}: <b>{html.escape(clip.text)}</b></p>'
-      f'<img alt="spectrogram" src="{_spectrogram(audio, clip.utterance)}">'
+      f'<img alt="spectrogram" src="{_spectrogram(audio, clip.factors())}">'
   )
 
 
@@ -119,7 +121,7 @@ def page(names, pool: str, count: int, with_channel: bool) -> str:
 
   Args:
     names: of sub-languages.
-    pool: of speakers.
+    pool: of speakers, and so the engine.
     count: clips of each.
     with_channel: whether each clip also goes through its drawn channel.
   """
@@ -144,7 +146,9 @@ def page(names, pool: str, count: int, with_channel: bool) -> str:
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments: {argv[1:]}')
-  text = page(_LANGUAGES.value, _POOL.value, _CLIPS.value, _CHANNELS.value)
+  pool = _POOL.value
+  names = _LANGUAGES.value or clips_lib.POOLS[pool].speaks
+  text = page(names, pool, _CLIPS.value, _CHANNELS.value)
   writers.write_atomically(pathlib.Path(_OUT.value), text)
   print(f'{_OUT.value}: {len(text) / 1e6:.1f} MB')
 

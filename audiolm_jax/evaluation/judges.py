@@ -192,7 +192,7 @@ class F0(Judge):
     )
     scores = pitch.compare(original, estimate).scores()
     world = json.loads(clip.factors or 'null')
-    if not world or 'f0_range' not in world:
+    if not world or not known_lib.has_f0(world):
       return scores
     times = (np.arange(len(original)) + 0.5) * pitch.HOP
     voiced = known_lib.voiced(world, times)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from audiolm_jax.data.speech_world import channels
 from audiolm_jax.data.speech_world import known as known_lib
 from audiolm_jax.data.speech_world import speakers
 from audiolm_jax.evaluation import representations
@@ -85,13 +86,16 @@ def _of_clip(name: str, known: Mapping[str, Any]) -> Any:
   world = known['world']
   if world is None:
     return None
-  if name == 'group':
-    return speakers.GROUPS[world['speaker']['group']]
-  if name == 'speaker_f0':
-    return cents(world['speaker']['f0'])
-  channel = {**world['channel'], 'mu_law': world['channel']['bits']}
-  # A clip's own `noise_seed` is that of its voice.
-  if name in channel and name not in world:
+  speaker = world['speaker']
+  if name == 'group' and 'group' in speaker:
+    return speakers.GROUPS[speaker['group']]
+  if name == 'speaker_f0' and 'f0' in speaker:
+    return cents(speaker['f0'])
+  # A clip that was stored before there was a codec went through none.
+  channel = dataclasses.asdict(channels.Channel(**world['channel']))
+  channel['mu_law'] = channel['bits']
+  del channel['noise_seed']  # By that name goes the seed of the voice.
+  if name in channel:
     return str(channel[name]) or _NONE
   value = world.get(name)
   return str(value) if isinstance(value, (str, int, float)) else None
@@ -146,18 +150,19 @@ class OfWords(Factor):
   """One label a word, of its frames pooled; words without a frame have none.
 
   Attributes:
-    read: what is known -> a label for each word. The types of its control task
-      are the words.
+    read: what is known -> a label for each word, or None where they are not
+      known. The types of its control task are the words.
   """
 
-  read: Callable[[Mapping[str, Any]], list[str]]
+  read: Callable[[Mapping[str, Any]], list[str] | None]
 
   def examples(self, frames, known):
     world, rows, labels, types = known['world'], [], [], []
-    if world is None:
+    said = None if world is None else self.read(world)
+    if said is None:
       return Examples(np.zeros((0, 1), np.float32), [], [])
     for label, word, span in zip(
-        self.read(world), world['words'], world['word_times'], strict=True
+        said, world['words'], world['word_times'], strict=True
     ):
       first, last = np.searchsorted(frames.times, span)
       if last > first:
@@ -216,10 +221,19 @@ def _phones(world, times):
 
 
 def _f0(world, times):
+  if not known_lib.has_f0(world):
+    return np.zeros(len(times)), np.zeros(len(times), bool)
   return cents(known_lib.f0(world, times)), known_lib.voiced(world, times)
 
 
+def _accents(world):
+  accents = world.get('accents')
+  return accents and [str(k) for k in accents]
+
+
 def _voiced(world, times):
+  if not known_lib.has_f0(world):
+    return np.zeros(len(times), str), np.zeros(len(times), bool)
   labels = np.where(known_lib.voiced(world, times), 'voiced', 'unvoiced')
   return labels, np.ones(len(times), bool)
 
@@ -229,7 +243,7 @@ FACTORS: dict[str, Factor] = {
     'voiced': OfFrames(read=_voiced),
     'f0': OfFrames(read=_f0, number=True, cents=True),
     'word': OfWords(read=lambda world: world['words']),
-    'accent': OfWords(read=lambda world: [str(k) for k in world['accents']]),
+    'accent': OfWords(read=_accents),
     'speaker': OfClip(name='speaker', hold_out=('text',)),
     'language': OfClip(name='language', hold_out=('text',)),
     'speaker_f0': OfClip(name='speaker_f0', number=True, cents=True),
@@ -246,6 +260,7 @@ FACTORS: dict[str, Factor] = {
             'band',
             'clipping',
             'mu_law',
+            'codec',
         )
     },
 }

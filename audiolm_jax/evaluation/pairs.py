@@ -43,7 +43,8 @@ class GrammarPairs:
 
   Attributes:
     language: 'sentences' or 'sums'; None for that of training's data.
-    pool: of `speakers.POOLS`; test clips are of the pool 'held_out' whichever.
+    pool: of speech_world's `clips.POOLS`, of which the engine speaks; test clips
+      are of its held-out pool whichever.
     channels: whether clips go through a drawn channel, a pair through one.
     count: of pairs.
     batch_size: clips that are scored at once.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.backbones import mixers
+from audiolm_jax.backbones import mixers as mixers_lib
 from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
@@ -30,7 +30,7 @@ STACKS = {
 
 
 def test_all_mixers_are_here():
-  assert set(SMALL) == set(mixers.MIXERS)
+  assert set(SMALL) == set(mixers_lib.MIXERS)
 
 
 @pytest.mark.parametrize('name', STACKS)

@@ -59,7 +59,7 @@ def test_a_clip_costs_its_text_and_each_draw(tmp_path):
     # 4 rates, 3 ranges of f0, 4 energies, 64 speakers, 16 seeds, and an accent
     # or none for each word.
     drawn = math.log2(4 * 3 * 4 * 64 * 16) + len(clip.words)
-    for longer in clip.longer:
+    for longer in clip.utterance.longer:
       drawn -= math.log2(0.1 if longer else 0.9)
     assert total.sum == pytest.approx(text.sum + drawn)
   limited = _scores(str(tmp_path / 'c'), limit=1)

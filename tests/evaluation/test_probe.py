@@ -151,6 +151,37 @@ def test_examples_are_those_of_the_factors():
   np.testing.assert_array_equal(pooled, [0.5, 0.5, 0, 0, 1])
 
 
+def test_what_another_engine_does_not_know_has_no_label():
+  clip = clips_lib.clip(clips_lib.World('digits', 'espeak_lm', True), 3)
+  known = labels_lib.known(
+      {
+          'id': 'x',
+          'speaker': clip.utterance.speaker.name,
+          'factors': clips_lib.to_json(clip),
+      }
+  )
+  frames = representations.Frames(
+      np.arange(int(clip.seconds * 100), dtype=np.float32)[:, None], 100.0
+  )
+
+  def labels(name):
+    return labels_lib.factor(name).examples(frames, known).labels
+
+  unknown = 'f0 voiced accent group speaker_f0 noise_seed f0_range'
+  for name in unknown.split():
+    assert not labels(name)
+  assert labels('pitch') == [str(clip.utterance.pitch)]
+  assert labels('codec') == [clip.channel.codec or 'none']
+  assert labels('word') == list(clip.words)
+  assert set(labels('phone')) == {p for p, *_ in known['world']['phones']}
+  for read in (known_lib.f0, known_lib.voiced):
+    with pytest.raises(ValueError, match='voicing of espeak_.* are not known'):
+      read(known['world'], frames.times)
+  # Clips that were stored before there were codecs went through none.
+  del known['world']['channel']['codec']
+  assert labels('codec') == ['none']
+
+
 def test_what_can_not_be_probed_is_refused(corpus):
   with pytest.raises(config.ConfigError, match="'phones'"):
     list(evaluation.Probe(factor='phones').build(None).run({}))

@@ -29,3 +29,6 @@ def test_it_holds_what_is_heard_and_seen():
   plain = tool.page(('digits',), 'held_out', 2, False)
   # Digits can't be wrong.
   assert plain.count('data:audio/') == 2 and 'channel room' not in plain
+  other = tool.page(('sums',), 'espeak_lm', 1, False)
+  assert other.count('data:audio/') == 2 == other.count('data:image/png')
+  assert 'pitch_range' in other and 'of pool espeak_lm' in other

@@ -1,4 +1,4 @@
-"""What happens to speech on its way: rooms, noises, bands, clipping, mu-law.
+"""What happens to speech on its way: rooms, noises, bands, clipping, codecs.
 
 Every choice is from a short list and every random part from a numbered seed,
 so that a channel has an entropy.
@@ -7,11 +7,15 @@ so that a channel has an entropy.
 from collections.abc import Mapping
 import dataclasses
 import functools
+import io
 import math
 
 from jaxtyping import Float
 import numpy as np
 from scipy import signal
+import soundfile
+
+from audiolm_jax.audio import resample
 
 from audiolm_jax.ops import companding
 
@@ -24,6 +28,15 @@ NOISES = (
 BANDS = {'wide': (0, 8000), 'narrow': (0, 4000), 'telephone': (300, 3400)}
 CLIPPING = (1.0, 0.25)  # Of the peak; 1 is none.
 BITS = (0, 8, 5)  # Of mu-law; 0 is none.
+# Three that differ in kind. GSM 6.10 (13 kbit/s at 8 kHz) codes how the tract
+# is excited, IMA ADPCM (64 kbit/s) each sample's step, Vorbis (30 kbit/s) a
+# spectrum. Container and subtype of libsndfile, sample rate in Hz.
+_CODECS = {
+    'gsm': ('WAV', 'GSM610', 8000),
+    'adpcm': ('WAV', 'IMA_ADPCM', RATE),
+    'vorbis': ('OGG', 'VORBIS', RATE),
+}
+CODECS = ('', *_CODECS)  # '' is none.
 SEEDS = 4
 _REVERBERANT = 0.5  # Share of a room's energy that is not direct.
 
@@ -40,6 +53,7 @@ class Channel:
     band: a name in `BANDS`.
     clipping: the level, as a share of the peak, that is cut; 1 for none.
     bits: of mu-law; 0 for none.
+    codec: a name in `CODECS`, '' for none.
   """
 
   room: float = 0.0
@@ -49,6 +63,7 @@ class Channel:
   band: str = 'wide'
   clipping: float = 1.0
   bits: int = 0
+  codec: str = ''
 
 
 def draw(rng: np.random.Generator) -> Channel:
@@ -67,6 +82,7 @@ def draw(rng: np.random.Generator) -> Channel:
       band=one(tuple(BANDS)),
       clipping=one(CLIPPING),
       bits=one(BITS),
+      codec=one(CODECS),
   )
 
 
@@ -79,6 +95,7 @@ def entropies() -> Mapping[str, float]:
       'band': math.log2(len(BANDS)),
       'clipping': math.log2(len(CLIPPING)),
       'mu-law': math.log2(len(BITS)),
+      'codec': math.log2(len(CODECS)),
   }
 
 
@@ -87,10 +104,10 @@ def apply(
 ) -> Float[np.ndarray, ' T']:
   """The audio behind a channel, as long and float32, within [-1, 1].
 
-  In this order: room, noise, band, clipping, mu-law.
+  In this order: room, noise, band, clipping, codec, mu-law.
 
   Raises:
-    ValueError: for a noise or a band that is none.
+    ValueError: for a noise, a band or a codec that is none.
   """
   if channel.room:
     response = room_response(channel.room, channel.room_seed)
@@ -109,6 +126,8 @@ def apply(
     audio = np.clip(audio, -level, level)
   # A louder part than full scale: noise at 0 dB may be.
   audio = audio / max(1.0, np.abs(audio).max())
+  if channel.codec:
+    audio = coded(audio, channel.codec)
   if channel.bits:
     audio = mu_law(audio, channel.bits)
   return audio.astype(np.float32)
@@ -178,3 +197,32 @@ def mu_law(
   companded = companding.compress(audio, mu)
   steps = np.round((companded + 1) / 2 * mu) / mu * 2 - 1
   return companding.expand(steps, mu)
+
+
+def coded(
+    audio: Float[np.ndarray, ' T'], codec: str
+) -> Float[np.ndarray, ' T']:
+  """Audio through a codec and back, in time with it and as long.
+
+  Args:
+    audio: at `RATE`, in [-1, 1].
+    codec: a name in `CODECS`.
+
+  Raises:
+    ValueError: for another one.
+  """
+  if codec not in _CODECS:
+    raise ValueError(f'no codec {codec!r}, but {list(_CODECS)}')
+  container, subtype, rate = _CODECS[codec]
+  options = {'format': container, 'subtype': subtype}
+  if codec == 'vorbis':
+    options['compression_level'] = 1.0  # libsndfile's: the least bits.
+  stored = io.BytesIO()
+  with soundfile.SoundFile(stored, 'w', rate, 1, **options) as file:
+    file.write(resample.mono(audio[:, None], RATE, rate))
+  stored.seek(0)
+  decoded, _ = soundfile.read(stored, dtype='float32', always_2d=True)
+  decoded = resample.mono(decoded, rate, RATE)[: len(audio)]
+  # Blocks may end short of it by rounding; a transform may exceed full scale.
+  decoded = np.pad(decoded, (0, len(audio) - len(decoded)))
+  return np.clip(decoded, -1, 1)

@@ -16,17 +16,21 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.data import splits
 from audiolm_jax.data.speech_world import channels
+from audiolm_jax.data.speech_world import engine as engine_lib
+from audiolm_jax.data.speech_world import espeak
 from audiolm_jax.data.speech_world import languages
-from audiolm_jax.data.speech_world import phones as phones_lib
-from audiolm_jax.data.speech_world import speakers
-from audiolm_jax.data.speech_world import synthesiser
-from audiolm_jax.data.speech_world import utterance as utterance_lib
+from audiolm_jax.data.speech_world import piper
+from audiolm_jax.data.speech_world import source_filter
 
-RATES = (0.9, 1.0, 1.12, 1.25)
-ENERGIES = (-6.0, -3.0, 0.0, 3.0)
-F0_RANGES = (0.7, 1.0, 1.4)
-NOISE_SEEDS = 16
-LONGER = 0.1  # Probability that a phone lasts a step more.
+# In this order: a pool's place is part of its clips' seeds.
+ENGINES: tuple[engine_lib.Engine, ...] = (
+    source_filter.SourceFilter(),
+    espeak.Espeak(),
+    piper.Piper(),
+)
+POOLS: Mapping[str, engine_lib.Engine] = {
+    pool: engine for engine in ENGINES for pool in engine.pools
+}
 FRACTIONS = {'test': 0.1, 'validation': 0.1}
 
 
@@ -36,8 +40,8 @@ class World:
 
   Attributes:
     language: in `languages.LANGUAGES`.
-    pool: in `speakers.POOLS`: of training and validation. Test clips are of
-      'held_out'.
+    pool: in `POOLS`: of the speakers of training and validation, and so of the
+      engine. Test clips are of the engine's held-out pool.
     channels: whether each clip goes through a drawn channel.
     seed: of all draws.
   """
@@ -52,10 +56,20 @@ class World:
       raise config.ConfigError(
           f'language = {self.language!r}: there are {languages.LANGUAGES}'
       )
-    if self.pool not in speakers.POOLS:
+    if self.pool not in POOLS:
       raise config.ConfigError(
-          f'pool = {self.pool!r}: there are {speakers.POOLS}'
+          f'pool = {self.pool!r}: there are {tuple(POOLS)}'
       )
+    if self.language not in self.engine.speaks:
+      raise config.ConfigError(
+          f'language = {self.language!r}: the pool {self.pool!r} speaks'
+          f' {self.engine.speaks}'
+      )
+
+  @property
+  def engine(self) -> engine_lib.Engine:
+    """Who makes its audio."""
+    return POOLS[self.pool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +82,7 @@ class Clip:
     split: by a hash of its text.
     words: of the text.
     log2p: of the text.
-    rate: of speech.
-    longer: for each phone, the steps that it lasts more.
-    utterance: who says it and how.
+    utterance: who says it and how: what the world's engine drew.
     channel: what it goes through.
   """
 
@@ -79,9 +91,7 @@ class Clip:
   split: str
   words: tuple[str, ...]
   log2p: float
-  rate: float
-  longer: tuple[int, ...]
-  utterance: utterance_lib.Utterance
+  utterance: Any
   channel: channels.Channel
 
   @property
@@ -94,42 +104,37 @@ class Clip:
     """Unique in its world."""
     return f'{self.world.language}/{self.world.pool}/{self.index:07d}'
 
+  @property
+  def seconds(self) -> float:
+    """How long it lasts."""
+    return self.world.engine.seconds(self.utterance)
+
   def audio(self) -> Float[np.ndarray, ' T']:
     """16 kHz, float32 in [-1, 1]; always the same."""
-    dry = synthesiser.render(self.utterance)
+    dry = self.world.engine.render(self.utterance)
     return channels.apply(dry, self.channel)
 
   def twin(self) -> 'Clip':
     """The clip with one word that is wrong, all else as it is.
 
-    The speaker, the accents, the channel, the seed of the noise and, where the
-    words have as many phones, what each phone lasts more, are the same.
+    The speaker, all that was drawn of how it is said, the channel and, where
+    the words have as many phones, what each phone lasts more, are the same.
 
     Raises:
       ConfigError: for a language in which no word can be wrong.
     """
     language = languages.language(self.world.language)
     words = tuple(language.twin(self.words))
-    spoken, u = language.phones(words), self.utterance
-    count = sum(map(len, spoken))
-    said = _said(
-        spoken,
-        self.rate,
-        longer=(*self.longer, *([0] * count))[:count],
-        accents=[k for _, _, k in u.accents],
-        speaker=u.speaker,
-        f0_range=u.f0_range,
-        energy=u.energy,
-        noise_seed=u.noise_seed,
+    spoken = language.phones(words)
+    utterance = self.world.engine.again(self.utterance, spoken)
+    return dataclasses.replace(
+        self, words=words, log2p=-math.inf, utterance=utterance
     )
-    return dataclasses.replace(self, words=words, log2p=-math.inf, **said)
 
   def factors(self) -> dict[str, Any]:
     """Everything known of the clip, as JSON has it; times in seconds."""
     language = languages.language(self.world.language)
     agreement = language.agreement(self.words)
-    u = self.utterance
-    step = phones_lib.STEP
     return {
         'sub_language': self.world.language,
         'words': list(self.words),
@@ -140,20 +145,7 @@ class Clip:
             'verb': agreement.verb,
             'distance': agreement.distance,
         },
-        'phones': [
-            [phone, round(a * step, 3), round(b * step, 3)]
-            for phone, a, b in zip(u.phones, u.starts, u.ends, strict=True)
-        ],
-        'word_times': [
-            [round(a * step, 3), round(b * step, 3)] for a, b, _ in u.accents
-        ],
-        'accents': [k for _, _, k in u.accents],
-        'longer': list(self.longer),
-        'rate': self.rate,
-        'energy': u.energy,
-        'f0_range': u.f0_range,
-        'noise_seed': u.noise_seed,
-        'speaker': dataclasses.asdict(u.speaker),
+        **self.world.engine.factors(self.utterance),
         'channel': dataclasses.asdict(self.channel),
     }
 
@@ -165,22 +157,15 @@ def clip(world: World, index: int) -> Clip:
       (
           world.seed,
           languages.LANGUAGES.index(world.language),
-          speakers.POOLS.index(world.pool),
+          list(POOLS).index(world.pool),
           index,
       )
   )
   words, log2p = language.grammar.sample(rng)
   split = split_of(words)
-  pool = speakers.pool('held_out' if split == 'test' else world.pool)
-  speaker = pool[int(rng.integers(len(pool)))]
-  rate, energy, f0_range = (
-      values[int(rng.integers(len(values)))]
-      for values in (RATES, ENERGIES, F0_RANGES)
-  )
-  noise_seed = int(rng.integers(NOISE_SEEDS))
-  spoken = language.phones(words)
-  accents = rng.integers(len(utterance_lib.ACCENTS), size=len(words))
-  longer = rng.random(sum(map(len, spoken))) < LONGER
+  engine = world.engine
+  pool = engine.held_out if split == 'test' else world.pool
+  utterance = engine.draw(rng, pool, language.phones(words))
   # Drawn last and always, so that a world with channels has the same clips.
   channel = channels.draw(rng)
   return Clip(
@@ -189,17 +174,8 @@ def clip(world: World, index: int) -> Clip:
       split=split,
       words=tuple(words),
       log2p=log2p,
+      utterance=utterance,
       channel=channel if world.channels else channels.Channel(),
-      **_said(
-          spoken,
-          rate,
-          longer=longer,
-          accents=accents.tolist(),
-          speaker=speaker,
-          f0_range=f0_range,
-          energy=energy,
-          noise_seed=noise_seed,
-      ),
   )
 
 
@@ -209,19 +185,17 @@ def split_of(words: Sequence[str]) -> str:
   return splits.assign({key: [key]}, FRACTIONS)[key]
 
 
-def _said(spoken, rate, longer, **how):
-  """The fields of a clip that say when each phone is spoken, and how."""
-  longer = tuple(map(int, longer))
-  utterance = utterance_lib.plan(words=spoken, rate=rate, changes=longer, **how)
-  return {'rate': rate, 'longer': longer, 'utterance': utterance}
-
-
 @functools.cache
-def mean_seconds(world: World, clips: int = 400) -> float:
-  """Mean duration of a clip, over the first ones."""
-  return float(
-      np.mean([clip(world, i).utterance.seconds for i in range(clips)])
-  )
+def mean_seconds(world: World, clips: int | None = None) -> float:
+  """Mean duration of a clip.
+
+  Args:
+    world: whose.
+    clips: over how many, the first ones; None for as many as its engine makes
+      in a few seconds.
+  """
+  count = clips or world.engine.measured
+  return float(np.mean([clip(world, i).seconds for i in range(count)]))
 
 
 def entropies(world: World) -> Mapping[str, float]:
@@ -233,16 +207,9 @@ def entropies(world: World) -> Mapping[str, float]:
   """
   language = languages.language(world.language)
   phones, words = language.mean_phones(), language.grammar.mean()
-  longer = -sum(p * math.log2(p) for p in (LONGER, 1 - LONGER))
   result = {
       'text': language.grammar.entropy(),
-      'durations': longer * phones,
-      'rate': math.log2(len(RATES)),
-      'accents': math.log2(len(utterance_lib.ACCENTS)) * words,
-      'f0_range': math.log2(len(F0_RANGES)),
-      'energy': math.log2(len(ENERGIES)),
-      'speaker': math.log2(speakers.POOL_SIZE),
-      'noise_seed': math.log2(NOISE_SEEDS),
+      **world.engine.entropies(world.pool, phones, words),
   }
   if world.channels:
     result |= {f'channel {k}': v for k, v in channels.entropies().items()}
@@ -264,17 +231,8 @@ def costs(factors: Mapping[str, Any]) -> dict[str, float]:
     raise ValueError('a channel was drawn for the clip: not counted')
   if factors['log2p'] is None:
     raise ValueError('the clip has a text of probability 0')
-  longer = [-math.log2(LONGER if n else 1 - LONGER) for n in factors['longer']]
-  return {
-      'text': -factors['log2p'],
-      'durations': sum(longer),
-      'rate': math.log2(len(RATES)),
-      'accents': math.log2(len(utterance_lib.ACCENTS)) * len(factors['words']),
-      'f0_range': math.log2(len(F0_RANGES)),
-      'energy': math.log2(len(ENERGIES)),
-      'speaker': math.log2(speakers.POOL_SIZE),
-      'noise_seed': math.log2(NOISE_SEEDS),
-  }
+  pool = factors['speaker']['name'].partition('/')[0]
+  return {'text': -factors['log2p'], **POOLS[pool].costs(pool, factors)}
 
 
 def card(world: World) -> str:
@@ -284,19 +242,16 @@ def card(world: World) -> str:
   ranges = {
       'text': f'{len(language.lexicon)} words, {language.grammar.mean():.2f} a'
       f' clip, {phones:.2f} phones',
-      'durations': f"Klatt's, each a step of 10 ms longer with p {LONGER}",
-      'rate': RATES,
-      'accents': f'amplitudes {utterance_lib.ACCENTS} a word',
-      'f0_range': F0_RANGES,
-      'energy': f'{ENERGIES} dB',
-      'speaker': f'{speakers.POOL_SIZE} of pool {world.pool}; test: held_out',
-      'noise_seed': f'{NOISE_SEEDS} frozen seeds',
+      **world.engine.ranges(world.pool),
+      'speaker': f'{len(world.engine.speakers(world.pool))} of pool'
+      f' {world.pool}; test: {world.engine.held_out}',
       'channel room': f'RT60 {channels.ROOMS} s, {channels.SEEDS} seeds each',
       'channel noise': f'none, {", ".join(channels.NOISES[1:])} dB SNR,'
       f' {channels.SEEDS} seeds each',
       'channel band': ', '.join(channels.BANDS),
       'channel clipping': f'{channels.CLIPPING} of the peak',
       'channel mu-law': f'{channels.BITS} bits (0: none)',
+      'channel codec': f'none{", ".join(channels.CODECS)}',
   }
   bits = entropies(world)
   rows = [*bits.items(), ('nuisances', sum(bits.values()) - bits['text'])]

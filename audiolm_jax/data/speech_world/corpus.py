@@ -1,6 +1,7 @@
 """speech_world as a corpus: built once into the cache, read by random access.
 
-A config is 'LANGUAGE-POOL-CHANNELS-CLIPS', such as 'sentences-lm-clean-4000'.
+A config is 'LANGUAGE-POOL-CHANNELS-CLIPS', such as 'sentences-lm-clean-4000' or
+'digits-espeak_lm-channels-400': the pool of speakers says which engine speaks.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,12 +16,13 @@ import tensorflow_datasets as tfds
 
 from audiolm_jax.data import building
 from audiolm_jax.data.speech_world import clips as clips_lib
+from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.data.speech_world import languages
-from audiolm_jax.data.speech_world import speakers
-from audiolm_jax.data.speech_world import synthesiser
 
 SIZES = (400, 4000, 40000)
 _CHANNELS = {'clean': False, 'channels': True}
+# Clips are those of their version; the second of channels has codecs.
+_VERSIONS = {'clean': '1.0.0', 'channels': '2.0.0'}
 # Clips: that are not worth the start of a process, that one renders at a time,
 # and that are rendered before they are written.
 _FEW, _BLOCK, _MANY = 1000, 25, 800
@@ -38,19 +40,27 @@ def _configs() -> list[World]:
   return [
       World(
           name=f'{language}-{pool}-{channels}-{size}',
+          version=tfds.core.Version(_VERSIONS[channels]),
           world=clips_lib.World(language, pool, channels=with_channels),
           size=size,
       )
-      for language, pool, (channels, with_channels), size in itertools.product(
-          languages.LANGUAGES, speakers.POOLS, _CHANNELS.items(), SIZES
+      for language, (pool, engine), (channels, with_channels), size in (
+          itertools.product(
+              languages.LANGUAGES,
+              clips_lib.POOLS.items(),
+              _CHANNELS.items(),
+              SIZES,
+          )
       )
+      if language in engine.speaks and size <= engine.most
   ]
 
 
 class SpeechWorld(building.CorpusBuilder, skip_registration=True):
   """Synthetic speech whose every factor is stored and has a known entropy.
 
-  `factors` of a clip are JSON: see `clips.Clip.factors`.
+  `factors` of a clip are JSON: see `clips.Clip.factors`. They are rendered with
+  its audio.
   """
 
   name = 'speech_world'
@@ -72,11 +82,11 @@ class SpeechWorld(building.CorpusBuilder, skip_registration=True):
           speaker=clip.utterance.speaker.name,
           language='' if world.language in languages.MADE_UP else 'en',
           source=(world, i),
-          factors={'factors': clips_lib.to_json(clip)},
       )
 
   def load(self, clip: building.Clip):
-    return _render(*clip.source), synthesiser.RATE
+    _, audio = _render(*clip.source)
+    return audio, engine_lib.RATE
 
   def card_text(self) -> str:
     return clips_lib.card(self.builder_config.world)
@@ -88,21 +98,28 @@ class SpeechWorld(building.CorpusBuilder, skip_registration=True):
       super().download_and_prepare(**options)
 
   def loaded(self, clips: list[building.Clip]) -> Iterator:
-    """Clips beside their audio, rendered by a process for each core."""
-    if len(clips) < _FEW:
-      yield from super().loaded(clips)
-      return
+    """Clips and their factors beside their audio.
+
+    A process for each core renders them; when what is said is known only from
+    the audio, it says its factors, too.
+    """
     for start in range(0, len(clips), _MANY):  # Not all in memory at once.
       part = clips[start : start + _MANY]
       sources = zip(*(clip.source for clip in part), strict=True)
-      rendered = self._pool.map(_render, *sources, chunksize=_BLOCK)
-      for clip, audio in zip(part, rendered, strict=True):
-        yield clip, functools.partial(_with_rate, audio)
+      if len(clips) < _FEW:
+        rendered = map(_render, *sources)
+      else:
+        rendered = self._pool.map(_render, *sources, chunksize=_BLOCK)
+      for clip, (factors, audio) in zip(part, rendered, strict=True):
+        known = dataclasses.replace(clip, factors={'factors': factors})
+        yield known, functools.partial(_with_rate, audio)
 
 
 def _with_rate(audio):
-  return audio, synthesiser.RATE
+  return audio, engine_lib.RATE
 
 
 def _render(world, index):
-  return clips_lib.clip(world, index).audio()[:, None]
+  """A clip's factors as JSON, and its audio."""
+  clip = clips_lib.clip(world, index)
+  return clips_lib.to_json(clip), clip.audio()[:, None]

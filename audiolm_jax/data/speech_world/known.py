@@ -30,10 +30,23 @@ def index_at(
   return np.where(inside, found, -1)
 
 
+def has_f0(factors: Mapping[str, Any]) -> bool:
+  """Whether a clip's f0 and voicing are known: of our own synthesiser alone.
+
+  Others whisper a vowel, or close a stop within what they call the vowel.
+  """
+  return 'f0_range' in factors
+
+
 def f0(
     factors: Mapping[str, Any], t: Float[np.ndarray, ' n']
 ) -> Float[np.ndarray, ' n']:
-  """Hz at seconds `t`, whether or not there is voice; without jitter."""
+  """Hz at seconds `t`, whether or not there is voice; without jitter.
+
+  Raises:
+    ValueError: for a clip of which `has_f0` is False.
+  """
+  _need_f0(factors)
   spans = [
       (start, end, accent)
       for (start, end), accent in zip(
@@ -48,13 +61,26 @@ def f0(
 def voiced(
     factors: Mapping[str, Any], t: Float[np.ndarray, ' n']
 ) -> Bool[np.ndarray, ' n']:
-  """Whether the folds vibrate at seconds `t`, closures of b, d, g included."""
+  """Whether the folds vibrate at seconds `t`, closures of b, d, g included.
+
+  Raises:
+    ValueError: for a clip of which `has_f0` is False.
+  """
+  _need_f0(factors)
   names, spans = [], []
   for phone, start, end in factors['phones']:
     names.append(has_voice(phone))
     spans.append((start, end))
   found = index_at(spans, t)
   return np.append(np.array(names, bool), False)[found]
+
+
+def _need_f0(factors):
+  if not has_f0(factors):
+    raise ValueError(
+        f'f0 and voicing of {factors["speaker"]["name"]} are not known: only'
+        " those of speech_world's own synthesiser are"
+    )
 
 
 def has_voice(phone: str) -> bool:

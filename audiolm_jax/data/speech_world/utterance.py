@@ -36,6 +36,8 @@ class Utterance:
     f0_range: factor on all of f0's commands.
     energy: dB.
     noise_seed: of noise and jitter.
+    rate: of speech, 1 for Klatt's: what `ends` were made with.
+    longer: for each phone but silence, the steps that it lasts more.
   """
 
   speaker: speakers.Speaker
@@ -45,6 +47,8 @@ class Utterance:
   f0_range: float = 1.0
   energy: float = 0.0
   noise_seed: int = 0
+  rate: float = 1.0
+  longer: tuple[int, ...] = ()
 
   @property
   def seconds(self) -> float:
@@ -247,7 +251,7 @@ def plan(
     words: Sequence[Sequence[str]],
     *,
     rate: float = 1.0,
-    changes: Sequence[int] | None = None,
+    longer: Sequence[int] | None = None,
     accents: Sequence[int] | None = None,
     **options,
 ) -> Utterance:
@@ -257,29 +261,29 @@ def plan(
     speaker: whose voice.
     words: their phones.
     rate: see `phones.durations`.
-    changes: steps to add to each phone; None for none.
+    longer: steps to add to each phone; None for none.
     accents: index in `ACCENTS` of each word; None for the first.
     **options: other fields of the utterance.
 
   Raises:
-    ValueError: if there are no words, or too few changes or accents.
+    ValueError: if there are no words, or too few of the others.
   """
   steps = phones_lib.durations(words, rate)
   count = sum(map(len, steps))
   if not count:
     raise ValueError('an utterance needs a word')
-  changes = [0] * count if changes is None else list(changes)
+  longer = [0] * count if longer is None else list(longer)
   accents = [0] * len(words) if accents is None else list(accents)
-  if len(changes) != count or len(accents) != len(words):
+  if len(longer) != count or len(accents) != len(words):
     raise ValueError(
-        f'{len(changes)} changes and {len(accents)} accents for {count} phones'
+        f'{len(longer)} of longer and {len(accents)} accents for {count} phones'
         f' of {len(words)} words'
     )
   position, ends, spans = LEAD, [LEAD], []
   for word, k in zip(steps, accents, strict=True):
     first = position
     for step in word:
-      position += max(3, step + changes[len(ends) - 1])
+      position += max(3, step + longer[len(ends) - 1])
       ends.append(position)
     spans.append((first, position, k))
   names = [phone for word in words for phone in word]
@@ -288,5 +292,7 @@ def plan(
       phones=(phones_lib.SILENCE, *names, phones_lib.SILENCE),
       ends=(*ends, position + TAIL),
       accents=tuple(spans),
+      rate=rate,
+      longer=tuple(longer),
       **options,
   )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.data.speech_world import channels
+from audiolm_jax.data.speech_world import clips as clips_lib
 
 RATE = channels.RATE
 
@@ -99,6 +100,34 @@ def test_clipping_and_mu_law():
     np.testing.assert_allclose(channels.mu_law(coded, bits), coded, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    'codec, least, most', [('gsm', 6, 20), ('adpcm', 20, 40), ('vorbis', 8, 25)]
+)
+def test_codecs_keep_time_and_length_and_lose_something(codec, least, most):
+  """Errors are within what each codec is known to make: SNR in dB."""
+  for i in range(3):
+    audio = clips_lib.clip(clips_lib.World('digits'), i).audio()
+    audio = audio[: len(audio) - i]  # Of no whole number of blocks.
+    out = channels.apply(audio, channels.Channel(codec=codec))
+    assert out.shape == audio.shape and out.dtype == np.float32
+    np.testing.assert_array_equal(out, channels.coded(audio, codec))
+    alike = np.correlate(np.pad(out, 40), audio)
+    assert np.argmax(alike) == 40  # No shift.
+    snr = 10 * np.log10(np.mean(audio**2) / np.mean((out - audio) ** 2))
+    assert least < snr < most
+    # Of 8 kHz, GSM has nothing above half of that.
+    high = _power(out, 4500, 8000) / _power(audio, 4500, 8000)
+    assert high < 1e-3 if codec == 'gsm' else high > 0.05
+  nothing = channels.coded(np.zeros(1000, np.float32), codec)
+  assert np.abs(nothing).max() < 1e-3
+
+
+def test_loud_audio_through_a_codec_stays_within_full_scale():
+  square = np.sign(np.sin(np.arange(RATE) * 0.1)).astype(np.float32)
+  for codec in channels.CODECS[1:]:
+    assert 0.8 < np.abs(channels.coded(square, codec)).max() <= 1
+
+
 def test_drawn_channels_have_the_entropy_on_the_card():
   rng = np.random.default_rng(0)
   drawn = [channels.draw(rng) for _ in range(40000)]
@@ -109,6 +138,7 @@ def test_drawn_channels_have_the_entropy_on_the_card():
       'band': ('band',),
       'clipping': ('clipping',),
       'mu-law': ('bits',),
+      'codec': ('codec',),
   }
   assert parts.keys() == expected.keys()
   assert {f for each in parts.values() for f in each} == {
@@ -134,3 +164,5 @@ def test_a_channel_is_deterministic_and_bounded():
     channels.apply(audio, channels.Channel(noise='blue-3'))
   with pytest.raises(ValueError, match="no band 'x'"):
     channels.apply(audio, channels.Channel(band='x'))
+  with pytest.raises(ValueError, match="no codec 'x'"):
+    channels.apply(audio, channels.Channel(codec='x'))

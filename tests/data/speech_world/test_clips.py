@@ -1,6 +1,7 @@
 """Clips are functions of a world and a number, and cost what the card says."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -35,13 +36,13 @@ def test_factors_are_drawn_with_the_entropies_on_the_card():
   bits = clips_lib.entropies(BASE)
   texts = -np.mean([c.log2p for c in drawn])
   assert texts == pytest.approx(bits['text'], rel=0.02)
-  longer = np.concatenate([c.longer for c in drawn])
+  longer = np.concatenate([c.utterance.longer for c in drawn])
   p = longer.mean()
   entropy = -p * math.log2(p) - (1 - p) * math.log2(1 - p)
-  mean = np.mean([len(c.longer) for c in drawn])
+  mean = np.mean([len(c.utterance.longer) for c in drawn])
   assert entropy * mean == pytest.approx(bits['durations'], rel=0.03)
   for name, get in {
-      'rate': lambda c: c.rate,
+      'rate': lambda c: c.utterance.rate,
       'f0_range': lambda c: c.utterance.f0_range,
       'energy': lambda c: c.utterance.energy,
       'noise_seed': lambda c: c.utterance.noise_seed,
@@ -123,6 +124,43 @@ def test_a_clip_is_the_same_alone_and_with_or_without_channels():
   assert noisy.utterance == alone.utterance and noisy.words == alone.words
   assert clips_lib.clip(dataclasses.replace(BASE, seed=1), 7) != alone
   assert np.abs(alone.audio()).max() <= 1
+
+
+@pytest.mark.parametrize(
+    'name, pool, digest, samples',
+    [
+        (
+            'sentences',
+            'lm',
+            'e273421e9df9dd91',
+            [0.001445, 0.039405, 0.046056, -0.0009, 0.022274, -0.018933],
+        ),
+        (
+            'digits',
+            'tokenizer',
+            'd3bba01a0501ec7e',
+            [0.004707, -0.113043, 0.001605, 0.006074, 0.004751, 0.062539],
+        ),
+        (
+            'syllables',
+            'held_out',
+            'df997dd9c687c3a3',
+            [-0.001211, 0.008257, -0.001855, 0.001833, 0.017715, 0.0],
+        ),
+    ],
+)
+def test_clean_clips_of_version_1_are_what_they_were(
+    name, pool, digest, samples
+):
+  """Of the first engine, as commit 9d92d43 made them, before there were more."""
+  clip = clips_lib.clip(clips_lib.World(name, pool), 5)
+  assert clip.id == f'{name}/{pool}/0000005'
+  factors = clip.factors()
+  assert factors['channel'].pop('codec') == ''
+  text = json.dumps(factors, ensure_ascii=False)
+  assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+  # Fourier transforms differ in a last bit by machine.
+  np.testing.assert_allclose(clip.audio()[2000::3000][:6], samples, atol=2e-6)
 
 
 def test_the_card_names_every_factor():

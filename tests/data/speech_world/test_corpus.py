@@ -58,5 +58,31 @@ def test_names_are_of_configs_and_one_is_the_default(built):
   with pytest.raises(corpora.CorpusError, match="no language 'digits'"):
     corpora.prepare('speech_world', ('digits',))
   names = [config.name for config in speech_world.SpeechWorld.BUILDER_CONFIGS]
-  assert len(set(names)) == 5 * 3 * 2 * 3
+  # Three pools of two engines say all languages, Piper's one English alone, in 400 clips.
+  assert len(set(names)) == 5 * 6 * 2 * 3 + 3 * 2
   assert set(speech_world.SpeechWorld.DEFAULT_CONFIGS) <= set(names)
+
+
+def test_a_version_is_of_the_channels(built):
+  versions = {
+      config.name.split('-')[2]: str(config.version)
+      for config in speech_world.SpeechWorld.BUILDER_CONFIGS
+  }
+  assert versions == {'clean': '1.0.0', 'channels': '2.0.0'}
+  assert f'speech_world/{NAME}/2.0.0' in str(built)
+
+
+def test_espeaks_clips_say_their_factors_when_they_are_rendered(built):
+  del built  # Its cache.
+  name = 'digits-espeak_lm-clean-400'
+  (card,) = corpora.prepare('speech_world', (name,), limit=2)
+  assert 'pitch_range' in str(card) and 'espeak_lm/' in str(card)
+  world = clips_lib.World('digits', 'espeak_lm')
+  for split, pool in (('train', 'espeak_lm/'), ('test', 'espeak_held_out/')):
+    stored = corpora.load_corpus('speech_world', split, (name,))[0]
+    clip = clips_lib.clip(world, int(stored['id'].rpartition('/')[2]))
+    assert json.loads(stored['factors']) == clip.factors()
+    np.testing.assert_allclose(
+        stored['audio'][:, 0], clip.audio(), atol=0.51 / 32767
+    )
+    assert stored['speaker'].startswith(pool)

@@ -184,8 +184,8 @@ def test_every_phone_sounds_and_nothing_is_cut():
 def test_a_plan_is_refused_where_it_does_not_fit():
   with pytest.raises(ValueError, match='needs a word'):
     utterance_lib.plan(_man(), [])
-  with pytest.raises(ValueError, match='1 changes'):
-    utterance_lib.plan(_man(), [('b', 'ɑ')], changes=[1])
+  with pytest.raises(ValueError, match='1 of longer'):
+    utterance_lib.plan(_man(), [('b', 'ɑ')], longer=[1])
 
 
 def _hashes(order):
