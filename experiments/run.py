@@ -54,8 +54,8 @@ _QUESTION = flags.DEFINE_string('question', None, 'A folder of experiments/.')
 _BUDGET = flags.DEFINE_enum(
     'budget', 'cpu', ['smoke', 'cpu', 'gpu', 'pod'], 'How much.'
 )
-_CORPUS = flags.DEFINE_string(
-    'corpus', None, 'What it is asked of, where there are several.'
+_VARIANT = flags.DEFINE_string(
+    'variant', '', 'Of the question, such as one about another corpus.'
 )
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/lab', 'Where stages are.')
 _ARMS = flags.DEFINE_list(
@@ -115,7 +115,7 @@ def main(argv):
 def _answer() -> None:
   """Plans, runs and reports what the flags ask for."""
   module = importlib.import_module(f'experiments.{_QUESTION.value}')
-  question = module.question(_BUDGET.value, **_asked_of(module))
+  question = module.question(_BUDGET.value, **_variant(module))
   if _ARMS.value is not None:
     question = question.only(_ARMS.value)
   try:
@@ -133,21 +133,21 @@ def _answer() -> None:
   answer(planned, lab, shard)
 
 
-def _asked_of(module) -> dict[str, str]:
-  """The corpus that --corpus names, as the question takes it.
+def _variant(module) -> dict[str, str]:
+  """The variant that --variant names, as the question takes it.
 
   Raises:
-    questions.QuestionError: for one that the question is not asked of.
+    questions.QuestionError: for one that the question has not.
   """
-  if _CORPUS.value is None:
+  if not _VARIANT.value:
     return {}
-  known = getattr(module, 'CORPORA', ())
-  if _CORPUS.value not in known:
+  known = getattr(module, 'VARIANTS', ())
+  if _VARIANT.value not in known:
     raise questions.QuestionError(
-        f'--corpus={_CORPUS.value}: {_QUESTION.value} is asked of'
-        f' {list(known) or "one corpus only"}.'
+        f'--variant={_VARIANT.value}: {_QUESTION.value} has'
+        f' {list(filter(None, known)) or "none"}.'
     )
-  return {'corpus': _CORPUS.value}
+  return {'variant': _VARIANT.value}
 
 
 def _check_publishing(question: questions.Question) -> None:

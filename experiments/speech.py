@@ -35,13 +35,11 @@ class Corpus:
 
   Attributes:
     name: as `data.load_corpus` knows it.
-    variant: of a question that is asked of it; see `questions.Question`.
     max_frames: held-out clips are cut to so many, which keeps the shapes to
       compile few.
   """
 
   name: str
-  variant: str
   max_frames: int
 
   def languages(self, budget: str) -> tuple[str, ...]:
@@ -230,10 +228,10 @@ class World(Corpus):
     }
 
 
-PROMPTS = Corpus('asterisk_prompts', '', 256)
-WORLD = World('speech_world', 'speech_world', 192)
-# What a question may be asked of; the first one where nothing is said.
-CORPORA = {corpus.name: corpus for corpus in (PROMPTS, WORLD)}
+PROMPTS = Corpus('asterisk_prompts', 256)
+WORLD = World('speech_world', 192)
+# What a question may be asked of, by its variant.
+CORPORA = {'': PROMPTS, WORLD.name: WORLD}
 
 
 def lasting(steps: int) -> dict[str, Any]:

@@ -147,8 +147,8 @@ class Question:
     listen: of a model's stage, a stage that makes audio to listen to.
     curves: outcomes that are curves. Those that `test` gives beside these are
       drawn too, and nothing is claimed of them.
-    variant: what it is asked of, where one folder asks the same of several
-      corpora; '' for the first of them.
+    variant: which, where one folder asks several questions that are alike, such
+      as of several corpora; '' for the first of them.
     partial: whether arms were left out, by `only`: then what is declared may be
       about those.
   """

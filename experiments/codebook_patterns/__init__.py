@@ -17,7 +17,7 @@ from experiments import speech
 _SMOKE = {'seeds': 2, 'clips': 8, 'rates': (2e-3,), 'listen': 1}
 _CPU = {'seeds': 3, 'clips': None, 'rates': (1e-3, 2e-3, 4e-3), 'listen': 3}
 _GPU = {**_CPU, 'rates': (1e-4, 3e-4, 1e-3)}
-CORPORA = tuple(speech.CORPORA)
+VARIANTS = tuple(speech.CORPORA)
 _SIZES = {'smoke': _SMOKE, 'cpu': _CPU, 'gpu': _GPU, 'pod': _GPU}
 # The depth transformer over the codes of a step.
 _DEPTH = {
@@ -55,11 +55,9 @@ _SMALLER = 'some arms are narrower, so that their FLOPs are those of delay'
 _SHORT = 'a control trains for half as long'
 
 
-def question(
-    budget: str, corpus: str = speech.PROMPTS.name
-) -> questions.Question:
+def question(budget: str, variant: str = '') -> questions.Question:
   """The experiment at a budget: 'smoke', 'cpu', 'gpu' or 'pod'."""
-  spoken = speech.CORPORA[corpus]
+  spoken = speech.CORPORA[variant]
   sizes = _SIZES[budget]
   tokens = spoken.tokens(budget)
   spec = speech.spec(budget)
@@ -134,7 +132,7 @@ def question(
   )
   return questions.Question(
       name='codebook_patterns',
-      variant=spoken.variant,
+      variant=variant,
       title='How to factorise the codebooks of a frame?',
       text=(
           'A language model over four codebooks of audio tokens, trained from'

@@ -12,7 +12,7 @@ from experiments import speech
 _SMOKE = {'seeds': 2, 'clips': 8, 'rates': (2e-3,), 'listen': 1}
 _CPU = {'seeds': 3, 'clips': None, 'rates': (1e-3, 2e-3, 4e-3), 'listen': 3}
 _GPU = {**_CPU, 'rates': (1e-4, 3e-4, 1e-3)}
-CORPORA = tuple(speech.CORPORA)
+VARIANTS = tuple(speech.CORPORA)
 _SIZES = {'smoke': _SMOKE, 'cpu': _CPU, 'gpu': _GPU, 'pod': _GPU}
 # Rung -> the rung whose learning rate it takes, and what it is.
 _RUNGS = {
@@ -34,11 +34,9 @@ _BLOCKS = 'widths are chosen against it; what is left is the block itself'
 _SHORT = 'a control trains for half as long'
 
 
-def question(
-    budget: str, corpus: str = speech.PROMPTS.name
-) -> questions.Question:
+def question(budget: str, variant: str = '') -> questions.Question:
   """The experiment at a budget: 'smoke', 'cpu', 'gpu' or 'pod'."""
-  spoken = speech.CORPORA[corpus]
+  spoken = speech.CORPORA[variant]
   sizes = _SIZES[budget]
   tokens = spoken.tokens(budget)
   spec = speech.spec(budget)
@@ -80,7 +78,7 @@ def question(
   )
   return questions.Question(
       name='gpt2_to_gpt_oss',
-      variant=spoken.variant,
+      variant=variant,
       title='Which ingredients of modern language models matter for audio?',
       text=(
           "From GPT-2's block to gpt-oss's on the same audio tokens, from"

@@ -13,7 +13,7 @@ from experiments import speech
 _SMOKE = {'seeds': 2, 'clips': 8, 'rates': (2e-3,), 'listen': 1}
 _CPU = {'seeds': 3, 'clips': None, 'rates': (1e-3, 2e-3, 4e-3), 'listen': 3}
 _GPU = {**_CPU, 'rates': (1e-4, 3e-4, 1e-3)}
-CORPORA = tuple(speech.CORPORA)
+VARIANTS = (*speech.CORPORA, 'long')
 _SIZES = {'smoke': _SMOKE, 'cpu': _CPU, 'gpu': _GPU, 'pod': _GPU}
 _BACKBONES = {
     'transformer': 'causal attention, rotary positions',
@@ -23,47 +23,55 @@ _BACKBONES = {
     'rg_lru': 'gated linear recurrences',
     'hybrid': 'two gated linear recurrences, one local attention',
 }
-# Those that train four times as long, too.
+# Those of the variant 'long', which trains four times as long, at the rate that
+# the sweeps of the short ones chose for each of them.
 _LONG = ('transformer', 'mamba2', 'hybrid')
-_LONGER = 'three arms train four times as long, too'
+_LONG_RATE = {'models.lm.schedule.learning_rate': 2e-3}
+_SHORT = 'a control trains for half as long'
 _COSTS = 'parameters are matched, and a parameter of each mixer costs another'
 _WIDTHS = 'matched to within 4%: widths come in steps'
 
 
-def question(
-    budget: str, corpus: str = speech.PROMPTS.name
-) -> questions.Question:
+def question(budget: str, variant: str = '') -> questions.Question:
   """The experiment at a budget: 'smoke', 'cpu', 'gpu' or 'pod'."""
-  spoken = speech.CORPORA[corpus]
+  long = variant == 'long'
+  spoken = speech.CORPORA['' if long else variant]
   sizes = _SIZES[budget]
   tokens = spoken.tokens(budget)
   spec = speech.spec(budget)
 
-  def arm(name, text, long=False):
-    if name == 'transformer':
+  def arm(name, text, changes=None, backbone=None):
+    backbone = backbone or name
+    if backbone == 'transformer':
       settings = quickstart.get_config(speech.size(budget))
     else:
-      settings = state_spaces.get_config(f'{name},{speech.size(budget)}')
+      settings = state_spaces.get_config(f'{backbone},{speech.size(budget)}')
     stage = spoken.lm(
         budget,
         tokens,
         {
             # A tenth of the steps of warm-up.
             'models.lm.schedule.warmup_steps': settings.steps // 10,
-            **(speech.lasting(4 * settings.steps) if long else {}),
+            **(changes or {}),
         },
         settings=settings,
     )
-    if long:
-      text = f'{name}, four times the steps'
-      return questions.Arm(f'{name}_long', stage, {}, name, text)
-    return questions.Arm(name, stage, {speech.RATE: sizes['rates']}, None, text)
+    like = backbone if backbone != name else None
+    grid = {} if long or like else {speech.RATE: sizes['rates']}
+    return questions.Arm(name, stage, grid, like, text)
 
-  arms = tuple(arm(name, text) for name, text in _BACKBONES.items())
-  arms += tuple(arm(name, '', long=True) for name in _LONG)
+  base = quickstart.get_config(speech.size(budget))
+  if long:
+    changes = {**_LONG_RATE, **speech.lasting(4 * base.steps)}
+    arms = tuple(arm(name, _BACKBONES[name], changes) for name in _LONG)
+  else:
+    arms = tuple(arm(name, text) for name, text in _BACKBONES.items())
+    short = speech.lasting(base.steps // 2)
+    text = 'attention at half its steps'
+    arms += (arm('transformer_short', text, short, 'transformer'),)
   return questions.Question(
       name='state_spaces',
-      variant=spoken.variant,
+      variant=variant,
       title='State spaces or attention?',
       text=(
           'A language model over audio tokens, trained from nothing. What'
@@ -71,10 +79,10 @@ def question(
           ' chosen so that all have the same number of parameters. Data,'
           ' embeddings (which start from the codec), pattern, head, optimizer,'
           ' steps and, by seed, batches are the same; the learning rate is'
-          ' chosen for each arm on validation clips. Three arms train four times'
-          ' as long, too, at the rate of the short ones. Seeds vary data order,'
-          ' crops, dropout and new parameters; tokenizer and corpus are one'
-          ' draw, so the intervals hold given these.'
+          ' chosen for each arm on validation clips (of the variant "long",'
+          ' which trains four times as long, on those of the short runs). Seeds'
+          ' vary data order, crops, dropout and new parameters; tokenizer and'
+          ' corpus are one draw, so the intervals hold given these.'
       ),
       arms=arms,
       baseline='transformer',
@@ -106,27 +114,26 @@ def question(
           ),
           *spoken.outcomes(),
       ),
-      contrasts=(
-          *(
-              (name, other)
-              for other in ('transformer', 'lstm')
-              for name in _BACKBONES
-              if name not in ('transformer', other)
-          ),
-          *((f'{name}_long', f'{_LONG[0]}_long') for name in _LONG[1:]),
+      contrasts=tuple(
+          (name, other)
+          for other in ('transformer', *([] if long else ['lstm']))
+          for name in (_LONG if long else _BACKBONES)
+          if name not in ('transformer', other)
       ),
-      controls=(
+      controls=()
+      if long
+      else (
           questions.Control(
-              f'{_LONG[0]}_long',
-              _LONG[0],
+              'transformer_short',
+              'transformer',
               'bits',
-              'lower',
-              'bits still fall when the short training ends',
+              'higher',
+              'bits still fall when training ends',
           ),
       ),
       differences={
           'objective.decoder.backbone': 'what mixes time is the question',
-          **dict.fromkeys(speech.LENGTH, _LONGER),
+          **({} if long else dict.fromkeys(speech.LENGTH, _SHORT)),
       },
       mismatches={
           'params': _WIDTHS,
@@ -135,8 +142,11 @@ def question(
           'training_flops': _COSTS,
           'scoring_flops': _COSTS,
           'generation_flops': _COSTS,
-          'examples': _LONGER,
-          'audio_seconds': _LONGER,
+          **(
+              {}
+              if long
+              else dict.fromkeys(('examples', 'audio_seconds'), _SHORT)
+          ),
       },
       seeds=sizes['seeds'],
       row_seconds=arms[0].stage.config.data.frames / spec.frame_rate,

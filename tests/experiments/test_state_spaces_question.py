@@ -2,7 +2,9 @@
 
 import pytest
 
+from audiolm_jax import config
 from audiolm_jax.lab import answering
+from experiments import speech
 from experiments import state_spaces
 
 
@@ -12,10 +14,28 @@ def planned(request):
 
 
 def test_arms_differ_in_their_backbone_alone(planned):
-  for arm in planned.question.arms[1:]:
+  *arms, control = planned.question.arms[1:]
+  for arm in arms:
     lines = planned.differences[arm.name]
     assert lines
     assert all('lm.objective.decoder.backbone.' in line for line in lines)
+  lines = planned.differences[control.name]
+  assert sorted(line.partition(':')[0] for line in lines) == [
+      'lm.checkpoint.every',
+      'lm.eval_every',
+      'lm.steps',
+  ]
+
+
+def test_long_runs_are_the_short_ones_with_four_times_the_steps():
+  short, long = (state_spaces.question('cpu', v) for v in ('', 'long'))
+  answering.plan(long)
+  for arm in long.arms:
+    mine = long.model(arm, {}, 1).config
+    rate = {'models.lm.schedule.learning_rate': 2e-3}
+    its = short.model(short.arm(arm.name), rate, 1).config
+    assert mine.steps == 4 * its.steps
+    assert config.replace(mine, speech.lasting(its.steps)) == its
 
 
 def test_arms_have_the_same_number_of_parameters(planned):
