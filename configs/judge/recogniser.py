@@ -38,8 +38,8 @@ from audiolm_jax.training import optimizers
 
 # Pool of speakers, front end and seed.
 VARIANTS = {
-    'teacher': ('tokenizer', front_ends.LogMel(), 1),
     'judge': ('lm', front_ends.Gammatone(), 2),
+    'teacher': ('tokenizer', front_ends.LogMel(), 1),
 }
 # Test clips of any pool are of speakers of `held_out`.
 TESTS = {
