@@ -35,7 +35,8 @@ def report(
     sweeps: of `Running.sweep`.
   """
   results = answer.results
-  page = report_lib.Report(results['title'], text)
+  title = ': '.join(filter(None, (results['title'], results['variant'])))
+  page = report_lib.Report(title, text)
   for line in _state(results):
     page.add_text(_ANSWER, line)
   _add_forests(page, answer)
