@@ -16,10 +16,10 @@ from scipy import signal
 import soundfile
 
 from audiolm_jax.audio import resample
-
+from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.ops import companding
 
-RATE = 16000
+RATE = engine_lib.RATE
 ROOMS = (0.0, 0.2, 0.4, 0.8)  # RT60 in seconds; 0 is none.
 NOISES = (
     '',

@@ -2,12 +2,14 @@
 
 import abc
 from collections.abc import Mapping, Sequence
+import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 import numpy as np
 
+from audiolm_jax.audio import resample
 from audiolm_jax.data.speech_world import languages
 from audiolm_jax.data.speech_world import phones as phones_lib
 
@@ -92,6 +94,84 @@ class Engine(abc.ABC):
   @abc.abstractmethod
   def ranges(self, pool: str) -> dict[str, str]:
     """What each factor of `entropies` is drawn from, in words."""
+
+
+class Said(NamedTuple):
+  """What an engine said.
+
+  Attributes:
+    audio: 16 kHz, float32; not to be written to.
+    phones: (name, start, end) in seconds, silence at both ends.
+    words: (start, end) in seconds.
+  """
+
+  audio: Float[np.ndarray, ' T']
+  phones: tuple[tuple[str, float, float], ...]
+  words: tuple[tuple[float, float], ...]
+
+  @classmethod
+  def of(
+      cls,
+      audio: Float[np.ndarray, ' T'],
+      rate: int,
+      starts: Sequence[tuple[str, int]],
+      words: Words,
+  ) -> 'Said':
+    """What was said, from an engine's own audio and times.
+
+    Args:
+      audio: at `rate`.
+      rate: in Hz.
+      starts: (phone, the sample where it starts), ascending.
+      words: their phones.
+    """
+    audio = resample.mono(audio[:, None], rate, RATE)
+    audio = np.clip(audio, -1, 1).astype(np.float32)
+    audio.flags.writeable = False  # It is kept.
+    phones = timeline(starts, rate, len(audio) / RATE)
+    return cls(audio, phones, word_times(phones, words))
+
+
+class Renderer(Engine):
+  """An engine whose times are known from what it said.
+
+  Its utterances are dataclasses with the field `words`; all other fields but
+  the speaker are factors, and each is drawn from a grid.
+  """
+
+  @abc.abstractmethod
+  def said(self, utterance: Any) -> Said:
+    """Says it; asked for several times in a row."""
+
+  @abc.abstractmethod
+  def grids(self, pool: str) -> dict[str, Sequence[Any]]:
+    """What each factor is drawn from, all values as likely."""
+
+  def again(self, utterance, words):
+    return dataclasses.replace(utterance, words=tuple(words))
+
+  def render(self, utterance):
+    return self.said(utterance).audio.copy()
+
+  def seconds(self, utterance):
+    return len(self.said(utterance).audio) / RATE
+
+  def factors(self, utterance):
+    said, drawn = self.said(utterance), dataclasses.asdict(utterance)
+    del drawn['words']
+    return {
+        'phones': [list(each) for each in said.phones],
+        'word_times': [list(each) for each in said.words],
+        **drawn,
+    }
+
+  def entropies(self, pool, phones, words):
+    del phones, words  # Durations and accents are the engine's own.
+    return bits(**self.grids(pool))
+
+  def costs(self, pool, factors):
+    del factors
+    return bits(**self.grids(pool))
 
 
 def pick(rng: np.random.Generator, values: Sequence[Any]) -> Any:

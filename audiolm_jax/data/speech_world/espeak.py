@@ -12,7 +12,6 @@ import functools
 import numpy as np
 
 from audiolm_jax.audio import files
-from audiolm_jax.audio import resample
 from audiolm_jax.data import espeak_engine
 from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.data.speech_world import phones as phones_lib
@@ -90,7 +89,7 @@ class Utterance:
   energy: float = 0.0
 
 
-class Espeak(engine_lib.Engine):
+class Espeak(engine_lib.Renderer):
   """eSpeak's variants in three pools that share none."""
 
   pools = ('espeak_tokenizer', 'espeak_lm', 'espeak_held_out')
@@ -110,42 +109,22 @@ class Espeak(engine_lib.Engine):
     )
     return Utterance(speaker, tuple(words), rate, pitch, pitch_range, energy)
 
-  def again(self, utterance, words):
-    return dataclasses.replace(utterance, words=tuple(words))
-
-  def render(self, utterance):
-    return _said(utterance)[0].copy()
-
-  def seconds(self, utterance):
-    return len(_said(utterance)[0]) / engine_lib.RATE
+  def said(self, utterance):
+    return _said(utterance)
 
   def factors(self, utterance):
-    _, phones, words = _said(utterance)
+    speaker = utterance.speaker
+    known = {'name': speaker.name, 'variant': speaker.variant}
+    return {**super().factors(utterance), 'speaker': known}
+
+  def grids(self, pool):
     return {
-        'phones': [list(each) for each in phones],
-        'word_times': [list(each) for each in words],
-        'rate': utterance.rate,
-        'energy': utterance.energy,
-        'pitch': utterance.pitch,
-        'pitch_range': utterance.pitch_range,
-        'speaker': {
-            'name': utterance.speaker.name,
-            'variant': utterance.speaker.variant,
-        },
+        'rate': RATES,
+        'pitch': PITCHES,
+        'pitch_range': PITCH_RANGES,
+        'energy': engine_lib.ENERGIES,
+        'speaker': self.speakers(pool),
     }
-
-  def entropies(self, pool, phones, words):
-    del phones, words  # Durations and accents are eSpeak's rules.
-    return engine_lib.bits(
-        rate=RATES,
-        pitch=PITCHES,
-        pitch_range=PITCH_RANGES,
-        energy=engine_lib.ENERGIES,
-        speaker=self.speakers(pool),
-    )
-
-  def costs(self, pool, factors):
-    return self.entropies(pool, 0, 0)
 
   def ranges(self, pool):
     return {
@@ -216,8 +195,7 @@ def spans(
 
 
 @functools.lru_cache(maxsize=8)  # Of a clip, audio and times are one's.
-def _said(utterance):
-  """Audio; [name, start, end] of phones, [start, end] of words, in seconds."""
+def _said(utterance) -> engine_lib.Said:
   u = utterance
   spoken = espeak_engine.speak_phonemes(
       phonemes(u.words),
@@ -229,10 +207,5 @@ def _said(utterance):
   rate = spoken.sample_rate
   lead, tail = round(_LEAD * rate), round(_TAIL * rate)
   audio = files.to_float(spoken.audio) * _LEVEL * 10 ** (u.energy / 20)
-  audio = np.pad(audio, (lead, tail))
-  found = [(name, lead + start) for name, start in spans(spoken, u.words)]
-  audio = resample.resample(audio[:, None], rate, engine_lib.RATE)[:, 0]
-  audio = audio.astype(np.float32)
-  audio.flags.writeable = False  # It is kept.
-  timed = engine_lib.timeline(found, rate, len(audio) / engine_lib.RATE)
-  return audio, timed, engine_lib.word_times(timed, u.words)
+  starts = [(name, lead + start) for name, start in spans(spoken, u.words)]
+  return engine_lib.Said.of(np.pad(audio, (lead, tail)), rate, starts, u.words)

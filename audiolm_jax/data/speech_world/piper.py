@@ -12,7 +12,6 @@ import pathlib
 
 import numpy as np
 
-from audiolm_jax.audio import resample
 from audiolm_jax.data import building
 from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.data.speech_world import espeak
@@ -57,7 +56,7 @@ class Utterance:
   noise_seed: int = 0
 
 
-class Piper(engine_lib.Engine):
+class Piper(engine_lib.Renderer):
   """One natural voice, which test clips have, too; of English texts alone."""
 
   pools = ('piper',)
@@ -79,37 +78,16 @@ class Piper(engine_lib.Engine):
     (speaker,) = self.speakers(pool)
     return Utterance(speaker, tuple(words), rate, energy, noise_seed)
 
-  def again(self, utterance, words):
-    return dataclasses.replace(utterance, words=tuple(words))
+  def said(self, utterance):
+    return _said(utterance)
 
-  def render(self, utterance):
-    return _said(utterance)[0].copy()
-
-  def seconds(self, utterance):
-    return len(_said(utterance)[0]) / engine_lib.RATE
-
-  def factors(self, utterance):
-    _, phones, words = _said(utterance)
+  def grids(self, pool):
     return {
-        'phones': [list(each) for each in phones],
-        'word_times': [list(each) for each in words],
-        'rate': utterance.rate,
-        'energy': utterance.energy,
-        'noise_seed': utterance.noise_seed,
-        'speaker': {'name': utterance.speaker.name},
+        'rate': RATES,
+        'energy': engine_lib.ENERGIES,
+        'speaker': self.speakers(pool),
+        'noise_seed': range(NOISE_SEEDS),
     }
-
-  def entropies(self, pool, phones, words):
-    del phones, words  # Durations and accents are of the noise's seed.
-    return engine_lib.bits(
-        rate=RATES,
-        energy=engine_lib.ENERGIES,
-        speaker=self.speakers(pool),
-        noise_seed=range(NOISE_SEEDS),
-    )
-
-  def costs(self, pool, factors):
-    return self.entropies(pool, 0, 0)
 
   def ranges(self, pool):
     return {
@@ -146,7 +124,7 @@ def symbols(
       stress = _STRESS if j == vowels[0] else ''
       add(stress + espeak.IPA.get(phone, phone))
   starts.append((phones_lib.SILENCE, len(text)))
-  return text + _STOP + _PAD + _END, [*starts]
+  return text + _STOP + _PAD + _END, starts
 
 
 @functools.cache
@@ -178,8 +156,7 @@ def _field(number: int, value: bytes) -> bytes:
 
 
 @functools.lru_cache(maxsize=8)  # Of a clip, audio and times are one's.
-def _said(utterance):
-  """Audio; [name, start, end] of phones, [start, end] of words, in seconds."""
+def _said(utterance) -> engine_lib.Said:
   model, known = _model()
   import onnxruntime
 
@@ -206,12 +183,10 @@ def _said(utterance):
           'scales': np.array(scales, np.float32),
       },
   )
-  rate = known['audio']['sample_rate']
   before = np.concatenate([[0], np.cumsum(frames.ravel())]).astype(int) * _HOP
-  audio = audio.ravel() * 10 ** (u.energy / 20)
-  audio = resample.resample(audio[:, None], rate, engine_lib.RATE)[:, 0]
-  audio = np.clip(audio, -1, 1).astype(np.float32)
-  audio.flags.writeable = False  # It is kept.
-  found = [(phone, int(before[i])) for phone, i in starts]
-  timed = engine_lib.timeline(found, rate, len(audio) / engine_lib.RATE)
-  return audio, timed, engine_lib.word_times(timed, u.words)
+  return engine_lib.Said.of(
+      audio.ravel() * 10 ** (u.energy / 20),
+      known['audio']['sample_rate'],
+      [(phone, int(before[i])) for phone, i in starts],
+      u.words,
+  )

@@ -12,10 +12,11 @@ from jaxtyping import Float
 import numpy as np
 from scipy import fft
 
+from audiolm_jax.data.speech_world import engine as engine_lib
 from audiolm_jax.data.speech_world import source as source_lib
 from audiolm_jax.data.speech_world import utterance as utterance_lib
 
-RATE = 16000
+RATE = engine_lib.RATE
 _SIZE = 512  # Samples of a pulse and its ringing.
 _BEFORE = 160  # Of them before the moment of closure.
 _DELAYS = 256  # Steps of a sample.
