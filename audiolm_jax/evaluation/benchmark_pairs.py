@@ -9,7 +9,6 @@ from jaxtyping import Float
 import numpy as np
 
 from audiolm_jax import config
-from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import benchmarks
 from audiolm_jax.evaluation import pair_scores
@@ -76,21 +75,10 @@ class BenchmarkPairs:
     """
     decoder = objective.model[1].module
     pair_scores.check(decoder)
-    tokenizer = self._load(decoder)
+    tokenizer = representations.tokenizer_of(
+        decoder.vocabularies, self.cache, self.tokenizer
+    )
     return PairsEvaluator(self, tokenizer, objective)
-
-  def _load(self, decoder) -> audio_tokenizer.AudioTokenizer:
-    where = representations.tokenizer_of(self.tokenizer, self)
-    tokenizer = representations.load_tokenizer(where, decoder)
-    if self.cache is not None:
-      made = token_cache.read_header(self.cache).fingerprint
-      if tokenizer.fingerprint() != made:
-        raise config.ConfigError(
-            f'{where} is another tokenizer ({tokenizer.fingerprint()[:12]}) than'
-            f' the one that made {self.cache} ({made[:12]}): give the directory'
-            ' of that one as `tokenizer`.'
-        )
-    return tokenizer
 
 
 class PairsEvaluator(evaluation_base.Evaluator):

@@ -19,6 +19,7 @@ from audiolm_jax.audio import resample
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
 from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import directory
 from audiolm_jax.models import loading
 from audiolm_jax.models import scoring
 from audiolm_jax.ops import mel
@@ -266,20 +267,22 @@ class States:
   frame has none.
 
   Attributes:
-    tokenizer: directory of the model that makes its frames; None for the one
-      that the token cache of training's data names.
+    tokenizer: directory of the model that makes its frames; None for where it
+      was when the cache was filled. It must be the one that made the cache.
+    cache: the token cache that says which; None for that of training's data.
     layer: after so many layers, before the final norm; None for the backbone's
       output.
   """
 
   tokenizer: Annotated[str, config.Path()] | None = None
+  cache: Annotated[str, config.Path()] | None = None
   layer: config.Positive | None = None
 
   def with_data(self, source: Any) -> 'States':
-    """Itself, with the tokenizer of `source` (config.data) if it names none."""
-    return dataclasses.replace(
-        self, tokenizer=tokenizer_of(self.tokenizer, source)
-    )
+    """Itself, with the cache of `source` (config.data) if it names none."""
+    if self.cache is not None:
+      return self
+    return dataclasses.replace(self, cache=getattr(source, 'cache', None))
 
   def open(self, objective: Any) -> Encoder:
     """The encoder.
@@ -290,43 +293,37 @@ class States:
     return _States(self, objective)
 
 
-def tokenizer_of(tokenizer: str | None, source: Any) -> str | None:
-  """A tokenizer's directory: the given, or that of `source`'s token cache."""
-  cache = getattr(source, 'cache', None)
-  if tokenizer is not None or cache is None:
-    return tokenizer
-  return token_cache.read_header(cache).tokenizer
-
-
-def load_tokenizer(
-    tokenizer: str | None, decoder: Any
+def tokenizer_of(
+    vocabularies: Sequence[int], cache: str | None, tokenizer: str | None
 ) -> audio_tokenizer.AudioTokenizer:
-  """The tokenizer of a language model of frames.
+  """The tokenizer of a language model's codes.
 
   Args:
-    tokenizer: its directory.
-    decoder: of the language model.
+    vocabularies: of the model.
+    cache: the token cache that says which tokenizer it is, and where it was.
+    tokenizer: its directory; None for where it was when the cache was filled.
+      Without a cache, whichever is there is taken.
 
   Raises:
-    ConfigError: if there is none, or the decoder is not of its codes.
+    ConfigError: if there is none, or the model is not of its codes.
+    ModelError: if it is not the one that made the cache.
   """
-  if list(decoder.streams) != ['frames']:
-    raise config.ConfigError(
-        f'the decoder, a {type(decoder).__name__}, has the streams'
-        f' {list(decoder.streams)}: expected frames of a tokenizer'
-    )
-  if tokenizer is None:
+  if cache is not None:
+    header = token_cache.read_header(cache)
+    speaks = directory.Speaks(header.tokenizer, header.fingerprint)
+    bound = loading.tokenizer_of(speaks, cache, tokenizer)
+  elif tokenizer is not None:
+    bound = loading.load_codec(tokenizer)
+  else:
     raise config.ConfigError(
         'tokenizer = None: config.data has no token cache that names one; give'
         ' its directory'
     )
-  bound = loading.load(tokenizer)
   try:
-    bound.check_speaks(decoder.vocabularies)
+    bound.check_speaks(vocabularies)
   except ValueError as error:
-    raise config.ConfigError(
-        f'tokenizer = {tokenizer!r}: the decoder {error}'
-    ) from error
+    where = f'cache = {cache!r}, tokenizer = {tokenizer!r}'
+    raise config.ConfigError(f'{where}: the decoder {error}') from error
   return bound
 
 
@@ -334,7 +331,14 @@ class _States(Encoder):
 
   def __init__(self, settings, objective):
     self._decoder, self._layer = objective.decoder, settings.layer
-    self._bound = load_tokenizer(settings.tokenizer, objective.decoder)
+    if list(self._decoder.streams) != ['frames']:
+      raise config.ConfigError(
+          f'the decoder, a {type(self._decoder).__name__}, has the streams'
+          f' {list(self._decoder.streams)}: expected frames of a tokenizer'
+      )
+    self._bound = tokenizer_of(
+        self._decoder.vocabularies, settings.cache, settings.tokenizer
+    )
 
   def __call__(self, variables, clips):
     params = variables['lm']['params']

@@ -13,11 +13,10 @@ from audiolm_jax import generation
 from audiolm_jax.audio import resample
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import text_and_tokens
-from audiolm_jax.data import token_cache
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import synthesiser
+from audiolm_jax.evaluation import representations
 from audiolm_jax.models import audio_tokenizer
-from audiolm_jax.models import directory
 from audiolm_jax.models import kinds
 from audiolm_jax.models import loading
 from audiolm_jax.models import recogniser as recogniser_lib
@@ -97,16 +96,9 @@ class Speaker:
           'speaker.cache = None: config.data has no cache that says which'
           ' tokenizer speaks its codes; give one.'
       )
-    header = token_cache.read_header(self.cache)
-    speaks = directory.Speaks(header.tokenizer, header.fingerprint)
-    tokenizer = loading.tokenizer_of(speaks, self.cache, self.tokenizer)
-    try:
-      tokenizer.check_speaks(vocabularies)
-    except ValueError as error:
-      raise config.ConfigError(
-          f'speaker.cache = {self.cache!r}: the model {error}.'
-      ) from error
-    return tokenizer
+    return representations.tokenizer_of(
+        vocabularies, self.cache, self.tokenizer
+    )
 
   def says(
       self,

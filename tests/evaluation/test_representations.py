@@ -1,5 +1,7 @@
 """Frames are where they say, and no batch changes them."""
 
+import types
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -18,6 +20,7 @@ from audiolm_jax.models import loading
 from audiolm_jax.models import scoring
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
+from tests.data import made_caches
 
 V = 8
 
@@ -155,10 +158,34 @@ def test_states_of_audio_are_those_of_its_tokens(codec, monkeypatch):
   )
   with pytest.raises(config.ConfigError, match='the decoder speaks'):
     wide = decoders.Decoder(vocabularies=(V + 1,))
-    representations.load_tokenizer('codec', wide)
+    representations.tokenizer_of(wide.vocabularies, None, 'codec')
   with pytest.raises(config.ConfigError, match='tokenizer = None'):
     representations.States().open(objective)
   with pytest.raises(config.ConfigError, match='no tokenizer'):
     evaluation.Probe(factor='phone', of=representations.CodecFrames()).build(
         objective
     )
+
+
+def test_states_are_read_by_the_tokenizer_that_made_the_cache(
+    codec, monkeypatch, tmp_path
+):
+  """Codes of one that was trained again mean something else."""
+  trained, codec_variables = codec
+  bound = trained.bind(codec_variables)
+  monkeypatch.setattr(loading, 'load', lambda _: bound)
+  for fingerprint in (bound.fingerprint(), 'another'):
+    identity = made_caches.identity(
+        tuple(bound.spec.vocabularies),
+        {'train': 0},
+        spec=bound.spec,
+        fingerprint=fingerprint,
+    )
+    cache = made_caches.write(tmp_path / fingerprint[:9], identity, None)
+    source = types.SimpleNamespace(cache=cache)
+    states = representations.States().with_data(source)
+    if fingerprint == 'another':
+      with pytest.raises(config.ConfigError, match='is another tokenizer'):
+        states.open(_language_model(False))
+    else:
+      assert states.open(_language_model(False)) is not None
