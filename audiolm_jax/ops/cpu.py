@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from audiolm_jax.ops import convolutions
+from audiolm_jax.ops import linear_maps
 
 # Of one row's product: two are as good, 8 and more slower for small matrices.
 _PARTS = 4
@@ -119,18 +120,9 @@ def _blocks_jvp(stride, primals, tangents):
 
 def _jvp(function, primals, tangents):
   """`jax.jvp` in those arguments that have tangents."""
-  moving = [
-      i
+  moving = {
+      i: tangent
       for i, tangent in enumerate(tangents)
       if not isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-  ]
-
-  def of_moving(*values):
-    arguments = list(primals)
-    for i, value in zip(moving, values, strict=True):
-      arguments[i] = value
-    return function(*arguments)
-
-  return jax.jvp(
-      of_moving, [primals[i] for i in moving], [tangents[i] for i in moving]
-  )
+  }
+  return linear_maps.jvp_of_some(function, primals, moving)

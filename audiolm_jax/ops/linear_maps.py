@@ -8,7 +8,7 @@ reverse mode `transpose`, and every further derivative is JAX's own of what
 either of them computes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 import functools
 from typing import Any
 
@@ -97,27 +97,43 @@ def _jvp(primals, tangents, *, residuals, **options):
         )
     )
   # Residuals such as masks have no tangents.
-  held = [i for i in range(residuals) if moving[i]]
+  held = {i: tangents[i] for i in range(residuals) if moving[i]}
   if held:
-
-    def of_held(*values):
-      arguments = list(primals)
-      for i, value in zip(held, values, strict=True):
-        arguments[i] = value
-      return function(*arguments)
-
-    before = [primals[i] for i in held], [tangents[i] for i in held]
-    parts.append(jax.jvp(of_held, *before)[1])
+    parts.append(jvp_of_some(function, primals, held)[1])
   # JAX asks for tangents only where there are some.
   return outputs, [
       functools.reduce(ad.add_tangents, p) for p in zip(*parts, strict=True)
   ]
 
 
+def jvp_of_some(
+    function: Callable[..., Any],
+    primals: Sequence[Any],
+    tangents: Mapping[int, Any],
+) -> tuple[Any, Any]:
+  """`jax.jvp` in those arguments that have tangents, the others held.
+
+  Args:
+    function: of all arguments.
+    primals: their values.
+    tangents: by the number of the argument.
+  """
+
+  def of_some(*values):
+    arguments = list(primals)
+    for i, value in zip(tangents, values, strict=True):
+      arguments[i] = value
+    return function(*arguments)
+
+  return jax.jvp(of_some, [primals[i] for i in tangents], [*tangents.values()])
+
+
 def _transpose(cotangents, *arguments, transpose, residuals, **_):
   if any(map(ad.is_undefined_primal, arguments[:residuals])):
-    raise NotImplementedError(
-        f'{NAME}: a transpose with respect to its residuals'
+    # JAX's own derivatives never ask for this; `jax.linear_transpose` may.
+    raise ValueError(
+        f'{NAME} is linear in its inputs alone: it has no transpose with respect'
+        ' to its residuals. Write the map with that argument as an input.'
     )
   cotangents = [ad.instantiate_zeros(c) for c in cotangents]
   results = transpose(list(arguments[:residuals]), cotangents)

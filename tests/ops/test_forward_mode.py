@@ -15,6 +15,7 @@ from audiolm_jax.ops import recurrence
 from audiolm_jax.ops.ssm import linear_recurrence
 from audiolm_jax.streaming import activations
 from audiolm_jax.training import costs
+from tests.ops import plain_forms
 
 _FAST = {'xla_backend_optimization_level': 0}
 
@@ -35,18 +36,6 @@ def _lstm(run):
 
   shapes = (4, 2, 12), (3, 12), (2, 3), (2, 3)
   return function, [0.5 * _random(*s, seed=i) for i, s in enumerate(shapes)]
-
-
-def _plain_lstm(inputs, kernel, state, mask):
-  h, c = state
-  outputs = []
-  for z, valid in zip(inputs, mask[..., None], strict=True):
-    i, f, g, o = jnp.split(z + h @ kernel, 4, axis=-1)
-    new = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    c = jnp.where(valid, new, c)
-    h = jnp.where(valid, jax.nn.sigmoid(o) * jnp.tanh(new), h)
-    outputs.append(h)
-  return jnp.stack(outputs), (h, c)
 
 
 def _recurrence(run, kind):
@@ -103,7 +92,7 @@ _RECURRENCES = {
 }
 # Each function with its arguments, and the plain formula.
 CASES = {
-    'lstm': (_lstm(recurrence.lstm), _lstm(_plain_lstm)[0]),
+    'lstm': (_lstm(recurrence.lstm), _lstm(plain_forms.lstm)[0]),
     **_RECURRENCES,
     'ragged_dot': (
         _ragged(ragged.ragged_dot),
@@ -207,6 +196,19 @@ def test_reverse_mode_runs_the_transpose_and_forward_mode_does_not():
   _, forward = jax.jvp(lambda x: scale(2.0, x), (x,), (jnp.ones(3),))
   assert (forward == 2).all()
   assert (jax.grad(lambda x: scale(2.0, x).sum())(x) == 3).all()
+
+
+def test_a_transpose_of_what_is_not_linear_is_refused():
+  def scale(factor):
+    return linear_maps.apply(
+        lambda factor, x: factor * x,
+        lambda factor, d: factor * d,
+        factor,
+        jnp.arange(3.0),
+    )
+
+  with pytest.raises(ValueError, match='linear in its inputs alone'):
+    jax.linear_transpose(scale, jnp.ones(3))(jnp.ones(3))
 
 
 def test_gradients_of_some_arguments_only():

@@ -5,19 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from audiolm_jax.ops import recurrence
-
-
-def _plain(inputs, kernel, state, mask):
-  """The recurrence step by step, for JAX to differentiate."""
-  h, c = state
-  outputs = []
-  for z, valid in zip(inputs, mask[..., None], strict=True):
-    i, f, g, o = jnp.split(z + h @ kernel, 4, axis=-1)
-    new = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    c = jnp.where(valid, new, c)
-    h = jnp.where(valid, jax.nn.sigmoid(o) * jnp.tanh(new), h)
-    outputs.append(h)
-  return jnp.stack(outputs), (h, c)
+from tests.ops import plain_forms
 
 
 def test_lstm_and_its_gradient_with_masks_anywhere():
@@ -39,7 +27,7 @@ def test_lstm_and_its_gradient_with_masks_anywhere():
     return jax.jit(jax.value_and_grad(scalar, (0, 1, 2), has_aux=True))
 
   actual = loss(recurrence.lstm)(*arguments)
-  expected = loss(_plain)(*arguments)
+  expected = loss(plain_forms.lstm)(*arguments)
   jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
       actual,
