@@ -446,3 +446,10 @@ def test_named_values_are_in_one_order_however_they_were_written():
     given = Parts({name: 1.0 for name in names})
     for value in (given, dataclasses.asdict(given), config.to_config(given)):
       assert list(config.build(Parts, value).parts) == ['a', 'b', 'c']
+
+
+def test_what_nothing_has_given_is_named():
+  config.check_given('config.data', {'rate': 0, 'names': ()}, 'config.model')
+  message = 'config.data.rate = None, and config.model has none: give it.'
+  with pytest.raises(config.ConfigError, match=message):
+    config.check_given('config.data', {'x': 1, 'rate': None}, 'config.model')

@@ -117,16 +117,11 @@ def _options(arguments):
       choices=['mean', 'sum'],
       help='of log-probabilities: a frame (default), or of all',
   )
-  add('--limit', type=_positive, help='only so many items, evenly spaced')
-  add('--batch_size', type=_positive, default=16)
+  count = launch.number(int, lambda x: x >= 1, '1 or more')
+  add('--limit', type=count, help='only so many items, evenly spaced')
+  add('--batch_size', type=count, default=16)
   add('--out', metavar='FILE', help='where the scores of every item go')
   return parser.parse_args(arguments)
-
-
-def _positive(text):
-  if (number := int(text)) < 1:
-    raise argparse.ArgumentTypeError(f'{text}: expected 1 or more')
-  return number
 
 
 if __name__ == '__main__':

@@ -248,6 +248,22 @@ def unknown_key(path: str, key: str, known) -> str:
   return f'{path} is not a known key. Known: {", ".join(sorted(known))}.'
 
 
+def check_given(path: str, values: Mapping[str, Any], other: str) -> None:
+  """Refuses None where nothing has filled it in.
+
+  Args:
+    path: of the group, such as 'config.data'.
+    values: of its fields, by name.
+    other: the group that may say them, such as 'config.objective'.
+
+  Raises:
+    ConfigError: naming the first that is None.
+  """
+  for name, value in values.items():
+    if value is None:
+      raise ConfigError(f'{path}.{name} = None, and {other} has none: give it.')
+
+
 def schema(cls: type) -> dict[str, tuple[dataclasses.Field, Any]]:
   """The configurable fields of a dataclass: name -> (field, annotation)."""
   annotations = typing.get_type_hints(cls, include_extras=True)

@@ -80,12 +80,10 @@ class AudioCrops:
       CorpusError: where the corpus is not built.
       ConfigError: for None that nothing has filled in.
     """
-    for name in ('sample_rate', 'channels', 'feature_rate'):
-      unused = name == 'feature_rate' and self.features is None
-      if getattr(self, name) is None and not unused:
-        raise config.ConfigError(
-            f'config.data.{name} = None, and config.objective has none: give it.'
-        )
+    needed = {'sample_rate': self.sample_rate, 'channels': self.channels}
+    if self.features is not None:
+      needed['feature_rate'] = self.feature_rate
+    config.check_given('config.data', needed, 'config.objective')
     corpus = corpora.load_corpus(self.corpus, self.split, self.languages)
     seconds = corpus.seconds()
     # To the sample, so that a clip of just one crop counts once.

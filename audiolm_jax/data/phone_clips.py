@@ -68,11 +68,8 @@ class PhoneClips:
       CorpusError: where the corpus is not built, or has no clip that fits.
       ConfigError: for None that nothing has filled in.
     """
-    for name in ('sample_rate', 'symbols'):
-      if getattr(self, name) is None:
-        raise config.ConfigError(
-            f'config.data.{name} = None, and config.objective has none: give it.'
-        )
+    needed = {'sample_rate': self.sample_rate, 'symbols': self.symbols}
+    config.check_given('config.data', needed, 'config.objective')
     if not self.speeds:
       raise config.ConfigError(
           'config.data.speeds = (): expected at least one.'

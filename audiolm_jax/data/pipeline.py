@@ -156,6 +156,39 @@ def buckets(
       yield bound, size, members[start : start + size]
 
 
+def doubled(
+    first: Sequence[tuple[float, int]], longest: float, size: int = 1
+) -> tuple[list[float], list[int]]:
+  """Bounds and batch sizes as `buckets` takes them, up to the longest example.
+
+  Args:
+    first: (bound, batch size), ascending.
+    longest: past the last of them each bound is twice the one before.
+    size: batch size of those.
+  """
+  bounds, sizes = map(list, zip(*first, strict=True))
+  while bounds[-1] < longest:
+    bounds.append(2 * bounds[-1])
+    sizes.append(size)
+  return bounds, sizes
+
+
+def padded(length: int, shortest: int) -> int:
+  """The next of 1, 1.5, 2, 3, 4, 6, ... times the shortest; 0 for 0.
+
+  Such lengths are few, and a third of each is padding at most, but for what is
+  below the shortest.
+  """
+  if not length:
+    return 0
+  octave = shortest
+  while octave < length:
+    if octave * 3 // 2 >= length:
+      return octave * 3 // 2
+    octave *= 2
+  return octave
+
+
 def pad(rows: Sequence[np.ndarray], batch_size: int, length: int) -> np.ndarray:
   """Stacks [n, ...] rows into zeros [batch_size, length, ...]."""
   result = np.zeros((batch_size, length, *rows[0].shape[1:]), rows[0].dtype)

@@ -293,10 +293,7 @@ class _AudioClips(evaluation_base.Clips):
   def batches(self):
     limit = self._settings.max_seconds
     seconds = np.minimum(self._corpus.seconds()[self._indices], limit)
-    bounds, sizes = map(list, zip(*_BUCKETS, strict=True))
-    while bounds[-1] < limit:
-      bounds.append(2 * bounds[-1])
-      sizes.append(1)
+    bounds, sizes = pipeline.doubled(_BUCKETS, limit)
     bounds = [round(self._rate * bound) for bound in bounds]
     num_samples = np.ceil(seconds * self._rate).astype(int)
     for bound, size, members in pipeline.buckets(num_samples, bounds, sizes):

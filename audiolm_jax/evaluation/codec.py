@@ -198,10 +198,7 @@ class CodecEvaluator(evaluation_base.Evaluator):
     numbers = self._codebooks(spec)
     num_samples = [len(clip['audio']) for clip in clips]
     frames = spec.frames(np.asarray(num_samples, np.int64))
-    bounds, sizes = map(list, zip(*_BUCKETS, strict=True))
-    while bounds[-1] < max(frames):
-      bounds.append(2 * bounds[-1])
-      sizes.append(1)
+    bounds, sizes = pipeline.doubled(_BUCKETS, max(frames))
     for limit, size, indices in pipeline.buckets(frames, bounds, sizes):
       # Rows of length 0 fill the last batch of a bucket: one shape for all.
       audio = np.zeros((size, limit * spec.hop, spec.channels), np.float32)

@@ -17,7 +17,8 @@ from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.tokenizers import encoding
 
 # Words and the end that texts are padded to, and texts scored at once.
-_BUCKETS, _ROWS = (8, 16, 32), 64
+_ROWS = 64
+_BUCKETS = ((8, _ROWS), (16, _ROWS), (32, _ROWS))
 
 
 def held_out(world: clips_lib.World, count: int, split: str = 'test'):
@@ -101,10 +102,7 @@ class _Texts(evaluation_base.Clips):
         for clip in self._clips
     ]
     lengths = np.array([len(row) for row in rows])
-    bounds = list(_BUCKETS)
-    while bounds[-1] < lengths.max():
-      bounds.append(2 * bounds[-1])
-    sizes = [_ROWS] * len(bounds)
+    bounds, sizes = pipeline.doubled(_BUCKETS, lengths.max(), _ROWS)
     for bound, size, members in pipeline.buckets(lengths, bounds, sizes):
       empty = size - len(members)
       yield {

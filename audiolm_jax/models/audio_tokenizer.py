@@ -12,6 +12,7 @@ import numpy as np
 from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
 from audiolm_jax.data import clip_files
+from audiolm_jax.data import pipeline
 from audiolm_jax.models import fingerprints
 from audiolm_jax.models import tokenizer_session
 from audiolm_jax.ops import sharding
@@ -310,11 +311,4 @@ class AudioTokenizer:
 
 def padded_frames(frames: int) -> int:
   """The next of 0, 32, 48, 64, 96, 128, 192, ... frames."""
-  if not frames:
-    return 0
-  octave = 32
-  while octave < frames:
-    if octave * 3 // 2 >= frames:
-      return octave * 3 // 2
-    octave *= 2
-  return octave
+  return pipeline.padded(frames, 32)

@@ -180,7 +180,8 @@ class PhoneRecogniser:
       )
     for row, length in zip(audio, num_samples, strict=True):
       checks.samples(row[:length], checks.LOUDEST)
-    padded = np.zeros((rows, _padded(size), 1), np.float32)
+    most = max(size, _SHORTEST)
+    padded = np.zeros((rows, pipeline.padded(most, _SHORTEST), 1), np.float32)
     padded[:, :size] = audio
     logits, lengths = _logits(self.module, self.params, padded, num_samples)
     frames = int(self.module.num_frames(np.int64(size)))
@@ -202,7 +203,7 @@ class PhoneRecogniser:
     symbols = self.module.symbols
     heard: list[list[str]] = [[] for _ in clips]
     lengths = np.array([len(clip) for clip in clips], int)
-    bounds = sorted({_padded(n) for n in lengths if n})
+    bounds = sorted({pipeline.padded(n, _SHORTEST) for n in lengths if n})
     if not bounds:
       return heard
     filled = np.flatnonzero(lengths)
@@ -218,13 +219,3 @@ class PhoneRecogniser:
       for i, row in zip(members, decoded, strict=False):
         heard[i] = [symbols[k - 1] for k in row]
     return heard
-
-
-def _padded(samples: int) -> int:
-  """The next of so many samples: 1, 1.5, 2, 3, 4, ... times the shortest."""
-  size = _SHORTEST
-  while size < samples:
-    if size * 3 // 2 >= samples:
-      return size * 3 // 2
-    size *= 2
-  return size

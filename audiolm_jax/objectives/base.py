@@ -78,9 +78,13 @@ class Objective(abc.ABC):
     """
     return {}
 
-  @abc.abstractmethod
   def init(self, rng: Array) -> Variables:
-    """Fresh variables of every model; params may be boxed with axis names."""
+    """Fresh variables of every model; params may be boxed with axis names.
+
+    Of `model` alone: an objective with others, or without one, has its own.
+    """
+    name, description = self.model
+    return {name: description.init(rng)}
 
   def needs(self, source: Any) -> dict[str, tuple[str, Any]]:
     """What the model takes of its data: field of config.data -> (key, value).

@@ -174,11 +174,8 @@ class Codec(objectives_base.Objective):
 
   def example_batch(self, batch_size: int) -> objectives_base.Batch:
     spec = self.tokenizer.spec
-    if self.samples is None:
-      raise config.ConfigError(
-          'config.objective.samples = None, and config.data has no samples: give'
-          ' it.'
-      )
+    needed = {'samples': self.samples}
+    config.check_given('config.objective', needed, 'config.data')
     batch = {
         'audio': np.zeros(
             (batch_size, self.samples, spec.channels), np.float32

@@ -59,17 +59,9 @@ class CTC(objectives_base.Objective):
     }
     return dataclasses.replace(self, **lengths)
 
-  def init(self, rng: Array) -> objectives_base.Variables:
-    name, description = self.model
-    return {name: description.init(rng)}
-
   def example_batch(self, batch_size: int) -> objectives_base.Batch:
-    for name in ('samples', 'labels'):
-      if getattr(self, name) is None:
-        raise config.ConfigError(
-            f'config.objective.{name} = None, and config.data has none: give'
-            ' it.'
-        )
+    needed = {'samples': self.samples, 'labels': self.labels}
+    config.check_given('config.objective', needed, 'config.data')
     count = np.zeros(batch_size, np.int32)
     return {
         'audio': np.zeros((batch_size, self.samples, 1), np.float32),

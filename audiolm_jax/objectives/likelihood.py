@@ -136,10 +136,8 @@ class NLL(objectives_base.Objective):
           f'config.objective.rate = {rate:g}, but config.data has {theirs:g} a'
           ' second: leave it to the data, or give the same.'
       )
-    if read and rate is None:
-      raise config.ConfigError(
-          'config.objective.rate = None, and config.data has none: give it.'
-      )
+    if read:
+      config.check_given('config.objective', {'rate': rate}, 'config.data')
     lengths = {k: n for k, n in lengths.items() if n is not None}
     return dataclasses.replace(self, lengths=lengths, rate=rate)
 
@@ -179,10 +177,6 @@ class NLL(objectives_base.Objective):
         given = getattr(self, name)
         losses[name] = usual if given is None else given
     return losses
-
-  def init(self, rng: Array) -> objectives_base.Variables:
-    name, description = self.model
-    return {name: description.init(rng)}
 
   @property
   def conditions(self) -> dict[str, Any]:

@@ -175,3 +175,21 @@ def _shared(pid):
   """Files in /dev/shm that a process has mapped."""
   maps = pathlib.Path(f'/proc/{pid}/maps').read_text()
   return set(re.findall(r'/dev/shm/\S+', maps))
+
+
+def test_buckets_are_doubled_up_to_the_longest():
+  first = ((256, 8), (1024, 2))
+  assert pipeline.doubled(first, 10) == ([256, 1024], [8, 2])
+  assert pipeline.doubled(first, 1024) == ([256, 1024], [8, 2])
+  assert pipeline.doubled(first, 1025) == ([256, 1024, 2048], [8, 2, 1])
+  assert pipeline.doubled(((8, 64),), 20.0, 64) == ([8, 16, 32], [64] * 3)
+
+
+def test_padded_lengths_are_few_and_near():
+  assert [pipeline.padded(n, 32) for n in (0, 1, 32, 33, 48, 49, 97)] == [
+      *(0, 32, 32, 48, 48, 64, 128)
+  ]
+  sizes = {pipeline.padded(n, 16) for n in range(17, 4000)}
+  assert len(sizes) == 16
+  for n in range(17, 4000):
+    assert n <= pipeline.padded(n, 16) < 1.5 * n

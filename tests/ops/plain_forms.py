@@ -15,3 +15,12 @@ def lstm(inputs, kernel, state, mask):
     h = jnp.where(valid, jax.nn.sigmoid(o) * jnp.tanh(new), h)
     outputs.append(h)
   return jnp.stack(outputs), (h, c)
+
+
+def linear_recurrence(a, x, state):
+  """h_t = a_t h_t-1 + x_t: all h [B, N, D], and the last one."""
+  outputs = []
+  for t in range(x.shape[1]):
+    state = a[:, t] * state + x[:, t]
+    outputs.append(state)
+  return jnp.stack(outputs, axis=1), state

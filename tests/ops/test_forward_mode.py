@@ -43,14 +43,6 @@ def _recurrence(run, kind):
   return run, [_random(*s, seed=i, kind=kind) for i, s in enumerate(shapes)]
 
 
-def _plain_recurrence(a, x, state):
-  outputs = []
-  for t in range(x.shape[1]):
-    state = a[:, t] * state + x[:, t]
-    outputs.append(state)
-  return jnp.stack(outputs, axis=1), state
-
-
 def _ragged(run):
   sizes = jnp.array([3, 0, 4], jnp.int32)
   x, w = _random(9, 5), _random(3, 5, 6, seed=1)
@@ -85,7 +77,7 @@ _RECURRENCES = {
             ),
             kind,
         ),
-        _plain_recurrence,
+        plain_forms.linear_recurrence,
     )
     for kind in (np.float32, np.complex64)
     for parallel in (False, True)

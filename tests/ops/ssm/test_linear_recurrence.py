@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.ops.ssm import linear_recurrence
+from tests.ops import plain_forms
 
 _FAST = {'xla_backend_optimization_level': 0}
 
@@ -16,14 +17,6 @@ def _random(kind, *shape, seed=0):
   if kind == 'complex':
     x = x + 1j * rng.normal(size=shape)
   return x.astype(np.complex64 if kind == 'complex' else np.float32)
-
-
-def _plain(a, x, state):
-  outputs = []
-  for t in range(x.shape[1]):
-    state = a[:, t] * state + x[:, t]
-    outputs.append(state)
-  return jnp.stack(outputs, axis=1), state
 
 
 @pytest.mark.parametrize('parallel', [False, True])
@@ -48,7 +41,7 @@ def test_both_forms_and_their_gradients_are_the_recurrence(kind, parallel):
   actual = run(
       lambda a, x, s: linear_recurrence.linear_recurrence(a, x, s, parallel)
   )
-  expected = run(_plain)
+  expected = run(plain_forms.linear_recurrence)
   jax.tree.map(
       lambda a, e: np.testing.assert_allclose(
           a, e, rtol=0, atol=1e-5 * np.abs(e).max()
@@ -62,7 +55,9 @@ def test_one_factor_for_all_rows_and_positions():
   a, x = _random('real', 3), _random('real', 2, 5, 3)
   state = _random('real', 2, 3, seed=1)
   h, last = linear_recurrence.linear_recurrence(a, x, state)
-  expected, expected_last = _plain(np.broadcast_to(a, x.shape), x, state)
+  expected, expected_last = plain_forms.linear_recurrence(
+      np.broadcast_to(a, x.shape), x, state
+  )
   np.testing.assert_allclose(h, expected, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(last, expected_last, rtol=1e-5, atol=1e-6)
 
