@@ -437,7 +437,7 @@ def files(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
 
 def _of_variant(results) -> str:
   variant = results['variant']
-  return f'On {variant}: ' if variant else ''
+  return f'{variant}: ' if variant else ''
 
 
 def overview(questions: Mapping[str, str], folder: pathlib.Path) -> str:

@@ -26,7 +26,7 @@ _BACKBONES = {
 # Those of the variant 'long', which trains four times as long, at the rate that
 # the sweeps of the short ones chose for each of them.
 _LONG = ('transformer', 'mamba2', 'hybrid')
-_LONG_RATE = {'models.lm.schedule.learning_rate': 2e-3}
+_LONG_RATE = {speech.RATE: 2e-3}
 _SHORT = 'a control trains for half as long'
 _COSTS = 'parameters are matched, and a parameter of each mixer costs another'
 _WIDTHS = 'matched to within 4%: widths come in steps'

@@ -32,7 +32,7 @@ def test_long_runs_are_the_short_ones_with_four_times_the_steps():
   answering.plan(long)
   for arm in long.arms:
     mine = long.model(arm, {}, 1).config
-    rate = {'models.lm.schedule.learning_rate': 2e-3}
+    rate = {speech.RATE: 2e-3}
     its = short.model(short.arm(arm.name), rate, 1).config
     assert mine.steps == 4 * its.steps
     assert config.replace(mine, speech.lasting(its.steps)) == its

@@ -187,14 +187,14 @@ def test_the_map_has_status_and_verdict(tmp_path):
   assert table[2].startswith('| open | what? |') and '| open |' in table[2]
   assert '| not run |' in table[3]
   assert '| answered |' in table[4] and 'against a, higher: b (' in table[4]
-  assert 'On moon' not in table[4]
+  assert 'moon' not in table[4]
   path = tmp_path / 'answered' / answering.results_name('moon')
   path.write_text(json.dumps({**results, 'variant': 'moon'}))
   table = pages.overview(
       {'open': 'what?', 'asked': 'why?', 'answered': 'how?'}, tmp_path
   ).splitlines()
   assert table[4].count('against a, higher: b (') == 2
-  assert '| 2, 2 | answered |' in table[4] and 'On moon: loss' in table[4]
+  assert '| 2, 2 | answered |' in table[4] and ' moon: loss' in table[4]
   with pytest.raises(ValueError, match="lacks .'answered'."):
     pages.overview({}, tmp_path)
 
