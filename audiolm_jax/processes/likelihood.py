@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 import numpy as np
 
 from audiolm_jax.processes import gaussian
+from audiolm_jax.processes import times as times_lib
 
 
 def with_divergence(
@@ -51,12 +52,13 @@ def log_prob(
     times: rising from 0, or from a little above, to 1, on the host.
 
   Raises:
-    ValueError: for times that do not rise, or where the prediction says too
-      little: see `Gaussian.check`.
+    ValueError: for times that do not rise or do not reach the noise, or where
+      the prediction says too little: see `Gaussian.check`.
   """
-  times = np.asarray(times, np.float64)
-  if times.ndim != 1 or len(times) < 2 or (np.diff(times) <= 0).any():
-    raise ValueError(f'times {times}: expected two or more, rising')
+  try:
+    times = times_lib.falling(np.flip(times), start=1)[::-1]
+  except ValueError as error:
+    raise ValueError(f'{error}, in rising order') from error
   denoiser.process.check(denoiser.target, times, slopes=True)
 
   def velocity(z, t):

@@ -18,6 +18,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.processes import gaussian
 from audiolm_jax.processes import noise as noise_lib
+from audiolm_jax.processes import times as times_lib
 
 # Numbers of each step [steps], by name.
 Numbers = dict[str, Any]
@@ -290,10 +291,7 @@ def sample(
     ValueError: for times that do not fall or at which the prediction says too
       little (`Gaussian.check`), or a random solver without keys.
   """
-  times = np.asarray(times, np.float64)
-  falling = times.ndim == 1 and len(times) > 1 and (np.diff(times) < 0).all()
-  if not falling or times[0] > 1 or times[-1] < 0:
-    raise ValueError(f'times {times}: expected two or more, falling, in [0, 1]')
+  times = times_lib.falling(times)
   visited = solver.visited(times)
   denoiser.process.check(denoiser.target, visited, solver.needs_slopes)
   if solver.is_random and keys is None:

@@ -28,6 +28,36 @@ def stratified(rng: Key[Array, ''], count: int) -> Float[Array, 'B']:
   return (jnp.arange(count) + part) / count
 
 
+def falling(
+    times: np.ndarray, start: float | None = None, end: float | None = None
+) -> np.ndarray:
+  """Times of a way from noise to data, in double precision.
+
+  Args:
+    times: on the host.
+    start: what the first must be; None for any.
+    end: what the last must be; None for any.
+
+  Raises:
+    ValueError: unless they are two or more, fall, are within [0, 1] and have
+      those ends.
+  """
+  times = np.asarray(times, np.float64)
+  falls = times.ndim == 1 and len(times) > 1 and (np.diff(times) < 0).all()
+  if not falls or times[0] > 1 or times[-1] < 0:
+    raise ValueError(f'times {times}: expected two or more, falling, in [0, 1]')
+  for wanted, given, name in (
+      (start, times[0], 'noise'),
+      (end, times[-1], 'data'),
+  ):
+    if wanted is not None and given != wanted:
+      raise ValueError(
+          f'times {times}: expected {wanted:g} at the end of {name}, not'
+          f' {given:g}'
+      )
+  return times
+
+
 class Density(abc.ABC):
   """How often a time is trained on."""
 

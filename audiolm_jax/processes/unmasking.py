@@ -21,6 +21,7 @@ from audiolm_jax import config
 from audiolm_jax.ops import draws
 from audiolm_jax.processes import discrete
 from audiolm_jax.processes import noise as noise_lib
+from audiolm_jax.processes import times as times_lib
 
 # What a step's keys are folded with.
 _PLACES, _CODES = 0, 1
@@ -144,7 +145,7 @@ def sample(
   Raises:
     ValueError: for times that do not fall from 1 to 0.
   """
-  times = _checked(times)
+  times = times_lib.falling(times, start=1, end=0)
   free, last = hidden, np.arange(len(times) - 1) == len(times) - 2
 
   def step(carry, now):
@@ -175,16 +176,6 @@ def sample(
   )
   (codes, _), _ = jax.lax.scan(step, (codes, hidden), steps)
   return codes
-
-
-def _checked(times) -> np.ndarray:
-  """Times from 1 to 0, in double precision."""
-  times = np.asarray(times, np.float64)
-  if times.ndim != 1 or len(times) < 2 or (np.diff(times) >= 0).any():
-    raise ValueError(f'times {times}: expected two or more, falling')
-  if times[0] != 1 or times[-1] != 0:
-    raise ValueError(f'times {times}: expected from 1, all hidden, to 0')
-  return times
 
 
 def _draw(keys, logits, start):

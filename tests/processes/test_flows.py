@@ -100,6 +100,9 @@ def test_log_likelihood_of_a_known_flow(process):
 
 def test_times_of_likelihoods_are_checked():
   x = _points()
+  # Where noise is not standard normal yet, the sum would be of nothing.
+  with pytest.raises(ValueError, match='expected 1 at the end of noise'):
+    likelihood.log_prob(FLOW, x, np.array([0.0, 0.5]))
   with pytest.raises(ValueError, match='rising'):
     likelihood.log_prob(FLOW, x, np.array([1.0, 0.0]))
   vp = gaussian.Denoiser(known.VP, 'v', FLOW.predict)

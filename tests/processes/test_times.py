@@ -82,3 +82,15 @@ def test_configs_are_checked():
     config.build(times_lib.LogitNormal, {'std': 0.0})
   with pytest.raises(config.ConfigError, match='steps'):
     config.build(times_lib.Grid, {'steps': 0})
+
+
+def test_times_of_a_way_fall_and_have_their_ends():
+  assert times_lib.falling([1, 0.5, 0]).dtype == np.float64
+  assert times_lib.falling([0.9, 0.1]).tolist() == [0.9, 0.1]
+  for wrong in ([1.0], [0.1, 0.9], [1, 1, 0], [1.5, 0], [1, -0.1], [[1, 0]]):
+    with pytest.raises(ValueError, match='falling'):
+      times_lib.falling(wrong)
+  with pytest.raises(
+      ValueError, match='expected 0 at the end of data, not 0.1'
+  ):
+    times_lib.falling([1, 0.1], start=1, end=0)
