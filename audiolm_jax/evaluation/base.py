@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterable, Iterator
+import dataclasses
 from typing import Any, NamedTuple
 
 from jaxtyping import Int
@@ -96,6 +97,13 @@ def _means(scores) -> Iterator[tuple[Any, float]]:
   for key, (total, weight) in totals.items():
     if weight:
       yield key, total / weight
+
+
+def with_cache(settings: Any, source: Any) -> Any:
+  """Settings with the cache of `source` (config.data) if they name none."""
+  if settings.cache is not None:
+    return settings
+  return dataclasses.replace(settings, cache=getattr(source, 'cache', None))
 
 
 def spaced(count: int, limit: int | None) -> Int[np.ndarray, ' n']:

@@ -61,9 +61,7 @@ class BenchmarkPairs:
 
   def with_data(self, source: Any) -> 'BenchmarkPairs':
     """Itself, with the cache of `source` (config.data) if it names none."""
-    if self.cache is not None:
-      return self
-    return dataclasses.replace(self, cache=getattr(source, 'cache', None))
+    return evaluation_base.with_cache(self, source)
 
   def build(self, objective: Any) -> 'PairsEvaluator':
     """The evaluator.

@@ -67,7 +67,7 @@ class TokenClips:
 
   def with_data(self, source: Any) -> 'TokenClips':
     """These clips, of the cache of `source` (config.data) if they name none."""
-    return _of_cache(self, source)
+    return evaluation_base.with_cache(self, source)
 
   def open(self, decoder: Any, rate: float) -> evaluation_base.Clips:
     """The clips for a decoder of so many frames a second.
@@ -80,12 +80,6 @@ class TokenClips:
     del rate
     need_cache(self)
     return _TokenClips(self, decoder)
-
-
-def _of_cache(clips, source):
-  if clips.cache is not None:
-    return clips
-  return dataclasses.replace(clips, cache=getattr(source, 'cache', None))
 
 
 def need_cache(clips: Any) -> None:
@@ -183,7 +177,7 @@ class TextClips:
 
   def with_data(self, source: Any) -> 'TextClips':
     """These clips, of the cache of `source` (config.data) if they name none."""
-    return _of_cache(self, source)
+    return evaluation_base.with_cache(self, source)
 
   def open(self, decoder: Any, rate: float) -> evaluation_base.Clips:
     """The clips for a decoder of segments.

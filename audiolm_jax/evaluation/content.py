@@ -158,8 +158,8 @@ class ContentError:
 
     Raises:
       ConfigError: for a corpus that isn't built, a text of another language, a
-        judge where a recogniser is trained or none where not, and for what
-        `Speaker.load` refuses.
+        judge where a recogniser is trained or none where not, a speaker where
+        nothing speaks, and for what `Speaker.load` refuses.
       ModelError: for a judge that is none, or a tokenizer that is another.
     """
     corpus = corpora.load_corpus(self.corpus, self.split, self.languages)
@@ -174,10 +174,17 @@ class ContentError:
           f'judge = {self.judge!r}: expected the directory of a recogniser, and'
           ' None where the run trains one.'
       )
+    codec = isinstance(module, tokenizers_base.Tokenizer)
+    silent = dataclasses.replace(self.speaker, cache=None)
+    if (trains_judge or codec) and silent != speaking.Speaker():
+      raise config.ConfigError(
+          f'speaker = {silent}: the run trains a {type(module).__name__}, which'
+          ' does not speak: leave it.'
+      )
     if trains_judge:
       return _OwnErrors(objective, self.language, clips)
     listener = Listener(speaking.load_judge(self.judge), self.language)
-    if isinstance(module, tokenizers_base.Tokenizer):
+    if codec:
       return _CodecErrors(objective, listener, clips)
     tokenizer = self.speaker.load(module, told=True)
     return _SpokenErrors(objective, listener, clips, self.speaker, tokenizer)

@@ -6,7 +6,7 @@ of a pair are rendered alike: same voice, timing, noise, room and channel.
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 
 from audiolm_jax import config
@@ -16,6 +16,7 @@ from audiolm_jax.data.speech_world import languages
 from audiolm_jax.data.speech_world import speakers
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import pair_scores
+from audiolm_jax.evaluation import representations
 from audiolm_jax.evaluation import speaking
 from audiolm_jax.evaluation import world_clips
 
@@ -48,7 +49,10 @@ class GrammarPairs:
     channels: whether clips go through a drawn channel, a pair through one.
     count: of pairs.
     batch_size: clips that are scored at once.
-    speaker: which tokenizer's codes a model of audio reads.
+    tokenizer: directory of the tokenizer whose codes a model of audio reads; None
+      for where it was when the cache was filled.
+    cache: the token cache that says which it is; None for that of training's
+      data.
   """
 
   language: languages.Name | None = None
@@ -56,21 +60,22 @@ class GrammarPairs:
   channels: bool = False
   count: config.Positive = 200
   batch_size: config.Positive = 16
-  speaker: speaking.Speaker = speaking.Speaker()
+  tokenizer: Annotated[str, config.Path()] | None = None
+  cache: Annotated[str, config.Path()] | None = None
 
   def with_data(self, source: Any) -> 'GrammarPairs':
     """Itself, with what it leaves to `source` (config.data) filled in."""
     language = self.language or getattr(source, 'language', None)
-    speaker = self.speaker.with_data(source)
-    return dataclasses.replace(self, language=language, speaker=speaker)
+    itself = evaluation_base.with_cache(self, source)
+    return dataclasses.replace(itself, language=language)
 
   def build(self, objective: Any) -> evaluation_base.Evaluator:
     """The evaluator.
 
     Raises:
       ConfigError: for a language in which nothing can be wrong, a model that is
-        not of whole frames of codes or whose likelihoods are bounds, and for
-        what `Speaker.load` refuses.
+        not of whole frames of codes or whose likelihoods are bounds, channels
+        for one of words, and where there is no tokenizer of the codes.
       ModelError: for a tokenizer that is another.
     """
     if self.language is None:
@@ -86,8 +91,12 @@ class GrammarPairs:
     source = world_texts.WorldTexts(language=self.language)
     words = tuple(decoder.vocabularies) == source.vocabularies
     tokenizer = None
-    if self.speaker.cache is not None or not words:
-      tokenizer = self.speaker.load(decoder, told=False)
+    if self.cache is not None or not words:
+      tokenizer = representations.tokenizer_of(
+          decoder.vocabularies, self.cache, self.tokenizer
+      )
+    elif self.channels:
+      raise config.ConfigError('channels = True: a model of words hears none.')
     return _Pairs(objective, clips, tokenizer, self.batch_size)
 
 

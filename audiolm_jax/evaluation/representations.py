@@ -18,6 +18,7 @@ from audiolm_jax import config
 from audiolm_jax.audio import resample
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import directory
 from audiolm_jax.models import loading
@@ -280,9 +281,7 @@ class States:
 
   def with_data(self, source: Any) -> 'States':
     """Itself, with the cache of `source` (config.data) if it names none."""
-    if self.cache is not None:
-      return self
-    return dataclasses.replace(self, cache=getattr(source, 'cache', None))
+    return evaluation_base.with_cache(self, source)
 
   def open(self, objective: Any) -> Encoder:
     """The encoder.

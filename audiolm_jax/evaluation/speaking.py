@@ -15,6 +15,7 @@ from audiolm_jax.data import pipeline
 from audiolm_jax.data import text_and_tokens
 from audiolm_jax.data.speech_world import clips as clips_lib
 from audiolm_jax.data.speech_world import synthesiser
+from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import representations
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import kinds
@@ -69,9 +70,7 @@ class Speaker:
 
   def with_data(self, source: Any) -> 'Speaker':
     """Itself, with the cache of `source` (config.data) if it names none."""
-    if self.cache is not None:
-      return self
-    return dataclasses.replace(self, cache=getattr(source, 'cache', None))
+    return evaluation_base.with_cache(self, source)
 
   def load(self, module: Any, told: bool) -> audio_tokenizer.AudioTokenizer:
     """The tokenizer of a language model that is to speak.
@@ -83,14 +82,21 @@ class Speaker:
 
     Raises:
       ConfigError: for a model that can't, or of other codes than the
-        tokenizer's, and where there is no cache to say which that is.
+        tokenizer's, where there is no cache to say which that is, and for
+        guidance where there is nothing to follow.
       ModelError: where it is not the one that made the cache.
     """
     vocabularies = spoken(module, told)
-    if self.guidance is not None and 'frames' not in module.streams:
-      raise config.ConfigError(
-          f'speaker.guidance = {self.guidance:g}: a model of segments has none.'
-      )
+    if self.guidance is not None:
+      why = None
+      if 'frames' not in module.streams:
+        why = 'a model of segments has none'
+      elif not told:
+        why = 'who is told nothing follows nothing'
+      if why:
+        raise config.ConfigError(
+            f'speaker.guidance = {self.guidance:g}: {why}.'
+        )
     if self.cache is None:
       raise config.ConfigError(
           'speaker.cache = None: config.data has no cache that says which'

@@ -246,6 +246,8 @@ def test_who_cannot_speak_is_refused(tmp_path):
     speaking.Speaker(guidance=2.0).load(
         _segments('text', 'speech').decoder, told=True
     )
+  with pytest.raises(config.ConfigError, match='told nothing follows nothing'):
+    speaking.Speaker(guidance=2.0).load(plain, told=False)
   identity = made_caches.identity((11, 13), {'train': 0})
   cache = made_caches.write(tmp_path / 'cache', identity, None)
   with pytest.raises(config.ConfigError, match='nowhere'):
@@ -278,6 +280,13 @@ def test_who_trains_a_recogniser_judges_by_that(corpus):
     settings.build(types.SimpleNamespace(model=_codec()))
   with pytest.raises(config.ConfigError, match="judge = 'x'"):
     dataclasses.replace(settings, judge='x').build(objectives.CTC())
+  # What would do nothing: nobody speaks here.
+  loud = dataclasses.replace(settings, speaker=speaking.Speaker(seed=1))
+  with pytest.raises(config.ConfigError, match='Recogniser, which does not'):
+    loud.build(objectives.CTC())
+  assert dataclasses.replace(
+      settings, speaker=speaking.Speaker(cache='of training')
+  ).build(objectives.CTC())
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from audiolm_jax.data.speech_world import languages
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import pair_scores
 from audiolm_jax.evaluation import pairs
-from audiolm_jax.evaluation import speaking
+from audiolm_jax.evaluation import representations
 from audiolm_jax.evaluation import world_clips
 from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.tokenizers import base as tokenizers_base
@@ -145,6 +145,10 @@ def test_what_cannot_be_compared_is_refused(objective):
   )
   with pytest.raises(config.ConfigError, match='bound'):
     evaluation.GrammarPairs(language='sums').build(bound)
+  with pytest.raises(config.ConfigError, match='hears none'):
+    evaluation.GrammarPairs(language='sentences', channels=True).build(
+        objective
+    )
   # Codes of some tokenizer, but which?
   other = objectives.NLL(decoder=decoders.Decoder(vocabularies=(7,)))
   with pytest.raises(config.ConfigError, match='cache'):
@@ -173,11 +177,11 @@ class _Loudness:
 def test_a_model_of_audio_hears_both_halves(monkeypatch):
   tokenizer, asked = _Loudness(), []
 
-  def load(speaker, module, told):
-    asked.append((speaker.cache, told))
+  def tokenizer_of(*arguments):
+    asked.append(arguments)
     return tokenizer
 
-  monkeypatch.setattr(speaking.Speaker, 'load', load)
+  monkeypatch.setattr(representations, 'tokenizer_of', tokenizer_of)
   objective = objectives.NLL(
       decoder=decoders.Decoder(
           vocabularies=(5, 5),
@@ -190,7 +194,7 @@ def test_a_model_of_audio_hears_both_halves(monkeypatch):
   settings = evaluation.GrammarPairs(language='sums', count=4, batch_size=4)
   source = types.SimpleNamespace(cache='cache')
   evaluator = settings.with_data(source).build(objective)
-  assert asked == [('cache', False)]
+  assert asked == [((5, 5), 'cache', None)]
   scores = list(evaluator.run(variables))
   clips = _clips('sums', 4)
   for audio, clip in zip(
