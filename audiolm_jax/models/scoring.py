@@ -6,8 +6,10 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
+from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.ops import sharding
+from audiolm_jax.streaming import base as streaming_base
 
 
 @functools.partial(jax.jit, static_argnames='decoder')
@@ -28,6 +30,24 @@ def score(
   rngs = None if rng is None else {'bound': rng}
   scores = decoder.apply({'params': params}, *inputs, rngs=rngs, method='score')
   return sharding.whole(scores)
+
+
+@functools.partial(jax.jit, static_argnames=('decoder', 'batch'))
+def context(
+    decoder: Any,
+    params: Any,
+    conditions: conditioners.Conditions | None,
+    batch: int,
+) -> streaming_base.Context:
+  """`decoder.context` without dropout.
+
+  Args:
+    decoder: of frames or segments.
+    params: its parameters.
+    conditions: arrays of its conditions; None for the empty ones.
+    batch: rows.
+  """
+  return decoder.apply({'params': params}, conditions, batch, method='context')
 
 
 @functools.partial(jax.jit, static_argnames='decoder')

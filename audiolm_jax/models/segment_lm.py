@@ -37,15 +37,12 @@ def generation_flops(
     **options: `cache_length` and `sink_tokens` of `generation.generate`.
   """
 
-  def context(params, conditions):
-    return decoder.apply({'params': params}, conditions, 1, method='context')
-
   def run(params, given, mask, num_frames, conditions):
     contexts = {}
     if decoder.conditions:
-      contexts['context'] = context(params, conditions)
+      contexts['context'] = scoring.context(decoder, params, conditions, 1)
     if guided:
-      contexts['null_context'] = context(params, None)
+      contexts['null_context'] = scoring.context(decoder, params, None, 1)
     return generation.generate(
         decoder,
         params,

@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from audiolm_jax import generation
-from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
 from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import scores as scores_lib
@@ -19,22 +18,10 @@ from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.models import segment_lm
-from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.training import limits
 
 # Of conditions: by name, one for each row; None for none.
 Values = Mapping[str, Sequence[Any]]
-
-
-@functools.partial(jax.jit, static_argnames=('decoder', 'batch'))
-def context(
-    decoder: decoder_lib.Decoder,
-    params: Any,
-    conditions: conditioners.Conditions | None,
-    batch: int,
-) -> streaming_base.Context:
-  """`decoder.context` compiled, without dropout."""
-  return decoder.apply({'params': params}, conditions, batch, method='context')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +97,13 @@ class TokenLM:
         raise ValueError('conditions beside a context, or of a model without')
       return options
     prepared = self._prepare(conditions, rows)
-    contexts = {'context': context(self.decoder, self.params, prepared, rows)}
+    contexts = {
+        'context': scoring.context(self.decoder, self.params, prepared, rows)
+    }
     if 'guidance' in options:
-      contexts['null_context'] = context(self.decoder, self.params, None, 1)
+      contexts['null_context'] = scoring.context(
+          self.decoder, self.params, None, 1
+      )
     return options | contexts
 
   @functools.cached_property

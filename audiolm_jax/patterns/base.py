@@ -117,8 +117,8 @@ class Layout:
 
   def to_steps(self, x: Shaped[Array, 'B F K']) -> Shaped[Array, 'B N G']:
     """Moves values from frames to steps; positions without a frame hold 0."""
-    frames = x.shape[1]
-    exists = (self.frame >= 0) & (self.frame < frames)
+    x = jnp.asarray(x)
+    exists = (self.frame >= 0) & (self.frame < x.shape[1])
     moved = x[:, np.where(exists, self.frame, 0), self.slot]
     return jnp.where(exists, moved, jnp.zeros((), x.dtype))
 
