@@ -9,10 +9,10 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import patterns
-from audiolm_jax.data import factors
+from audiolm_jax.decoders import conditioned
 from audiolm_jax.decoders import conditioners
+from audiolm_jax.decoders import of_frames
 from audiolm_jax.decoders import ranges
-from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders import steps as steps_lib
 from audiolm_jax.decoders.heads import base as heads_base
@@ -21,7 +21,7 @@ from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.streaming import base as streaming_base
 
 
-class Framed(steps_lib.Steps):
+class Framed(steps_lib.Steps, of_frames.OfFrames):
   """A decoder of frames: its segments are slots of the same frames.
 
   Batches are of frames, the only stream.
@@ -52,35 +52,6 @@ class Framed(steps_lib.Steps):
         frames = jnp.broadcast_to(jnp.asarray(frames, part.dtype), shape)
         frames = frames.at[:, :, list(segment.slots)].set(part)
     return {'frames': frames}
-
-  @nn.nowrap
-  def check(self, codes, num_frames, mask=None):
-    sizes = self.vocabularies
-    ranges.check_frames(codes, num_frames, sizes, mask=mask)
-
-  @property
-  def streams(self):
-    stream = scores_lib.Stream('num_frames', 'bits_per_frame', self.predicted)
-    return {'frames': stream}
-
-  @nn.nowrap
-  def slots(self, label):
-    del label
-    return tuple(range(len(self.vocabularies)))
-
-  @nn.nowrap
-  def example_batch(self, batch_size, lengths):
-    shape = (batch_size, lengths['frames'], len(self.vocabularies))
-    return {
-        'codes': np.zeros(shape, np.int32),
-        'num_frames': np.zeros(batch_size, np.int32),
-        **self._no_conditions(batch_size),
-    }
-
-  @nn.nowrap
-  def read(self, batch):
-    conditions = factors.unflatten(batch, sorted(self.conditions))
-    return batch['codes'], batch['num_frames'], None, conditions
 
 
 class Decoder(Framed):
@@ -183,9 +154,9 @@ class Decoder(Framed):
     mask = streaming_base.length_mask(num_frames + before, count)
     context = self._context(context, conditions, ids.shape[0])
     output = self.backbone.transform(
-        *self._join(x, mask, context), context=context
+        *conditioned.join(x, mask, context), context=context
     )
-    y = self._own(output.y, count, context)
+    y = conditioned.own(output.y, count, context)
     return self.next_logits(y[:, before:])
 
   def next_logits(self, y: Float[Array, 'B N D']) -> Float[Array, 'B N V']:

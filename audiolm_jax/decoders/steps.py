@@ -12,7 +12,7 @@ from audiolm_jax import backbones
 from audiolm_jax import config
 from audiolm_jax import ops
 from audiolm_jax.backbones import stack as stack_lib
-from audiolm_jax.data import factors
+from audiolm_jax.decoders import conditioned
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import embedding as embedding_lib
 from audiolm_jax.decoders import heads
@@ -41,7 +41,7 @@ class Part(NamedTuple):
   slots: Int[np.ndarray, 'n G']
 
 
-class Steps(nn.Module):
+class Steps(conditioned.Conditioned):
   """An autoregressive model of one segment after the other.
 
   Step n's input is the codes of step n - 1, so its output predicts its own;
@@ -188,39 +188,6 @@ class Steps(nn.Module):
       before = conditioners.positions(self.conditions)
       self.backbone.check_length(None if count is None else count + before)
 
-  def context(
-      self, conditions: conditioners.Conditions | None, batch: int
-  ) -> dict[str, Array]:
-    """What the other methods take as `context`, computed once.
-
-    Args:
-      conditions: by name, as their sources prepare them. Those that are not
-        given are dropped in all rows, as in training: None for the context of
-        unconditional predictions.
-      batch: rows.
-
-    Raises:
-      ValueError: for a condition that the decoder does not have.
-    """
-    conditions = conditions or {}
-    if not set(conditions) <= set(self.conditions):
-      raise ValueError(
-          f'conditions {sorted(conditions)}, but the decoder has'
-          f' {sorted(self.conditions)}'
-      )
-    dtype = jnp.dtype(self.backbone.dtype)
-    conditioned = []
-    for name, module in sorted(self.conditions.items()):
-      given = conditions.get(name) or module.source.prepare([None] * batch)
-      vectors = module(
-          jnp.asarray(given['values']),
-          jnp.asarray(given['lengths']),
-          self.backbone.width,
-          dtype,
-      )
-      conditioned.append((module.how, vectors))
-    return conditioners.context(conditioned)
-
   def begin(self, state: Any, context: streaming_base.Context) -> Any:
     """The state before the first step, after what conditions put before it.
 
@@ -230,7 +197,7 @@ class Steps(nn.Module):
     """
     if context is None or 'prefix' not in context:
       return state
-    _check_film(context)
+    conditioned.check_film(context)
     x, lengths = context['prefix'], context['prefix_lengths']
     mask = streaming_base.length_mask(lengths, x.shape[1])
     return self.backbone.transform(x, mask, state, context).state
@@ -375,9 +342,9 @@ class Steps(nn.Module):
     if self._many:
       turns = jnp.broadcast_to(self._turn(layout.segment[None]), x.shape)
       x += self.start.positions(packing.pack(turns))
-    x, mask = self._join(x, self.start.positions(packing.mask), context)
+    x, mask = conditioned.join(x, self.start.positions(packing.mask), context)
     output = self.backbone.transform(x, mask, context=context)
-    y = self.start.steps(self._own(output.y, exists.shape[1], context))
+    y = self.start.steps(conditioned.own(output.y, exists.shape[1], context))
     if self.start.given:
       # Steps that are given to every row are not predicted.
       exists &= (packing.position >= self.start.given)[..., None]
@@ -396,24 +363,6 @@ class Steps(nn.Module):
         )
     return parts, output, jnp.sum(mask, axis=1)
 
-  @nn.nowrap
-  def _no_conditions(self, batch_size):
-    """The entries of a batch whose rows have no condition."""
-    return factors.flatten(
-        {
-            name: module.source.prepare([None] * batch_size)
-            for name, module in sorted(self.conditions.items())
-        }
-    )
-
-  def _context(self, context, conditions, batch):
-    """The context of whole sequences."""
-    if context is None and self.conditions:
-      return self.context(conditions, batch)
-    if conditions:
-      raise ValueError('conditions beside a context, or of a decoder without')
-    return context
-
   def _table(self) -> ops.Weight | None:
     return self.embedding.table() if self.tie else None
 
@@ -424,46 +373,13 @@ class Steps(nn.Module):
   def _turn(self, segments):
     return ops.take(self.turns, segments, jnp.dtype(self.backbone.dtype))
 
-  def _join(self, x, mask, context):
-    """Inputs [B, N, D] and their mask, after what conditions put before them."""
-    x = _add(x, context)
-    if context is None or 'prefix' not in context:
-      return x, mask
-    _check_film(context)
-    prefix, lengths = context['prefix'], context['prefix_lengths']
-    count = lengths + jnp.sum(mask, axis=1)
-    x = conditioners.join(prefix, lengths, x)
-    return x, streaming_base.length_mask(count, x.shape[1])
-
-  def _own(self, y, count, context):
-    """The inverse of `_join`: the outputs of the `count` inputs."""
-    if context is None or 'prefix' not in context:
-      return y
-    return conditioners.part(y, context['prefix_lengths'], count)
-
   def _take(self, state, x, mask, context):
     """The output at each row's last valid position, and the next state."""
     if context is None and self.conditions:
       raise ValueError('steps need a context: see Decoder.context')
-    x = _add(x, context)
+    x = conditioned.add(x, context)
     if mask is None:
       mask = jnp.ones(x.shape[:2], bool)
     output = self.backbone.transform(x, mask, state, context)
     last = jnp.maximum(jnp.sum(mask, axis=1) - 1, 0)[:, None, None]
     return jnp.take_along_axis(output.y, last, axis=1)[:, 0], output.state
-
-
-def _check_film(context):
-  """Refuses film by position: a prefix stands elsewhere in each row."""
-  if np.ndim(context.get('film', 0)) > 2:
-    raise ValueError(
-        f"context['film'] has shape {context['film'].shape}, expected [B, C]:"
-        ' beside conditions that are a prefix it is one vector a row'
-    )
-
-
-def _add(x, context):
-  """x [B, N, D] and what conditions add to every step."""
-  if context is None or 'add' not in context:
-    return x
-  return x + context['add'][:, None].astype(x.dtype)

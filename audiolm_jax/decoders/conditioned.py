@@ -1,0 +1,114 @@
+"""What decoders with conditions share, whatever they do with them."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+
+from audiolm_jax.data import factors
+from audiolm_jax.decoders import conditioners
+from audiolm_jax.streaming import base as streaming_base
+
+
+class Conditioned(nn.Module):
+  """A decoder with the fields `backbone` and `conditions`."""
+
+  def context(
+      self, conditions: conditioners.Conditions | None, batch: int
+  ) -> dict[str, Array]:
+    """What the other methods take as `context`, computed once.
+
+    Args:
+      conditions: by name, as their sources prepare them. Those that are not
+        given are dropped in all rows, as in training: None for the context of
+        unconditional predictions.
+      batch: rows.
+
+    Raises:
+      ValueError: for a condition that the decoder does not have.
+    """
+    conditions = conditions or {}
+    if not set(conditions) <= set(self.conditions):
+      raise ValueError(
+          f'conditions {sorted(conditions)}, but the decoder has'
+          f' {sorted(self.conditions)}'
+      )
+    dtype = jnp.dtype(self.backbone.dtype)
+    conditioned = []
+    for name, module in sorted(self.conditions.items()):
+      given = conditions.get(name) or module.source.prepare([None] * batch)
+      vectors = module(
+          jnp.asarray(given['values']),
+          jnp.asarray(given['lengths']),
+          self.backbone.width,
+          dtype,
+      )
+      conditioned.append((module.how, vectors))
+    return conditioners.context(conditioned)
+
+  @nn.nowrap
+  def _no_conditions(self, batch_size):
+    """The entries of a batch whose rows have no condition."""
+    return factors.flatten(
+        {
+            name: module.source.prepare([None] * batch_size)
+            for name, module in sorted(self.conditions.items())
+        }
+    )
+
+  def _context(self, context, conditions, batch):
+    """The context of whole sequences."""
+    if context is None and self.conditions:
+      return self.context(conditions, batch)
+    if conditions:
+      raise ValueError('conditions beside a context, or of a decoder without')
+    return context
+
+
+def add(
+    x: Float[Array, 'B N D'], context: streaming_base.Context
+) -> Float[Array, 'B N D']:
+  """x, and what conditions add to every position."""
+  if context is None or 'add' not in context:
+    return x
+  return x + context['add'][:, None].astype(x.dtype)
+
+
+def join(
+    x: Float[Array, 'B N D'],
+    mask: Bool[Array, 'B N'],
+    context: streaming_base.Context,
+) -> tuple[Float[Array, 'B M D'], Bool[Array, 'B M']]:
+  """Inputs and their mask, with what conditions add and put before them."""
+  x = add(x, context)
+  if context is None or 'prefix' not in context:
+    return x, mask
+  check_film(context)
+  prefix, lengths = context['prefix'], context['prefix_lengths']
+  count = lengths + jnp.sum(mask, axis=1)
+  x = conditioners.join(prefix, lengths, x)
+  return x, streaming_base.length_mask(count, x.shape[1])
+
+
+def own(
+    y: Float[Array, 'B M D'], count: Int, context: streaming_base.Context
+) -> Float[Array, 'B N D']:
+  """The inverse of `join`: the outputs of the `count` inputs."""
+  if context is None or 'prefix' not in context:
+    return y
+  return conditioners.part(y, context['prefix_lengths'], count)
+
+
+def check_film(context: dict[str, Any]) -> None:
+  """Refuses film by position: a prefix stands elsewhere in each row.
+
+  Raises:
+    ValueError: for a context['film'] that is not one vector a row.
+  """
+  if np.ndim(context.get('film', 0)) > 2:
+    raise ValueError(
+        f"context['film'] has shape {context['film'].shape}, expected [B, C]:"
+        ' beside conditions that are a prefix it is one vector a row'
+    )
