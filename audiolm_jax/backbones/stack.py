@@ -123,6 +123,10 @@ class Stack(streaming_base.Steppable):
     return math.lcm(*(m.block_size for m in self.mixers))
 
   @property
+  def causal(self) -> bool:
+    return all(m.causal for m in self.mixers)
+
+  @property
   def steppable(self) -> bool:
     return all(m.steppable for m in self.mixers)
 

@@ -85,6 +85,12 @@ class Steps(conditioned.Conditioned):
     self.conditions = flax.core.freeze(dict(self.conditions))
     if not self.vocabularies:
       raise config.ConfigError('vocabularies = (): expected one for each slot')
+    if not self.backbone.causal:
+      raise config.ConfigError(
+          'decoder.backbone has mixers that look ahead, and an autoregressive'
+          ' decoder would see what it predicts: make them causal, or the decoder'
+          " a 'masked' one"
+      )
     self.start.check(self.vocabularies)
     if self.start.given and not self._begins_whole():
       raise config.ConfigError(

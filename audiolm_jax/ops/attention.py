@@ -180,6 +180,7 @@ def attend_keys(
     kept: tuple[Float[Array, 'B N H D'], Keys] | None = None,
     sinks: Float[Array, 'H'] | None = None,
     scale: float | None = None,
+    within: Int[Array, 'B'] | None = None,
 ) -> Float[Array, 'B N H D']:
   """Attention by position, in memory linear in the number of queries.
 
@@ -193,17 +194,21 @@ def attend_keys(
       seen with.
     sinks: see `attend_parts`, as scale.
     scale: of the products of queries and keys; None for D**-.5.
+    within: a window of each row, on both sides of its queries; None for none.
   """
   length = q.shape[1]
   behind = mask.window is not None and mask.kind == 'causal'
   size = mask.window if behind else _CHUNK
   if length > 2 * size:
-    return _attend_chunks(q, positions, sets, mask, kept, sinks, scale, size)
+    return _attend_chunks(
+        q, positions, sets, mask, kept, sinks, scale, size, within
+    )
   runs, alone = 1, len(sets) == 1 and sets[0].k.shape[2] == length
-  if mask == CAUSAL and alone and kept is None and sharding.platform() == 'cpu':
+  whole = alone and kept is None and within is None
+  if mask == CAUSAL and whole and sharding.platform() == 'cpu':
     runs = min(4, length // 128)
   if runs < 2:
-    parts = _parts(q, positions, sets, mask, kept)
+    parts = _parts(q, positions, sets, mask, kept, within)
     return attend_parts(parts, sinks, scale)
   # Causal within a sequence: each run of queries with the keys until its end. A
   # third less time from 512 positions on, gradients included.
@@ -216,12 +221,17 @@ def attend_keys(
   return jnp.concatenate(outputs, axis=1)
 
 
-def _parts(q, positions, sets, mask, kept=None):
+def _parts(q, positions, sets, mask, kept=None, within=None):
   """Queries with each set of keys, and with those that are kept."""
-  parts = [
-      Part(q, s.k, s.v, mask(positions, s.positions) & s.exists[:, None, :])
-      for s in sets
-  ]
+
+  def allowed(keys):
+    seen = mask(positions, keys.positions) & keys.exists[:, None, :]
+    if within is None:
+      return seen
+    apart = positions[..., :, None] - keys.positions[..., None, :]
+    return seen & (jnp.abs(apart) < within[:, None, None])
+
+  parts = [Part(q, s.k, s.v, allowed(s)) for s in sets]
   if kept is not None:
     q, keys = kept
     always = dataclasses.replace(mask, window=None)
@@ -230,7 +240,7 @@ def _parts(q, positions, sets, mask, kept=None):
   return parts
 
 
-def _attend_chunks(q, positions, sets, mask, kept, sinks, scale, size):
+def _attend_chunks(q, positions, sets, mask, kept, sinks, scale, size, within):
   """`attend_keys`, `size` queries at a time."""
   length = q.shape[1]
   behind = mask.window is not None and mask.kind == 'causal'
@@ -262,7 +272,7 @@ def _attend_chunks(q, positions, sets, mask, kept, sinks, scale, size):
 
     near = [_each(seen, keys)]
     here = None if kept is None else (queries(q_kept), kept[1])
-    parts = _parts(queries(q), queries(positions), near, mask, here)
+    parts = _parts(queries(q), queries(positions), near, mask, here, within)
     return attend_parts(parts, sinks, scale)
 
   y = jax.lax.map(chunk, jnp.arange(0, length + after, size))

@@ -105,6 +105,11 @@ class Steppable(Layer):
     return True
 
   @property
+  def causal(self) -> bool:
+    """Whether no output depends on a later position, of its block neither."""
+    return self.block_size == 1 and self.output_latency == 0
+
+  @property
   def output_latency(self) -> int:
     """Output positions by which `step` lags behind the whole-sequence form."""
     return 0

@@ -10,6 +10,7 @@ from audiolm_jax.backbones import mixers as mixers_lib
 from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
+from audiolm_jax.backbones.mixers import bidirectional
 from audiolm_jax.backbones.mixers import mamba2
 from audiolm_jax.backbones.mixers import rg_lru
 from audiolm_jax.backbones.mixers import s4d
@@ -18,6 +19,7 @@ from audiolm_jax.streaming import testing
 
 SMALL = {
     'attention': attention.Attention(2, window=3),
+    'bidirectional': bidirectional.Bidirectional(rg_lru.RgLru(heads=2)),
     'lstm': lstm.Lstm(1),
     'mamba2': mamba2.Mamba2(state_width=4, head_width=8, chunk=4),
     'rg_lru': rg_lru.RgLru(heads=2),

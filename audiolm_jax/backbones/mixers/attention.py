@@ -26,6 +26,9 @@ class Attention(streaming_base.Steppable):
   beside it those of the first `sink_tokens`. Its size is a matter of the state alone:
   a state made with `cache_length` serves the same module without.
 
+  Bidirectional attention heeds context['window'] [B], if there is one: a window of
+  each row, beside its own.
+
   Attributes:
     heads: of queries.
     kv_heads: of keys and values; divides heads (GQA, 2305.13245; 1 is MQA,
@@ -71,6 +74,10 @@ class Attention(streaming_base.Steppable):
   @property
   def block_size(self) -> int:
     return self.block if self.mask_kind == 'block_causal' else 1
+
+  @property
+  def causal(self) -> bool:
+    return self.mask_kind == 'causal'
 
   @property
   def steppable(self) -> bool:
@@ -121,7 +128,12 @@ class Attention(streaming_base.Steppable):
   @nn.compact
   def process(self, x, mask, state, context):
     """The next positions; without a state, a whole sequence."""
-    del context
+    within = None if context is None else context.get('window')
+    if within is not None and self.mask_kind != 'bidirectional':
+      raise ValueError(
+          f"context['window'] is for bidirectional attention, which sees both"
+          f' sides, and mask_kind is {self.mask_kind!r}'
+      )
     positions = np.arange(x.shape[1], dtype=np.int32)[None]
     if state is not None:
       positions = state['position'][:, None] + positions
@@ -151,6 +163,7 @@ class Attention(streaming_base.Steppable):
         kept,
         sinks,
         self.softmax_scale,
+        within,
     )
     return _output(self, y, x.shape[-1]), mask, state
 

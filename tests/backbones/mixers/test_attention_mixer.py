@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.backbones.mixers import attention
+from audiolm_jax.ops import attention as attention_ops
 from audiolm_jax.ops import rotary
 from audiolm_jax.streaming import testing
 from audiolm_jax.training import costs
@@ -47,6 +48,26 @@ def test_bidirectional_is_a_layer(options):
   layer = attention.Attention(2, mask_kind='bidirectional', **options)
   assert not layer.steppable
   testing.assert_layer_contract(layer, SPEC)
+
+
+@pytest.mark.parametrize('chunks', [False, True])
+def test_a_window_of_each_row_is_that_of_attention_with_it(chunks, monkeypatch):
+  if chunks:
+    monkeypatch.setattr(attention_ops, '_CHUNK', 2)
+  layer = attention.Attention(2, mask_kind='bidirectional')
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(3, 9, WIDTH)).astype(np.float32)
+  mask = np.arange(9) < np.array([9, 5, 7])[:, None]
+  params = {'params': _params(layer, x)}
+  windows = np.array([2, 4, 100])
+  found, _ = layer.apply(params, x, mask, {'window': windows})
+  for row, window in enumerate(windows):
+    alone, _ = layer.clone(window=int(window)).apply(params, x, mask)
+    np.testing.assert_allclose(
+        found[row][mask[row]], alone[row][mask[row]], rtol=1e-4, atol=1e-6
+    )
+  with pytest.raises(ValueError, match='both'):
+    attention.Attention(2).apply(params, x, mask, {'window': windows})
 
 
 class Reference:
