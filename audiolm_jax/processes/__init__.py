@@ -8,19 +8,21 @@ network: a prediction is a function of z and t. Data is at t = 0, noise at t = 1
     times       at which times to train, and through which to sample
     weights     how much an error counts at each noise level
     solvers     steps of a Gaussian process, from noise to data
-    unmasking   steps of hidden codes: random order, confidence
+    hiding      which codes a masked decoder is trained on
+    unmasking   steps of hidden codes: random order, confidence, spans
     guidance    a condition's difference, enlarged
     likelihood  exact divergence, log-likelihoods of flows
     validation  errors by noise level on fixed draws
     noise       keyed by row and absolute frame
 
-To add a process, a density of times, a weight, a solver or an order: a frozen
-dataclass of the room's base class, a line in its table, and its name in the
-tests that go through that table.
+To add a process, a density of times, a weight, a solver, a hiding or an order:
+a frozen dataclass of the room's base class, a line in its table, and its name
+in the tests that go through that table.
 """
 
 from audiolm_jax.processes.discrete import DISCRETE
 from audiolm_jax.processes.gaussian import PROCESSES
+from audiolm_jax.processes.hiding import HIDINGS
 from audiolm_jax.processes.solvers import SOLVERS
 from audiolm_jax.processes.times import DENSITIES
 from audiolm_jax.processes.unmasking import ORDERS

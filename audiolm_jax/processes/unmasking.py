@@ -10,7 +10,7 @@ the step and the absolute frame.
 import abc
 from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.ops import draws
 from audiolm_jax.processes import discrete
+from audiolm_jax.processes import hiding
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import times as times_lib
 
@@ -92,9 +93,9 @@ class RandomOrder(Order):
 class ConfidenceOrder(Order):
   """The likeliest draws first (MaskGIT, 2202.04200, section 3.2).
 
-  Of n free places, floor(n cos(pi r / 2)) stay hidden at the share r of the
-  steps, at least one before the last: those whose draws have the least
-  log p + noise (1 - r) g, g Gumbel noise. It is no likelihood's sampler.
+  Of n free places, floor(n (1 - a(s))) stay hidden after the step to s, at least
+  one before the last: those whose draws have the least log p + noise s g, g
+  Gumbel noise. It is no likelihood's sampler.
 
   Attributes:
     noise: in the choice of places.
@@ -104,19 +105,70 @@ class ConfidenceOrder(Order):
 
   def hidden_after(self, process, hidden, free, log_prob, now):
     rows = len(hidden)
-    r = 1 - now.s
     left = hidden.reshape(rows, -1).sum(1)
-    # Cosines such as 1/2 are a little less in fp32.
-    share = jnp.cos(jnp.pi / 2 * r) + 1e-6
+    # Shares such as 1/2 are a little less in fp32.
+    share = 1 - process.keep(now.s) + 1e-6
     count = jnp.floor(free.reshape(rows, -1).sum(1) * share)
     count = jnp.maximum(jnp.minimum(count.astype(left.dtype), left - 1), 1)
     count = jnp.where(now.last, 0, jnp.minimum(count, left))
-    gumbel = -jnp.log(-jnp.log(jnp.clip(now.uniforms, 1e-12, 1 - 1e-7)))
-    confidence = log_prob + self.noise * (1 - r) * gumbel
+    confidence = log_prob + self.noise * now.s * _gumbel(now.uniforms)
     return discrete.subset(confidence, hidden, count)
 
 
-ORDERS = {'random': RandomOrder, 'confidence': ConfidenceOrder}
+@dataclasses.dataclass(frozen=True)
+class SpanOrder(Order):
+  """Spans of frames stay hidden, the least likely ones (MAGNeT, 2401.04577).
+
+  After the step to s, spans are hidden that cover the share 1 - a(s) of the
+  frames, in the mean over random spans: of all that begin at a free frame those
+  whose hidden places have the least mean log p + noise s g, g Gumbel noise.
+  Decided places stay as they are.
+
+  Attributes:
+    frames: of a span.
+    noise: in the choice of spans.
+  """
+
+  frames: Annotated[int, config.Range(min=2)] = 3
+  noise: config.NonNegative = 4.5
+
+  def hidden_after(self, process, hidden, free, log_prob, now):
+    frames = free.any(axis=2)
+    share = jnp.broadcast_to(1 - process.keep(now.s), len(hidden))
+    count = hiding.spans_of_rate(
+        share, frames.sum(1), hidden.shape[1], self.frames
+    )
+    places = hidden.sum(axis=2)
+    total = jnp.where(hidden, log_prob, 0).sum(axis=2)
+    places, total = (self._over_span(x) for x in (places, total))
+    # Noise of the place that a span begins with.
+    confidence = total / jnp.maximum(places, 1)
+    confidence += self.noise * now.s * _gumbel(now.uniforms[..., 0])
+    starts = discrete.subset(
+        confidence, (places > 0) & frames, jnp.where(now.last, 0, count)
+    )
+    return hiding.covered(starts, self.frames)[..., None] & hidden
+
+  def _over_span(self, x):
+    """Sums of [B, F] over the frames of the span that begins at each."""
+    padded = jnp.pad(x, ((0, 0), (0, self.frames - 1)))
+    return sum(padded[:, i : i + x.shape[1]] for i in range(self.frames))
+
+
+ORDERS = {
+    'confidence': ConfidenceOrder,
+    'random': RandomOrder,
+    'span': SpanOrder,
+}
+
+# Maps logits [B, F, K, V], a key for each place and the time to codes.
+Choose = Callable[[Any, Any, Any], Any]
+
+
+def _choose(logits, keys, t):
+  """Codes of the distribution that logits are of."""
+  del t
+  return draws.categorical(keys, logits)
 
 
 def sample(
@@ -128,32 +180,36 @@ def sample(
     times: np.ndarray,
     keys: Key[Array, 'B'],
     start: Int[Array, 'B'] | int = 0,
+    choose: Choose = _choose,
 ) -> Int[Array, 'B F K']:
   """Codes, those that are hidden drawn.
 
   Args:
     order: in which places are revealed.
     process: which code is the mask's.
-    predict: maps codes with masks and times [B] to logits [B, F, K, V], with
-      temperature and filters as they are to be.
+    predict: maps codes with masks and times [B] to logits [B, F, K, V], by
+      which an order knows how likely draws are.
     codes: the given ones; anything where hidden.
     hidden: places to draw: not those of padding.
     times: falling from 1 to 0, on the host: `times.Grid().times`.
     keys: of the rows.
     start: the absolute number of each row's first frame.
+    choose: how codes are drawn of logits, such as at a temperature; as they are
+      if not given.
 
   Raises:
     ValueError: for times that do not fall from 1 to 0.
   """
   times = times_lib.falling(times, start=1, end=0)
-  free, last = hidden, np.arange(len(times) - 1) == len(times) - 2
+  free = hidden
 
   def step(carry, now):
     codes, hidden = carry
     index, t, s, last = now
     each = noise_lib.fold(keys, index)
     logits = predict(process.hide(codes, hidden), jnp.full(len(codes), t))
-    drawn = _draw(noise_lib.fold(each, _CODES), logits, start)
+    places = _place_keys(noise_lib.fold(each, _CODES), codes.shape, start)
+    drawn = choose(logits, places, t)
     log_prob = discrete.of_codes(jax.nn.log_softmax(logits), drawn)
     codes = jnp.where(hidden, drawn, codes)
     uniforms = noise_lib.draw(
@@ -168,16 +224,25 @@ def sample(
         order.hidden_after(process, hidden, free, log_prob, now),
     ), None
 
-  steps = (
-      jnp.arange(len(times) - 1),
-      jnp.asarray(times[:-1], jnp.float32),
-      jnp.asarray(times[1:], jnp.float32),
-      jnp.asarray(last),
+  return jax.lax.scan(step, (codes, hidden), _steps(times))[0][0]
+
+
+def _steps(times):
+  """Of each step its number, time before and after, and whether it is the last."""
+  count = len(times) - 1
+  t, s = (jnp.asarray(x, jnp.float32) for x in (times[:-1], times[1:]))
+  return jnp.arange(count), t, s, jnp.arange(count) == count - 1
+
+
+def _place_keys(keys, shape, start):
+  """A key for each place [B, F, K]."""
+  _, frames, slots = shape
+  each = noise_lib.frame_keys(keys, frames, start)
+  for_slots = jax.vmap(jax.random.fold_in, (None, 0))
+  return jax.vmap(jax.vmap(for_slots, (0, None)), (0, None))(
+      each, jnp.arange(slots)
   )
-  (codes, _), _ = jax.lax.scan(step, (codes, hidden), steps)
-  return codes
 
 
-def _draw(keys, logits, start):
-  each = noise_lib.frame_keys(keys, logits.shape[1], start)
-  return draws.categorical(each, logits)
+def _gumbel(uniforms):
+  return -jnp.log(-jnp.log(jnp.clip(uniforms, 1e-12, 1 - 1e-7)))

@@ -16,9 +16,14 @@ ORDERS = {
     'random': unmasking.RandomOrder(),
     'remask': unmasking.RandomOrder(remask=0.7),
     'confidence': unmasking.ConfidenceOrder(),
+    'span': unmasking.SpanOrder(2),
 }
 every_order = pytest.mark.parametrize('order', ORDERS.values(), ids=ORDERS)
 PROCESS = discrete.Absorbing(V, 'cosine')
+
+
+def test_all_orders_are_here():
+  assert {type(o) for o in ORDERS.values()} == set(unmasking.ORDERS.values())
 
 
 def keys(*rows):
@@ -204,3 +209,55 @@ def test_times_must_fall_from_1_to_0(times):
     unmasking.sample(
         ORDERS['random'], PROCESS, None, codes, codes == 0, times, keys(0)
     )
+
+
+def test_orders_hide_what_the_schedule_says():
+  """Of many places about 1 - a(s), by either schedule."""
+  free = jnp.ones((3, 400, 1), bool)
+  uniforms = jax.random.uniform(jax.random.key(0), free.shape)
+  log_prob = -jax.random.uniform(jax.random.key(1), free.shape)
+  for schedule in ('linear', 'cosine'):
+    process = discrete.Absorbing(V, schedule)
+    now = unmasking.Now(jnp.float32(1.0), jnp.float32(0.6), False, uniforms)
+    for name, order in ORDERS.items():
+      if name == 'remask':
+        continue
+      after = order.hidden_after(process, free, free, log_prob, now)
+      expected = 1 - process.keep(0.6)
+      np.testing.assert_allclose(after.mean(), expected, atol=0.06)
+
+
+def test_spans_that_are_least_likely_stay_hidden_and_decided_ones_are_left():
+  order = unmasking.SpanOrder(3, noise=0.0)
+  free = jnp.ones((1, 12, 2), bool)
+  hidden = free.at[:, 4, 0].set(False)
+  log_prob = jnp.zeros((1, 12, 2)).at[:, 5].set(-5.0)
+  uniforms = 0.5 * jnp.ones((1, 12, 2))
+  # One span of twelve: 1 - C(9, 1) / C(12, 1) is a quarter.
+  now = unmasking.Now(0.5, 0.25, False, uniforms)
+  after = order.hidden_after(discrete.Absorbing(V), hidden, free, log_prob, now)
+  frames = np.asarray(after).any((0, 2))
+  assert frames.sum() == 3 and frames[5]
+  assert not after[0, 4, 0]
+  assert not (after & ~hidden).any()
+  last = unmasking.Now(0.25, 0.0, True, uniforms)
+  assert not order.hidden_after(
+      discrete.Absorbing(V), after, free, log_prob, last
+  ).any()
+
+
+def test_choose_draws_and_the_order_goes_by_the_models_own():
+  """Codes are those of `choose`, whatever the logits are."""
+
+  def predict(z, t):
+    return jnp.zeros((*z.shape, V))
+
+  def choose(logits, keys, t):
+    assert keys.shape == logits.shape[:-1]
+    return jnp.full(keys.shape, 3)
+
+  codes = jnp.zeros((2, 4, 2), jnp.int32)
+  found = sample(
+      ORDERS['confidence'], predict, codes, codes == 0, (0, 1), choose=choose
+  )
+  np.testing.assert_array_equal(found, 3)
