@@ -20,6 +20,8 @@ from audiolm_jax import tokenizers
 from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
+from audiolm_jax.backbones.mixers import bidirectional
+from audiolm_jax.backbones.mixers import rg_lru
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import heads
@@ -114,6 +116,23 @@ def _depth():
   return _nll(decoder, frames=5)
 
 
+def _masked():
+  """Stages, and a mixer that looks both ways."""
+  decoder = decoders.Masked(
+      vocabularies=(11, 13),
+      backbone=stack_lib.Stack(
+          width=16,
+          layers=2,
+          mixers=(
+              attention.Attention(heads=2, mask_kind='bidirectional'),
+              bidirectional.Bidirectional(rg_lru.RgLru(heads=2)),
+          ),
+      ),
+      stages=((0,), (1,)),
+  )
+  return _nll(decoder, frames=9)
+
+
 def _segments():
   segments = (
       sequence_lib.Segment('text', (0,)),
@@ -156,6 +175,7 @@ SMALL = {
     'lm': _lm,
     'lm with conditions': _conditioned,
     'lm with depth': _depth,
+    'masked lm': _masked,
     'segments': _segments,
     'samples': _samples,
 }

@@ -12,8 +12,9 @@ a head. Each is a field of its config:
     LM_KINDS   what is modelled. Of steps (`steps`), whatever their segments:
                `tokens`: frames, a single segment in one pattern; `stages`: the
                slots of frames, some observed and some predicted; `segments`:
-               several streams, one after the other or in turns. And `wavenet`:
-               samples of audio, with heads of its own (`waveform_heads`).
+               several streams, one after the other or in turns. `masked`:
+               frames, any of whose codes may be hidden. And `wavenet`: samples
+               of audio, with heads of its own (`waveform_heads`).
 
 To add one: a Linen module beside its kin, a line in its table, and its place in
 tests/decoders, where every pattern meets every head.
@@ -23,6 +24,7 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.decoder import Decoder
+from audiolm_jax.decoders.masked import Masked
 from audiolm_jax.decoders.segmented import Segmented
 from audiolm_jax.decoders.segmented import Staged
 from audiolm_jax.decoders.wavenet import WaveNet
@@ -31,6 +33,7 @@ CONDITIONERS = conditioners.CONDITIONERS
 HEADS = heads.HEADS
 STARTS = starts.STARTS
 LM_KINDS = {
+    'masked': Masked,
     'segments': Segmented,
     'stages': Staged,
     'tokens': Decoder,

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.decoders import masked as masked_lib
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import clips as clips_lib
+from audiolm_jax.models import masked_lm
 from audiolm_jax.models import scoring
 from audiolm_jax.objectives import likelihood
+from audiolm_jax.processes import noise as noise_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,8 +25,8 @@ class Bits:
   Of a model of frames `bits_per_frame`, weighted by frames, and of each of its
   slots `bits_per_frame_codebook_k`; of segments the same after `LABEL/` for each
   segment that is predicted; of samples `bits_per_sample`, weighted by samples of
-  all channels. A bound is reported under the same names, from one draw for each
-  clip that is the same at every evaluation.
+  all channels. A bound is reported under the same names, from draws for each clip
+  that are the same at every evaluation and whatever clips are beside it.
 
   Of frames there are curves by position too, 'bits_per_frame by frame': the mean
   over frames 1, 2 and 3, 4 to 7, 8 to 15 ... of the clips, at the first of them.
@@ -32,10 +35,18 @@ class Bits:
     clips: which clips, and where they come from.
     baselines: whether to score the models that the clips have beside it, too:
       the same names after `unigram/` and `bigram/`, or `linear/` and `flac/`.
+    draws: of a bound, for each clip; None for 1. Exact models have none.
+    steps: of a masked decoder, in addition: `bits_per_frame_in_T_steps`, the
+      bound of codes that are sampled in T steps a stage in random order, and the
+      curve 'bits_per_frame by steps'.
+    schedule: of those steps; see `processes.discrete.Absorbing`.
   """
 
   clips: Annotated[Any, config.Kind(lambda: clips_lib.CLIPS)]
   baselines: bool = False
+  draws: config.Positive | None = None
+  steps: tuple[config.Positive, ...] = ()
+  schedule: Literal['linear', 'cosine'] = 'linear'
 
   def with_data(self, source: Any) -> 'Bits':
     """Itself, with what its clips leave to `source` (config.data) filled in."""
@@ -63,24 +74,45 @@ class Bits:
       raise config.ConfigError(
           f'baselines = True: {type(self.clips).__name__} has none.'
       )
+    if self.draws is not None and decoder.tag != 'bound':
+      raise config.ConfigError(
+          f'draws = {self.draws}: the likelihoods of the decoder, a'
+          f' {type(decoder).__name__}, are {decoder.tag}, not drawn.'
+      )
+    if self.steps and not isinstance(decoder, masked_lib.Masked):
+      raise config.ConfigError(
+          f'steps = {self.steps}: a {type(decoder).__name__} is sampled in steps'
+          ' of its own.'
+      )
+    if self.schedule != 'linear' and not self.steps:
+      raise config.ConfigError(
+          f'schedule = {self.schedule!r} does nothing without steps.'
+      )
     clips = self.clips.open(decoder, objective.rate)
-    return _Evaluator(decoder, clips, self.baselines)
+    return _Evaluator(decoder, clips, self)
 
 
 class _Evaluator(evaluation_base.Evaluator):
 
-  def __init__(self, decoder, clips, baselines):
+  def __init__(self, decoder, clips, options):
     self._decoder = decoder
     self._clips = clips
-    self._baselines = baselines
+    self._baselines = options.baselines
+    self._draws = options.draws or 1
+    self._steps = {
+        steps: masked_lm.shares(decoder, steps, options.schedule)
+        for steps in options.steps
+    }
 
   def run(self, variables) -> Iterator[evaluation_base.Score]:
     decoder, params = self._decoder, variables['lm']['params']
     streams = {k: s for k, s in decoder.streams.items() if s.slots}
-    for number, batch in enumerate(self._clips.batches()):
-      rng = jax.random.key(number) if decoder.tag == 'bound' else None
-      scores = scoring.score(decoder, params, decoder.read(batch), rng)
-      scores = jax.device_get(scores.streams)
+    for batch in self._clips.batches():
+      scores = jax.device_get(self._score(params, batch).streams)
+      in_steps = {
+          steps: jax.device_get(self._score(params, batch, keep)['frames'])
+          for steps, keep in self._steps.items()
+      }
       for row, index in enumerate(batch['id']):
         if index < 0:
           continue
@@ -93,6 +125,17 @@ class _Evaluator(evaluation_base.Evaluator):
             nats = -scores[label].log_prob[row, :length]
             for prefix, bits in {'': _bits(stream, nats), **others}.items():
               yield from _entries(stream, prefix, item, bits, length)
+            for steps, of_steps in in_steps.items():
+              nats = -float(of_steps.log_prob[row, :length].sum())
+              yield from _in_steps(stream.metric, steps, item, nats, length)
+
+  def _score(self, params, batch, keep=None):
+    decoder, inputs = self._decoder, self._decoder.read(batch)
+    if decoder.tag != 'bound':
+      return scoring.score(decoder, params, inputs)
+    # By the clips' own numbers: rows without one are not looked at.
+    keys = noise_lib.row_keys(jax.random.key(0), np.maximum(batch['id'], 0))
+    return scoring.bound(decoder, params, inputs, keys, self._draws, keep)[0]
 
 
 def _bits(stream, nats):
@@ -120,6 +163,15 @@ def _entries(stream, prefix, item, bits, length):
         float(bits[:, slot].sum()),
         float(length),
     )
+
+
+def _in_steps(metric, steps, item, nats, length):
+  """The scores of one clip from its nats if it is sampled in so many steps."""
+  bits, weight = scores_lib.bits(nats), float(length)
+  name = f'{metric}_in_{steps}_steps'
+  yield evaluation_base.Score(name, item, bits, weight)
+  point = 'steps', float(steps)
+  yield evaluation_base.Score(metric, item, bits, weight, point)
 
 
 def _by_position(name, item, bits):

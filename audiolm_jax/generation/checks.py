@@ -7,13 +7,14 @@ from jaxtyping import Bool, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import of_frames
 from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import steps as steps_lib
 from audiolm_jax.ops import concrete
 
 
-def check_given(
-    decoder: steps_lib.Steps,
+def check_codes(
+    decoder: of_frames.OfFrames | steps_lib.Steps,
     given: Any,
     given_mask: Any,
     num_frames: Any,
@@ -27,14 +28,34 @@ def check_given(
     num_frames: [B] frames of each row; of segments, by their labels.
 
   Raises:
-    ValueError: naming the first that is wrong; for a row that lacks the first
-      frame, where the decoder's rows start with a given one and it has none of
-      its own.
+    ValueError: naming the first that is wrong.
   """
   shapes, of_mask = (jax.tree.map(np.shape, x) for x in (given, given_mask))
   if shapes != of_mask:
     raise ValueError(f'given {shapes}, but its mask {of_mask}')
   decoder.check(given, num_frames, given_mask)
+
+
+def check_given(
+    decoder: steps_lib.Steps,
+    given: Any,
+    given_mask: Any,
+    num_frames: Any,
+) -> None:
+  """`check_codes` of a decoder of steps.
+
+  Args:
+    decoder: what generates.
+    given: see `check_codes`.
+    given_mask: see `check_codes`.
+    num_frames: see `check_codes`.
+
+  Raises:
+    ValueError: naming the first that is wrong; for a row that lacks the first
+      frame, where the decoder's rows start with a given one and it has none of
+      its own.
+  """
+  check_codes(decoder, given, given_mask, num_frames)
   if not decoder.start.given or decoder.start.begin is not None:
     return
   (codes, lengths), (masks, _) = (

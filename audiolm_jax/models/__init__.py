@@ -2,6 +2,7 @@
 
 audio_tokenizer.AudioTokenizer  audio to tokens and back.
 token_lm.TokenLM      frames of codes; `StageLM` goes on from another's.
+masked_lm.MaskedLM    frames of codes, any of which may be hidden.
 segment_lm.SegmentLM  sequences of segments, such as text and speech.
 sample_lm.SampleLM    samples of audio.
 recogniser.PhoneRecogniser  audio to phones, by one of the `front_ends`.

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from audiolm_jax import decoders
 from audiolm_jax import tokenizers
 from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import masked_lm
 from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.models import sample_lm
 from audiolm_jax.models import segment_lm
@@ -95,6 +96,7 @@ def _lm(kind, model) -> Kind:
 
 
 KINDS: dict[str, Kind] = {
+    'masked': _lm('masked', masked_lm.MaskedLM),
     'tokens': _lm('tokens', token_lm.TokenLM),
     'stages': _lm('stages', token_lm.StageLM),
     'segments': _lm('segments', segment_lm.SegmentLM),

@@ -1,10 +1,8 @@
 """Language models of token frames, with their parameters: for people."""
 
-from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import math
-from typing import Any, Literal
 
 import jax
 from jaxtyping import Array, Float, Int
@@ -12,39 +10,25 @@ import numpy as np
 
 from audiolm_jax import generation
 from audiolm_jax.decoders import decoder as decoder_lib
-from audiolm_jax.decoders import ranges
 from audiolm_jax.decoders import scores as scores_lib
-from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import frames_lm
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.models import segment_lm
 from audiolm_jax.training import limits
 
-# Of conditions: by name, one for each row; None for none.
-Values = Mapping[str, Sequence[Any]]
-
 
 @dataclasses.dataclass(frozen=True)
-class TokenLM:
-  """A token LM with its parameters: what `audiolm_jax.load` returns.
-
-  Attributes:
-    decoder: the model.
-    params: its parameters.
-    frame_rate: frames a second; None where they are no time.
-    tokenizer: of its frames, where the two came in one directory.
-  """
+class TokenLM(frames_lm.FramesLM):
+  """An autoregressive model of frames: what `audiolm_jax.load` returns."""
 
   decoder: decoder_lib.Decoder
-  params: Any
-  frame_rate: float | None
-  tokenizer: audio_tokenizer.AudioTokenizer | None = None
 
   def score(
       self,
       codes: Int[Array, 'B F K'],
       num_frames: Int[Array, 'B'] | None = None,
-      conditions: Values | None = None,
+      conditions: frames_lm.Values | None = None,
   ) -> scores_lib.Scores:
     """Log-probabilities of the stream 'frames'; compiles for each shape.
 
@@ -67,64 +51,17 @@ class TokenLM:
       self,
       codes: Int[Array, 'B F K'],
       num_frames: Int[Array, 'B'] | None = None,
-      conditions: Values | None = None,
+      conditions: frames_lm.Values | None = None,
   ) -> Float[np.ndarray, 'B']:
     """Bits a frame of each row (NaN for an empty one); see `score`."""
     scores = self.score(codes, num_frames, conditions)['frames']
     scored = np.asarray(scores.mask)[:, :, self.decoder.predicted[0]]
     return rows_lib.bits(scores.log_prob, scored.sum(axis=1))
 
-  def _prepare(self, conditions, rows):
-    """Conditions as arrays; one that is not given is that of no row."""
-    modules, conditions = self.decoder.conditions, conditions or {}
-    if not set(conditions) <= set(modules):
-      raise ValueError(
-          f'conditions {sorted(conditions)}, but the model has'
-          f' {sorted(modules)}'
-      )
-    prepared = {}
-    for name, module in modules.items():
-      values = conditions.get(name, [None] * rows)
-      if len(values) != rows:
-        raise ValueError(f'{name}: {len(values)} values for {rows} rows')
-      prepared[name] = module.source.prepare(values)
-    return prepared
-
-  def _contexts(self, conditions, rows, options):
-    """Options of `generation` with what conditions have become."""
-    if 'context' in options or not self.decoder.conditions:
-      if conditions:
-        raise ValueError('conditions beside a context, or of a model without')
-      return options
-    prepared = self._prepare(conditions, rows)
-    contexts = {
-        'context': scoring.context(self.decoder, self.params, prepared, rows)
-    }
-    if 'guidance' in options:
-      contexts['null_context'] = scoring.context(
-          self.decoder, self.params, None, 1
-      )
-    return options | contexts
-
   @functools.cached_property
   def _unrolled(self):
     """The decoder and its parameters as steps want them, made once."""
     return generation.unroll(self.decoder, self.params)
-
-  def cast(self, kind: Literal['bfloat16', 'int8']) -> 'TokenLM':
-    """The same model with weights in fewer bits; see `generation.cast`."""
-    return dataclasses.replace(self, params=generation.cast(self.params, kind))
-
-  def with_tokenizer(
-      self, tokenizer: audio_tokenizer.AudioTokenizer
-  ) -> 'TokenLM':
-    """The same model, with what speaks its frames.
-
-    Raises:
-      ValueError: if the tokenizer's first slots have other vocabularies.
-    """
-    tokenizer.check_speaks(self.decoder.vocabularies)
-    return dataclasses.replace(self, tokenizer=tokenizer)
 
   def check_fits(
       self,
@@ -177,7 +114,7 @@ class TokenLM:
       top_k: int | None = None,
       top_p: float = 1.0,
       min_p: float = 0.0,
-      conditions: Values | None = None,
+      conditions: frames_lm.Values | None = None,
       **options,
   ) -> Int[np.ndarray, 'B F K']:
     """Continues prompts.
@@ -233,7 +170,7 @@ class TokenLM:
       num_frames: Int[Array, 'B'] | None = None,
       seed: int = 0,
       sampler: generation.Sampler | None = None,
-      conditions: Values | None = None,
+      conditions: frames_lm.Values | None = None,
       **options,
   ) -> generation.Session:
     """Rows that go on step by step, and can be fed.
@@ -314,15 +251,6 @@ class TokenLM:
         sink_tokens=sink_tokens,
     )
 
-  def _check(self, codes, num_frames):
-    """Host arrays, checked: JAX would clip what is out of range silently."""
-    codes = np.asarray(codes)
-    vocabularies = self.decoder.vocabularies
-    if codes.ndim == 3:
-      num_frames = rows_lib.lengths(num_frames, codes.shape, 'codes')
-    ranges.check_frames(codes, num_frames, vocabularies)
-    return codes.astype(np.int32), num_frames
-
 
 class StageLM(TokenLM):
   """A stage of frames: it goes on from another stage's codes, frame for frame."""
@@ -335,7 +263,7 @@ class StageLM(TokenLM):
       shown: Int[Array, 'B'] | None = None,
       seed: int = 0,
       sampler: generation.Sampler | None = None,
-      conditions: Values | None = None,
+      conditions: frames_lm.Values | None = None,
   ) -> Int[np.ndarray, 'B F K']:
     """Fills the slots that the stage predicts.
 

@@ -131,6 +131,75 @@ def test_curves_by_position_are_means_of_the_codes_there(
   )
 
 
+def test_a_bound_is_of_draws_that_are_each_clips_own(cache):
+  decoder = decoders.Masked(
+      (V, V),
+      stack_lib.Stack(
+          width=8,
+          layers=1,
+          mixers=(attention.Attention(1, mask_kind='bidirectional'),),
+          mlp=mlps.Dense(hidden=8),
+      ),
+  )
+  masked = objectives.NLL(decoder=decoder)
+  init = jax.jit(
+      masked.init, compiler_options={'xla_backend_optimization_level': 0}
+  )
+  params = jax.tree.map(
+      lambda w: w + 0.3 * np.sin(np.arange(w.size)).reshape(w.shape),
+      nn.meta.unbox(init(jax.random.key(0))),
+  )
+
+  def run(limit=None, **options):
+    clips = evaluation.TokenClips(cache=str(cache), split='test', limit=limit)
+    bits = evaluation.Bits(clips=clips, **options).build(masked)
+    return list(bits.run(params))
+
+  found = run(draws=64, steps=(1, 3))
+  assert found == run(draws=64, steps=(1, 3))
+  # The same beside other clips.
+  assert [s for s in found if s.item == 'test0'] == [
+      s for s in run(limit=1, draws=64, steps=(1, 3)) if s.item == 'test0'
+  ]
+  bound = masked.bind(params)
+  for i in range(CLIPS['test']):
+    codes = _clip('test', i)[None, :, :2]
+    mine = {
+        s.name: s for s in found if s.item == f'test{i}' and s.along is None
+    }
+    wanted = bound.bits_per_frame(codes, draws=256, seed=3)
+    total = mine['bits_per_frame']
+    # Its own draws are a quarter as many.
+    assert total.sum / total.weight == pytest.approx(
+        wanted.bits[0], abs=12 * float(wanted.error[0])
+    )
+    one = bound.bits_per_frame(codes, steps=1, draws=1).bits[0]
+    in_one = mine['bits_per_frame_in_1_steps']
+    assert in_one.sum / in_one.weight == pytest.approx(one, rel=1e-4)
+  curves = evaluation_base.curves(found)
+  means = evaluation_base.summarize([s for s in found if s.along is None])
+  assert curves['bits_per_frame by steps'] == [
+      (x, pytest.approx(means[f'bits_per_frame_in_{x:.0f}_steps']))
+      for x in (1.0, 3.0)
+  ]
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'draws': 2}, 'not drawn'),
+        ({'steps': (1,)}, 'steps of its own'),
+        ({'schedule': 'cosine'}, 'nothing'),
+    ],
+)
+def test_options_of_bounds_are_refused_elsewhere(
+    cache, objective, options, message
+):
+  clips = evaluation.TokenClips(cache=str(cache))
+  with pytest.raises(config.ConfigError, match=message):
+    evaluation.Bits(clips=clips, **options).build(objective)
+
+
 def test_languages_limit_and_max_frames_select(cache, objective, variables):
 
   def items(**settings):
