@@ -14,6 +14,11 @@ written while it is generated, the first of it as soon as the pattern of the
 codebooks allows; it is the same audio for the same seed. An --out of - writes
 16-bit samples without a header to stdout.
 
+A masked model draws all frames at once, in --steps passes for each of its stages
+(16, or several numbers such as 16,1,1,1); --order and --schedule say which codes
+are decided first. It also fills gaps: --infill=0.5:1.2 draws these seconds of the
+--prompt anew, and may be given several times; all other codes stay as they are.
+
 A model with conditions is told them by --condition=NAME=VALUE, its text by
 --text; an audio prompt's value is an audio file, a vector's an .npy file.
 --guidance above 1 follows them more closely than it learned to.
@@ -44,6 +49,9 @@ _SAMPLER = (
     'repetition_penalty',
     'repetition_window',
 )
+# Options of one kind of model only.
+_OF_MASKED = ('infill', 'order', 'schedule', 'steps', 'temperature_end')
+_OF_STEPS = ('cache_seconds', 'sink_tokens', 'stream')
 
 
 def _say(text: str) -> None:
@@ -56,15 +64,23 @@ def _load(options):
   # Late, as it takes seconds: wrong arguments are told at once.
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import masked_lm  # pylint: disable=g-import-not-at-top
   from audiolm_jax.models import token_lm  # pylint: disable=g-import-not-at-top
 
   model, where = options.model, options.tokenizer
   lm, told = loading.load(model), _conditions(options)
-  if not isinstance(lm, token_lm.TokenLM) or not hasattr(lm.decoder, 'pattern'):
+  masked = isinstance(lm, masked_lm.MaskedLM)
+  frames = isinstance(lm, token_lm.TokenLM) and hasattr(lm.decoder, 'pattern')
+  if not masked and not frames:
     raise config.ConfigError(
         f'--model={model} holds a {type(lm).__name__} that does not continue'
         ' audio tokens.'
     )
+  for name in _OF_STEPS if masked else _OF_MASKED:
+    if getattr(options, name) != _parser().get_default(name):
+      raise config.ConfigError(
+          f'--{name} is not of {model}, a {type(lm).__name__}.'
+      )
   has, guided = lm.decoder.conditions, options.guidance is not None
   wrong = [k for k in told if k not in has]
   if guided and not has:
@@ -114,24 +130,38 @@ def _conditions(options):
 
 
 def _length(options, lm, prompt):
-  """(frames of the result or None for no end, steps that stay in sight)."""
+  """Frames of the result, or None for no end."""
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
+
+  rate, seconds = lm.tokenizer.spec.frame_rate, options.seconds
+  if seconds == math.inf:
+    return None
+  more = round(seconds * rate)
+  if not more and (seconds or not len(prompt)):
+    raise config.ConfigError(
+        f'--seconds={seconds:g} gives no frame: one is {1 / rate:.3g} s.'
+    )
+  # A frame has a step or more.
+  if len(prompt) + more >= generation.ENDLESS:
+    raise config.ConfigError(
+        f'--seconds={seconds:g} is too long: inf has no end.'
+    )
+  return len(prompt) + more
+
+
+def _kept(options, lm, frames):
+  """Options of what attention keeps in sight, which must have a place."""
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
 
   rate, slots = lm.tokenizer.spec.frame_rate, len(lm.decoder.vocabularies)
-  steps, name = lm.decoder.pattern.steps, f'--seconds={options.seconds:g}'
-  frames, kept = None, options.cache_seconds
-  if options.seconds == math.inf:
+  steps, kept = lm.decoder.pattern.steps, options.cache_seconds
+  name = f'--seconds={options.seconds:g}'
+  if frames is None:
     kept = kept or _CACHE_SECONDS
-  else:
-    more = round(options.seconds * rate)
-    if not more and (options.seconds or not len(prompt)):
-      raise config.ConfigError(
-          f'{name} gives no frame: one is {1 / rate:.3g} s.'
-      )
-    frames = len(prompt) + more
-    if steps(frames, slots) >= generation.ENDLESS:
-      raise config.ConfigError(f'{name} is too long: inf has no end.')
+  elif steps(frames, slots) >= generation.ENDLESS:
+    raise config.ConfigError(f'{name} is too long: inf has no end.')
   if kept:
     # In steps: a pattern may take several for a frame.
     kept = steps(math.ceil(kept * rate), slots)
@@ -142,7 +172,49 @@ def _length(options, lm, prompt):
         sink_tokens=options.sink_tokens,
         guided=options.guidance is not None,
     )
-  return frames, kept
+  return {'cache_length': kept, 'sink_tokens': options.sink_tokens}
+
+
+def _plans(options, sampler, lm):
+  """How the stages of a masked model are drawn."""
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.generation import unmask  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.processes import unmasking  # pylint: disable=g-import-not-at-top
+
+  given = {'sampler': sampler}
+  if options.order:
+    given['order'] = unmasking.ORDERS[options.order]()
+  for name in ('schedule', 'temperature_end'):
+    if getattr(options, name) is not None:
+      given[name] = getattr(options, name)
+  steps = options.steps or (unmask.Plan().steps,)
+  if len(steps) > len(lm.decoder.order):
+    raise config.ConfigError(
+        f'--steps has {len(steps)} numbers, but {options.model} has'
+        f' {len(lm.decoder.order)} stages.'
+    )
+  return tuple(unmask.Plan(steps=n, **given) for n in steps)
+
+
+def _known(options, lm, prompt, frames):
+  """Which codes stay as they are [F, K]."""
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
+
+  rate = lm.tokenizer.spec.frame_rate
+  known = np.zeros((frames, prompt.shape[1]), bool)
+  known[: len(prompt)] = True
+  for first, last in options.infill:
+    # Every frame that has a part in it.
+    gap = slice(math.floor(first * rate), math.ceil(last * rate))
+    if gap.stop > len(prompt):
+      raise config.ConfigError(
+          f'--infill={first:g}:{last:g} is not within the prompt, which has'
+          f' {len(prompt) / rate:.3g} s.'
+      )
+    known[gap] = False
+  return known
 
 
 def run(options) -> int:
@@ -152,6 +224,7 @@ def run(options) -> int:
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import masked_lm  # pylint: disable=g-import-not-at-top
 
   sampler = config.build(
       generation.Sampler, {k: getattr(options, k) for k in _SAMPLER}
@@ -167,17 +240,20 @@ def run(options) -> int:
           f'{options.prompt}: shorter than a frame ({spec.hop} samples); no'
           ' prompt.'
       )
-  frames, cache_length = _length(options, lm, prompt)
+  frames, first = _length(options, lm, prompt), None
   told = {
       'seed': options.seed,
-      'sampler': sampler,
-      'cache_length': cache_length,
-      'sink_tokens': options.sink_tokens,
       'conditions': {k: [v] for k, v in conditions.items()},
   }
   if options.guidance is not None:
     told['guidance'] = options.guidance
-  first = None
+  if isinstance(lm, masked_lm.MaskedLM):
+    plans, make = _plans(options, sampler, lm), _unmasked
+    known = _known(options, lm, prompt, frames)
+    told |= {'plans': plans, 'known': known[None]}
+  else:
+    told |= {'sampler': sampler, **_kept(options, lm, frames)}
+    make = _stream if options.stream else _whole
   with streams.create(
       options.out,
       spec.sample_rate,
@@ -191,26 +267,66 @@ def run(options) -> int:
       first = first or time.monotonic() - start
       writer.write(audio[0])
 
-    make = _stream if options.stream else _whole
     make(lm, prompt[None], frames, write, told)
   elapsed = time.monotonic() - start
   name = 'standard output' if options.out == _PIPE else options.out
+  seconds = writer.samples / spec.sample_rate
   _say(
-      f'{name}: {writer.samples / spec.sample_rate:.2f} s of audio,'
+      f'{name}: {seconds:.2f} s of audio,'
       f' {len(prompt) / spec.frame_rate:.2f} s of it the prompt, in'
-      f' {elapsed:.1f} s; the first after {first or elapsed:.2f} s'
+      f' {elapsed:.1f} s ({elapsed / max(seconds, 1e-9):.2f} times as long);'
+      f' the first after {first or elapsed:.2f} s'
   )
+  if frames is not None:
+    _say(_cost(lm, len(prompt), frames, told))
   return 0
+
+
+def _cost(lm, prompt, frames, told):
+  """What was computed, compilation and codec aside."""
+  guided = 'guidance' in told
+  if 'plans' in told:
+    plans = told['plans']
+    stages = len(lm.decoder.order)
+    passes = sum(p.steps for p in plans) + plans[-1].steps * (
+        stages - len(plans)
+    )
+    what = f'{passes} passes over {frames} frames'
+    options = {'plans': plans, 'guided': guided}
+  else:
+    slots, steps = len(lm.decoder.vocabularies), lm.decoder.pattern.steps
+    # What a prompt's steps cost is counted as theirs are.
+    passes = steps(frames, slots) - steps(prompt, slots)
+    what = f'{passes} steps'
+    options = {
+        'guided': guided,
+        'cache_length': told['cache_length'],
+        'sink_tokens': told['sink_tokens'],
+    }
+  flops = lm.generation_flops(frames / lm.frame_rate, **options)
+  twice = ', each with and without conditions' if guided else ''
+  return f'{what}{twice}; {flops / 1e9:.3g} GFLOPs if all were generated'
+
+
+def _unmasked(lm, prompt, frames, write, told):
+  """All codes of a masked model, and then all audio."""
+  import numpy as np  # pylint: disable=g-import-not-at-top
+
+  codes = np.pad(prompt, ((0, 0), (0, frames - prompt.shape[1]), (0, 0)))
+  _decode(lm, lm.infill(codes, **told), write)
 
 
 def _whole(lm, prompt, frames, write, told):
   """All codes, and then all audio."""
+  _decode(lm, lm.generate(prompt, frames, **told), write)
+
+
+def _decode(lm, codes, write):
   import numpy as np  # pylint: disable=g-import-not-at-top
 
   from audiolm_jax.tokenizers import base as tokenizers_base  # pylint: disable=g-import-not-at-top
 
-  codes = lm.generate(prompt, frames, **told)
-  samples = np.array([lm.tokenizer.spec.samples(frames)])
+  samples = np.array([lm.tokenizer.spec.samples(codes.shape[1])])
   audio, _ = lm.tokenizer.decode(
       tokenizers_base.Tokens(num_samples=samples, codes=codes)
   )
@@ -226,6 +342,20 @@ def _pair(text: str) -> str:
   if '=' not in text:
     raise ValueError
   return text
+
+
+def _span(text: str) -> tuple[float, float]:
+  first, last = map(float, text.split(':'))
+  if not 0 <= first < last < math.inf:
+    raise ValueError
+  return first, last
+
+
+def _steps(text: str) -> tuple[int, ...]:
+  steps = tuple(map(int, text.split(',')))
+  if min(steps) < 1:
+    raise ValueError
+  return steps
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -250,8 +380,24 @@ def _parser() -> argparse.ArgumentParser:
   add(
       '--seconds',
       type=launch.number(float, lambda x: x >= 0, 'at least 0'),
-      default=10.0,
-      help='to add to the prompt; inf for no end, with --stream',
+      help='to add to the prompt; inf for no end, with --stream; default: 10,'
+      ' with --infill 0',
+  )
+  add(
+      '--infill',
+      action='append',
+      default=[],
+      type=_span,
+      metavar='FROM:TO',
+      help='seconds of the prompt to draw anew, of masked models',
+  )
+  add('--steps', type=_steps, help='passes a stage, of masked models')
+  add('--order', choices=('confidence', 'random', 'span'))
+  add('--schedule', choices=('cosine', 'linear'))
+  add(
+      '--temperature_end',
+      type=launch.number(float, lambda x: 0 <= x <= 1, 'from 0 to 1'),
+      help='factor of the temperature at the last of the --steps',
   )
   add('--out', required=True, help='.wav, .flac, or - for stdout')
   add('--stream', action='store_true', help='write while generating')
@@ -290,6 +436,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
   parser = _parser()
   options = parser.parse_args(argv)
+  if options.infill and options.prompt is None:
+    parser.error('--infill draws a part of a --prompt anew: give one')
+  if options.seconds is None:
+    options.seconds = 0.0 if options.infill else 10.0
   if options.seconds == math.inf and not options.stream:
     parser.error('--seconds=inf needs --stream')
   if (

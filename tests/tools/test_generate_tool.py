@@ -16,10 +16,14 @@ from audiolm_jax.audio import resample
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import decoder as decoder_lib
+from audiolm_jax.decoders import masked as masked_lib
+from audiolm_jax.generation import unmask
 from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import masked_lm
 from audiolm_jax.models import token_lm
 from audiolm_jax.patterns import coarse_first
 from audiolm_jax.patterns import interleaving
+from audiolm_jax.processes import unmasking
 from audiolm_jax.tokenizers import base as tokenizers_base
 from tests import tool_module
 from tests.decoders import small
@@ -70,14 +74,27 @@ def _told():
   return token_lm.TokenLM(decoder, params, RATE / HOP)
 
 
+@pytest.fixture(name='masked', scope='module')
+def _masked():
+  """Two stages of a slot each."""
+  decoder = masked_lib.Masked(
+      (8, 8),
+      small.stack(mixer={'mask_kind': 'bidirectional'}),
+      stages=((0,), (1,)),
+  )
+  codes = np.zeros((1, 4, 2), np.int32)
+  params = small.parameters(decoder, codes, np.array([4]))
+  return masked_lm.MaskedLM(decoder, params, RATE / HOP)
+
+
 @pytest.fixture(name='codec', scope='module')
 def _codec():
   return audio_tokenizer.AudioTokenizer(*tiny.codec('state'))
 
 
 @pytest.fixture(name='run')
-def _run(tool, model, told, codec, monkeypatch):
-  found = {'lm': model, 'told': told, 'text': object()}
+def _run(tool, model, told, masked, codec, monkeypatch):
+  found = {'lm': model, 'told': told, 'masked': masked, 'text': object()}
   other = audio_tokenizer.AudioTokenizer(*tiny.codec('continuous'))
   codecs = {'other': other, 'same': codec}
 
@@ -130,6 +147,63 @@ def test_a_prompt_is_continued_and_a_stream_is_the_same(
   )
   expected = np.clip(expected[0], -1, 1)
   np.testing.assert_allclose(sound, expected, atol=1.1 / 2**15)
+
+
+def test_a_masked_model_continues_and_fills_gaps(
+    run, prompt, masked, codec, tmp_path, capsys
+):
+  mono = resample.remix(files.read(prompt)[0], 1)
+  mono = resample.resample(mono, 5 * RATE, RATE)[: PROMPT * HOP]
+  codes = codec.encode(mono[None]).codes[..., :2]
+  plans = (
+      unmask.Plan(unmasking.RandomOrder(), 3, 'linear', temperature_end=0.5),
+      unmask.Plan(unmasking.RandomOrder(), 1, 'linear', temperature_end=0.5),
+  )
+
+  def same(codes, *arguments):
+    path = tmp_path / 'x.wav'
+    assert run('--model=masked', f'--out={path}', *arguments) == 0
+    samples = np.array([codes.shape[1] * HOP])
+    expected, _ = codec.decode(
+        tokenizers_base.Tokens(num_samples=samples, codes=codes)
+    )
+    np.testing.assert_allclose(
+        files.read(path)[0], np.clip(expected[0], -1, 1), atol=1.1 / 2**15
+    )
+    return capsys.readouterr().err
+
+  options = '--steps=3,1', '--order=random', '--schedule=linear'
+  options += ('--temperature_end=0.5', f'--prompt={prompt}')
+  continued = masked.generate(codes, PROMPT + MORE, plans=plans)
+  said = same(continued, *options)
+  assert f'4 passes over {PROMPT + MORE} frames; ' in said
+  # Parts of the second and third frame, and the last one.
+  known = np.ones_like(codes, bool)
+  known[:, [1, 2, 4]] = False
+  filled = masked.infill(codes, known, plans=plans)
+  first, last = 1.5 * HOP / RATE, 2.5 * HOP / RATE
+  said = same(
+      filled,
+      *options,
+      '--seconds=0',
+      f'--infill={first}:{last}',
+      f'--infill={4 * HOP / RATE}:{5 * HOP / RATE}',
+  )
+  np.testing.assert_array_equal(filled[known], codes[known])
+  # Without an order, that of the plan; of one number, for all stages.
+  assert '8 passes' in same(
+      masked.generate(codes, PROMPT + MORE, plans=[unmask.Plan(steps=4)]),
+      '--steps=4',
+      f'--prompt={prompt}',
+  )
+
+
+def test_costs_are_told(run, model, prompt, tmp_path, capsys):
+  assert run(f'--out={tmp_path / "x.wav"}', f'--prompt={prompt}') == 0
+  flops = model.generation_flops((PROMPT + MORE) * HOP / RATE)
+  # The delay makes a step more than there are frames.
+  expected = f'{MORE} steps; {flops / 1e9:.3g} GFLOPs if all'
+  assert expected in capsys.readouterr().err
 
 
 def test_seeds_and_samplers(run, tmp_path):
@@ -260,6 +334,25 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
       ),
       ('--mood: told was', out, '--model=told', '--condition=mood=sad'),
       ('does not continue', out, '--model=text'),
+      ('--stream is not of masked', out, '--model=masked', '--stream'),
+      (
+          '--cache_seconds is not of',
+          out,
+          '--model=masked',
+          '--sink_tokens=1',
+          '--cache_seconds=1',
+      ),
+      ('--steps is not of lm', out, '--steps=4'),
+      ('--temperature_end is not of lm', out, '--temperature_end=0'),
+      ('3 numbers, but masked has 2', out, '--model=masked', '--steps=1,1,1'),
+      ('repetition_window = 2', out, '--model=masked', '--repetition_window=2'),
+      (
+          '--infill=0:9 is not within',
+          out,
+          '--model=masked',
+          '--infill=0:9',
+          f'--prompt={prompt}',
+      ),
       ('has continuous ones', out, '--tokenizer=other', '--force'),
       ('speaks of another. --force takes', out, '--tokenizer=other'),
       ('--guidance does nothing', out, '--model=told', '--guidance=3'),
@@ -281,6 +374,9 @@ def test_what_cannot_be_is_told(run, prompt, tmp_path, capsys):
       run(*arguments)
   for message, *arguments in (
       ('no such file', out, '--prompt=nowhere.wav'),
+      ('give one', out, '--infill=0:1'),
+      ('invalid _span value', out, '--infill=1:1'),
+      ('invalid _steps value', out, '--steps=0'),
       ('needs --stream', out, '--seconds=inf'),
       ('--seconds: -1: expected at least 0', out, '--seconds=-1'),
       ('--seconds: nan: expected at least 0', out, '--seconds=nan'),
