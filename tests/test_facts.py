@@ -177,6 +177,12 @@ def test_a_language_model_is_of_its_caches_tokenizer(tmp_path):
     bad = _cache(tmp_path / name, **options)
     keys = 'config.objective.decoder.vocabularies', 'config.data.cache', bad
     _refused(_lm(bad), run, *keys)
+  latents = made_caches.identity(
+      (), {'train': 0, 'validation': 0}, spec=made_caches.spec(dimension=4)
+  )
+  bad = str(tmp_path / 'latents')
+  assert token_cache.Writer(bad, latents).finish()
+  _refused(_lm(bad), run, keys[0], bad, 'has continuous tokens')
   other = _cache(tmp_path / 'other', tokenizer='other')
   _refused(
       _lm(good, **{'evaluators.lm.clips.cache': other}),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from audiolm_jax import config
 from audiolm_jax.config import relocation
+from audiolm_jax.data import moments as moments_lib
 from audiolm_jax.tokenizers import encoding
 from audiolm_jax.training import writers
 
@@ -63,9 +64,13 @@ class Header(Identity):
     splits: split -> lists with an entry a clip: its 'frames', 'samples',
       'language', 'speaker' ('' where not known), and 'checksums' in parts or
       'files' in a folder of token files.
+    moments: of the latents of its split 'train'; None for codes, for a split
+      without frames, and in a folder of token files. See
+      `token_cache.latent_moments`.
   """
 
   splits: dict[str, dict[str, list]] = dataclasses.field(default_factory=dict)
+  moments: moments_lib.Moments | None = None
 
   @classmethod
   def of(cls, form: encoding.Format, **more: Any) -> Self:
@@ -73,6 +78,21 @@ class Header(Identity):
     known = {field.name for field in dataclasses.fields(cls)}
     names = [f.name for f in dataclasses.fields(form) if f.name in known]
     return cls(**{**{name: getattr(form, name) for name in names}, **more})
+
+  @property
+  def needs_moments(self) -> bool:
+    """Whether it lacks the moments that it could have.
+
+    Headers that were written before these were kept do.
+    """
+    frames = self.splits.get('train', {}).get('frames', ())
+    return self.codebooks is None and self.moments is None and any(frames)
+
+  def to_dict(self) -> dict[str, Any]:
+    fields = super().to_dict()
+    if self.moments is None:
+      del fields['moments']
+    return fields
 
 
 def is_cache(directory: str | os.PathLike) -> bool:
@@ -118,12 +138,13 @@ def read(directory: str | os.PathLike) -> Header:
       raise encoding.TokensError(
           f'{path} is not as it was written: its checksum is of something else.'
       )
-    index = fields.pop('splits', None)
+    index, moments = fields.pop('splits', None), fields.pop('moments', None)
     identity = Identity.from_dict(fields, str(path))
     if fault := _fault(index):
       raise encoding.TokensError(f'{path} is not as it was written: {fault}.')
+    moments = _moments(moments, identity.spec.dimension, path)
   tokenizer = relocation.located(identity.tokenizer, directory)
-  return Header.of(identity, splits=index, tokenizer=tokenizer)
+  return Header.of(identity, splits=index, tokenizer=tokenizer, moments=moments)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -159,6 +180,24 @@ def _command(directory, fields: dict[str, Any]) -> str:
 def _checksum(fields: dict[str, Any]) -> str:
   text = json.dumps(fields, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _moments(values, dimension, path) -> moments_lib.Moments | None:
+  """The moments that a header says."""
+  if values is None:
+    return None
+  try:
+    moments = config.build(moments_lib.Moments, values, 'moments')
+    if len(moments.mean) != dimension:
+      raise config.ConfigError(
+          f'moments of {len(moments.mean)} dimensions, and latents of'
+          f' {dimension}'
+      )
+  except config.ConfigError as error:
+    raise encoding.TokensError(
+        f'{path} is not as it was written: {error}.'
+    ) from error
+  return moments
 
 
 def _fault(splits: Any) -> str | None:

@@ -23,6 +23,7 @@ from audiolm_jax import config
 from audiolm_jax.data import arrays
 from audiolm_jax.data import cache_header
 from audiolm_jax.data import cache_parts
+from audiolm_jax.data import moments as moments_lib
 from audiolm_jax.data import token_folder
 from audiolm_jax.tokenizers import encoding
 from audiolm_jax.training import writers
@@ -103,6 +104,8 @@ class Writer:
   def finish(self) -> bool:
     """Writes the header if no part is missing; whether the cache is whole.
 
+    The moments of latents are computed here, over all clips of 'train'.
+
     Raises:
       TokensError: for a part that can't be read, naming it.
     """
@@ -110,7 +113,7 @@ class Writer:
       return False
     if self._has_header():
       return True
-    splits = {}
+    splits, running = {}, moments_lib.Running()
     for split, clips in self._identity.clips.items():
       records = cache_parts.Records(self._directory, split, self._identity)
       keys = ('frames', 'samples', 'language', 'speaker', 'checksums')
@@ -122,17 +125,23 @@ class Writer:
         for key in ('language', 'speaker'):
           index[key].append(example.factors.get(key, ''))
         index['checksums'].append(records.checksum(i))
-    header = cache_header.Header.of(self._identity, splits=splits)
+        if split == 'train' and example.latents is not None:
+          running.add(example.latents)
+    header = cache_header.Header.of(
+        self._identity, splits=splits, moments=running.moments
+    )
     cache_header.write(self._directory, header)
     return True
 
   def _has_header(self) -> bool:
-    """Whether one is there that can be read and says where the tokenizer is."""
+    """Whether one is there that can be read and says all that it should."""
     try:
       header = read_header(self._directory)
     except encoding.TokensError:
       return False
-    return header.tokenizer == os.path.realpath(self._identity.tokenizer)
+    return not header.needs_moments and header.tokenizer == os.path.realpath(
+        self._identity.tokenizer
+    )
 
 
 def read_header(directory: str | os.PathLike) -> cache_header.Header:
@@ -286,6 +295,37 @@ class TokenCache:
           f' {list(languages)}, but in {sorted(set(self.languages))}.'
       )
     return chosen[:limit]
+
+
+def latent_moments(directory: str | os.PathLike) -> moments_lib.Moments:
+  """Of the latents of a cache's split 'train'; of a folder, by reading it all.
+
+  Raises:
+    TokensError: if it is of codes, has no such frames, or was made before caches
+      kept them.
+  """
+  header = read_header(directory)
+  if header.moments is not None:
+    return header.moments
+  index = header.splits.get('train', {})
+  reason = "has no frames in the split 'train' to take them from"
+  if header.codebooks is not None:
+    reason = 'holds codes'
+  elif 'files' in index:
+    running = moments_lib.Running()
+    clips = TokenCache(directory, 'train')
+    for i in range(len(clips)):
+      running.add(clips[i].latents)
+    if running.moments is not None:
+      return running.moments
+  elif header.needs_moments:
+    reason = (
+        'was made before they were kept. To add them, run the'
+        ' `tokenize_audio.py corpus` of this cache once more'
+    )
+  raise encoding.TokensError(
+      f'{directory} has no means and deviations of latents: it {reason}.'
+  )
 
 
 def open_cache(settings: Any) -> TokenCache:

@@ -12,6 +12,7 @@ from audiolm_jax.tokenizers import encoding
 from audiolm_jax.data import base as data_base
 from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
+from audiolm_jax.data import moments as moments_lib
 from audiolm_jax.data import pipeline
 from audiolm_jax.data import token_cache
 
@@ -23,8 +24,8 @@ BUCKET_FRAMES = (128, 512, 2048)
 class TokenCrops:
   """Random crops of cached clips: batches of `codes`, `num_frames` and `id`.
 
-  Of continuous tokens, `latents` stand for the codes; `durations` and `scales`
-  are there if the cache has them.
+  Of continuous tokens, `latents` stand for the codes, normalised by the moments
+  of the cache; `durations` and `scales` are there if the cache has them.
 
   An epoch visits a clip once for every crop that it is long. Shorter clips are
   padded with zeros; `num_frames` counts the valid frames.
@@ -76,10 +77,14 @@ class TokenCrops:
     """See `CropSource`.
 
     Raises:
-      encoding.TokensError: for a cache that doesn't fit.
+      encoding.TokensError: for a cache that doesn't fit, or latents without
+        moments.
       ConfigError: for conditions that clips don't have.
     """
     cache = token_cache.open_cache(self)
+    moments = None
+    if cache.header.codebooks is None:
+      moments = token_cache.latent_moments(self.cache)
     condition_sampler = clip_conditions.ConditionSampler(
         self.conditions, cache, self.vectors
     )
@@ -93,7 +98,7 @@ class TokenCrops:
           f' config.data.min_frames = {self.min_frames}.'
       )
     return pipeline.CropSource(
-        functools.partial(crop, self, cache, condition_sampler),
+        functools.partial(crop, self, cache, condition_sampler, moments),
         visits,
         batch_size=batch_size,
         seed=seed,
@@ -107,29 +112,33 @@ def crop(
     settings: TokenCrops,
     cache: token_cache.TokenCache,
     condition_sampler: clip_conditions.ConditionSampler,
+    moments: moments_lib.Moments | None,
     index: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
   """One row: arrays [F, ...], zero from `num_frames` on, and conditions."""
   example = cache[index]
+  arrays = _arrays(example, settings.codebooks, moments)
   start = int(rng.integers(max(example.frames - settings.frames, 0) + 1))
   stop = min(start + settings.frames, example.frames)
   conditions = condition_sampler([index], rng)
   return {
       **{
           name: pipeline.pad([values[start:stop]], 1, settings.frames)[0]
-          for name, values in _arrays(example, settings.codebooks).items()
+          for name, values in arrays.items()
       },
       'num_frames': np.int32(stop - start),
       **{key: value[0] for key, value in conditions.items()},
   }
 
 
-def _arrays(example, codebooks) -> dict[str, np.ndarray]:
-  """A clip's arrays, of its codes only the first codebooks."""
+def _arrays(example, codebooks, moments) -> dict[str, np.ndarray]:
+  """A clip's arrays: its first codebooks, or its latents normalised."""
   arrays = example.arrays
   if 'codes' in arrays:
     arrays['codes'] = arrays['codes'][:, :codebooks]
+  elif moments is not None:
+    arrays['latents'] = moments.normalised(arrays['latents'])
   return arrays
 
 
@@ -138,6 +147,7 @@ def whole_clips(
     *,
     indices: np.ndarray | None = None,
     codebooks: int | None = None,
+    moments: moments_lib.Moments | None = None,
     max_frames: int | None = None,
     batch_frames: int = 8192,
     max_batch: int = 32,
@@ -149,6 +159,7 @@ def whole_clips(
     cache: what to read.
     indices: which clips (see `TokenCache.select`); None for all.
     codebooks: how many of the codes of a frame; None for all.
+    moments: by which latents are normalised; None leaves them as they are.
     max_frames: longer clips are cut to their beginning; None cuts none.
     batch_frames: most frames of a batch, padding included.
     max_batch: most rows of a batch.
@@ -172,7 +183,9 @@ def whole_clips(
     rows = [
         {
             name: values[: num_frames[i]]
-            for name, values in _arrays(cache[indices[i]], codebooks).items()
+            for name, values in _arrays(
+                cache[indices[i]], codebooks, moments
+            ).items()
         }
         for i in members
     ]

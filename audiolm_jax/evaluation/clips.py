@@ -106,7 +106,7 @@ class _TokenClips(evaluation_base.Clips):
     if available[: len(self._sizes)] != self._sizes:
       raise config.ConfigError(
           f'config.objective.decoder.vocabularies = {self._sizes}, but the token'
-          f' cache {settings.cache} has {available}.'
+          f' cache {settings.cache} has {available or "continuous tokens"}.'
       )
 
   def _open(self, split):

@@ -162,7 +162,7 @@ class NLL(objectives_base.Objective):
     if available[: len(sizes)] != sizes:
       raise config.ConfigError(
           f'config.objective.decoder.vocabularies: {sizes} of {self._audio}, but'
-          f' {where} has {available}.'
+          f' {where} has {available or "continuous tokens"}.'
       )
 
   @property

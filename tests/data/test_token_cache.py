@@ -161,15 +161,24 @@ def test_latents_durations_and_scales_are_cropped_together(tmp_path):
   source = token_crops.TokenCrops(cache=directory, frames=8)
   batches = [source.open(batch_size=16, seed=0).next(None)]
   assert batches[0]['latents'].shape == (16, 8, 2)
-  batches += token_crops.whole_clips(cache, bucket_frames=(32,), max_batch=4)
+  moments = cache.header.moments
+  batches[0]['latents'] = moments.restored(batches[0]['latents'])
+  for seen in (None, moments):
+    batches += token_crops.whole_clips(
+        cache, bucket_frames=(32,), max_batch=4, moments=seen
+    )
+  batches[2]['latents'] = moments.restored(batches[2]['latents'])
   for batch in batches:
     assert 'codes' not in batch
     valid = np.arange(batch['scales'].shape[1]) < batch['num_frames'][:, None]
     place = batch['latents'][..., 0]
-    assert (np.diff(place)[valid[:, 1:]] == 1).all()
-    np.testing.assert_array_equal(batch['latents'][..., 1][valid] % 1, 0.5)
-    np.testing.assert_array_equal(batch['durations'], (place + 1) * valid)
-    np.testing.assert_array_equal(batch['scales'], (place + 100) * valid)
+    np.testing.assert_allclose(np.diff(place)[valid[:, 1:]], 1, atol=1e-5)
+    whole = np.rint(place)
+    np.testing.assert_allclose(place[valid], whole[valid], atol=1e-5)
+    halves = batch['latents'][..., 1] - whole
+    np.testing.assert_allclose(halves[valid], 0.5, atol=1e-5)
+    np.testing.assert_array_equal(batch['durations'], (whole + 1) * valid)
+    np.testing.assert_array_equal(batch['scales'], (whole + 100) * valid)
   assert sorted(batches[1]['num_frames']) == [0, 20, 21, 22]
 
 

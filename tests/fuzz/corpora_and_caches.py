@@ -405,6 +405,8 @@ _LIES = (
     _header(lambda h: h.update(rows=2)),
     _header(lambda h: h.update(aligned=False)),
     _header(lambda h: h.update(languages=3)),
+    _header(lambda h: h.update(moments={'mean': [0.0], 'std': [1.0]})),
+    _header(lambda h: h.update(moments=[])),
     _splits('frames', [10**9] * 6),
     _splits('frames', [10**14] * 6),
     _splits('frames', [10**30] * 6),
