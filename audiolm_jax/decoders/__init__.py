@@ -15,6 +15,9 @@ a head. Each is a field of its config:
                several streams, one after the other or in turns. `masked`:
                frames, any of whose codes may be hidden. And `wavenet`: samples
                of audio, with heads of its own (`waveform_heads`).
+    DENOISERS  what denoises frames of latents, by a process of `processes`:
+               `flow`, all frames of a row at once. Which frames are given in
+               training is said by `gaps`.
 
 To add one: a Linen module beside its kin, a line in its table, and its place in
 tests/decoders, where every pattern meets every head.
@@ -24,6 +27,7 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.decoder import Decoder
+from audiolm_jax.decoders.flow import Flow
 from audiolm_jax.decoders.masked import Masked
 from audiolm_jax.decoders.segmented import Segmented
 from audiolm_jax.decoders.segmented import Staged
@@ -32,6 +36,7 @@ from audiolm_jax.decoders.wavenet import WaveNet
 CONDITIONERS = conditioners.CONDITIONERS
 HEADS = heads.HEADS
 STARTS = starts.STARTS
+DENOISERS = {'flow': Flow}
 LM_KINDS = {
     'masked': Masked,
     'segments': Segmented,

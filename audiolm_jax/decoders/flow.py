@@ -1,0 +1,189 @@
+"""Decoders that denoise frames of latents: diffusion and flow transformers."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import flax
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+
+from audiolm_jax import backbones
+from audiolm_jax import config
+from audiolm_jax import ops
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
+from audiolm_jax.data import factors
+from audiolm_jax.data import moments as moments_lib
+from audiolm_jax.decoders import conditioned
+from audiolm_jax.decoders import conditioners
+from audiolm_jax.decoders import gaps as gaps_lib
+from audiolm_jax.decoders import time_embedding
+from audiolm_jax.ops import sharding
+from audiolm_jax.processes import gaussian
+from audiolm_jax.streaming import base as streaming_base
+
+Inputs = tuple[Any, Any, Any]
+
+
+class Flow(conditioned.Conditioned):
+  """Predicts what noisy latents are made of, all frames of a row at once.
+
+  The backbone sees of each frame the noisy latent, the clean one where it is
+  given, and whether it is; and as `film` the time, before that of conditions.
+  The last matrix is 0 at the start, and so is what is predicted.
+
+  Some frames may be given (infilling). As in F5-TTS (2410.06885) and
+  stable-audio, those are noisy, too, in training and in generation, and what
+  comes out there counts for nothing.
+
+  Attributes:
+    dimension: D of the latents.
+    process: how noise takes their place.
+    target: what is predicted.
+    backbone: over all frames, `adaptive`.
+    time: how times become vectors.
+    conditions: what it is given beside the latents, by name.
+    gaps: which frames are hidden in training; None for a model that all frames
+      are hidden from, and which takes none.
+    moments: of the latents that it sees normalised; None for those of training's
+      data.
+  """
+
+  dimension: config.Positive
+  process: Annotated[Any, config.Kind(lambda: gaussian.PROCESSES)] = (
+      gaussian.RectifiedFlow()
+  )
+  target: gaussian.Target = 'u'
+  backbone: Annotated[Any, config.Kind(lambda: backbones.BACKBONES)] = (
+      stack_lib.Stack(
+          mixers=(attention.Attention(mask_kind='bidirectional'),),
+          adaptive='adaln_zero',
+          film_silu=True,
+      )
+  )
+  time: time_embedding.TimeEmbedding = time_embedding.TimeEmbedding()
+  conditions: Annotated[
+      Any,
+      config.Named(
+          Annotated[Any, config.Kind(lambda: conditioners.CONDITIONERS)]
+      ),
+  ] = flax.core.FrozenDict()
+  gaps: gaps_lib.Gaps | None = gaps_lib.Gaps()
+  moments: moments_lib.Moments | None = None
+
+  def __post_init__(self):
+    self.conditions = flax.core.freeze(dict(self.conditions))
+    if getattr(self.backbone, 'adaptive', 'none') == 'none':
+      raise config.ConfigError(
+          "decoder.backbone.adaptive = 'none': the time would not act"
+      )
+    if isinstance(getattr(self.backbone, 'mlp', None), mlps.Moe):
+      raise config.ConfigError(
+          'decoder.backbone.mlp has experts, whose losses a decoder that'
+          ' denoises has no place for'
+      )
+    conditioners.fit(self.conditions, self.backbone)
+    moments = self.moments
+    if moments is not None and len(moments.mean) != self.dimension:
+      raise config.ConfigError(
+          f'decoder.moments of {len(moments.mean)} dimensions, but'
+          f' decoder.dimension = {self.dimension}'
+      )
+    super().__post_init__()
+
+  # What its loss is: no likelihood, and comparable with none.
+  tag = 'none'
+
+  @nn.compact
+  def predict(
+      self,
+      z: Float[Array, 'B F D'],
+      t: Float[Array, 'B'],
+      num_frames: Int[Array, 'B'],
+      given: Float[Array, 'B F D'] | None = None,
+      hidden: Bool[Array, 'B F'] | None = None,
+      context: streaming_base.Context = None,
+      conditions: conditioners.Conditions | None = None,
+  ) -> Float[Array, 'B F D']:
+    """A prediction of `target`, 0 past a row's length.
+
+    Args:
+      z: noisy latents, normalised. Anything past a row's length.
+      t: times of the rows.
+      num_frames: frames of each row.
+      given: latents, normalised; anything where hidden. None for none given.
+      hidden: where to predict; with `given`.
+      context: what `context` gives; None for a decoder without conditions.
+      conditions: in place of the context, what it is computed from.
+
+    Raises:
+      ValueError: for given latents of a decoder without gaps, or one of `given`
+        and `hidden` without the other.
+    """
+    exists = streaming_base.length_mask(num_frames, z.shape[1])
+    x = self._inputs(z, given, hidden)
+    x = streaming_base.zero_masked(x, exists).astype(self.backbone.dtype)
+    width = self.backbone.width
+    x = ops.linear(self, 'noisy', x, width, (None, 'embed'), use_bias=True)
+    x = sharding.constrain(x, ('batch',))
+    context = dict(self._context(context, conditions, len(z)) or {})
+    film = [self.time(t, width)]
+    if 'film' in context:
+      film.append(context['film'].astype(film[0].dtype))
+    context['film'] = jnp.concatenate(film, axis=-1)
+    x, mask = conditioned.join(x, exists, context)
+    y = self.backbone.transform(x, mask, context=context).y
+    y = conditioned.own(y, z.shape[1], context).astype(jnp.float32)
+    y = streaming_base.zero_masked(y, exists)
+    y = ops.linear(
+        self,
+        'denoised',
+        y,
+        self.dimension,
+        ('embed', None),
+        use_bias=True,
+        init=nn.initializers.zeros,
+    )
+    y = sharding.constrain(y, ('batch',))
+    return streaming_base.zero_masked(y, exists)
+
+  @nn.nowrap
+  def _inputs(self, z, given, hidden):
+    """z, and where the decoder has gaps what is given and where not."""
+    if (given is None) != (hidden is None):
+      raise ValueError('given latents go with where they are hidden')
+    if self.gaps is None:
+      if given is not None:
+        raise ValueError('given latents, but the decoder has no gaps')
+      return z
+    if given is None:
+      given, hidden = jnp.zeros_like(z), jnp.ones(z.shape[:2], bool)
+    given = streaming_base.zero_masked(given, ~hidden)
+    hidden = hidden[..., None].astype(z.dtype)
+    return jnp.concatenate([z, given.astype(z.dtype), hidden], axis=-1)
+
+  @nn.nowrap
+  def example_batch(
+      self, batch_size: int, frames: int
+  ) -> dict[str, np.ndarray]:
+    """A batch of zeros.
+
+    Args:
+      batch_size: B.
+      frames: of a row.
+    """
+    shape = batch_size, frames, self.dimension
+    return {
+        'latents': np.zeros(shape, np.float32),
+        'num_frames': np.zeros(batch_size, np.int32),
+        **self._no_conditions(batch_size),
+    }
+
+  @nn.nowrap
+  def read(self, batch: Mapping[str, Array]) -> Inputs:
+    """(latents, num_frames, conditions) of a batch."""
+    conditions = factors.unflatten(batch, sorted(self.conditions))
+    return batch['latents'], batch['num_frames'], conditions

@@ -1,0 +1,37 @@
+"""Times of a process as vectors."""
+
+from typing import Annotated
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax import ops
+
+
+class TimeEmbedding(nn.Module):
+  """Cosines and sines of a time, then a perceptron (2212.09748, section 3.2).
+
+  Attributes:
+    frequencies: how many; of each a cosine and a sine.
+    scale: the highest of them, in radians over the whole of (0, 1). Most public
+      models have 1000; JASCO and Kyutai's have 1.
+    span: the highest over a little less than the lowest.
+  """
+
+  frequencies: config.Positive = 128
+  scale: config.NonNegative = 1000.0
+  span: Annotated[float, config.Range(min=1)] = 10_000.0
+
+  @nn.compact
+  def __call__(self, t: Float[Array, 'B'], width: int) -> Float[Array, 'B D']:
+    """Vectors of width D, in single precision."""
+    place = np.arange(self.frequencies) / self.frequencies
+    radians = self.scale * self.span**-place
+    angles = t.astype(jnp.float32)[:, None] * radians.astype(np.float32)
+    waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+    axes = None, 'embed'
+    x = ops.linear(self, 'inner', waves, width, axes, use_bias=True)
+    return ops.linear(self, 'outer', nn.silu(x), width, axes, use_bias=True)

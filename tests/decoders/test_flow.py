@@ -1,0 +1,280 @@
+"""A decoder that denoises: what moves what, padded, given, conditioned."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax import config
+from audiolm_jax import decoders
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
+from audiolm_jax.data import factors
+from audiolm_jax.data import moments as moments_lib
+from audiolm_jax.decoders import conditioners
+from audiolm_jax.decoders import time_embedding
+from tests.decoders import small
+
+B, F, D = 3, 5, 2
+LENGTHS = np.array([F, 3, 4], np.int32)
+TIMES = np.array([0.9, 0.4, 0.1], np.float32)
+EXISTS = np.arange(F) < LENGTHS[:, None]
+HOW = ('prefix', 'add', 'film', 'cross')
+
+
+def _values(seed):
+  values = np.random.default_rng(seed).normal(size=(B, F, D))
+  return values.astype(np.float32)
+
+
+Z, GIVEN = _values(0), _values(1)
+HIDDEN = np.array([[1, 1, 0, 0, 1], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1]], bool)
+
+
+def _stack(**options):
+  mixer = {'mask_kind': 'bidirectional', **options.pop('mixer', {})}
+  return small.stack(
+      mixer=mixer, adaptive='adaln_zero', film_silu=True, **options
+  )
+
+
+def _make(how=(), **options):
+  modules = {
+      way: conditioners.Class(how=way, source=factors.Name(('a', 'b')))
+      for way in how
+  }
+  cross = attention.Cross(heads=2) if 'cross' in how else None
+  return decoders.Flow(
+      D,
+      backbone=_stack(cross=cross),
+      time=time_embedding.TimeEmbedding(frequencies=4, scale=10.0),
+      conditions=modules,
+      **options,
+  )
+
+
+def _prepared(decoder, rows):
+  return {
+      name: module.source.prepare(rows)
+      for name, module in decoder.conditions.items()
+  }
+
+
+def _predictor(decoder, seed=0):
+  """The compiled decoder with random parameters: (z, ...) -> prediction."""
+  conditions = _prepared(decoder, [None] * B)
+  inputs = Z, TIMES, LENGTHS, None, None, None, conditions
+  params = small.parameters(decoder, *inputs, seed=seed, method='predict')
+
+  @small.quick_jit
+  def run(z, t, lengths, given=None, hidden=None, conditions=conditions):
+    return decoder.apply(
+        {'params': params},
+        z,
+        t,
+        lengths,
+        given,
+        hidden,
+        conditions=conditions,
+        method='predict',
+    )
+
+  return run
+
+
+@pytest.fixture(scope='module', name='predict')
+def _predict():
+  return _predictor(_make())
+
+
+def test_it_predicts_nothing_at_the_start():
+  decoder = _make()
+  variables = decoder.init(
+      jax.random.key(0), Z, TIMES, LENGTHS, method='predict'
+  )
+  found = decoder.apply(variables, Z, TIMES, LENGTHS, method='predict')
+  np.testing.assert_array_equal(found, np.zeros_like(Z))
+
+
+def test_rows_alone_padded_and_with_nan_past_their_ends(predict):
+  whole = np.asarray(predict(Z, TIMES, LENGTHS, GIVEN, HIDDEN))
+  assert whole.dtype == np.float32
+  np.testing.assert_array_equal(whole[~EXISTS], 0)
+  assert (whole[EXISTS] != 0).all()
+  z = np.where(EXISTS[..., None], Z, np.nan)
+  given = np.where(EXISTS[..., None], GIVEN, np.nan)
+  np.testing.assert_array_equal(
+      predict(z, TIMES, LENGTHS, given, HIDDEN), whole
+  )
+  for row, length in enumerate(LENGTHS):
+    part = (slice(row, row + 1), slice(length))
+    alone = _predictor(_make())(
+        *(Z[part], TIMES[row : row + 1], LENGTHS[row : row + 1]),
+        *(GIVEN[part], HIDDEN[part]),
+        conditions={},
+    )
+    np.testing.assert_allclose(alone[0], whole[part][0], rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_pass_nothing_that_is_past_the_end(predict):
+  z = np.where(EXISTS[..., None], Z, np.nan)
+  inner = predict.__wrapped__
+  gradient = small.quick_jit(
+      jax.grad(lambda z: inner(z, TIMES, LENGTHS).sum())
+  )(z)
+  assert np.isfinite(gradient).all()
+  np.testing.assert_array_equal(np.asarray(gradient)[~EXISTS], 0)
+
+
+def test_every_frame_sees_every_other_of_its_row(predict):
+  plain = np.asarray(predict(Z, TIMES, LENGTHS))
+  for frame in (0, 2):
+    z = Z.copy()
+    z[0, frame] += 1
+    moved = np.abs(predict(z, TIMES, LENGTHS) - plain)
+    assert (moved[0] > 1e-6).all()
+    np.testing.assert_array_equal(moved[1:], 0)
+
+
+def test_time_moves_its_row_alone(predict):
+  plain = np.asarray(predict(Z, TIMES, LENGTHS))
+  t = TIMES.copy()
+  t[1] += 0.2
+  moved = np.abs(predict(Z, t, LENGTHS) - plain)
+  assert (moved[1][EXISTS[1]] > 1e-6).all()
+  np.testing.assert_array_equal(np.delete(moved, 1, 0), 0)
+
+
+def test_given_latents_count_where_they_are_not_hidden(predict):
+  plain = np.asarray(predict(Z, TIMES, LENGTHS, GIVEN, HIDDEN))
+  other = np.where(HIDDEN[..., None], np.nan, GIVEN)
+  np.testing.assert_array_equal(
+      predict(Z, TIMES, LENGTHS, other, HIDDEN), plain
+  )
+  given = GIVEN.copy()
+  given[0, 2] += 1
+  moved = np.abs(predict(Z, TIMES, LENGTHS, given, HIDDEN) - plain)
+  assert (moved[0] > 1e-6).all()
+  np.testing.assert_array_equal(moved[1:], 0)
+  # All hidden is none given; a given 0 is not.
+  nothing = predict(Z, TIMES, LENGTHS)
+  hidden = np.ones_like(HIDDEN)
+  np.testing.assert_array_equal(
+      predict(Z, TIMES, LENGTHS, GIVEN, hidden), nothing
+  )
+  zeros = predict(Z, TIMES, LENGTHS, 0 * GIVEN, HIDDEN)
+  assert np.abs(zeros - nothing)[0].min() > 1e-6
+
+
+@pytest.mark.parametrize('how', HOW)
+def test_a_condition_moves_its_row_alone(how):
+  decoder = _make((how,))
+  predict = _predictor(decoder)
+  plain = np.asarray(
+      predict(Z, TIMES, LENGTHS, conditions=_prepared(decoder, ['a'] * B))
+  )
+  other = _prepared(decoder, ['a', 'b', 'a'])
+  moved = np.abs(predict(Z, TIMES, LENGTHS, conditions=other) - plain)
+  assert (moved[1][EXISTS[1]] > 1e-6).all()
+  np.testing.assert_allclose(np.delete(moved, 1, 0), 0, atol=1e-6)
+  # Beside what comes before the frames, a row alone is itself.
+  part = (slice(1, 2), slice(3))
+  alone = predict(
+      *(Z[part], TIMES[1:2], LENGTHS[1:2]),
+      conditions=_prepared(decoder, ['a']),
+  )
+  np.testing.assert_allclose(alone[0], plain[part][0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_context_is_what_conditions_become():
+  decoder = _make(HOW)
+  conditions = _prepared(decoder, ['a', 'b', None])
+  params = small.parameters(
+      decoder,
+      *(Z, TIMES, LENGTHS, None, None, None, conditions),
+      method='predict',
+  )
+  apply = functools.partial(decoder.apply, {'params': params})
+  context = apply(conditions, B, method='context')
+  predict = functools.partial(apply, Z, TIMES, LENGTHS, method='predict')
+  np.testing.assert_allclose(
+      predict(context=context), predict(conditions=conditions), atol=1e-6
+  )
+  # A time comes before what conditions scale by.
+  assert context['film'].shape == (B, 8)
+
+
+def test_what_is_given_must_be_said_in_full():
+  predict = _predictor(_make())
+  with pytest.raises(ValueError, match='where they are hidden'):
+    predict(Z, TIMES, LENGTHS, GIVEN)
+  plain = _make(gaps=None)
+  predict = _predictor(plain)
+  assert np.isfinite(predict(Z, TIMES, LENGTHS)).all()
+  with pytest.raises(ValueError, match='no gaps'):
+    predict(Z, TIMES, LENGTHS, GIVEN, HIDDEN)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'backbone': stack_lib.Stack()}, "adaptive = 'none'"),
+        (
+            {'backbone': stack_lib.Stack(mlp=mlps.Moe(), adaptive='film')},
+            'experts',
+        ),
+        (
+            {'conditions': {'x': conditioners.Text(how='cross')}},
+            "lacks 'cross'",
+        ),
+        (
+            {'moments': moments_lib.Moments((0.0,), (1.0,))},
+            'of 1 dimensions.*dimension = 2',
+        ),
+    ],
+)
+def test_what_would_do_nothing_is_refused(options, message):
+  with pytest.raises(config.ConfigError, match=message):
+    decoders.Flow(D, **options)
+
+
+def test_the_default_backbone_looks_both_ways_and_is_configured():
+  decoder = config.build(decoders.Flow, decoders.Flow(D))
+  (mixer,) = decoder.backbone.mixers
+  assert mixer.mask_kind == 'bidirectional'
+  values = config.to_config(decoder)
+  assert config.build(decoders.Flow, values) == decoder
+  moments = moments_lib.Moments((0.1, 1e9), (1 / 3, 2.0))
+  decoder = decoder.clone(moments=moments)
+  again = config.build(decoders.Flow, config.to_config(decoder))
+  assert again == decoder and hash(again) == hash(decoder)
+
+
+def test_batches_are_read_as_their_example_is():
+  decoder = _make(('add',))
+  example = decoder.example_batch(B, F)
+  shapes = {k: v.shape for k, v in example.items()}
+  assert shapes['latents'] == (B, F, D) and shapes['num_frames'] == (B,)
+  latents, num_frames, conditions = decoder.read(example)
+  assert latents is example['latents']
+  assert num_frames is example['num_frames']
+  assert conditions['add']['values'].shape == (B, 1)
+
+
+def test_times_become_waves_of_their_frequencies():
+  module = time_embedding.TimeEmbedding(frequencies=3, scale=8.0, span=64.0)
+  t = np.array([0.0, 0.3, 1.0], np.float32)
+  params = nn.meta.unbox(
+      module.init(jax.random.key(0), jnp.asarray(t), 7)['params']
+  )
+  assert params['inner'].shape == (6, 7) and params['outer'].shape == (7, 7)
+  angles = t[:, None] * np.array([8, 2, 0.5])
+  waves = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+  inner = waves @ params['inner'] + params['inner_bias']
+  expected = nn.silu(inner) @ params['outer'] + params['outer_bias']
+  found = module.apply({'params': params}, jnp.asarray(t), 7)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
