@@ -10,18 +10,20 @@ network: a prediction is a function of z and t. Data is at t = 0, noise at t = 1
     solvers     steps of a Gaussian process, from noise to data
     hiding      which codes a masked decoder is trained on
     unmasking   steps of hidden codes: random order, confidence, spans
-    guidance    a condition's difference, enlarged
+    guidance    a condition's difference, enlarged: plain, rescaled, projected,
+                at some times only
     likelihood  exact divergence, log-likelihoods of flows
     validation  errors by noise level on fixed draws
     noise       keyed by row and absolute frame
 
-To add a process, a density of times, a weight, a solver, a hiding or an order:
-a frozen dataclass of the room's base class, a line in its table, and its name
-in the tests that go through that table.
+To add a process, a density of times, a weight, a solver, a guidance, a hiding or
+an order: a frozen dataclass of the room's base class, a line in its table, and
+its name in the tests that go through that table.
 """
 
 from audiolm_jax.processes.discrete import DISCRETE
 from audiolm_jax.processes.gaussian import PROCESSES
+from audiolm_jax.processes.guidance import GUIDANCE
 from audiolm_jax.processes.hiding import HIDINGS
 from audiolm_jax.processes.solvers import SOLVERS
 from audiolm_jax.processes.times import DENSITIES

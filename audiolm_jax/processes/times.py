@@ -25,7 +25,8 @@ def stratified(rng: Key[Array, ''], count: int) -> Float[Array, 'B']:
   Means over a batch vary less than with independent ones (2107.00630, app. I.1).
   """
   part = jax.random.uniform(rng, (count,))
-  return (jnp.arange(count) + part) / count
+  # Without the ends, which rounding reaches and where weights are infinite.
+  return jnp.clip((jnp.arange(count) + part) / count, 2**-24, 1 - 2**-24)
 
 
 def falling(

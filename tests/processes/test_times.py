@@ -59,6 +59,16 @@ def test_stratified_numbers_fill_each_part():
   assert (found != other).all()
 
 
+def test_stratified_numbers_never_reach_the_ends(monkeypatch):
+  """There weights of a loss are infinite."""
+  for part in (0.0, 1 - 2**-24):
+    monkeypatch.setattr(
+        jax.random, 'uniform', lambda _, shape, p=part: jnp.full(shape, p)
+    )
+    found = times_lib.stratified(None, 1000)
+    assert found.min() > 0 and found.max() < 1
+
+
 def test_grids():
   times = times_lib.Grid(4).times
   np.testing.assert_allclose(times, [1, 0.75, 0.5, 0.25, 0])
