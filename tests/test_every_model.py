@@ -24,6 +24,7 @@ from audiolm_jax.backbones.mixers import bidirectional
 from audiolm_jax.backbones.mixers import rg_lru
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
+from audiolm_jax.decoders import gaps as gaps_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
@@ -32,6 +33,7 @@ from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.objectives import discriminators
 from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.objectives import gan as gan_lib
+from audiolm_jax.param_transforms import base as param_transforms_base
 from audiolm_jax.patterns import sequence as sequence_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
@@ -157,6 +159,29 @@ def _samples():
   return _nll(decoder, samples=12)
 
 
+def _denoising():
+  """What is given, too, and a condition in each place but before the frames."""
+  backbone = stack_lib.Stack(
+      width=16,
+      layers=2,
+      mixers=(attention.Attention(mask_kind='bidirectional'),),
+      cross=attention.Cross(heads=2),
+      adaptive='adaln_zero',
+      film_silu=True,
+  )
+  conditions = {
+      how: conditioners.Class(source=factors.Name(names=('a', 'b')), how=how)
+      for how in ('add', 'cross', 'film')
+  }
+  decoder = decoders.Flow(
+      dimension=3,
+      backbone=backbone,
+      conditions=conditions,
+      gaps=gaps_lib.Gaps(prefix=0.5, segments=0.5),
+  )
+  return objectives.Denoising(decoder=decoder, frames=9, rate=50.0)
+
+
 def _ctc():
   module = recogniser_lib.Recogniser(
       symbols=('a', 'b'),
@@ -172,6 +197,7 @@ SMALL = {
     'toy': objectives.Toy,
     'codec': _codec,
     'ctc': _ctc,
+    'denoising': _denoising,
     'lm': _lm,
     'lm with conditions': _conditioned,
     'lm with depth': _depth,
@@ -222,7 +248,7 @@ def test_low_rank_updates_reach_every_weight(name):
       )
       for model, v in variables.items()
   }
-  transform = param_transforms.Lora(rank=2, alpha=4.0)
+  transform = param_transforms.Lora(rank=2, alpha=4.0, targets=('',))
   zero = {}
   for model, params in base.items():
     axes = mesh_lib.logical_axes(boxed[model]['params'])
@@ -255,6 +281,38 @@ def test_low_rank_updates_reach_every_weight(name):
     off_by = abs(float(low[term][0] - merged[term][0]))
     assert moved_by > 1e-4 * abs(float(plain[term][0])), term
     assert off_by < 0.02 * moved_by, term
+
+
+@pytest.mark.parametrize('name', sorted(SMALL))
+def test_by_default_low_rank_updates_leave_out_what_is_zero(name):
+  """FiLM, AdaLN-zero, and the output of what denoises: these, and no others."""
+  made = SMALL[name]()
+  boxed = jax.eval_shape(config.build(type(made), made).init, jax.random.key(0))
+  for entry in boxed.values():
+    axes = mesh_lib.logical_axes(entry['params'])
+    low, whole = (
+        param_transforms.Lora(**options).axes(axes)
+        for options in ({}, {'targets': ('',)})
+    )
+    low, whole = (
+        {
+            param_transforms_base.path_of(path)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(
+                tree, is_leaf=_is_low_rank
+            )
+            if _is_low_rank(leaf)
+        }
+        for tree in (low, whole)
+    )
+    left = {path.rpartition('/')[2] for path in whole - low}
+    expected = {
+        'lm with conditions': _MODULATIONS,
+        'denoising': {*_MODULATIONS, 'denoised'},
+    }
+    assert left == expected.get(name, set())
+
+
+_MODULATIONS = {f'{name}_modulation' for name in ('cross', 'mixer', 'mlp')}
 
 
 def _is_low_rank(leaf):

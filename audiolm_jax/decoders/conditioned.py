@@ -1,5 +1,6 @@
 """What decoders with conditions share, whatever they do with them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -49,14 +50,38 @@ class Conditioned(nn.Module):
     return conditioners.context(conditioned)
 
   @nn.nowrap
+  def prepare(
+      self, conditions: Mapping[str, Sequence[Any]] | None, batch: int
+  ) -> dict[str, factors.Arrays]:
+    """Values of conditions as arrays; one that is not given is that of no row.
+
+    Args:
+      conditions: by name, a value for each row (None for none), as the
+        condition's source takes them.
+      batch: rows.
+
+    Raises:
+      ValueError: for conditions that the decoder does not have, values for
+        another number of rows, or of another kind, size or range.
+    """
+    conditions = conditions or {}
+    if not set(conditions) <= set(self.conditions):
+      raise ValueError(
+          f'conditions {sorted(conditions)}, but the model has'
+          f' {sorted(self.conditions)}'
+      )
+    prepared = {}
+    for name, module in self.conditions.items():
+      values = conditions.get(name, [None] * batch)
+      if len(values) != batch:
+        raise ValueError(f'{name}: {len(values)} values for {batch} rows')
+      prepared[name] = module.source.prepare(values)
+    return prepared
+
+  @nn.nowrap
   def _no_conditions(self, batch_size):
     """The entries of a batch whose rows have no condition."""
-    return factors.flatten(
-        {
-            name: module.source.prepare([None] * batch_size)
-            for name, module in sorted(self.conditions.items())
-        }
-    )
+    return factors.flatten(dict(sorted(self.prepare(None, batch_size).items())))
 
   def _context(self, context, conditions, batch):
     """The context of whole sequences."""

@@ -33,29 +33,13 @@ class FramesLM:
   frame_rate: float | None
   tokenizer: audio_tokenizer.AudioTokenizer | None = None
 
-  def _prepare(self, conditions, rows):
-    """Conditions as arrays; one that is not given is that of no row."""
-    modules, conditions = self.decoder.conditions, conditions or {}
-    if not set(conditions) <= set(modules):
-      raise ValueError(
-          f'conditions {sorted(conditions)}, but the model has'
-          f' {sorted(modules)}'
-      )
-    prepared = {}
-    for name, module in modules.items():
-      values = conditions.get(name, [None] * rows)
-      if len(values) != rows:
-        raise ValueError(f'{name}: {len(values)} values for {rows} rows')
-      prepared[name] = module.source.prepare(values)
-    return prepared
-
   def _contexts(self, conditions, rows, options):
     """Options of `generation` with what conditions have become."""
     if 'context' in options or not self.decoder.conditions:
       if conditions:
         raise ValueError('conditions beside a context, or of a model without')
       return options
-    prepared = self._prepare(conditions, rows)
+    prepared = self.decoder.prepare(conditions, rows)
     contexts = {
         'context': scoring.context(self.decoder, self.params, prepared, rows)
     }

@@ -10,10 +10,12 @@ from typing import Any
 
 import flax.linen as nn
 from jaxtyping import Array
+import numpy as np
 
 from audiolm_jax import decoders
 from audiolm_jax import tokenizers
 from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import latent_lm
 from audiolm_jax.models import masked_lm
 from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.models import sample_lm
@@ -85,6 +87,19 @@ def _init_decoder(decoder, rng):
   return {'params': variables['params'], 'state': {}}
 
 
+def _init_denoiser(decoder, rng):
+  latents, num_frames, conditions = decoder.read(decoder.example_batch(1, 1))
+  variables = decoder.init(
+      rng,
+      latents,
+      np.ones(1, np.float32),
+      num_frames,
+      conditions=conditions,
+      method='predict',
+  )
+  return {'params': variables['params'], 'state': {}}
+
+
 def _lm(kind, model) -> Kind:
   return Kind(
       decoders.LM_KINDS[kind],
@@ -101,6 +116,13 @@ KINDS: dict[str, Kind] = {
     'stages': _lm('stages', token_lm.StageLM),
     'segments': _lm('segments', segment_lm.SegmentLM),
     'wavenet': _lm('wavenet', sample_lm.SampleLM),
+    'flow': Kind(
+        decoders.DENOISERS['flow'],
+        _init_denoiser,
+        lambda decoder, variables, rate: latent_lm.LatentLM(
+            decoder, variables['params'], rate
+        ),
+    ),
     'recogniser': Kind(
         recogniser_lib.Recogniser,
         recogniser_lib.Recogniser.fresh,

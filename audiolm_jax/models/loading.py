@@ -30,8 +30,8 @@ def load(
       model has none.
 
   Returns:
-    Such as an `AudioTokenizer`, a `TokenLM`, a `SegmentLM`, a `SampleLM` or a
-    `PhoneRecogniser`.
+    Such as an `AudioTokenizer`, a `TokenLM`, a `SegmentLM`, a `SampleLM`, a
+    `LatentLM` or a `PhoneRecogniser`.
 
   Raises:
     ModelError: if it holds no model, a damaged one, or the base is another.

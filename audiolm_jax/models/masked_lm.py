@@ -107,7 +107,7 @@ class MaskedLM(frames_lm.FramesLM):
 
   def _inputs(self, codes, num_frames, conditions):
     codes, num_frames = self._check(codes, num_frames)
-    return codes, num_frames, None, self._prepare(conditions, len(codes))
+    return codes, num_frames, None, self.decoder.prepare(conditions, len(codes))
 
   def _bound(self, inputs, draws, seed, keep):
     if draws < 1:
@@ -251,7 +251,7 @@ class MaskedLM(frames_lm.FramesLM):
         np.zeros(shape, np.int32),
         np.zeros(shape, bool),
         np.array([frames]),
-        self._prepare(None, 1),
+        self.decoder.prepare(None, 1),
     )
 
 

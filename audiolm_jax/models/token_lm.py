@@ -43,7 +43,7 @@ class TokenLM(frames_lm.FramesLM):
         fit.
     """
     codes, num_frames = self._check(codes, num_frames)
-    prepared = self._prepare(conditions, len(codes))
+    prepared = self.decoder.prepare(conditions, len(codes))
     inputs = codes, num_frames, None, prepared
     return scoring.score(self.decoder, self.params, inputs)
 
@@ -245,7 +245,7 @@ class TokenLM(frames_lm.FramesLM):
         decoder,
         self.params,
         (np.zeros(shape, np.int32), np.zeros(shape, bool), np.array([frames])),
-        self._prepare(None, 1),
+        self.decoder.prepare(None, 1),
         guided,
         cache_length=cache_length,
         sink_tokens=sink_tokens,

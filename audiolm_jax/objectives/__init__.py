@@ -5,7 +5,14 @@ To add one: a dataclass that implements `base.Objective`, and a line here.
 
 from audiolm_jax.objectives.codec import Codec
 from audiolm_jax.objectives.ctc import CTC
+from audiolm_jax.objectives.denoising import Denoising
 from audiolm_jax.objectives.likelihood import NLL
 from audiolm_jax.objectives.toy import Toy
 
-OBJECTIVES = {'codec': Codec, 'ctc': CTC, 'nll': NLL, 'toy': Toy}
+OBJECTIVES = {
+    'codec': Codec,
+    'ctc': CTC,
+    'denoising': Denoising,
+    'nll': NLL,
+    'toy': Toy,
+}

@@ -10,6 +10,10 @@ from audiolm_jax import config
 from audiolm_jax.ops import weights
 from audiolm_jax.param_transforms import base as param_transforms_base
 
+# All but matrices that are 0 at the start: those of FiLM and AdaLN, and the last
+# one of a decoder that denoises.
+_ADAPTED = r'^(?!.*_modulation$)(?!(.*/)?denoised$)'
+
 
 @dataclasses.dataclass(frozen=True)
 class Lora(param_transforms_base.ParamTransform):
@@ -23,13 +27,15 @@ class Lora(param_transforms_base.ParamTransform):
     rank: of the update.
     alpha: scale of the update times rank; 2 * rank is a common choice.
     targets: regular expressions of the weights to adapt, found anywhere in
-      their path; only matrices (and stacks of them) can be adapted.
+      their path; only matrices (and stacks of them) can be adapted. By default
+      all but those that are 0 at the start: FiLM's, AdaLN's, and the last one of
+      a decoder that denoises. ('',) is all.
     train: regular expressions of weights that train in full beside.
   """
 
   rank: config.Positive = 16
   alpha: config.NonNegative = 32.0
-  targets: tuple[str, ...] = ('',)
+  targets: tuple[str, ...] = (_ADAPTED,)
   train: tuple[str, ...] = ()
 
   def init(self, rng, params, axes):

@@ -11,7 +11,7 @@ from audiolm_jax.models import toy
 
 
 def test_every_tokenizer_and_decoder_has_a_kind():
-  tables = tokenizers.TOKENIZERS | decoders.LM_KINDS
+  tables = tokenizers.TOKENIZERS | decoders.LM_KINDS | decoders.DENOISERS
   for name, module in tables.items():
     assert kinds.KINDS[name].module is module
 

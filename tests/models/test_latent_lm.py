@@ -1,0 +1,283 @@
+"""Latents that are generated: given ones, rows by themselves, what it costs."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax import decoders
+from audiolm_jax.data import factors
+from audiolm_jax.data import moments as moments_lib
+from audiolm_jax.decoders import conditioners
+from audiolm_jax.models import kinds
+from audiolm_jax.models import latent_lm
+from audiolm_jax.processes import guidance
+from audiolm_jax.processes import solvers
+from audiolm_jax.processes import times
+from audiolm_jax.processes import validation
+from audiolm_jax.training import costs
+from tests.decoders import small
+
+F, D = 6, 2
+LENGTHS = np.array([F, 4], np.int32)
+MOMENTS = moments_lib.Moments((3.0, -7.0), (0.5, 20.0))
+GRID = times.Grid(3)
+
+
+def _decoder(conditioned=False, **options):
+  conditions = {}
+  if conditioned:
+    source = factors.Name(('a', 'b'))
+    conditions['voice'] = conditioners.Class(how='film', source=source)
+  backbone = small.stack(
+      mixer={'mask_kind': 'bidirectional'},
+      adaptive='adaln_zero',
+  )
+  return decoders.Flow(D, backbone=backbone, conditions=conditions, **options)
+
+
+def _model(seed=0, **options):
+  decoder = _decoder(**options)
+  batch = decoder.example_batch(1, F)
+  latents, num_frames, conditions = decoder.read(batch)
+  params = small.parameters(
+      decoder,
+      *(latents, np.ones(1, np.float32), num_frames),
+      *(None, None, None, conditions),
+      seed=seed,
+      method='predict',
+  )
+  return latent_lm.LatentLM(decoder, params, 2.0)
+
+
+@pytest.fixture(scope='module', name='model')
+def _unconditional():
+  return _model(moments=MOMENTS)
+
+
+@pytest.fixture(scope='module', name='voiced')
+def _voiced():
+  return _model(conditioned=True)
+
+
+def _given(seed=0):
+  rng = np.random.default_rng(seed)
+  values = rng.normal([3, -7], [0.5, 20], size=(2, F, D)).astype(np.float32)
+  return values, rng.random((2, F)) < 0.5
+
+
+def test_what_is_given_comes_back_to_the_bit(model):
+  given, mask = _given()
+  holes = np.where(mask[..., None], given, np.nan)
+  found = model.generate(F, LENGTHS, grid=GRID, given=holes, given_mask=mask)
+  exists = np.arange(F) < LENGTHS[:, None]
+  assert found.dtype == np.float32 and np.isfinite(found).all()
+  np.testing.assert_array_equal(found[mask & exists], given[mask & exists])
+  np.testing.assert_array_equal(found[~exists], 0)
+  free = ~mask & exists
+  plain = model.generate(F, LENGTHS, grid=GRID)
+  # It moves what it is filled in with, and is not what was there before.
+  assert (found[free] != given[free]).all() and (
+      found[free] != plain[free]
+  ).all()
+  # Of other values other ones; of those past a row's end, nothing.
+  again = np.where(exists[..., None], holes, 9.0)
+  full = mask | ~exists
+  np.testing.assert_array_equal(
+      model.generate(F, LENGTHS, grid=GRID, given=again, given_mask=full), found
+  )
+
+
+def test_an_empty_and_a_full_mask(model):
+  given, mask = _given()
+  plain = model.generate(F, LENGTHS, grid=GRID)
+  empty = model.generate(
+      F, LENGTHS, grid=GRID, given=given, given_mask=np.zeros_like(mask)
+  )
+  np.testing.assert_array_equal(empty, plain)
+  full = model.generate(
+      F, LENGTHS, grid=GRID, given=given, given_mask=np.ones_like(mask)
+  )
+  exists = np.arange(F) < LENGTHS[:, None]
+  np.testing.assert_array_equal(full, np.where(exists[..., None], given, 0))
+
+
+def test_latents_are_as_the_tokenizer_gives_them(model):
+  """A model with moments is one without, before and after."""
+  given, mask = _given()
+  decoder = model.decoder.clone(moments=None)
+  plain = dataclasses.replace(model, decoder=decoder)
+  with_it = model.generate(F, LENGTHS, grid=GRID, given=given, given_mask=mask)
+  without = plain.generate(
+      *(F, LENGTHS),
+      grid=GRID,
+      given=MOMENTS.normalised(given),
+      given_mask=mask,
+  )
+  exists = np.arange(F) < LENGTHS[:, None]
+  np.testing.assert_allclose(
+      with_it[exists],
+      MOMENTS.restored(without)[exists],
+      rtol=1e-5,
+      atol=1e-5,
+  )
+
+
+@pytest.mark.parametrize('solver', [solvers.Heun(), solvers.Sde()])
+def test_rows_are_themselves_alone_and_padded(model, solver):
+  options = {'grid': GRID, 'solver': solver}
+  both = model.generate(F, LENGTHS, **options)
+  padded = model.generate(F + 3, LENGTHS, **options)
+  np.testing.assert_allclose(padded[:, :F], both, rtol=1e-4, atol=1e-4)
+  np.testing.assert_array_equal(padded[:, F:], 0)
+  # The number of a row is what its noise goes by.
+  alone = model.generate(4, LENGTHS[:1] - 2, **options)
+  more = model.generate(F, np.array([4, 1, 6]), **options)
+  np.testing.assert_allclose(more[:1, :4], alone, rtol=1e-4, atol=1e-4)
+  assert (both[0, :4] != both[1, :4]).all()
+
+
+def test_seeds(model):
+  one, again, other = (
+      model.generate(F, LENGTHS, grid=GRID, seed=seed) for seed in (1, 1, 2)
+  )
+  np.testing.assert_array_equal(one, again)
+  assert (one[0] != other[0]).all()
+
+
+def test_conditions_and_guidance(voiced):
+  def run(value='a', scale=None, kind=guidance.Plain):
+    return voiced.generate(
+        *(F, LENGTHS),
+        grid=GRID,
+        conditions=value and {'voice': [value, 'b']},
+        guidance=None if scale is None else kind(scale),
+    )
+
+  plain = run()
+  assert np.abs(run('b') - plain)[0].min() > 1e-5
+  np.testing.assert_array_equal(run('b')[1], plain[1])
+  np.testing.assert_allclose(run(scale=1.0), plain, rtol=1e-4, atol=1e-4)
+  null = voiced.generate(F, LENGTHS, grid=GRID)
+  np.testing.assert_allclose(run(scale=0.0), null, rtol=1e-4, atol=1e-4)
+  guided = run(scale=3.0)
+  assert np.abs(guided - plain)[0].min() > 1e-5
+  other = run(scale=3.0, kind=guidance.Projected)
+  assert np.abs(other - guided)[0].min() > 1e-6
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'num_frames': [F + 1]}, 'not within 6'),
+        ({'guidance': guidance.Plain()}, 'no conditions'),
+        ({'conditions': {'voice': ['a']}}, 'model has \\[\\]'),
+        ({'given': np.zeros((1, F, D))}, 'given_mask'),
+        (
+            {
+                'given': np.zeros((1, F, 3)),
+                'given_mask': np.ones((1, F), bool),
+            },
+            'expected .1, 6, 2.',
+        ),
+        (
+            {
+                'given': np.full((1, F, D), np.inf),
+                'given_mask': np.ones((1, F), bool),
+            },
+            'not finite',
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(model, options, message):
+  options = {'num_frames': [F], **options}
+  with pytest.raises(ValueError, match=message):
+    model.generate(F, **options)
+
+
+def test_what_could_not_be_done_is_refused(voiced):
+  for conditions, message in (
+      ({'voice': ['a', 'c']}, "'c' is none of"),
+      ({'voice': ['a']}, '1 values for 2 rows'),
+      ({'tone': ['a', 'a']}, 'tone.*voice'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      voiced.generate(F, LENGTHS, conditions=conditions)
+  # Noise alone tells nothing of data to who predicts noise.
+  with pytest.raises(ValueError, match='t = 1'):
+    _model(target='e').generate(F, LENGTHS)
+  blind = _model(gaps=None)
+  given, mask = _given()
+  assert np.isfinite(blind.generate(F, LENGTHS, grid=GRID)).all()
+  with pytest.raises(ValueError, match='made to take none'):
+    blind.generate(F, LENGTHS, given=given, given_mask=mask)
+
+
+def test_flops_are_those_of_every_evaluation(voiced):
+  decoder, shapes = voiced.decoder, jax.eval_shape(lambda: voiced.params)
+  model = latent_lm.LatentLM(decoder, shapes, 2.0)
+  film = jax.ShapeDtypeStruct((1, 8), jnp.float32)
+
+  def once(params, film):
+    z, t = jnp.zeros((1, F, D)), jnp.zeros(1)
+    rows = jnp.array([F]), None, None, {'film': film}
+    return decoder.apply({'params': params}, z, t, *rows, method='predict')
+
+  each = costs.flops(once, shapes, film)
+  assert each > 1000
+
+  def count(**options):
+    return model.generation_flops(F / 2, grid=GRID, **options)
+
+  assert count() == pytest.approx(3 * each)
+  assert count(solver=solvers.Heun()) == pytest.approx(6 * each)
+  guided = count(guidance=guidance.Plain())
+  assert guided == pytest.approx(6 * each)
+  with pytest.raises(ValueError, match='no conditions'):
+    _model().generation_flops(1.0, guidance=guidance.Plain())
+  with pytest.raises(ValueError, match='no frame rate'):
+    latent_lm.LatentLM(decoder, shapes, None).generation_flops(1.0)
+
+
+def test_errors_go_by_the_rows_numbers(model):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, F, D)).astype(np.float32)
+  rows = np.array([17, 3])
+
+  def errors(x, lengths, rows, levels=3):
+    inputs = x, lengths, {}
+    return np.asarray(
+        latent_lm.errors(model.decoder, model.params, inputs, rows, levels)
+    )
+
+  both = errors(x, LENGTHS, rows)
+  assert both.shape == (2, 3) and (both > 0).all()
+  swapped = errors(x[::-1], LENGTHS[::-1], rows[::-1])
+  np.testing.assert_allclose(swapped[::-1], both, rtol=1e-4)
+  alone = errors(x[1:, :4], LENGTHS[1:], rows[1:])
+  np.testing.assert_allclose(alone, both[1:], rtol=1e-4)
+  assert (np.abs(errors(x, LENGTHS, rows + 1) / both - 1) > 1e-3).all()
+  # A model that predicts nothing errs by the target's square.
+  fresh = nn.meta.unbox(
+      kinds.Description(model.decoder).init(jax.random.key(0))
+  )['params']
+  inputs = x, LENGTHS, {}
+  found = latent_lm.errors(model.decoder, fresh, inputs, rows, 200)
+  mean = np.asarray(found).sum() / LENGTHS.sum() / 200
+  # (e - x)^2 on average: 1 + x^2.
+  exists = np.arange(F) < LENGTHS[:, None]
+  assert mean == pytest.approx(1 + np.mean(x[exists] ** 2), rel=0.05)
+  assert len(validation.levels(200)) == found.shape[1]
+
+
+def test_a_tokenizer_of_other_latents_is_refused(model):
+  class Tokenizer:
+    spec = dataclasses.make_dataclass('Spec', ['dimension'])(D)
+
+  assert model.with_tokenizer(Tokenizer()).tokenizer is not None
+  Tokenizer.spec.dimension = None
+  with pytest.raises(ValueError, match='latents of 2.*has codes'):
+    model.with_tokenizer(Tokenizer())
