@@ -1,6 +1,7 @@
 """Decoders that denoise frames of latents: diffusion and flow transformers."""
 
 from collections.abc import Mapping
+import types
 from typing import Annotated, Any
 
 import flax
@@ -24,6 +25,7 @@ from audiolm_jax.decoders import time_embedding
 from audiolm_jax.ops import sharding
 from audiolm_jax.processes import gaussian
 from audiolm_jax.streaming import base as streaming_base
+from audiolm_jax.tokenizers import base as tokenizers_base
 
 Inputs = tuple[Any, Any, Any]
 
@@ -94,8 +96,29 @@ class Flow(conditioned.Conditioned):
       )
     super().__post_init__()
 
-  # What its loss is: no likelihood, and comparable with none.
+  # Its loss is no likelihood, and nothing in its batches has one.
   tag = 'none'
+  streams = types.MappingProxyType({})
+
+  @nn.nowrap
+  def check_spec(self, spec: tokenizers_base.Spec, where: str) -> None:
+    """Refuses a tokenizer's tokens that are not such latents.
+
+    Args:
+      spec: of the tokenizer.
+      where: its tokens are, for the message.
+
+    Raises:
+      ConfigError: if they are codes, or latents of another dimension.
+    """
+    if spec.dimension != self.dimension:
+      found = f'codes of the vocabularies {spec.vocabularies}'
+      if spec.dimension is not None:
+        found = f'latents of {spec.dimension} dimensions'
+      raise config.ConfigError(
+          f'config.objective.decoder.dimension = {self.dimension}, but {where}'
+          f' has {found}.'
+      )
 
   @nn.compact
   def predict(

@@ -12,6 +12,7 @@ from audiolm_jax.evaluation.clips import TokenClips
 from audiolm_jax.evaluation.codec import Codec
 from audiolm_jax.evaluation.content import ContentError
 from audiolm_jax.evaluation.content import GrammarAcceptance
+from audiolm_jax.evaluation.denoising_errors import DenoisingErrors
 from audiolm_jax.evaluation.discrimination import Abx
 from audiolm_jax.evaluation.distributions import Distribution
 from audiolm_jax.evaluation.known_bits import KnownBits
@@ -28,6 +29,7 @@ EVALUATORS = {
     'bits': Bits,
     'codec': Codec,
     'content_error': ContentError,
+    'denoising_errors': DenoisingErrors,
     'distribution': Distribution,
     'grammar_acceptance': GrammarAcceptance,
     'grammar_pairs': GrammarPairs,

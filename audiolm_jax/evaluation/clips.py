@@ -12,6 +12,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import data
+from audiolm_jax import decoders
 from audiolm_jax.data import audio_crops
 from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import corpora
@@ -34,7 +35,7 @@ _FITTED = 60
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenClips:
-  """Clips of a token cache, for a model of frames.
+  """Clips of a token cache, for a model of frames of codes or latents.
 
   A decoder with conditions is given those of the whole clip, also where the clip
   is cut. Baselines are count-based: their counts come from the split 'train', and
@@ -43,7 +44,8 @@ class TokenClips:
 
   Attributes:
     cache: directory of the token cache; None for that of training's data. The
-      model is of its first codebooks.
+      model is of its first codebooks, or of its latents, which are normalised
+      by the model's own moments.
     split: which clips.
     languages: which; empty for all.
     limit: only the first so many clips.
@@ -74,8 +76,9 @@ class TokenClips:
 
     Raises:
       encoding.TokensError: for a cache that doesn't fit.
-      config.ConfigError: if there is no cache, the decoder's vocabularies are
-        not the cache's, or it has conditions that clips don't have.
+      config.ConfigError: if there is no cache, the decoder's vocabularies or
+        dimension are not the cache's, or it has conditions that clips don't
+        have.
     """
     del rate
     need_cache(self)
@@ -95,18 +98,25 @@ class _TokenClips(evaluation_base.Clips):
   def __init__(self, settings, decoder):
     self._settings = settings
     self._cache = self._open(settings.split)
-    self._sizes = tuple(decoder.vocabularies)
     self._conditions = clip_conditions.ConditionSampler(
         {name: module.source for name, module in decoder.conditions.items()},
         self._cache,
         settings.vectors,
     )
     self._indices = self._cache.select(settings.languages, settings.limit)
+    where = f'the token cache {settings.cache}'
+    self._sizes: tuple[int, ...] = ()
+    if isinstance(decoder, tuple(decoders.DENOISERS.values())):
+      decoder.check_spec(self._cache.header.spec, where)
+      self._kept = {'moments': decoder.moments}
+      return
+    self._sizes = tuple(decoder.vocabularies)
+    self._kept = {'codebooks': len(self._sizes)}
     available = self._cache.vocabularies
     if available[: len(self._sizes)] != self._sizes:
       raise config.ConfigError(
-          f'config.objective.decoder.vocabularies = {self._sizes}, but the token'
-          f' cache {settings.cache} has {available or "continuous tokens"}.'
+          f'config.objective.decoder.vocabularies = {self._sizes}, but {where}'
+          f' has {available or "continuous tokens"}.'
       )
 
   def _open(self, split):
@@ -121,8 +131,8 @@ class _TokenClips(evaluation_base.Clips):
     for batch in token_crops.whole_clips(
         self._cache,
         indices=self._indices,
-        codebooks=len(self._sizes),
         max_frames=self._settings.max_frames,
+        **self._kept,
     ):
       yield {**batch, **self._conditions(batch['id'])}
 

@@ -19,7 +19,7 @@ from audiolm_jax.processes import gaussian
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
-from audiolm_jax.processes import times
+from audiolm_jax.processes import times as times_lib
 from audiolm_jax.processes import validation
 from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.training import costs
@@ -53,7 +53,7 @@ class LatentLM:
       *,
       seed: int = 0,
       solver: solvers.Solver | None = None,
-      grid: times.Grid | None = None,
+      grid: times_lib.Grid | None = None,
       guidance: guidance_lib.Guidance | None = None,
       conditions: Values | None = None,
       given: Float[Array, 'B F D'] | None = None,
@@ -87,33 +87,25 @@ class LatentLM:
     num_frames = rows_lib.lengths(
         num_frames, (len(num_frames), frames), 'latents of'
     )
-    if guidance is not None and not self.decoder.conditions:
-      raise ValueError(f'{guidance}, but the model has no conditions')
     given, hidden = self._given(given, given_mask, num_frames, frames)
-    contexts = self._contexts(conditions, len(num_frames), guidance)
     moments, known = self.decoder.moments, given
     if given is not None and moments is not None:
       known = moments.normalised(given)
     found = _sample(
         self.decoder,
-        solver or solvers.Euler(),
-        grid or times.Grid(),
-        guidance,
+        *(solver or solvers.Euler(), grid or times_lib.Grid(), guidance),
         self.params,
         jax.random.key(seed),
-        num_frames,
-        frames,
-        known,
-        hidden,
-        *contexts,
+        *(num_frames, frames, known, hidden),
+        *self._contexts(conditions, len(num_frames), guidance),
     )
-    found = np.asarray(found)
+    found = np.array(found)
     if moments is not None:
       found = moments.restored(found)
-    exists = np.arange(frames) < num_frames[:, None]
     if given is not None:
       found = np.where(hidden[..., None], found, given)
-    return np.where(exists[..., None], found, 0).astype(np.float32)
+    found[np.arange(frames) >= num_frames[:, None]] = 0
+    return found
 
   def with_tokenizer(
       self, tokenizer: audio_tokenizer.AudioTokenizer
@@ -136,7 +128,7 @@ class LatentLM:
       seconds: float,
       *,
       solver: solvers.Solver | None = None,
-      grid: times.Grid | None = None,
+      grid: times_lib.Grid | None = None,
       guidance: guidance_lib.Guidance | None = None,
   ) -> float:
     """FLOPs of `generate` for one row: what is computed.
@@ -154,15 +146,13 @@ class LatentLM:
       ValueError: for a duration below 0 or without an end, frames that are no
         time, or guidance of a model without conditions.
     """
-    if guidance is not None and not self.decoder.conditions:
-      raise ValueError(f'{guidance}, but the model has no conditions')
     frames = rows_lib.duration(seconds, self.frame_rate)
 
     def run(params):
       model = dataclasses.replace(self, params=params)
       contexts = model._contexts(None, 1, guidance)
       rows = jnp.array([frames]), frames, None, None, *contexts
-      settings = solver or solvers.Euler(), grid or times.Grid(), guidance
+      settings = solver or solvers.Euler(), grid or times_lib.Grid(), guidance
       return _sample(self.decoder, *settings, params, jax.random.key(0), *rows)
 
     return costs.flops(run, self.params)
@@ -171,6 +161,8 @@ class LatentLM:
     """What conditions become, and for guidance what none of them becomes."""
     prepared = self.decoder.prepare(conditions, rows)
     if not self.decoder.conditions:
+      if guidance is not None:
+        raise ValueError(f'{guidance}, but the model has no conditions')
       return None, None
     context = scoring.context(self.decoder, self.params, prepared, rows)
     if guidance is None:

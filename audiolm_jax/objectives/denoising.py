@@ -16,7 +16,7 @@ from audiolm_jax.data import token_cache
 from audiolm_jax.models import kinds
 from audiolm_jax.objectives import base as objectives_base
 from audiolm_jax.processes import noise as noise_lib
-from audiolm_jax.processes import times
+from audiolm_jax.processes import times as times_lib
 from audiolm_jax.processes import weights
 from audiolm_jax.streaming import base as streaming_base
 
@@ -54,8 +54,8 @@ class Denoising(objectives_base.Objective):
   """
 
   decoder: Annotated[Any, config.Kind(lambda: decoders.DENOISERS)]
-  density: Annotated[Any, config.Kind(lambda: times.DENSITIES)] = (
-      times.Uniform()
+  density: Annotated[Any, config.Kind(lambda: times_lib.DENSITIES)] = (
+      times_lib.Uniform()
   )
   weight: Annotated[Any, config.Kind(lambda: weights.WEIGHTS)] = weights.Plain()
   frames: config.Positive | None = None
@@ -68,7 +68,10 @@ class Denoising(objectives_base.Objective):
     )
     rate, decoder = self.rate, self.decoder
     if read and hasattr(source, 'cache'):
-      theirs, moments = of_cache(decoder, source.cache, 'config.data.cache')
+      spec = token_cache.read_header(source.cache).spec
+      decoder.check_spec(spec, f'config.data.cache = {source.cache!r}')
+      theirs = spec.frame_rate
+      moments = token_cache.latent_moments(source.cache)
       rate = theirs if rate is None else rate
       if not math.isclose(rate, theirs, rel_tol=1e-3):
         raise config.ConfigError(
@@ -116,7 +119,7 @@ class Denoising(objectives_base.Objective):
     if self.decoder.gaps is not None:
       gap_keys = noise_lib.fold(keys, _GAPS)
       hidden = self.decoder.gaps.draw(gap_keys, num_frames, count)
-    uniforms = times.stratified(time_rng, batch)
+    uniforms = times_lib.stratified(time_rng, batch)
     t = self.density.quantile(self.decoder.process, uniforms)
     return Draws(t, e.astype(latents.dtype), hidden)
 
@@ -187,25 +190,3 @@ class Denoising(objectives_base.Objective):
 
   def audio_seconds(self, batch: objectives_base.Batch) -> float:
     return float(np.sum(batch['num_frames'])) / self.rate
-
-
-def of_cache(decoder: Any, cache: str, key: str) -> tuple[float, Any]:
-  """The frame rate and the moments of a cache of latents for a decoder.
-
-  Args:
-    decoder: that is to take its latents.
-    cache: its directory.
-    key: where that stands in the config.
-
-  Raises:
-    config.ConfigError: if it is of codes, or of latents of another dimension.
-    encoding.TokensError: if it can't be read, or has no moments.
-  """
-  spec = token_cache.read_header(cache).spec
-  if spec.dimension != decoder.dimension:
-    found = spec.dimension and f'latents of {spec.dimension} dimensions'
-    raise config.ConfigError(
-        f'config.objective.decoder.dimension = {decoder.dimension}, but {key} ='
-        f' {cache!r} has {found or f"codes of {spec.vocabularies}"}.'
-    )
-  return spec.frame_rate, token_cache.latent_moments(cache)

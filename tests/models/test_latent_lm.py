@@ -14,9 +14,9 @@ from audiolm_jax.data import moments as moments_lib
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.models import kinds
 from audiolm_jax.models import latent_lm
-from audiolm_jax.processes import guidance
+from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import solvers
-from audiolm_jax.processes import times
+from audiolm_jax.processes import times as times_lib
 from audiolm_jax.processes import validation
 from audiolm_jax.training import costs
 from tests.decoders import small
@@ -24,7 +24,7 @@ from tests.decoders import small
 F, D = 6, 2
 LENGTHS = np.array([F, 4], np.int32)
 MOMENTS = moments_lib.Moments((3.0, -7.0), (0.5, 20.0))
-GRID = times.Grid(3)
+GRID = times_lib.Grid(3)
 
 
 def _decoder(conditioned=False, **options):
@@ -149,7 +149,7 @@ def test_seeds(model):
 
 
 def test_conditions_and_guidance(voiced):
-  def run(value='a', scale=None, kind=guidance.Plain):
+  def run(value='a', scale=None, kind=guidance_lib.Plain):
     return voiced.generate(
         *(F, LENGTHS),
         grid=GRID,
@@ -165,7 +165,7 @@ def test_conditions_and_guidance(voiced):
   np.testing.assert_allclose(run(scale=0.0), null, rtol=1e-4, atol=1e-4)
   guided = run(scale=3.0)
   assert np.abs(guided - plain)[0].min() > 1e-5
-  other = run(scale=3.0, kind=guidance.Projected)
+  other = run(scale=3.0, kind=guidance_lib.Projected)
   assert np.abs(other - guided)[0].min() > 1e-6
 
 
@@ -173,7 +173,7 @@ def test_conditions_and_guidance(voiced):
     'options, message',
     [
         ({'num_frames': [F + 1]}, 'not within 6'),
-        ({'guidance': guidance.Plain()}, 'no conditions'),
+        ({'guidance': guidance_lib.Plain()}, 'no conditions'),
         ({'conditions': {'voice': ['a']}}, 'model has \\[\\]'),
         ({'given': np.zeros((1, F, D))}, 'given_mask'),
         (
@@ -234,10 +234,10 @@ def test_flops_are_those_of_every_evaluation(voiced):
 
   assert count() == pytest.approx(3 * each)
   assert count(solver=solvers.Heun()) == pytest.approx(6 * each)
-  guided = count(guidance=guidance.Plain())
+  guided = count(guidance=guidance_lib.Plain())
   assert guided == pytest.approx(6 * each)
   with pytest.raises(ValueError, match='no conditions'):
-    _model().generation_flops(1.0, guidance=guidance.Plain())
+    _model().generation_flops(1.0, guidance=guidance_lib.Plain())
   with pytest.raises(ValueError, match='no frame rate'):
     latent_lm.LatentLM(decoder, shapes, None).generation_flops(1.0)
 

@@ -20,7 +20,7 @@ from audiolm_jax.data import token_cache
 from audiolm_jax.decoders import gaps as gaps_lib
 from audiolm_jax.decoders import time_embedding
 from audiolm_jax.processes import solvers
-from audiolm_jax.processes import times
+from audiolm_jax.processes import times as times_lib
 from audiolm_jax.processes import weights
 from tests.data import made_caches
 from tests.decoders import small
@@ -152,7 +152,7 @@ def test_what_is_given_teaches_and_what_is_hidden_is_not_given(
 
 
 def test_draws_go_by_row_and_frame_and_times_are_stratified():
-  objective = _objective(density=times.LogitNormal(0.3, 0.7))
+  objective = _objective(density=times_lib.LogitNormal(0.3, 0.7))
   batch = _batch()
   draws = _draws(objective)
   assert len(np.unique(draws.e)) == draws.e.size
@@ -287,7 +287,7 @@ def test_a_mixture_of_normals_is_learned():
       1,
       np.ones(count, int),
       solver=solvers.Heun(),
-      grid=times.Grid(16),
+      grid=times_lib.Grid(16),
   )[:, 0]
   real = np.asarray(_mixture(jax.random.key(2), 20_000))[:, 0]
   np.testing.assert_allclose(x.mean(0), real.mean(0), atol=0.12)

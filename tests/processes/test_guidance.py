@@ -7,7 +7,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax.processes import gaussian
-from audiolm_jax.processes import guidance
+from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
 from audiolm_jax.processes import times as times_lib
@@ -17,10 +17,10 @@ B, N, D = 2, 4, 3
 MASK = np.arange(N) < np.array([[N], [2]])
 T = np.array([0.7, 0.3], np.float32)
 KINDS = {
-    'plain': guidance.Plain(2.5),
-    'rescaled': guidance.Rescaled(2.5, 0.6),
-    'interval': guidance.Interval(guidance.Plain(2.5), 0.2, 0.5),
-    'projected': guidance.Projected(2.5, 0.3, 0.4),
+    'plain': guidance_lib.Plain(2.5),
+    'rescaled': guidance_lib.Rescaled(2.5, 0.6),
+    'interval': guidance_lib.Interval(guidance_lib.Plain(2.5), 0.2, 0.5),
+    'projected': guidance_lib.Projected(2.5, 0.3, 0.4),
 }
 
 
@@ -31,11 +31,13 @@ def _values(count=3):
 
 def _pair(process=known.FLOW, target='u', t=T):
   z, given, null = _values()
-  return guidance.Pair(process, target, z, jnp.asarray(t), given, null, MASK)
+  return guidance_lib.Pair(
+      process, target, z, jnp.asarray(t), given, null, MASK
+  )
 
 
 def test_every_kind_is_tested_here():
-  assert set(KINDS) == set(guidance.GUIDANCE)
+  assert set(KINDS) == set(guidance_lib.GUIDANCE)
 
 
 @pytest.mark.parametrize('name', KINDS)
@@ -43,7 +45,7 @@ def test_a_row_is_guided_by_itself_and_not_by_padding(name):
   pair = _pair()
   whole = KINDS[name].combine(pair)
   wide = (slice(1, 2), slice(0, 2))
-  row = guidance.Pair(
+  row = guidance_lib.Pair(
       *(known.FLOW, 'u', pair.z[wide], pair.t[1:2]),
       *(pair.given[wide], pair.null[wide], MASK[wide]),
   )
@@ -63,12 +65,12 @@ def test_where_the_condition_makes_no_difference_there_is_no_guidance(name):
 
 def test_rescaling_gives_the_deviation_of_the_conditional():
   pair = _pair()
-  plain = guidance.Plain(2.5).combine(pair)
+  plain = guidance_lib.Plain(2.5).combine(pair)
   np.testing.assert_array_equal(
-      guidance.Rescaled(2.5, 0.0).combine(pair), plain
+      guidance_lib.Rescaled(2.5, 0.0).combine(pair), plain
   )
-  found = np.asarray(guidance.Rescaled(2.5, 1.0).combine(pair))
-  half = np.asarray(guidance.Rescaled(2.5, 0.5).combine(pair))
+  found = np.asarray(guidance_lib.Rescaled(2.5, 1.0).combine(pair))
+  half = np.asarray(guidance_lib.Rescaled(2.5, 0.5).combine(pair))
   for row, count in enumerate(MASK.sum(1)):
     one, given, both = (
         np.asarray(y)[row, :count] for y in (found, pair.given, plain)
@@ -87,7 +89,7 @@ def test_an_interval_guides_between_its_ends_alone():
     expected = kind.base.combine(pair) if within else pair.given
     np.testing.assert_array_equal(found, expected)
   with pytest.raises(config.ConfigError, match='first = 0.9 > last'):
-    guidance.Interval(first=0.9)
+    guidance_lib.Interval(first=0.9)
 
 
 @pytest.mark.parametrize('target', 'xevu')
@@ -118,8 +120,8 @@ def test_projection_is_of_data_whatever_is_predicted(process, target):
 def test_projection_that_keeps_all_is_plain():
   pair = _pair()
   np.testing.assert_allclose(
-      guidance.Projected(2.5, along=1.0).combine(pair),
-      guidance.Plain(2.5).combine(pair),
+      guidance_lib.Projected(2.5, along=1.0).combine(pair),
+      guidance_lib.Plain(2.5).combine(pair),
       rtol=1e-4,
       atol=1e-5,
   )
@@ -140,7 +142,7 @@ def test_a_guided_denoiser_of_normals_samples_the_moved_normal():
   mask = jnp.ones((1, 2), bool)
 
   def mean(*pair):
-    denoiser = guidance.guide(guidance.Plain(3.0), *pair, mask)
+    denoiser = guidance_lib.guide(guidance_lib.Plain(3.0), *pair, mask)
     assert isinstance(denoiser, gaussian.Denoiser)
     x = solvers.sample(solvers.Heun(), denoiser, z, times_lib.Grid(16).times)
     return float((x - z)[0, 0, 0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.processes import gaussian
-from audiolm_jax.processes import guidance
+from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
 from audiolm_jax.processes import times as times_lib
@@ -156,7 +156,7 @@ def test_guided_normals():
   pair = [known.normal(known.FLOW, 'u', m).predict for m in (2.0, 0.0)]
 
   def mean(conditional, unconditional, scale):
-    predict = guidance.guided(conditional, unconditional, scale)
+    predict = guidance_lib.guided(conditional, unconditional, scale)
     denoiser = gaussian.Denoiser(known.FLOW, 'u', predict)
     z = jnp.array([[[0.0, 1.0]]])
     low, high = run(solvers.Heun(), denoiser, z, 16)[0, 0]
