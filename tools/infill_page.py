@@ -110,21 +110,23 @@ def write(options) -> report_lib.Report:
 
 
 def _clips(cache, model, options, rate):
-  """Clips that are three gaps long at least, spread over the split."""
+  """Clips of three gaps to --longest seconds, spread over the split."""
   slots = len(model.decoder.vocabularies)
   if tuple(cache.vocabularies[:slots]) != model.decoder.vocabularies:
     raise config.ConfigError(
         f'--cache={options.cache} has vocabularies {cache.vocabularies}, but'
         f' the model {model.decoder.vocabularies}'
     )
-  long = np.flatnonzero(cache.frames >= 3 * options.gap * rate)
-  if len(long) < 2:
+  least, most = 3 * options.gap, options.longest
+  frames = cache.frames
+  fit = np.flatnonzero((frames >= least * rate) & (frames <= most * rate))
+  if len(fit) < 2:
     raise config.ConfigError(
-        f'--cache={options.cache} has {len(long)} test clips of'
-        f' {3 * options.gap:g} s: expected 2 or more'
+        f'--cache={options.cache} has {len(fit)} test clips of {least:g} to'
+        f' {most:g} s: expected 2 or more'
     )
-  count = min(options.clips, len(long))
-  return [cache[int(long[i * len(long) // count])] for i in range(count)]
+  count = min(options.clips, len(fit))
+  return [cache[int(fit[i * len(fit) // count])] for i in range(count)]
 
 
 def fill(model, tokenizer, clips, gap: int):
@@ -224,6 +226,12 @@ def _options(arguments):
       '--gap',
       type=launch.number(float, lambda x: 0 < x < 60, 'seconds, up to 60'),
       default=0.5,
+  )
+  add(
+      '--longest',
+      type=launch.number(float, lambda x: 0 < x < 600, 'seconds, up to 600'),
+      default=4.0,
+      help='seconds of the longest clips',
   )
   return parser.parse_args(arguments)
 

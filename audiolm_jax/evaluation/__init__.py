@@ -6,6 +6,7 @@ here.
 
 from audiolm_jax.evaluation.benchmark_pairs import BenchmarkPairs
 from audiolm_jax.evaluation.bits import Bits
+from audiolm_jax.evaluation.bits import Bounds
 from audiolm_jax.evaluation.clips import AudioClips
 from audiolm_jax.evaluation.clips import TextClips
 from audiolm_jax.evaluation.clips import TokenClips
@@ -27,6 +28,7 @@ EVALUATORS = {
     'abx': Abx,
     'benchmark_pairs': BenchmarkPairs,
     'bits': Bits,
+    'bounds': Bounds,
     'codec': Codec,
     'content_error': ContentError,
     'denoising_errors': DenoisingErrors,

@@ -25,8 +25,8 @@ class Bits:
   Of a model of frames `bits_per_frame`, weighted by frames, and of each of its
   slots `bits_per_frame_codebook_k`; of segments the same after `LABEL/` for each
   segment that is predicted; of samples `bits_per_sample`, weighted by samples of
-  all channels. A bound is reported under the same names, from draws for each clip
-  that are the same at every evaluation and whatever clips are beside it.
+  all channels. A bound is reported under the same names, from one draw for each
+  clip, the same at every evaluation and whatever is beside it; see `Bounds`.
 
   Of frames there are curves by position too, 'bits_per_frame by frame': the mean
   over frames 1, 2 and 3, 4 to 7, 8 to 15 ... of the clips, at the first of them.
@@ -35,18 +35,10 @@ class Bits:
     clips: which clips, and where they come from.
     baselines: whether to score the models that the clips have beside it, too:
       the same names after `unigram/` and `bigram/`, or `linear/` and `flac/`.
-    draws: of a bound, for each clip; None for 1. Exact models have none.
-    steps: of a masked decoder, in addition: `bits_per_frame_in_T_steps`, the
-      bound of codes that are sampled in T steps a stage in random order, and the
-      curve 'bits_per_frame by steps'.
-    schedule: of those steps; see `processes.discrete.Absorbing`.
   """
 
   clips: Annotated[Any, config.Kind(lambda: clips_lib.CLIPS)]
   baselines: bool = False
-  draws: config.Positive | None = None
-  steps: tuple[config.Positive, ...] = ()
-  schedule: Literal['linear', 'cosine'] = 'linear'
 
   def with_data(self, source: Any) -> 'Bits':
     """Itself, with what its clips leave to `source` (config.data) filled in."""
@@ -74,35 +66,69 @@ class Bits:
       raise config.ConfigError(
           f'baselines = True: {type(self.clips).__name__} has none.'
       )
-    if self.draws is not None and decoder.tag != 'bound':
+    clips = self.clips.open(decoder, objective.rate)
+    return self._evaluator(decoder, clips)
+
+  def _evaluator(self, decoder, clips):
+    return _Evaluator(decoder, clips, self.baselines)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounds(Bits):
+  """`Bits` of a masked decoder from many draws, and of sampling in few steps.
+
+  In addition to those of `Bits` there are `bits_per_frame_in_T_steps`, the bound
+  of codes that are sampled in T steps a stage in random order, and the curve
+  'bits_per_frame by steps': what speed costs.
+
+  Attributes:
+    clips: see `Bits`.
+    baselines: see `Bits`.
+    draws: of a bound, for each clip. A multiple of the stages draws each as
+      often.
+    steps: T, each of them.
+    schedule: of those steps; see `processes.discrete.Absorbing`.
+  """
+
+  draws: config.Positive = 8
+  steps: tuple[config.Positive, ...] = ()
+  schedule: Literal['linear', 'cosine'] = 'linear'
+
+  def build(self, objective):
+    """The evaluator.
+
+    Raises:
+      config.ConfigError: for a decoder that is not masked, a schedule of no
+        steps, and what `Bits` refuses.
+    """
+    decoder = objective.decoder
+    if not isinstance(decoder, masked_lib.Masked):
       raise config.ConfigError(
-          f'draws = {self.draws}: the likelihoods of the decoder, a'
-          f' {type(decoder).__name__}, are {decoder.tag}, not drawn.'
-      )
-    if self.steps and not isinstance(decoder, masked_lib.Masked):
-      raise config.ConfigError(
-          f'steps = {self.steps}: a {type(decoder).__name__} is sampled in steps'
-          ' of its own.'
+          f'an evaluator of bounds, but the decoder is a'
+          f' {type(decoder).__name__}: expected a masked one'
       )
     if self.schedule != 'linear' and not self.steps:
       raise config.ConfigError(
           f'schedule = {self.schedule!r} does nothing without steps.'
       )
-    clips = self.clips.open(decoder, objective.rate)
-    return _Evaluator(decoder, clips, self)
+    return super().build(objective)
+
+  def _evaluator(self, decoder, clips):
+    in_steps = {
+        steps: masked_lm.shares(decoder, steps, self.schedule)
+        for steps in self.steps
+    }
+    return _Evaluator(decoder, clips, self.baselines, self.draws, in_steps)
 
 
 class _Evaluator(evaluation_base.Evaluator):
 
-  def __init__(self, decoder, clips, options):
+  def __init__(self, decoder, clips, baselines, draws=1, steps=()):
     self._decoder = decoder
     self._clips = clips
-    self._baselines = options.baselines
-    self._draws = options.draws or 1
-    self._steps = {
-        steps: masked_lm.shares(decoder, steps, options.schedule)
-        for steps in options.steps
-    }
+    self._baselines = baselines
+    self._draws = draws
+    self._steps = dict(steps)
 
   def run(self, variables) -> Iterator[evaluation_base.Score]:
     decoder, params = self._decoder, variables['lm']['params']

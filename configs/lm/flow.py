@@ -4,15 +4,14 @@ The codec first, its latents as a cache, then the model; each command of a size
 ('smoke', 'cpu', 'gpu') goes with the others of the same:
 
 python tools/prepare_data.py
-python -m audiolm_jax.main --config=configs/codec/vae_16khz.py:cpu \
-    --workdir=runs/flow/vae --config.data.corpus=asterisk_prompts
+python -m audiolm_jax.main --config=configs/codec/quickstart_vae.py:cpu \
+    --workdir=runs/flow/vae
 python tools/tokenize_audio.py corpus --tokenizer=runs/flow/vae \
-    --corpus=asterisk_prompts --out=runs/flow/tokens
+    --corpus=asterisk_prompts --languages=en,fr,es --out=runs/flow/tokens
 python -m audiolm_jax.main --config=configs/lm/flow.py:cpu \
     --workdir=runs/flow/lm
 
-(For `smoke`, whose codec hears `espeak_sentences`, `python tools/prepare_data.py
---corpus=espeak_sentences --languages=en`, and that corpus in the commands.)
+(For `smoke`, whose codec knows English only, `--languages=en`.)
 
 Rectified flow (2210.02747), u predicted, times logit-normal (2403.03206); a
 transformer with AdaLN-zero (2212.09748) over all frames at once, cross-attention
@@ -32,8 +31,8 @@ from stable-audio's: u of rectified flow for v of the cosine process
 --config.objective.decoder.target=v`), and time scales instead of being a token.
 
 Hardware: `:smoke` 2 CPU cores, its 20 steps are seconds, after compiling. `:cpu`
-(7.7M parameters) is for 2 CPU cores and `:gpu` (179M) for one GPU; they were
-built and traced here, not run, so no quality is claimed.
+(7.7M parameters, 83 GFLOPs a step) is for 2 CPU cores and `:gpu` (179M) for one
+GPU. `:cpu` was not trained to its end yet, so no quality is claimed.
 """
 
 from audiolm_jax import data
@@ -44,15 +43,13 @@ from audiolm_jax import train
 from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
-from audiolm_jax.decoders import gaps
+from audiolm_jax.decoders import gaps as gaps_lib
 from audiolm_jax.processes import times as times_lib
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import config_files
 from audiolm_jax.training import optimizers
+from configs.codec import quickstart_vae
 from configs.lm import conditioning
-
-# Of the latents of configs/codec/vae_16khz.py.
-DIMENSIONS = {'smoke': 4, 'cpu': 32, 'gpu': 64}
 
 
 def get_config(arg: str = 'cpu') -> train.Config:
@@ -68,7 +65,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
   return train.Config(
       objective=objectives.Denoising(
           decoder=decoders.Flow(
-              dimension=DIMENSIONS[size],
+              dimension=quickstart_vae.DIMENSION,
               backbone=stack_lib.Stack(
                   width=width,
                   layers=layers,
@@ -85,7 +82,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
               conditions={
                   'text': conditioning.conditioner('text', 'cross', size)
               },
-              gaps=gaps.Gaps(prefix=0.1, segments=0.1),
+              gaps=gaps_lib.Gaps(prefix=0.1, segments=0.1),
           ),
           density=times_lib.LogitNormal(),
       ),

@@ -84,7 +84,7 @@ def question(budget: str) -> questions.Question:
       *[
           arm(
               f'lora_{rank}',
-              param_transforms.Lora(rank=rank, alpha=2.0 * rank),
+              param_transforms.Lora(rank=rank, alpha=2.0 * rank, targets=('',)),
               sizes['lora'],
               f'rank-{rank} updates of every matrix, alpha {2 * rank}',
           )

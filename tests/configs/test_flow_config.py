@@ -21,7 +21,7 @@ from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import times as times_lib
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.training import config_files
-from configs.codec import vae_16khz
+from configs.codec import quickstart_vae
 from configs.lm import flow
 
 # Of parameters.
@@ -33,7 +33,7 @@ def test_every_size_is_of_the_codec_that_its_docstring_names(size):
   values = flow.get_config(size)
   settings = resolution.resolve(config.build(train.Config, values))
   decoder = settings.objective.decoder
-  codec = vae_16khz.get_config(size).objective.tokenizer
+  codec = quickstart_vae.get_config(size).objective.tokenizer
   decoder.check_spec(codec.spec, 'the codec')
   assert settings.data.conditions['text'] == decoder.conditions['text'].source
   # A config that was written to a work directory is the same one.
@@ -49,7 +49,7 @@ def test_every_size_is_of_the_codec_that_its_docstring_names(size):
 @pytest.fixture(scope='module', name='tokens')
 def _tokens(cache, tmp_path_factory):
   """Latents of an untrained VAE, filled in by what fills in codes."""
-  codec = vae_16khz.get_config('smoke').objective.tokenizer
+  codec = quickstart_vae.get_config('smoke').objective.tokenizer
   init = jax.jit(
       codec.init, compiler_options={'xla_backend_optimization_level': 0}
   )

@@ -152,7 +152,7 @@ def test_a_bound_is_of_draws_that_are_each_clips_own(cache):
 
   def run(limit=None, **options):
     clips = evaluation.TokenClips(cache=str(cache), split='test', limit=limit)
-    bits = evaluation.Bits(clips=clips, **options).build(masked)
+    bits = evaluation.Bounds(clips=clips, **options).build(masked)
     return list(bits.run(params))
 
   found = run(draws=64, steps=(1, 3))
@@ -161,6 +161,12 @@ def test_a_bound_is_of_draws_that_are_each_clips_own(cache):
   assert [s for s in found if s.item == 'test0'] == [
       s for s in run(limit=1, draws=64, steps=(1, 3)) if s.item == 'test0'
   ]
+  # `Bits` takes the first of one draw.
+  one = run(draws=1)
+  bits = evaluation.Bits(
+      clips=evaluation.TokenClips(cache=str(cache), split='test')
+  )
+  assert list(bits.build(masked).run(params)) == one
   bound = masked.bind(params)
   for i in range(CLIPS['test']):
     codes = _clip('test', i)[None, :, :2]
@@ -184,20 +190,14 @@ def test_a_bound_is_of_draws_that_are_each_clips_own(cache):
   ]
 
 
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        ({'draws': 2}, 'not drawn'),
-        ({'steps': (1,)}, 'steps of its own'),
-        ({'schedule': 'cosine'}, 'nothing'),
-    ],
-)
-def test_options_of_bounds_are_refused_elsewhere(
-    cache, objective, options, message
-):
+def test_bounds_are_of_masked_decoders(cache, objective):
   clips = evaluation.TokenClips(cache=str(cache))
-  with pytest.raises(config.ConfigError, match=message):
-    evaluation.Bits(clips=clips, **options).build(objective)
+  with pytest.raises(config.ConfigError, match='expected a masked one'):
+    evaluation.Bounds(clips=clips).build(objective)
+  decoder = decoders.Masked((V, V), stack_lib.Stack(width=8, layers=1))
+  masked = objectives.NLL(decoder=decoder)
+  with pytest.raises(config.ConfigError, match='nothing without steps'):
+    evaluation.Bounds(clips=clips, schedule='cosine').build(masked)
 
 
 def test_languages_limit_and_max_frames_select(cache, objective, variables):

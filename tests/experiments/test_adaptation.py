@@ -69,6 +69,6 @@ def test_larger_budgets_are_planned(budget):
   ]
   assert transforms == [
       param_transforms.Full(),
-      param_transforms.Lora(rank=4, alpha=8.0),
-      param_transforms.Lora(rank=16, alpha=32.0),
+      param_transforms.Lora(rank=4, alpha=8.0, targets=('',)),
+      param_transforms.Lora(rank=16, alpha=32.0, targets=('',)),
   ]

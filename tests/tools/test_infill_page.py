@@ -76,6 +76,7 @@ def _run(codec, cache, monkeypatch, tmp_path):
             '--model=lm',
             f'--cache={cache}',
             f'--gap={GAP / rate}',
+            '--longest=500',
             f'--out={out}',
             *arguments,
         ]
@@ -129,3 +130,5 @@ def test_what_does_not_fit_is_refused(run):
     run('--model=text')
   with pytest.raises(SystemExit, match='expected 2 or more'):
     run('--gap=50')
+  with pytest.raises(SystemExit, match='of 0.* to 0.01 s'):
+    run('--longest=0.01')
