@@ -40,15 +40,22 @@ import audiolm_jax  # noqa: E402
 from audiolm_jax import assembly as assembly_lib  # noqa: E402
 from audiolm_jax import config  # noqa: E402
 from audiolm_jax import generation  # noqa: E402
+from audiolm_jax import objectives  # noqa: E402
 from audiolm_jax import train  # noqa: E402
 from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.data import token_cache  # noqa: E402
+from audiolm_jax.generation import unmask  # noqa: E402
 from audiolm_jax.models import audio_tokenizer  # noqa: E402
 from audiolm_jax.models import caching  # noqa: E402
+from audiolm_jax.models import frames_lm  # noqa: E402
+from audiolm_jax.models import latent_lm  # noqa: E402
+from audiolm_jax.models import masked_lm  # noqa: E402
 from audiolm_jax.models import recogniser as recogniser_lib  # noqa: E402
 from audiolm_jax.models import sample_lm  # noqa: E402
 from audiolm_jax.models import segment_lm  # noqa: E402
 from audiolm_jax.models import token_lm  # noqa: E402
+from audiolm_jax.processes import times as times_lib  # noqa: E402
+from audiolm_jax.processes import unmasking  # noqa: E402
 from audiolm_jax.training import config_files  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
 from audiolm_jax.training import writers  # noqa: E402
@@ -62,12 +69,18 @@ CORPUS = 'asterisk_prompts'
 # What knows of its clips what no other corpus does, and is made in a minute.
 WORLD = 'speech_world'
 CODEC = 'configs/codec/quickstart.py'
+# Of the latents, for models of these.
+VAE = 'configs/codec/quickstart_vae.py'
+# What their tokens are called.
+CACHES = {CODEC: 'tokens', VAE: 'latents'}
+
+_OF_FRAMES = (frames_lm.FramesLM, latent_lm.LatentLM, segment_lm.SegmentLM)
 
 
 def configs() -> list[str]:
   """Every config but for its size, such as 'configs/lm/ladder.py:gqa'.
 
-  Files are relative to the checkout. The codec of the tokens is first.
+  Files are relative to the checkout. The codecs of the tokens are first.
   """
   names = []
   for path in sorted(ROOT.glob('configs/**/*.py')):
@@ -76,7 +89,7 @@ def configs() -> list[str]:
       module = importlib.import_module(name[: -len('.py')].replace('/', '.'))
       variants = getattr(module, 'VARIANTS', None)
       names += [f'{name}:{v}' for v in variants] if variants else [name]
-  return [CODEC] + [name for name in names if name != CODEC]
+  return [*CACHES, *(name for name in names if name not in CACHES)]
 
 
 def machine() -> dict[str, str]:
@@ -116,7 +129,8 @@ def run(path: str, work: pathlib.Path) -> dict[str, str]:
   settings = config_files.read(
       f'{ROOT / path},smoke' if ':' in path else f'{ROOT / path}:smoke'
   )
-  tokens = str(work / 'tokens')
+  latents = isinstance(settings.objective, objectives.Denoising)
+  tokens = str(work / CACHES[VAE if latents else CODEC])
   changes = {
       'steps': STEPS,
       'log_every': 1,
@@ -175,9 +189,19 @@ def output(model, tokens: str):
   if isinstance(model, recogniser_lib.PhoneRecogniser):
     audio = np.random.default_rng(0).standard_normal((2, 9000, 1), np.float32)
     return model.logits(0.1 * audio, np.array([9000, 3000]))
-  if not isinstance(model, token_lm.TokenLM | segment_lm.SegmentLM):
+  if not isinstance(model, _OF_FRAMES):
     return model.variables
   cache = token_cache.TokenCache(tokens, 'train')
+  if isinstance(model, latent_lm.LatentLM):
+    given = np.stack([cache[i].latents[:24] for i in range(2)])
+    mask = np.broadcast_to(np.arange(24) < 9, (2, 24))
+    return model.generate(
+        24,
+        np.array([24, 20]),
+        given=given,
+        given_mask=mask,
+        grid=times_lib.Grid(4),
+    )
   slots = len(model.decoder.vocabularies)
   lengths = np.array([9, 5])
   greedy = generation.Sampler(temperature=0.0)
@@ -195,7 +219,11 @@ def output(model, tokens: str):
   codes = np.minimum(codes, np.array(model.decoder.vocabularies) - 1)
   if isinstance(model, token_lm.StageLM):
     return model.score(codes[:, :9], lengths)['frames'].log_prob
-  return model.generate(codes[:, :9], 24, num_frames=lengths, sampler=greedy)
+  how = {'sampler': greedy}
+  if isinstance(model, masked_lm.MaskedLM):
+    order = unmasking.ConfidenceOrder(noise=0.0)
+    how = {'plans': [unmask.Plan(order, 4, sampler=greedy)]}
+  return model.generate(codes[:, :9], 24, num_frames=lengths, **how)
 
 
 def record(only: str, work: pathlib.Path) -> dict:
@@ -204,15 +232,15 @@ def record(only: str, work: pathlib.Path) -> dict:
   corpora.prepare(CORPUS, ('en',))
   runs = {}
   for path in configs():
-    if only not in path and path != CODEC:
+    if only not in path and path not in CACHES:
       continue
     runs[path] = run(path, work)
     workdir = runs[path].pop('workdir')
     print(path, runs[path], flush=True)
-    if path == CODEC:
+    if path in CACHES:
       caching.fill(
           audiolm_jax.load(workdir),
-          work / 'tokens',
+          work / CACHES[path],
           corpus=CORPUS,
           workdir=workdir,
           languages=('en',),
