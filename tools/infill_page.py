@@ -1,14 +1,16 @@
-"""How well a masked model fills gaps: a page to look at and to listen to.
+"""How well a model fills gaps: a page to look at and to listen to.
 
   python tools/infill_page.py --model=runs/masked/any_order \
       --cache=runs/quickstart/tokens --out=runs/masked/infill.html
 
 In the middle of each of --clips test clips of a token cache --gap seconds are
-hidden and drawn anew, in 1, 4 and 16 steps a stage and in two orders. A table
-has the mel distance within the gap to the codec's reconstruction of the true
-codes, beside that of the same frames of another clip (what a guess would be)
-and the passes through the model; for the first --shown clips there are sounds
-and spectrograms. All other codes come back as they are: the tool checks that.
+hidden and drawn anew: by a masked model in 1, 4 and 16 steps a stage and in two
+orders, by one that denoises latents in as many steps of Euler's. A table has the
+mel distance within the gap to the codec's reconstruction of the true tokens,
+beside that of the same frames of another clip (what a guess would be) and the
+passes through the model; for the first --shown clips there are sounds and
+spectrograms. All other tokens come back as they are: the tool checks that. A
+model of texts is told the clips'.
 """
 
 import argparse
@@ -30,18 +32,22 @@ from audiolm_jax.comparison import statistics
 from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import metrics
 from audiolm_jax.generation import unmask
+from audiolm_jax.models import latent_lm
 from audiolm_jax.models import loading
 from audiolm_jax.models import masked_lm
+from audiolm_jax.processes import times as times_lib
 from audiolm_jax.processes import unmasking
 from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.tokenizers import encoding
 
+# By the kind of model.
 _PLANS = {
     '1 step': unmask.Plan(steps=1),
     '4 steps': unmask.Plan(steps=4),
     '16 steps': unmask.Plan(steps=16),
     '16 steps, random order': unmask.Plan(unmasking.RandomOrder(), 16),
 }
+_GRIDS = {f'{n} steps': times_lib.Grid(n) for n in (1, 4, 16, 64)}
 _TRUTH, _OTHER = 'codec', 'another clip'
 
 
@@ -59,14 +65,14 @@ def write(options) -> report_lib.Report:
   """The page.
 
   Raises:
-    config.ConfigError: for a model that is not masked, or whose tokenizer is not
+    config.ConfigError: for a model that fills no gaps, or whose tokenizer is not
       the cache's, and a cache without clips that are long enough.
   """
   model = loading.load(options.model)
-  if not isinstance(model, masked_lm.MaskedLM):
+  if not isinstance(model, masked_lm.MaskedLM | latent_lm.LatentLM):
     raise config.ConfigError(
         f'--model={options.model} holds a {type(model).__name__}: expected a'
-        ' masked model'
+        ' masked model or one of latents'
     )
   tokenizer = loading.load_tokenizer(options.model, options.tokenizer)
   cache = token_cache.TokenCache(options.cache, 'test')
@@ -76,7 +82,7 @@ def write(options) -> report_lib.Report:
   audio, known = fill(model, tokenizer, clips, gap)
   distances = _distances(audio, known, tokenizer)
   page = report_lib.Report(
-      'Gaps that a masked model fills',
+      'Gaps that a model fills',
       f'{options.model}: {gap / rate:.2f} s in the middle of each of'
       f' {len(clips)} test clips.',
   )
@@ -87,12 +93,12 @@ def write(options) -> report_lib.Report:
           [name, _interval(values), _passes(model, name)]
           for name, values in distances.items()
       ],
-      'Mean |log10 mel| difference to the reconstruction of the true codes, over'
+      'Mean |log10 mel| difference to the reconstruction of the true tokens, over'
       ' clips with 95% intervals; 0 is identity.',
   )
   for i in range(min(options.shown, len(clips))):
-    length = int(tokenizer.spec.samples(len(clips[i].codes)))
-    first = int(np.argmin(known[i, :, 0])) / rate
+    length = int(tokenizer.spec.samples(clips[i].frames))
+    first = int(np.argmin(known[i])) / rate
     page.add_audio(
         'Listen',
         clips[i].factors.get('text') or clips[i].factors['id'],
@@ -111,12 +117,15 @@ def write(options) -> report_lib.Report:
 
 def _clips(cache, model, options, rate):
   """Clips of three gaps to --longest seconds, spread over the split."""
-  slots = len(model.decoder.vocabularies)
-  if tuple(cache.vocabularies[:slots]) != model.decoder.vocabularies:
-    raise config.ConfigError(
-        f'--cache={options.cache} has vocabularies {cache.vocabularies}, but'
-        f' the model {model.decoder.vocabularies}'
-    )
+  if isinstance(model, latent_lm.LatentLM):
+    model.decoder.check_spec(cache.header.spec, f'--cache={options.cache}')
+  else:
+    wanted = model.decoder.vocabularies
+    if tuple(cache.vocabularies[: len(wanted)]) != wanted:
+      raise config.ConfigError(
+          f'--cache={options.cache} has vocabularies {cache.vocabularies}, but'
+          f' the model {wanted}'
+      )
   least, most = 3 * options.gap, options.longest
   frames = cache.frames
   fit = np.flatnonzero((frames >= least * rate) & (frames <= most * rate))
@@ -130,55 +139,84 @@ def _clips(cache, model, options, rate):
 
 
 def fill(model, tokenizer, clips, gap: int):
-  """({way: audio [B, T]}, known codes [B, F, K]).
+  """({way: audio [B, T]}, frames that are known [B, F]).
 
   Args:
-    model: a `MaskedLM`.
+    model: what fills the gaps.
     tokenizer: of its frames.
-    clips: examples of its codes.
+    clips: examples of its tokens.
     gap: frames to fill.
 
   Raises:
-    ValueError: if a code that is known came back as another: never.
+    ValueError: if a frame that is known came back as another: never.
   """
-  slots = len(model.decoder.vocabularies)
-  lengths = np.array([len(c.codes) for c in clips])
-  codes = np.zeros((len(clips), lengths.max(), slots), np.int32)
-  known = np.ones(codes.shape, bool)
-  for row, clip in enumerate(clips):
-    codes[row, : lengths[row]] = clip.codes[:, :slots]
-    first = (lengths[row] - gap) // 2
-    known[row, first : first + gap] = False
+  rows = [_tokens(model, clip) for clip in clips]
+  lengths = np.array([len(row) for row in rows])
+  shape = len(rows), lengths.max()
+  tokens = np.zeros((*shape, rows[0].shape[1]), rows[0].dtype)
+  known = np.ones(shape, bool)
   # The same frames of the next clip, wrapped where that is shorter.
-  other = codes.copy()
-  for row in range(len(clips)):
-    beside = clips[(row + 1) % len(clips)].codes[:, :slots]
-    at = np.flatnonzero(~known[row, :, 0])
-    other[row, at] = beside[at % len(beside)]
-  ways = {_TRUTH: codes, _OTHER: other}
-  for name, plan in _PLANS.items():
-    ways[name] = model.infill(codes, known, num_frames=lengths, plans=[plan])
-    inside = known & (
-        np.arange(codes.shape[1])[:, None] < lengths[:, None, None]
-    )
-    if (ways[name] != codes)[inside].any():
-      raise ValueError(f'{name}: codes that are known came back as others')
+  other = tokens.copy()
+  for i, row in enumerate(rows):
+    first = (lengths[i] - gap) // 2
+    known[i, first : first + gap] = False
+    tokens[i, : lengths[i]] = other[i, : lengths[i]] = row
+    beside = rows[(i + 1) % len(rows)]
+    at = np.arange(first, first + gap)
+    other[i, at] = beside[at % len(beside)]
+  ways = {_TRUTH: tokens, _OTHER: other}
+  texts = [clip.factors.get('text') for clip in clips]
+  told = {'text': texts} if 'text' in model.decoder.conditions else None
+  for name, found in _draws(model, tokens, known, lengths, told):
+    inside = known & (np.arange(shape[1]) < lengths[:, None])
+    if (found != tokens)[inside].any():
+      raise ValueError(f'{name}: frames that are known came back as others')
+    ways[name] = found
   samples = np.array([tokenizer.spec.samples(n) for n in lengths], np.int32)
-  return {
-      name: np.asarray(
-          tokenizer.decode(
-              tokenizers_base.Tokens(num_samples=samples, codes=filled)
-          )[0]
-      )[..., 0]
-      for name, filled in ways.items()
-  }, known
+  kind = 'latents' if isinstance(model, latent_lm.LatentLM) else 'codes'
+  audio = {}
+  for name, filled in ways.items():
+    filled = tokenizers_base.Tokens(num_samples=samples, **{kind: filled})
+    audio[name] = np.asarray(tokenizer.decode(filled)[0])[..., 0]
+  return audio, known
+
+
+def _tokens(model, clip):
+  """A clip's frames as the model has them [F, ...]."""
+  if isinstance(model, latent_lm.LatentLM):
+    return clip.latents
+  return clip.codes[:, : len(model.decoder.vocabularies)].astype(np.int32)
+
+
+def _draws(model, tokens, known, lengths, conditions):
+  """(name, tokens) of each way to fill the gaps."""
+  if isinstance(model, latent_lm.LatentLM):
+    for name, grid in _GRIDS.items():
+      yield name, model.generate(
+          tokens.shape[1],
+          lengths,
+          grid=grid,
+          given=tokens,
+          given_mask=known,
+          conditions=conditions,
+      )
+    return
+  known = np.broadcast_to(known[..., None], tokens.shape)
+  for name, plan in _PLANS.items():
+    yield name, model.infill(
+        tokens,
+        known,
+        num_frames=lengths,
+        plans=[plan],
+        conditions=conditions,
+    )
 
 
 def _distances(audio, known, tokenizer):
   """{way: [B] distances within the gap}."""
   hop = tokenizer.spec.hop
   result = {name: [] for name in audio if name != _TRUTH}
-  for row, mask in enumerate(known[:, :, 0]):
+  for row, mask in enumerate(known):
     at = np.flatnonzero(~mask)
     span = slice(at[0] * hop, (at[-1] + 1) * hop)
     truth = audio[_TRUTH][row, span]
@@ -197,8 +235,10 @@ def _interval(values):
 
 
 def _passes(model, name):
-  if name not in _PLANS:
+  if name == _OTHER:
     return None
+  if isinstance(model, latent_lm.LatentLM):
+    return _GRIDS[name].steps
   return _PLANS[name].steps * len(model.decoder.order)
 
 
@@ -208,7 +248,7 @@ def _options(arguments):
       formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add('--model', required=True, metavar='DIR', help='of a masked model')
+  add('--model', required=True, metavar='DIR', help='masked, or of latents')
   add('--cache', required=True, metavar='DIR', help='of its tokens')
   add('--tokenizer', metavar='DIR', help='where its codec is')
   add('--out', required=True, type=pathlib.Path, help='the page')

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from audiolm_jax.data import token_cache
+from audiolm_jax.decoders import flow
 from audiolm_jax.decoders import masked as masked_lib
 from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import latent_lm
 from audiolm_jax.models import loading
 from audiolm_jax.models import masked_lm
+from audiolm_jax.tokenizers import encoding
 from tests import tool_module
 from tests.data import made_caches
 from tests.decoders import small
@@ -109,7 +112,7 @@ def test_the_page_has_distances_and_sounds(run):
 def test_distances_are_of_the_gap_alone(run, codec):
   """0 where nothing was drawn: of the truth in place of what is drawn."""
   rng = np.random.default_rng(0)
-  known = np.ones((1, 20, 2), bool)
+  known = np.ones((1, 20), bool)
   known[:, 8:12] = False
   hop = codec.spec.hop
   truth = rng.normal(size=(1, 20 * hop)).astype(np.float32)
@@ -123,6 +126,44 @@ def test_distances_are_of_the_gap_alone(run, codec):
   )
   assert found['same'] == [0.0]
   assert found['near'] > 0
+
+
+def test_a_model_of_latents_fills_them(run, monkeypatch, tmp_path):
+  codec = audio_tokenizer.AudioTokenizer(*tiny.codec('continuous'))
+  size = codec.spec.dimension
+
+  def example(split, i):
+    rng = np.random.default_rng((len(split), i))
+    latents = rng.normal(size=(30 + 3 * i, size)).astype(np.float32)
+    factors = {'id': f'{split}{i}', 'text': f'clip {i}'}
+    return encoding.Example(
+        latents=latents, samples=320 * len(latents), factors=factors
+    )
+
+  spec = made_caches.spec(dimension=size)
+  clips = {'train': 2, 'validation': 1, 'test': 3}
+  made_caches.write(
+      tmp_path / 'latents', made_caches.identity((), clips, spec=spec), example
+  )
+  decoder = flow.Flow(
+      size,
+      backbone=small.stack(
+          mixer={'mask_kind': 'bidirectional'}, adaptive='adaln_zero'
+      ),
+  )
+  latents, num_frames, _ = decoder.read(decoder.example_batch(1, 4))
+  params = small.parameters(
+      decoder, latents, np.ones(1, np.float32), num_frames, method='predict'
+  )
+  model = latent_lm.LatentLM(decoder, params, codec.spec.frame_rate)
+  monkeypatch.setattr(loading, 'load', lambda path: model)
+  monkeypatch.setattr(loading, 'load_tokenizer', lambda *a: codec)
+  out = run(f'--cache={tmp_path / "latents"}', '--shown=1')
+  text = out.read_text()
+  assert '64 steps' in text and 'clip 0' in text
+  # Codes are not what it fills.
+  with pytest.raises(SystemExit, match='has codes'):
+    run()
 
 
 def test_what_does_not_fit_is_refused(run):
