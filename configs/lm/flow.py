@@ -32,7 +32,10 @@ from stable-audio's: u of rectified flow for v of the cosine process
 
 Hardware: `:smoke` 2 CPU cores, its 20 steps are seconds, after compiling. `:cpu`
 (7.7M parameters, 83 GFLOPs a step) is for 2 CPU cores and `:gpu` (179M) for one
-GPU. `:cpu` was not trained to its end yet, so no quality is claimed.
+GPU. `:cpu` was trained for 600 of its 2000 steps (`--config.steps=600`, 14 minutes
+on half a core, one seed): `denoising_error`, of latents of unit variance and noise,
+is .925 on 100 validation clips, still falling (.994 at step 300; predicting nothing
+is about 2).
 """
 
 from audiolm_jax import data
