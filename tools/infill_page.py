@@ -47,7 +47,7 @@ _PLANS = {
     '16 steps': unmask.Plan(steps=16),
     '16 steps, random order': unmask.Plan(unmasking.RandomOrder(), 16),
 }
-_GRIDS = {f'{n} steps': times_lib.Grid(n) for n in (1, 4, 16, 64)}
+_GRIDS = {f'{n} step{"s"[:n > 1]}': times_lib.Grid(n) for n in (1, 4, 16, 64)}
 _TRUTH, _OTHER = 'codec', 'another clip'
 
 
