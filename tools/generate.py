@@ -284,13 +284,12 @@ def run(options) -> int:
 
 def _cost(lm, prompt, frames, told):
   """What was computed, compilation and codec aside."""
+  from audiolm_jax.generation import unmask  # pylint: disable=g-import-not-at-top
+
   guided = 'guidance' in told
   if 'plans' in told:
-    plans = told['plans']
-    stages = len(lm.decoder.order)
-    passes = sum(p.steps for p in plans) + plans[-1].steps * (
-        stages - len(plans)
-    )
+    plans = unmask.of_stages(lm.decoder, told['plans'])
+    passes = sum(plan.steps for plan in plans)
     what = f'{passes} passes over {frames} frames'
     options = {'plans': plans, 'guided': guided}
   else:

@@ -239,7 +239,8 @@ def _passes(model, name):
     return None
   if isinstance(model, latent_lm.LatentLM):
     return _GRIDS[name].steps
-  return _PLANS[name].steps * len(model.decoder.order)
+  plans = unmask.of_stages(model.decoder, [_PLANS[name]])
+  return sum(plan.steps for plan in plans)
 
 
 def _options(arguments):

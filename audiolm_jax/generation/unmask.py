@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -65,16 +65,18 @@ class Plan:
       )
 
 
-class Unmasked(NamedTuple):
-  """Whole rows.
+def of_stages(
+    decoder: masked_lib.Masked, plans: Sequence[Plan]
+) -> tuple[Plan, ...]:
+  """The plan of each stage: of fewer plans the last one is of all further stages.
 
-  Attributes:
-    codes: 0 past a row's length.
-    num_frames: of each row.
+  Raises:
+    ValueError: for no plan, or more than there are stages.
   """
-
-  codes: Int[Array, 'B F K']
-  num_frames: Int[Array, 'B']
+  plans, stages = tuple(plans), len(decoder.order)
+  if not 1 <= len(plans) <= stages:
+    raise ValueError(f'{len(plans)} plans for {stages} stages')
+  return plans + (plans[-1],) * (stages - len(plans))
 
 
 def generate(
@@ -88,7 +90,7 @@ def generate(
     context: streaming_base.Context = None,
     null_context: streaming_base.Context = None,
     guidance: Float[Array, ''] | float = 1.0,
-) -> Unmasked:
+) -> Int[Array, 'B F K']:
   """Fills what is not given: a prompt, gaps, any set of codes may be.
 
   A row's codes depend on the key, its number and its own frames, and on nothing
@@ -101,28 +103,26 @@ def generate(
     given_mask: True where codes are known.
     num_frames: of each row.
     rng: a key.
-    plans: of the decoder's stages; of fewer plans than stages the last one is
-      of all further stages.
+    plans: of the decoder's stages; see `of_stages`.
     context: what the backbone sees of the conditions; see `Decoder.context`.
     null_context: what replaces it where conditions are dropped; if not None,
       predictions are guided.
     guidance: see `guidance.combine`.
 
+  Returns:
+    Codes, 0 past a row's length.
+
   Raises:
     ValueError: for more plans than stages, guidance without a null_context,
       codes and lengths out of range.
   """
-  plans = tuple(plans)
-  stages = len(decoder.order)
-  if not 1 <= len(plans) <= stages:
-    raise ValueError(f'{len(plans)} plans for {stages} stages')
+  plans = of_stages(decoder, plans)
   guided = null_context is not None
   plain = isinstance(guidance, (int, float)) and guidance == 1
   falls = any(p.guidance_end is not None for p in plans)
   if not guided and (falls or not plain):
     raise ValueError('guidance does nothing without a null_context')
   checks.check_codes(decoder, given, given_mask, num_frames)
-  plans += (plans[-1],) * (stages - len(plans))
   if guided:
     context = guidance_lib.pair(context, null_context)
   return _generate(
@@ -185,7 +185,7 @@ def _generate(
         noise_lib.fold(keys, stage),
         choose=functools.partial(_choose, plan),
     )
-  return Unmasked(codes, num_frames)
+  return codes
 
 
 def _choose(plan, logits, keys, t):

@@ -200,7 +200,7 @@ class MaskedLM(frames_lm.FramesLM):
         plans,
         **self._contexts(conditions, len(codes), options),
     )
-    return np.asarray(result.codes)
+    return np.asarray(result)
 
   def generation_flops(
       self,

@@ -63,7 +63,7 @@ def generate(name, known, mask, lengths, plans, seed=0, **options):
           jax.random.key(seed),
           plans,
           **options,
-      ).codes
+      )
   )
 
 
@@ -189,7 +189,7 @@ def test_conditions_are_followed_and_guided():
             jax.random.key(0),
             [plan],
             **options,
-        ).codes
+        )
     )
 
   both = context(['a', 'b'])
