@@ -68,8 +68,15 @@ class Denoising(objectives_base.Objective):
     )
     rate, decoder = self.rate, self.decoder
     if read and hasattr(source, 'cache'):
-      spec = token_cache.read_header(source.cache).spec
-      decoder.check_spec(spec, f'config.data.cache = {source.cache!r}')
+      header = token_cache.read_header(source.cache)
+      spec, where = header.spec, f'config.data.cache = {source.cache!r}'
+      decoder.check_spec(spec, where)
+      for name in ('durations', 'scales'):
+        if getattr(header, name):
+          raise config.ConfigError(
+              f'{where} has {name} beside its latents, without which they are'
+              ' not what was encoded, and this model has no place for them.'
+          )
       theirs = spec.frame_rate
       moments = token_cache.latent_moments(source.cache)
       rate = theirs if rate is None else rate

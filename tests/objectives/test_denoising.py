@@ -173,17 +173,20 @@ def test_draws_go_by_row_and_frame_and_times_are_stratified():
 # -- what it leaves to the data ------------------------------------------------
 
 
-def _cache(directory, dimension=D, hop=320):
+def _cache(directory, dimension=D, hop=320, scaled=False):
   def example(split, i):
     rng = np.random.default_rng([len(split), i])
     latents = rng.normal(3, 2, size=(8, dimension)).astype(np.float32)
     return made_caches.encoding.Example(
-        latents=latents, samples=8 * hop, factors={'id': f'{split}{i}'}
+        latents=latents,
+        samples=8 * hop,
+        factors={'id': f'{split}{i}'},
+        scales=np.ones(8, np.float32) if scaled else None,
     )
 
   spec = made_caches.spec(dimension=dimension, hop=hop)
   clips = {'train': 3, 'validation': 2}
-  identity = made_caches.identity((), clips, spec=spec)
+  identity = made_caches.identity((), clips, spec=spec, scales=scaled)
   return made_caches.write(directory, identity, example)
 
 
@@ -224,6 +227,7 @@ def test_what_does_not_fit_is_refused_before_anything_trains(tmp_path):
   for settings, message in (
       (_run(codes), f'dimension = 2.*{codes}.*codes of'),
       (_run(_cache(tmp_path / 'd', 3)), 'dimension = 2.*latents of 3'),
+      (_run(_cache(tmp_path / 'e', scaled=True)), 'has scales beside'),
       (_run(cache, rate=10.0), 'rate = 10.*50 a second'),
       (_run(cache, frames=4), 'frames = 4.*5 frames'),
       (
