@@ -48,7 +48,7 @@ from audiolm_jax.generation import unmask  # noqa: E402
 from audiolm_jax.models import audio_tokenizer  # noqa: E402
 from audiolm_jax.models import caching  # noqa: E402
 from audiolm_jax.models import frames_lm  # noqa: E402
-from audiolm_jax.models import latent_lm  # noqa: E402
+from audiolm_jax.models import flow_lm  # noqa: E402
 from audiolm_jax.models import masked_lm  # noqa: E402
 from audiolm_jax.models import recogniser as recogniser_lib  # noqa: E402
 from audiolm_jax.models import sample_lm  # noqa: E402
@@ -74,7 +74,7 @@ VAE = 'configs/codec/quickstart_vae.py'
 # What their tokens are called.
 CACHES = {CODEC: 'tokens', VAE: 'latents'}
 
-_OF_FRAMES = (frames_lm.FramesLM, latent_lm.LatentLM, segment_lm.SegmentLM)
+_OF_FRAMES = (frames_lm.FramesLM, flow_lm.FlowLM, segment_lm.SegmentLM)
 
 
 def configs() -> list[str]:
@@ -192,7 +192,7 @@ def output(model, tokens: str):
   if not isinstance(model, _OF_FRAMES):
     return model.variables
   cache = token_cache.TokenCache(tokens, 'train')
-  if isinstance(model, latent_lm.LatentLM):
+  if isinstance(model, flow_lm.FlowLM):
     given = np.stack([cache[i].latents[:24] for i in range(2)])
     mask = np.broadcast_to(np.arange(24) < 9, (2, 24))
     return model.generate(

@@ -32,7 +32,7 @@ from audiolm_jax.comparison import statistics
 from audiolm_jax.data import token_cache
 from audiolm_jax.evaluation import metrics
 from audiolm_jax.generation import unmask
-from audiolm_jax.models import latent_lm
+from audiolm_jax.models import flow_lm
 from audiolm_jax.models import loading
 from audiolm_jax.models import masked_lm
 from audiolm_jax.processes import times as times_lib
@@ -69,7 +69,7 @@ def write(options) -> report_lib.Report:
       the cache's, and a cache without clips that are long enough.
   """
   model = loading.load(options.model)
-  if not isinstance(model, masked_lm.MaskedLM | latent_lm.LatentLM):
+  if not isinstance(model, masked_lm.MaskedLM | flow_lm.FlowLM):
     raise config.ConfigError(
         f'--model={options.model} holds a {type(model).__name__}: expected a'
         ' masked model or one of latents'
@@ -117,7 +117,7 @@ def write(options) -> report_lib.Report:
 
 def _clips(cache, model, options, rate):
   """Clips of three gaps to --longest seconds, spread over the split."""
-  if isinstance(model, latent_lm.LatentLM):
+  if isinstance(model, flow_lm.FlowLM):
     model.decoder.check_spec(cache.header.spec, f'--cache={options.cache}')
   else:
     wanted = model.decoder.vocabularies
@@ -173,7 +173,7 @@ def fill(model, tokenizer, clips, gap: int):
       raise ValueError(f'{name}: frames that are known came back as others')
     ways[name] = found
   samples = np.array([tokenizer.spec.samples(n) for n in lengths], np.int32)
-  kind = 'latents' if isinstance(model, latent_lm.LatentLM) else 'codes'
+  kind = 'latents' if isinstance(model, flow_lm.FlowLM) else 'codes'
   audio = {}
   for name, filled in ways.items():
     filled = tokenizers_base.Tokens(num_samples=samples, **{kind: filled})
@@ -183,14 +183,14 @@ def fill(model, tokenizer, clips, gap: int):
 
 def _tokens(model, clip):
   """A clip's frames as the model has them [F, ...]."""
-  if isinstance(model, latent_lm.LatentLM):
+  if isinstance(model, flow_lm.FlowLM):
     return clip.latents
   return clip.codes[:, : len(model.decoder.vocabularies)].astype(np.int32)
 
 
 def _draws(model, tokens, known, lengths, conditions):
   """(name, tokens) of each way to fill the gaps."""
-  if isinstance(model, latent_lm.LatentLM):
+  if isinstance(model, flow_lm.FlowLM):
     for name, grid in _GRIDS.items():
       yield name, model.generate(
           tokens.shape[1],
@@ -237,7 +237,7 @@ def _interval(values):
 def _passes(model, name):
   if name == _OTHER:
     return None
-  if isinstance(model, latent_lm.LatentLM):
+  if isinstance(model, flow_lm.FlowLM):
     return _GRIDS[name].steps
   plans = unmask.of_stages(model.decoder, [_PLANS[name]])
   return sum(plan.steps for plan in plans)

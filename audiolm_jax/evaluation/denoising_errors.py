@@ -11,7 +11,7 @@ import numpy as np
 from audiolm_jax import config
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import clips as clips_lib
-from audiolm_jax.models import latent_lm
+from audiolm_jax.models import flow_lm
 from audiolm_jax.objectives import denoising
 from audiolm_jax.processes import validation
 
@@ -69,9 +69,7 @@ class _Evaluator(evaluation_base.Evaluator):
       items = [self._clips.item(i) if i >= 0 else '' for i in batch['id']]
       rows = np.array([zlib.crc32(item.encode()) for item in items], np.uint32)
       inputs = self._decoder.read(batch)
-      errors = latent_lm.errors(
-          self._decoder, params, inputs, rows, self._levels
-      )
+      errors = flow_lm.errors(self._decoder, params, inputs, rows, self._levels)
       for item, length, by_level in zip(
           items, batch['num_frames'], jax.device_get(errors), strict=True
       ):

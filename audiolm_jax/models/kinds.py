@@ -15,7 +15,7 @@ import numpy as np
 from audiolm_jax import decoders
 from audiolm_jax import tokenizers
 from audiolm_jax.models import audio_tokenizer
-from audiolm_jax.models import latent_lm
+from audiolm_jax.models import flow_lm
 from audiolm_jax.models import masked_lm
 from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.models import sample_lm
@@ -119,7 +119,7 @@ KINDS: dict[str, Kind] = {
     'flow': Kind(
         decoders.DENOISERS['flow'],
         _init_denoiser,
-        lambda decoder, variables, rate: latent_lm.LatentLM(
+        lambda decoder, variables, rate: flow_lm.FlowLM(
             decoder, variables['params'], rate
         ),
     ),

@@ -15,7 +15,7 @@ from audiolm_jax import train
 from audiolm_jax.data import token_cache
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import caching
-from audiolm_jax.models import latent_lm
+from audiolm_jax.models import flow_lm
 from audiolm_jax.models import loading
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import times as times_lib
@@ -97,7 +97,7 @@ def test_a_smoke_run_goes_from_latents_to_audio(tokens, tmp_path):
   assert np.isfinite(results['loss'])
   error = results['eval/flow/denoising_error']
   lm = audiolm_jax.load(tmp_path)
-  assert isinstance(lm, latent_lm.LatentLM)
+  assert isinstance(lm, flow_lm.FlowLM)
   clips = token_cache.TokenCache(directory, 'validation')
   assert lm.decoder.moments == clips.header.moments
   assert lm.frame_rate == tokenizer.spec.frame_rate
@@ -128,7 +128,7 @@ def _check_error(error, lm, clips):
     text = {'text': source.prepare([known['text']], strict=False)}
     row = np.array([zlib.crc32(known['id'].encode())], np.uint32)
     inputs = latents, np.array([latents.shape[1]]), text
-    found = latent_lm.errors(lm.decoder, lm.params, inputs, row, 3)
+    found = flow_lm.errors(lm.decoder, lm.params, inputs, row, 3)
     total += np.asarray(found).mean()
     frames += latents.shape[1]
   assert error == pytest.approx(total / frames, rel=1e-3)

@@ -15,7 +15,7 @@ from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.evaluation import base as evaluation_base
-from audiolm_jax.models import latent_lm
+from audiolm_jax.models import flow_lm
 from audiolm_jax.processes import validation
 from tests.data import made_caches
 from tests.decoders import small
@@ -110,7 +110,7 @@ def test_it_is_of_normalised_latents_and_of_each_clips_conditions(
     rows = np.array([zlib.crc32(b'validation0')], np.uint32)
     inputs = x, np.array([3]), conditions
     params = variables['lm']['params']
-    return float(latent_lm.errors(decoder, params, inputs, rows, LEVELS)[0, 0])
+    return float(flow_lm.errors(decoder, params, inputs, rows, LEVELS)[0, 0])
 
   assert score.along == ('noise level', 0.125)
   assert score.sum == pytest.approx(denoise('a'), rel=1e-4)

@@ -9,7 +9,7 @@ from audiolm_jax.data import token_cache
 from audiolm_jax.decoders import flow
 from audiolm_jax.decoders import masked as masked_lib
 from audiolm_jax.models import audio_tokenizer
-from audiolm_jax.models import latent_lm
+from audiolm_jax.models import flow_lm
 from audiolm_jax.models import loading
 from audiolm_jax.models import masked_lm
 from audiolm_jax.tokenizers import encoding
@@ -155,7 +155,7 @@ def test_a_model_of_latents_fills_them(run, monkeypatch, tmp_path):
   params = small.parameters(
       decoder, latents, np.ones(1, np.float32), num_frames, method='predict'
   )
-  model = latent_lm.LatentLM(decoder, params, codec.spec.frame_rate)
+  model = flow_lm.FlowLM(decoder, params, codec.spec.frame_rate)
   monkeypatch.setattr(loading, 'load', lambda path: model)
   monkeypatch.setattr(loading, 'load_tokenizer', lambda *a: codec)
   out = run(f'--cache={tmp_path / "latents"}', '--shown=1')

@@ -13,7 +13,7 @@ from audiolm_jax.data import factors
 from audiolm_jax.data import moments as moments_lib
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.models import kinds
-from audiolm_jax.models import latent_lm
+from audiolm_jax.models import flow_lm
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import solvers
 from audiolm_jax.processes import times as times_lib
@@ -50,7 +50,7 @@ def _model(seed=0, **options):
       seed=seed,
       method='predict',
   )
-  return latent_lm.LatentLM(decoder, params, 2.0)
+  return flow_lm.FlowLM(decoder, params, 2.0)
 
 
 @pytest.fixture(scope='module', name='model')
@@ -218,7 +218,7 @@ def test_what_could_not_be_done_is_refused(voiced):
 
 def test_flops_are_those_of_every_evaluation(voiced):
   decoder, shapes = voiced.decoder, jax.eval_shape(lambda: voiced.params)
-  model = latent_lm.LatentLM(decoder, shapes, 2.0)
+  model = flow_lm.FlowLM(decoder, shapes, 2.0)
   film = jax.ShapeDtypeStruct((1, 8), jnp.float32)
 
   def once(params, film):
@@ -239,7 +239,7 @@ def test_flops_are_those_of_every_evaluation(voiced):
   with pytest.raises(ValueError, match='no conditions'):
     _model().generation_flops(1.0, guidance=guidance_lib.Plain())
   with pytest.raises(ValueError, match='no frame rate'):
-    latent_lm.LatentLM(decoder, shapes, None).generation_flops(1.0)
+    flow_lm.FlowLM(decoder, shapes, None).generation_flops(1.0)
 
 
 def test_errors_go_by_the_rows_numbers(model):
@@ -250,7 +250,7 @@ def test_errors_go_by_the_rows_numbers(model):
   def errors(x, lengths, rows, levels=3):
     inputs = x, lengths, {}
     return np.asarray(
-        latent_lm.errors(model.decoder, model.params, inputs, rows, levels)
+        flow_lm.errors(model.decoder, model.params, inputs, rows, levels)
     )
 
   both = errors(x, LENGTHS, rows)
@@ -265,7 +265,7 @@ def test_errors_go_by_the_rows_numbers(model):
       kinds.Description(model.decoder).init(jax.random.key(0))
   )['params']
   inputs = x, LENGTHS, {}
-  found = latent_lm.errors(model.decoder, fresh, inputs, rows, 200)
+  found = flow_lm.errors(model.decoder, fresh, inputs, rows, 200)
   mean = np.asarray(found).sum() / LENGTHS.sum() / 200
   # (e - x)^2 on average: 1 + x^2.
   exists = np.arange(F) < LENGTHS[:, None]

@@ -31,7 +31,7 @@ _START, _STEPS = 0, 1
 
 
 @dataclasses.dataclass(frozen=True)
-class LatentLM:
+class FlowLM:
   """A model of latents with its parameters: what `audiolm_jax.load` returns.
 
   Attributes:
@@ -109,7 +109,7 @@ class LatentLM:
 
   def with_tokenizer(
       self, tokenizer: audio_tokenizer.AudioTokenizer
-  ) -> 'LatentLM':
+  ) -> 'FlowLM':
     """The same model, with what speaks its frames.
 
     Raises:
