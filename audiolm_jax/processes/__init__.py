@@ -8,6 +8,7 @@ network: a prediction is a function of z and t. Data is at t = 0, noise at t = 1
     times       at which times to train, and through which to sample
     weights     how much an error counts at each noise level
     solvers     steps of a Gaussian process, from noise to data
+    flow_maps   jumps from any time to any other, and what they are trained by
     hiding      which codes a masked decoder is trained on
     unmasking   steps of hidden codes: random order, confidence, spans
     guidance    a condition's difference, enlarged: plain, rescaled, projected,

@@ -51,3 +51,23 @@ def flow_map(z, start, end, mean=0.0, std=1.0):
 
   ratio = spread(end) / spread(start)
   return (1 - end) * mean + ratio * (z - (1 - start) * mean)
+
+
+def mean_velocity(mean=0.0, std=1.0):
+  """The map of rectified flow of N(mean, std^2), as `flow_maps` takes it.
+
+  It is `flow_map`'s (X - z) / (s - t) with the quotient carried out, so that it
+  has all derivatives at s = t.
+  """
+
+  def spread(t):
+    return jnp.sqrt((1 - t) ** 2 * std**2 + t**2)
+
+  def u(z, t, s):
+    slope = (s + t - (2 - s - t) * std**2) / (
+        spread(t) * (spread(s) + spread(t))
+    )
+    slope, a = gaussian.over((slope, 1 - t), z)
+    return slope * (z - a * mean) - mean
+
+  return u
