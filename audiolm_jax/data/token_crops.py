@@ -25,7 +25,8 @@ class TokenCrops:
   """Random crops of cached clips: batches of `codes`, `num_frames` and `id`.
 
   Of continuous tokens, `latents` stand for the codes, normalised by the moments
-  of the cache; `durations` and `scales` are there if the cache has them.
+  of the cache, and `ends` says whether a row's last frame is its clip's;
+  `durations` and `scales` are there if the cache has them.
 
   An epoch visits a clip once for every crop that it is long. Shorter clips are
   padded with zeros; `num_frames` counts the valid frames.
@@ -128,6 +129,7 @@ def crop(
           for name, values in arrays.items()
       },
       'num_frames': np.int32(stop - start),
+      **_ends(arrays, stop == example.frames),
       **{key: value[0] for key, value in conditions.items()},
   }
 
@@ -140,6 +142,11 @@ def _arrays(example, codebooks, moments) -> dict[str, np.ndarray]:
   elif moments is not None:
     arrays['latents'] = moments.normalised(arrays['latents'])
   return arrays
+
+
+def _ends(arrays, ends) -> dict[str, np.ndarray]:
+  """Whether rows end with their clips, for models of latents, which say when."""
+  return {'ends': np.asarray(ends, bool)} if 'latents' in arrays else {}
 
 
 def whole_clips(
@@ -166,8 +173,8 @@ def whole_clips(
     bucket_frames: lengths to pad to; longer clips get one of their own.
 
   Yields:
-    `codes` [B, F, K] (or `latents` [B, F, D]; `durations` and `scales` [B, F],
-    where the cache has them), `num_frames` [B], `id` [B]; the rows that fill up
+    `codes` [B, F, K] (or `latents` [B, F, D] and `ends` [B]; `durations` and
+    `scales` [B, F], where the cache has them), `num_frames` [B], `id` [B]; the rows that fill up
     the last batch of a bucket have length 0 and id -1.
   """
   if indices is None:
@@ -175,6 +182,7 @@ def whole_clips(
   num_frames = cache.frames[indices]
   if max_frames is not None:
     num_frames = np.minimum(num_frames, max_frames)
+  whole = num_frames == cache.frames[indices]
   bounds = list(bucket_frames)
   if len(num_frames) and num_frames.max() > bounds[-1]:
     bounds.append(int(num_frames.max()))
@@ -196,5 +204,6 @@ def whole_clips(
             for name in rows[0]
         },
         'num_frames': np.int32([*num_frames[members], *[0] * empty]),
+        **_ends(rows[0], [*whole[members], *[False] * empty]),
         'id': np.int32([*indices[members], *[-1] * empty]),
     }

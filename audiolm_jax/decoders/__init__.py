@@ -18,6 +18,8 @@ a head. Each is a field of its config:
     DENOISERS  what denoises frames of latents, by a process of `processes`:
                `flow`, all frames of a row at once. Which frames are given in
                training is said by `gaps`.
+    LATENT_KINDS  what gives frames of latents one after the other: `latents`, a
+               causal backbone with one of LATENT_HEADS (`latent_heads`).
 
 To add one: a Linen module beside its kin, a line in its table, and its place in
 tests/decoders, where every pattern meets every head.
@@ -25,9 +27,11 @@ tests/decoders, where every pattern meets every head.
 
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import heads
+from audiolm_jax.decoders import latent_heads
 from audiolm_jax.decoders import starts
 from audiolm_jax.decoders.decoder import Decoder
 from audiolm_jax.decoders.flow import Flow
+from audiolm_jax.decoders.latent_decoder import LatentDecoder
 from audiolm_jax.decoders.masked import Masked
 from audiolm_jax.decoders.segmented import Segmented
 from audiolm_jax.decoders.segmented import Staged
@@ -37,6 +41,8 @@ CONDITIONERS = conditioners.CONDITIONERS
 HEADS = heads.HEADS
 STARTS = starts.STARTS
 DENOISERS = {'flow': Flow}
+LATENT_HEADS = latent_heads.LATENT_HEADS
+LATENT_KINDS = {'latents': LatentDecoder}
 LM_KINDS = {
     'masked': Masked,
     'segments': Segmented,

@@ -1,36 +1,29 @@
 """Decoders that denoise frames of latents: diffusion and flow transformers."""
 
-from collections.abc import Mapping
-import types
 from typing import Annotated, Any
 
 import flax
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-import numpy as np
 
 from audiolm_jax import backbones
 from audiolm_jax import config
 from audiolm_jax import ops
-from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
-from audiolm_jax.data import factors
 from audiolm_jax.data import moments as moments_lib
 from audiolm_jax.decoders import conditioned
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import gaps as gaps_lib
+from audiolm_jax.decoders import of_latents
 from audiolm_jax.decoders import time_embedding
 from audiolm_jax.ops import sharding
 from audiolm_jax.processes import gaussian
 from audiolm_jax.streaming import base as streaming_base
-from audiolm_jax.tokenizers import base as tokenizers_base
-
-Inputs = tuple[Any, Any, Any]
 
 
-class Flow(conditioned.Conditioned):
+class Flow(of_latents.OfLatents):
   """Predicts what noisy latents are made of, all frames of a row at once.
 
   The backbone sees of each frame the noisy latent, the clean one where it is
@@ -82,43 +75,8 @@ class Flow(conditioned.Conditioned):
       raise config.ConfigError(
           "decoder.backbone.adaptive = 'none': the time would not act"
       )
-    if isinstance(getattr(self.backbone, 'mlp', None), mlps.Moe):
-      raise config.ConfigError(
-          'decoder.backbone.mlp has experts, whose losses a decoder that'
-          ' denoises has no place for'
-      )
     conditioners.fit(self.conditions, self.backbone)
-    moments = self.moments
-    if moments is not None and len(moments.mean) != self.dimension:
-      raise config.ConfigError(
-          f'decoder.moments of {len(moments.mean)} dimensions, but'
-          f' decoder.dimension = {self.dimension}'
-      )
     super().__post_init__()
-
-  # Its loss is no likelihood, and nothing in its batches has one.
-  tag = 'none'
-  streams = types.MappingProxyType({})
-
-  @nn.nowrap
-  def check_spec(self, spec: tokenizers_base.Spec, where: str) -> None:
-    """Refuses a tokenizer's tokens that are not such latents.
-
-    Args:
-      spec: of the tokenizer.
-      where: its tokens are, for the message.
-
-    Raises:
-      ConfigError: if they are codes, or latents of another dimension.
-    """
-    if spec.dimension != self.dimension:
-      found = f'codes of the vocabularies {spec.vocabularies}'
-      if spec.dimension is not None:
-        found = f'latents of {spec.dimension} dimensions'
-      raise config.ConfigError(
-          f'config.objective.decoder.dimension = {self.dimension}, but {where}'
-          f' has {found}.'
-      )
 
   @nn.compact
   def predict(
@@ -187,26 +145,3 @@ class Flow(conditioned.Conditioned):
     given = streaming_base.zero_masked(given, ~hidden)
     hidden = hidden[..., None].astype(z.dtype)
     return jnp.concatenate([z, given.astype(z.dtype), hidden], axis=-1)
-
-  @nn.nowrap
-  def example_batch(
-      self, batch_size: int, frames: int
-  ) -> dict[str, np.ndarray]:
-    """A batch of zeros.
-
-    Args:
-      batch_size: B.
-      frames: of a row.
-    """
-    shape = batch_size, frames, self.dimension
-    return {
-        'latents': np.zeros(shape, np.float32),
-        'num_frames': np.zeros(batch_size, np.int32),
-        **self._no_conditions(batch_size),
-    }
-
-  @nn.nowrap
-  def read(self, batch: Mapping[str, Array]) -> Inputs:
-    """(latents, num_frames, conditions) of a batch."""
-    conditions = factors.unflatten(batch, sorted(self.conditions))
-    return batch['latents'], batch['num_frames'], conditions

@@ -17,6 +17,7 @@ from audiolm_jax.evaluation.denoising_errors import DenoisingErrors
 from audiolm_jax.evaluation.discrimination import Abx
 from audiolm_jax.evaluation.distributions import Distribution
 from audiolm_jax.evaluation.known_bits import KnownBits
+from audiolm_jax.evaluation.latent_losses import LatentLosses
 from audiolm_jax.evaluation.pairs import GrammarPairs
 from audiolm_jax.evaluation.phone_errors import PhoneErrors
 from audiolm_jax.evaluation.probe import Probe
@@ -36,6 +37,7 @@ EVALUATORS = {
     'grammar_acceptance': GrammarAcceptance,
     'grammar_pairs': GrammarPairs,
     'known_bits': KnownBits,
+    'latent_losses': LatentLosses,
     'phone_errors': PhoneErrors,
     'probe': Probe,
     'toy': ToyError,

@@ -12,7 +12,6 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import data
-from audiolm_jax import decoders
 from audiolm_jax.data import audio_crops
 from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import corpora
@@ -20,6 +19,7 @@ from audiolm_jax.data import pipeline
 from audiolm_jax.data import text_and_tokens
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
+from audiolm_jax.decoders import of_latents
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import baselines
@@ -106,7 +106,7 @@ class _TokenClips(evaluation_base.Clips):
     self._indices = self._cache.select(settings.languages, settings.limit)
     where = f'the token cache {settings.cache}'
     self._sizes: tuple[int, ...] = ()
-    if isinstance(decoder, tuple(decoders.DENOISERS.values())):
+    if isinstance(decoder, of_latents.OfLatents):
       decoder.check_spec(self._cache.header.spec, where)
       self._kept = {'moments': decoder.moments}
       return

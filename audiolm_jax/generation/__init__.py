@@ -3,6 +3,7 @@
 from audiolm_jax.generation.generate import continue_prompts
 from audiolm_jax.generation.generate import generate
 from audiolm_jax.generation.generate import Generated
+from audiolm_jax.generation.latent_session import LatentSession
 from audiolm_jax.generation.options import Options
 from audiolm_jax.generation.sample_session import SampleSession
 from audiolm_jax.generation.sampling import Sampler

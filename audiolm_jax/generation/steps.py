@@ -32,7 +32,7 @@ class State(flax.struct.PyTreeNode):
 
   Attributes:
     cache: the decoder's state; it has not seen `codes` yet.
-    codes: [B, G] of the step before.
+    codes: [B, G] of the step before, as the decoder is to see them.
     slots: [B, G] their slots.
     exists: [B, G] False at positions that hold no frame.
     step: [B] the next step.
@@ -118,7 +118,7 @@ def step(
     codes (0 where there is no frame); their log-probabilities under the model
     itself, at temperature 1 and unfiltered (0 where there is no frame).
   """
-  batch, stop = state.step.shape[0], track.stop
+  batch = state.step.shape[0]
   frame, slot, exists, *turn = track.cells(state.step, state.frames)
   inputs = track.both((state.codes, state.slots, state.exists, *turn))
   inputs = tuple(x[:, None] for x in inputs)
@@ -128,21 +128,14 @@ def step(
       h, track.both((slot, exists, given, given_mask)), keys, state.recent
   )
   codes, log_prob = codes[:batch], log_prob[:batch]
-  frames = state.frames
-  if stop is not None:
-    ends = (codes[..., None] == jnp.array(stop.codes)).any(axis=-1)
-    hit = ends & ~given_mask
-    if stop.slot is None:
-      hit = (hit | ~exists).all(axis=1, keepdims=True)
-    else:
-      hit &= slot == stop.slot
-    hit &= exists & (frame >= track.offset)
-    frames = jnp.where(hit, frame, frames[:, None]).min(axis=1)
-    exists &= frame < frames[:, None]
+  frames = track.until(
+      state.frames, (frame, slot, exists, codes, given_mask), h, keys
+  )
+  exists &= frame < frames[:, None]
   codes = jnp.where(exists, codes, 0)
   state = state.replace(
       cache=cache,
-      codes=codes,
+      codes=track.shown(codes, keys),
       slots=slot,
       exists=exists,
       step=state.step + 1,
@@ -249,7 +242,9 @@ def take_prompts(
   inside |= (jnp.arange(count) < track.begun)[:, None]
   taken = jnp.cumprod(jnp.all(inside, axis=2), axis=1, dtype=jnp.int32) > 0
   codes = jnp.where(exists, given[at], 0)
-  state = _enter(track, state, (codes, slot, exists), turn, taken)
+  keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(state.keys, number)
+  tables = track.shown(codes, keys), slot, exists
+  state = _enter(track, state, tables, turn, taken)
   at = rows, jnp.where(exists & taken[..., None], frame, frames), slot
   return state, jnp.zeros_like(given).at[at].set(codes, mode='drop')
 

@@ -15,7 +15,7 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
@@ -149,6 +149,46 @@ class Track(flax.struct.PyTreeNode, abc.ABC):
       return self.both(self.sampler(logits, each, seen))
 
     return self._apply('sample', h, *step, choose, jax.random.key(0))
+
+  def until(
+      self,
+      frames: Int[Array, 'B'],
+      step: tuple[Array, ...],
+      h: Float[Array, 'R D'],
+      keys: Key[Array, 'B'],
+  ) -> Int[Array, 'B']:
+    """Where rows end, now that a step is drawn.
+
+    Args:
+      frames: where they ended before.
+      step: frame, slot, exists, codes, and where they are given, [B, G] each.
+      h: what `extend` returned.
+      keys: of this step of each row.
+    """
+    del h, keys
+    stop, (frame, slot, exists, codes, given_mask) = self.stop, step
+    if stop is None:
+      return frames
+    ends = (codes[..., None] == jnp.array(stop.codes)).any(axis=-1)
+    hit = ends & ~given_mask
+    if stop.slot is None:
+      hit = (hit | ~exists).all(axis=1, keepdims=True)
+    else:
+      hit &= slot == stop.slot
+    hit &= exists & (frame >= self.offset)
+    return jnp.where(hit, frame, frames[:, None]).min(axis=1)
+
+  def shown(
+      self, codes: Shaped[Array, 'B *n G'], keys: Key[Array, 'B *n']
+  ) -> Shaped[Array, 'B *n G']:
+    """Codes of steps as the decoder is to see them: themselves.
+
+    Args:
+      codes: of the steps.
+      keys: of the steps.
+    """
+    del keys
+    return codes
 
   def _apply(self, method, *args, **kwargs):
     variables = {'params': self.params}
@@ -342,54 +382,6 @@ def _ends(segment, most):
   """How many steps a segment of each length up to `most` has."""
   steps, slots = segment.pattern.steps, len(segment.slots)
   return jnp.array([steps(f, slots) for f in range(most + 1)])
-
-
-class Samples(Track):
-  """Samples of a `wavenet.WaveNet`: one a step, all of its channels.
-
-  Attributes:
-    temperature: of the draws, which are the head's own; 0 takes the likeliest.
-  """
-
-  temperature: Float[Array, ''] | float = 1.0
-
-  begun = window = 0
-
-  @property
-  def slots(self):
-    return self.decoder.channels
-
-  group = slots
-
-  def cells(self, step, frames):
-    shape = (*step.shape, self.group)
-    frame = jnp.broadcast_to(step[..., None], shape)
-    slot = jnp.broadcast_to(jnp.arange(self.group), shape)
-    return frame, slot, frame < frames.reshape(-1, *[1] * step.ndim)
-
-  def ends(self, most):
-    return lambda frames: frames
-
-  def begin(self, rows, cache_length, sink_tokens):
-    return self.decoder.initial_state(rows)
-
-  def first(self, slots, codes):
-    none = jnp.zeros(slots.shape, jnp.int32)
-    return none, none.astype(bool)
-
-  def extend(self, cache, inputs, mask):
-    # All rows take in all steps: a convolution has no gaps.
-    samples, _, exists = inputs
-    h, cache = self._apply(
-        'extend', cache, samples, exists[..., 0], self.context
-    )
-    return h[:, -1], cache
-
-  def sample(self, h, step, keys, recent):
-    _, _, given, given_mask = step
-    drawn = self._apply('sample', h, keys, self.temperature)
-    samples = jnp.where(given_mask, given, drawn)
-    return samples, self._apply('log_prob', h, samples)
 
 
 def whole(decoder: steps_lib.Steps, given: Any, **fields) -> Frames:

@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from audiolm_jax.decoders import flow
-from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.decoders import of_latents
+from audiolm_jax.models import latents_lm
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.ops import sharding
@@ -31,20 +32,10 @@ _START, _STEPS = 0, 1
 
 
 @dataclasses.dataclass(frozen=True)
-class FlowLM:
-  """A model of latents with its parameters: what `audiolm_jax.load` returns.
-
-  Attributes:
-    decoder: the model, with the moments of its latents.
-    params: its parameters.
-    frame_rate: frames a second; None where they are no time.
-    tokenizer: of its frames, where the two came in one directory.
-  """
+class FlowLM(latents_lm.LatentsLM):
+  """A model that denoises whole rows: what `audiolm_jax.load` returns."""
 
   decoder: flow.Flow
-  params: Any
-  frame_rate: float | None
-  tokenizer: audio_tokenizer.AudioTokenizer | None = None
 
   def generate(
       self,
@@ -106,22 +97,6 @@ class FlowLM:
       found = np.where(hidden[..., None], found, given)
     found[np.arange(frames) >= num_frames[:, None]] = 0
     return found
-
-  def with_tokenizer(
-      self, tokenizer: audio_tokenizer.AudioTokenizer
-  ) -> 'FlowLM':
-    """The same model, with what speaks its frames.
-
-    Raises:
-      ValueError: if the tokenizer's latents have another dimension.
-    """
-    wanted, found = self.decoder.dimension, tokenizer.spec.dimension
-    if wanted != found:
-      raise ValueError(
-          f'speaks latents of {wanted} dimensions, but the tokenizer has'
-          f' {found or "codes"}'
-      )
-    return dataclasses.replace(self, tokenizer=tokenizer)
 
   def generation_flops(
       self,
@@ -231,7 +206,7 @@ def _sample(
 def errors(
     decoder: flow.Flow,
     params: Any,
-    inputs: flow.Inputs,
+    inputs: of_latents.Inputs,
     rows: Int[Array, 'B'],
     levels: int,
 ) -> Float[Array, 'B L']:

@@ -35,19 +35,9 @@ class FramesLM:
 
   def _contexts(self, conditions, rows, options):
     """Options of `generation` with what conditions have become."""
-    if 'context' in options or not self.decoder.conditions:
-      if conditions:
-        raise ValueError('conditions beside a context, or of a model without')
-      return options
-    prepared = self.decoder.prepare(conditions, rows)
-    contexts = {
-        'context': scoring.context(self.decoder, self.params, prepared, rows)
-    }
-    if 'guidance' in options:
-      contexts['null_context'] = scoring.context(
-          self.decoder, self.params, None, 1
-      )
-    return options | contexts
+    return scoring.contexts(
+        self.decoder, self.params, conditions, rows, options
+    )
 
   def cast(self, kind: Literal['bfloat16', 'int8']) -> Self:
     """The same model with weights in fewer bits; see `generation.cast`."""

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jaxtyping import Array
 import numpy as np
 
@@ -16,6 +17,7 @@ from audiolm_jax import decoders
 from audiolm_jax import tokenizers
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import flow_lm
+from audiolm_jax.models import latent_lm
 from audiolm_jax.models import masked_lm
 from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.models import sample_lm
@@ -100,6 +102,21 @@ def _init_denoiser(decoder, rng):
   return {'params': variables['params'], 'state': {}}
 
 
+def _init_latents(decoder, rng):
+  batch = decoder.example_batch(1, 1)
+  latents, num_frames, conditions = decoder.read(batch)
+  variables = decoder.init(
+      rng,
+      latents,
+      num_frames,
+      batch['ends'],
+      jax.random.split(rng, 1),
+      conditions=conditions,
+      method='losses',
+  )
+  return {'params': variables['params'], 'state': {}}
+
+
 def _lm(kind, model) -> Kind:
   return Kind(
       decoders.LM_KINDS[kind],
@@ -120,6 +137,13 @@ KINDS: dict[str, Kind] = {
         decoders.DENOISERS['flow'],
         _init_denoiser,
         lambda decoder, variables, rate: flow_lm.FlowLM(
+            decoder, variables['params'], rate
+        ),
+    ),
+    'latents': Kind(
+        decoders.LATENT_KINDS['latents'],
+        _init_latents,
+        lambda decoder, variables, rate: latent_lm.LatentLM(
             decoder, variables['params'], rate
         ),
     ),

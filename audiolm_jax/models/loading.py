@@ -31,7 +31,7 @@ def load(
 
   Returns:
     Such as an `AudioTokenizer`, a `TokenLM`, a `SegmentLM`, a `SampleLM`, a
-    `FlowLM` or a `PhoneRecogniser`.
+    `FlowLM`, `LatentLM` or a `PhoneRecogniser`.
 
   Raises:
     ModelError: if it holds no model, a damaged one, or the base is another.

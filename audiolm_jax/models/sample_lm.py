@@ -13,7 +13,7 @@ from audiolm_jax import generation
 from audiolm_jax.decoders import scores as scores_lib
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
-from audiolm_jax.generation import tracks
+from audiolm_jax.generation import plain_tracks
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.streaming import base as streaming_base
@@ -174,7 +174,7 @@ class SampleLM:
     samples = rows_lib.duration(seconds, self.sample_rate)
 
     def step(params, context):
-      track = tracks.Samples(self.decoder, params, context=context)
+      track = plain_tracks.Samples(self.decoder, params, context=context)
       state = generation.start(track, jnp.ones(1, int), 0, jax.random.key(0))
       none = jnp.zeros((1, track.group), jnp.int32)
       # Log-probabilities take the same product with the head's weights.

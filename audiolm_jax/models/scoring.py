@@ -1,5 +1,6 @@
 """What decoders of every kind say of a batch, compiled."""
 
+from collections.abc import Mapping, Sequence
 import functools
 from typing import Any
 
@@ -105,6 +106,37 @@ def context(
     batch: rows.
   """
   return decoder.apply({'params': params}, conditions, batch, method='context')
+
+
+def contexts(
+    decoder: Any,
+    params: Any,
+    conditions: Mapping[str, Sequence[Any]] | None,
+    rows: int,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Options of `generation` with what conditions have become.
+
+  Args:
+    decoder: of frames or segments.
+    params: its parameters.
+    conditions: by name, a value for each row; see `Conditioned.prepare`.
+    rows: how many.
+    options: of `generation`, with `guidance` if it is wanted.
+
+  Raises:
+    ValueError: for conditions that do not fit, or beside a context.
+  """
+  options = dict(options)
+  if 'context' in options or not decoder.conditions:
+    if conditions:
+      raise ValueError('conditions beside a context, or of a model without')
+    return options
+  prepared = decoder.prepare(conditions, rows)
+  options['context'] = context(decoder, params, prepared, rows)
+  if 'guidance' in options:
+    options['null_context'] = context(decoder, params, None, 1)
+  return options
 
 
 @functools.partial(jax.jit, static_argnames='decoder')

@@ -7,12 +7,14 @@ from audiolm_jax.objectives.codec import Codec
 from audiolm_jax.objectives.ctc import CTC
 from audiolm_jax.objectives.denoising import Denoising
 from audiolm_jax.objectives.likelihood import NLL
+from audiolm_jax.objectives.next_latent import NextLatent
 from audiolm_jax.objectives.toy import Toy
 
 OBJECTIVES = {
     'codec': Codec,
     'ctc': CTC,
     'denoising': Denoising,
+    'next_latent': NextLatent,
     'nll': NLL,
     'toy': Toy,
 }

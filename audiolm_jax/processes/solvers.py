@@ -276,6 +276,7 @@ def sample(
     times: np.ndarray,
     keys: Key[Array, 'B'] | None = None,
     start: Int[Array, 'B'] | int = 0,
+    spread: float = 1.0,
 ) -> Float[Array, 'B N D']:
   """z at the last time, from z at the first.
 
@@ -286,6 +287,7 @@ def sample(
     times: falling within [0, 1], on the host: `times.Grid().times`.
     keys: of the rows, if the solver is random; steps fold their number in.
     start: the absolute number of each row's first frame.
+    spread: deviation of the noise that random solvers add; 1 keeps the marginals.
 
   Raises:
     ValueError: for times that do not fall or at which the prediction says too
@@ -306,6 +308,8 @@ def sample(
     if solver.is_random:
       each = noise_lib.fold(keys, index)
       noise = noise_lib.normal(each, z.shape[1:], start).astype(z.dtype)
+      # At 1 nothing is multiplied, and programs stay what they were.
+      noise = noise if spread == 1 else spread * noise
     return solver.step(denoiser, *carry, noise, now), None
 
   steps = jnp.arange(len(times) - 1), numbers

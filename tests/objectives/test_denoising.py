@@ -52,6 +52,7 @@ def _batch(seed=0):
   return {
       'latents': rng.normal(size=(B, F, D)).astype(np.float32),
       'num_frames': LENGTHS,
+      'ends': np.zeros(B, bool),
       'id': np.arange(B, dtype=np.int32),
   }
 

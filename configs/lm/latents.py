@@ -1,0 +1,117 @@
+"""Autoregression over a VAE's latents, told the text: one backbone, four heads.
+
+The codec and its latents first, as configs/lm/flow.py says (runs/flow/vae and
+runs/flow/tokens), then a model:
+
+python -m audiolm_jax.main --config=configs/lm/latents.py:flow,cpu \
+    --workdir=runs/latents/flow
+
+    lm = audiolm_jax.load('runs/latents/flow')
+    none = np.zeros((1, 0, 32), np.float32)
+    found = lm.generate(none, 150, conditions={'text': ['press one']})
+
+The quickstart's kind of causal transformer reads one frame of latents a step and
+its output tells of the next:
+
+| variant | head |
+|---|---|
+| mixture | 16 normal distributions (GIVT, 2312.02116): an exact likelihood |
+| flow | flow matching by a small network (MAR's, 2406.11838), 16 steps of Euler |
+| diffusion | the cosine process and target v, 16 steps of DPM++ (VibeVoice's kind) |
+| one_step | flow matching and Lagrangian self-distillation, one jump (Pocket-TTS) |
+
+In all of them the frames before are shown with up to half of noise (CALM,
+2509.06926), the text is attended to as bytes, which one row in ten lacks, and
+whether a frame is the last is predicted beside it. Averaged weights are what is
+evaluated and exported. `nats_per_frame`, of normalised latents, compares the
+heads that have a likelihood; the losses of heads do not compare.
+
+Differences: GIVT's and MAR's backbones are of images; Kyutai's has a loss weighted
+by a learned factor, and CALM a second transformer over the last ten clean frames.
+
+Hardware: `:VARIANT,smoke` 2 CPU cores, seconds after compiling; `:VARIANT,cpu` 2
+CPU cores; `:VARIANT,gpu`, a larger model, one GPU: built and traced, not run.
+"""
+
+from audiolm_jax import config
+from audiolm_jax import data
+from audiolm_jax import decoders
+from audiolm_jax import evaluation
+from audiolm_jax import objectives
+from audiolm_jax import train
+from audiolm_jax.backbones import mlps
+from audiolm_jax.backbones import stack as stack_lib
+from audiolm_jax.backbones.mixers import attention
+from audiolm_jax.decoders import latent_heads
+from audiolm_jax.decoders.latent_heads import network as network_lib
+from audiolm_jax.processes import gaussian
+from audiolm_jax.processes import solvers
+from audiolm_jax.processes import times as times_lib
+from audiolm_jax.training import config_files
+from configs.codec import quickstart_vae
+from configs.lm import conditioning
+from configs.lm import flow
+
+
+def _heads(network):
+  return {
+      'mixture': latent_heads.Mixture(components=16),
+      'flow': latent_heads.Diffusion(network, density=times_lib.LogitNormal()),
+      'diffusion': latent_heads.Diffusion(
+          network,
+          process=gaussian.Cosine(),
+          target='v',
+          solver=solvers.Dpm2m(),
+      ),
+      'one_step': latent_heads.FlowMap(
+          network, density=times_lib.LogitNormal()
+      ),
+  }
+
+
+VARIANTS = tuple(_heads(network_lib.AdalnMlp()))
+
+
+def get_config(arg: str = 'flow,cpu') -> train.Config:
+  """The config; `arg` is a variant, and 'smoke', 'cpu' or 'gpu'."""
+  variant, size = config_files.choose(arg, VARIANTS, config_files.SIZES)
+  width, layers, heads, hidden = {
+      'smoke': (64, 2, 2, 128),
+      'cpu': (256, 4, 4, 1024),
+      'gpu': (768, 12, 12, 3072),
+  }[size]
+  network = network_lib.AdalnMlp(
+      *{'smoke': (64, 2), 'cpu': (256, 3), 'gpu': (768, 6)}[size]
+  )
+  base = flow.get_config(size)
+  frames = base.data.frames
+  return config.replace(
+      base,
+      {
+          'objective': objectives.NextLatent(
+              decoder=decoders.LatentDecoder(
+                  dimension=quickstart_vae.DIMENSION,
+                  backbone=stack_lib.Stack(
+                      width=width,
+                      layers=layers,
+                      mixers=(attention.Attention(heads=heads),),
+                      mlp=mlps.Dense(hidden=hidden, activation='gelu_tanh'),
+                      cross=attention.Cross(heads=heads),
+                  ),
+                  head=_heads(network)[variant],
+                  conditions={
+                      'text': conditioning.conditioner('text', 'cross', size)
+                  },
+                  history_noise=0.5,
+              )
+          ),
+          'data': data.TokenCrops(cache='runs/flow/tokens', frames=frames),
+          'evaluators': {
+              'latents': evaluation.LatentLosses(
+                  clips=base.evaluators['flow'].clips
+              )
+          },
+          'steps': {'smoke': 20, 'cpu': 1500, 'gpu': 200_000}[size],
+          'eval_every': {'smoke': 20, 'cpu': 500, 'gpu': 10_000}[size],
+      },
+  )
