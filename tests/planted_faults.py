@@ -342,6 +342,67 @@ FAULTS = [
         'apart < within',
         ('test_attention_mixer.py',),
     ),
+    # Heads over latents.
+    Fault(
+        'a frame of latents sees itself',
+        'x = jnp.concatenate([first, self._embed(x)[:, :-1]], axis=1)',
+        'x = jnp.concatenate([first, self._embed(x)[:, 1:]], axis=1)',
+        ('test_latent_decoder.py',),
+    ),
+    Fault(
+        'the frame after the last is said to be the last',
+        'last = jnp.arange(shape[1]) == num_frames[:, None] - 1',
+        'last = jnp.arange(shape[1]) == num_frames[:, None]',
+        ('test_latent_decoder.py',),
+    ),
+    Fault(
+        'rows end before the frame that is the last',
+        'return jnp.where(last, frame[:, 0] + 1, frames)',
+        'return jnp.where(last, frame[:, 0], frames)',
+        ('test_latent_lm.py',),
+    ),
+    Fault(
+        'noise on the history is of one share in all rows',
+        'part = jax.vmap(jax.random.uniform)(noise_lib.fold(keys, _SHARE))',
+        'part = jnp.full(len(x), jax.random.uniform(keys[0]))',
+        ('test_latent_decoder.py',),
+    ),
+    Fault(
+        'noise of the history adds to the variance',
+        'return jnp.sqrt(1 - share) * x + jnp.sqrt(share) * e',
+        'return x + jnp.sqrt(share) * e',
+        ('test_latent_decoder.py',),
+    ),
+    Fault(
+        'a temperature multiplies the deviation of a mixture',
+        'return mean + math.sqrt(sampler.temperature) * std * e',
+        'return mean + sampler.temperature * std * e',
+        ('test_latent_heads.py',),
+    ),
+    Fault(
+        'a temperature leaves the noise of steps as it is',
+        'noise = noise if spread == 1 else spread * noise',
+        'noise = noise if spread == 1 else noise',
+        ('test_latent_heads.py',),
+    ),
+    Fault(
+        'the draws of a frame share their noise',
+        'each = jax.vmap(noise_lib.fold, (None, 0))(keys, numbers).reshape(-1)',
+        'each = jnp.tile(keys, draws)',
+        ('test_latent_heads.py',),
+    ),
+    Fault(
+        'guidance of a head is on the wrong side',
+        'return null + guidance * (given - null)',
+        'return given + guidance * (given - null)',
+        ('test_latent_heads.py',),
+    ),
+    Fault(
+        'sessions feed frames as the tokenizer has them',
+        'given = self._normalised(given)',
+        'given = np.asarray(given)',
+        ('test_latent_lm.py',),
+    ),
 ]
 
 

@@ -26,8 +26,10 @@ from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import gaps as gaps_lib
 from audiolm_jax.decoders import heads
+from audiolm_jax.decoders import latent_heads
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
+from audiolm_jax.decoders.latent_heads import network as network_lib
 from audiolm_jax.models import front_ends
 from audiolm_jax.models import recogniser as recogniser_lib
 from audiolm_jax.objectives import discriminators
@@ -182,6 +184,25 @@ def _denoising():
   return objectives.Denoising(decoder=decoder, frames=9, rate=50.0)
 
 
+def _latents(head):
+  """A head over single frames, and conditions that come before and beside."""
+  conditions = {
+      how: conditioners.Class(source=factors.Name(names=('a', 'b')), how=how)
+      for how in ('add', 'prefix')
+  }
+  decoder = decoders.LatentDecoder(
+      dimension=3,
+      backbone=stack_lib.Stack(width=16, layers=2),
+      head=head,
+      conditions=conditions,
+      history_noise=0.5,
+  )
+  return objectives.NextLatent(decoder=decoder, frames=9, rate=50.0)
+
+
+_SMALL_NETWORK = network_lib.AdalnMlp(width=16, layers=2)
+
+
 def _ctc():
   module = recogniser_lib.Recogniser(
       symbols=('a', 'b'),
@@ -198,6 +219,13 @@ SMALL = {
     'codec': _codec,
     'ctc': _ctc,
     'denoising': _denoising,
+    'latents of a diffusion': lambda: _latents(
+        latent_heads.Diffusion(_SMALL_NETWORK)
+    ),
+    'latents of a flow map': lambda: _latents(
+        latent_heads.FlowMap(_SMALL_NETWORK)
+    ),
+    'latents of a mixture': lambda: _latents(latent_heads.Mixture(3)),
     'lm': _lm,
     'lm with conditions': _conditioned,
     'lm with depth': _depth,
@@ -226,6 +254,8 @@ def _batch(objective):
     elif name in ('num_frames', 'num_samples'):
       longest = max(v.shape[1] for v in batch.values())
       batch[name] = np.array([longest, longest // 2], np.int32)
+    elif value.dtype == bool:
+      batch[name] = np.array([True, False])
     elif value.dtype == np.int32:
       batch[name] = rng.integers(0, 2, value.shape).astype(np.int32)
     else:
@@ -308,11 +338,19 @@ def test_by_default_low_rank_updates_leave_out_what_is_zero(name):
     expected = {
         'lm with conditions': _MODULATIONS,
         'denoising': {*_MODULATIONS, 'denoised'},
+        'latents of a diffusion': _HEADS_ZEROS,
+        'latents of a flow map': _HEADS_ZEROS,
     }
     assert left == expected.get(name, set())
 
 
 _MODULATIONS = {f'{name}_modulation' for name in ('cross', 'mixer', 'mlp')}
+
+
+_HEADS_ZEROS = {
+    *(f'{name}_modulation' for name in ('block_0', 'block_1', 'last')),
+    'denoised',
+}
 
 
 def _is_low_rank(leaf):

@@ -13,8 +13,6 @@ from audiolm_jax import config
 from audiolm_jax import resolution
 from audiolm_jax import train
 from audiolm_jax.data import token_cache
-from audiolm_jax.models import audio_tokenizer
-from audiolm_jax.models import caching
 from audiolm_jax.models import flow_lm
 from audiolm_jax.models import loading
 from audiolm_jax.processes import guidance as guidance_lib
@@ -23,6 +21,7 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.training import config_files
 from configs.codec import quickstart_vae
 from configs.lm import flow
+from tests.configs import latent_tokens
 
 # Of parameters.
 _MILLIONS = {'smoke': 0.306, 'cpu': 7.7, 'gpu': 179.0}
@@ -48,22 +47,8 @@ def test_every_size_is_of_the_codec_that_its_docstring_names(size):
 
 @pytest.fixture(scope='module', name='tokens')
 def _tokens(cache, tmp_path_factory):
-  """Latents of an untrained VAE, filled in by what fills in codes."""
-  codec = quickstart_vae.get_config('smoke').objective.tokenizer
-  init = jax.jit(
-      codec.init, compiler_options={'xla_backend_optimization_level': 0}
-  )
-  tokenizer = audio_tokenizer.AudioTokenizer(codec, init(jax.random.key(0)))
   directory = tmp_path_factory.mktemp('flow') / 'tokens'
-  caching.fill(
-      tokenizer,
-      directory,
-      corpus='espeak_sentences',
-      workdir='nowhere',
-      languages=('fr',),
-      wanted=('train', 'validation'),
-      limit=6,
-  )
+  tokenizer = latent_tokens.make(directory)
   return tokenizer, directory
 
 
