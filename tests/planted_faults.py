@@ -388,7 +388,7 @@ FAULTS = [
     Fault(
         'the draws of a frame share their noise',
         'each = jax.vmap(noise_lib.fold, (None, 0))(keys, numbers).reshape(-1)',
-        'each = jnp.tile(keys, draws)',
+        'each = jnp.concatenate([keys] * draws)',
         ('test_latent_heads.py',),
     ),
     Fault(

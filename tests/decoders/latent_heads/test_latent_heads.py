@@ -13,6 +13,7 @@ from audiolm_jax import config
 from audiolm_jax import decoders
 from audiolm_jax.decoders import latent_heads
 from audiolm_jax.decoders import time_embedding
+from audiolm_jax.decoders.latent_heads import base
 from audiolm_jax.decoders.latent_heads import network as network_lib
 from audiolm_jax.processes import gaussian
 from audiolm_jax.processes import noise as noise_lib
@@ -91,6 +92,18 @@ def test_a_frame_is_itself_beside_any_others(name):
   assert (np.abs(other - drawn)[:2] > 1e-4).all()
   other = _draw(head, params, H[::-1])
   assert (np.abs(other - drawn)[:2] > 1e-4).all()
+
+
+def test_draws_of_a_frame_in_training_are_their_own():
+  h, x, keys, number = base.several(3, H, X, KEYS)
+  assert len(set(map(tuple, jax.random.key_data(keys).tolist()))) == 3 * M
+  np.testing.assert_array_equal(number, np.repeat(np.arange(3), M))
+  for draw in range(3):
+    rows = slice(draw * M, (draw + 1) * M)
+    np.testing.assert_array_equal(h[rows], H)
+    np.testing.assert_array_equal(x[rows], X)
+  parts = base.within(keys, number, 3)
+  np.testing.assert_array_equal(np.floor(3 * parts), number)
 
 
 @every_head
