@@ -25,7 +25,6 @@ A model with conditions is told them by --condition=NAME=VALUE, its text by
 """
 
 import argparse
-import contextlib
 import math
 import os
 import pathlib
@@ -35,23 +34,9 @@ import time
 from audiolm_jax.training import launch
 
 _PIPE = '-'
-# What an endless stream keeps in sight.
-_CACHE_SECONDS = 30.0
 _whole_number = launch.number(
     int, lambda x: 0 <= x < 2**32, 'at least 0 and less than 2**32'
 )
-# Options that are the sampler's, under the same names.
-_SAMPLER = (
-    'temperature',
-    'top_k',
-    'top_p',
-    'min_p',
-    'repetition_penalty',
-    'repetition_window',
-)
-# Options of one kind of model only.
-_OF_MASKED = ('infill', 'order', 'schedule', 'steps', 'temperature_end')
-_OF_STEPS = ('cache_seconds', 'sink_tokens', 'stream')
 
 
 def _say(text: str) -> None:
@@ -59,28 +44,18 @@ def _say(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
 
 
-def _load(options):
-  """The language model with its tokenizer, and {condition: its value}."""
+def _load(options, given):
+  """(kind, the language model with its tokenizer, {condition: its value})."""
   # Late, as it takes seconds: wrong arguments are told at once.
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax.models import loading  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.models import masked_lm  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.models import token_lm  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models import synthesis  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models.synthesis import base as synthesis_base  # pylint: disable=g-import-not-at-top
 
   model, where = options.model, options.tokenizer
   lm, told = loading.load(model), _conditions(options)
-  masked = isinstance(lm, masked_lm.MaskedLM)
-  frames = isinstance(lm, token_lm.TokenLM) and hasattr(lm.decoder, 'pattern')
-  if not masked and not frames:
-    raise config.ConfigError(
-        f'--model={model} holds a {type(lm).__name__} that does not continue'
-        ' audio tokens.'
-    )
-  for name in _OF_STEPS if masked else _OF_MASKED:
-    if getattr(options, name) != _parser().get_default(name):
-      raise config.ConfigError(
-          f'--{name} is not of {model}, a {type(lm).__name__}.'
-      )
+  kind = synthesis.kind_of(lm, model)
+  synthesis.check_options(kind, lm, options, given)
   has, guided = lm.decoder.conditions, options.guidance is not None
   wrong = [k for k in told if k not in has]
   if guided and not has:
@@ -94,33 +69,23 @@ def _load(options):
     raise config.ConfigError(
         f'--guidance does nothing without a condition: give one of {sorted(has)}.'
     )
+  named = synthesis_base.named
   if options.force:
     tokenizer = loading.load_codec(where)
   elif not where:
     tokenizer = loading.load_tokenizer(model)
   else:
-    with _named('{} --force takes --tokenizer=' + where + ' unchecked.'):
+    with named('{} --force takes --tokenizer=' + where + ' unchecked.'):
       tokenizer = loading.load_tokenizer(model, where)
-  with _named(model + ' {}.'):
+  with named(model + ' {}.'):
     lm = lm.with_tokenizer(tokenizer)
   for name, value in told.items():
-    with _named('--' + name + ': {}'):
+    with named('--' + name + ': {}'):
       told[name] = has[name].source.read(value, tokenizer.read_codes)
       has[name].source.prepare([told[name]])
   if options.weights != 'float32':
     lm = lm.cast(options.weights)
-  return lm, told
-
-
-@contextlib.contextmanager
-def _named(message):
-  """Says of an error, in place of {}, where it comes from."""
-  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-
-  try:
-    yield
-  except (OSError, ValueError) as error:
-    raise config.ConfigError(message.replace('{}', str(error))) from error
+  return kind, lm, told
 
 
 def _conditions(options):
@@ -129,131 +94,30 @@ def _conditions(options):
   return dict([pair.split('=', 1) for pair in options.condition] + text)
 
 
-def _length(options, lm, prompt):
-  """Frames of the result, or None for no end."""
-  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
+def run(options, given) -> int:
+  """Generates, and says what it took.
 
-  rate, seconds = lm.tokenizer.spec.frame_rate, options.seconds
-  if seconds == math.inf:
-    return None
-  more = round(seconds * rate)
-  if not more and (seconds or not len(prompt)):
-    raise config.ConfigError(
-        f'--seconds={seconds:g} gives no frame: one is {1 / rate:.3g} s.'
-    )
-  # A frame has a step or more.
-  if len(prompt) + more >= generation.ENDLESS:
-    raise config.ConfigError(
-        f'--seconds={seconds:g} is too long: inf has no end.'
-    )
-  return len(prompt) + more
-
-
-def _kept(options, lm, frames):
-  """Options of what attention keeps in sight, which must have a place."""
-  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
-
-  rate, slots = lm.tokenizer.spec.frame_rate, len(lm.decoder.vocabularies)
-  steps, kept = lm.decoder.pattern.steps, options.cache_seconds
-  name = f'--seconds={options.seconds:g}'
-  if frames is None:
-    kept = kept or _CACHE_SECONDS
-  elif steps(frames, slots) >= generation.ENDLESS:
-    raise config.ConfigError(f'{name} is too long: inf has no end.')
-  if kept:
-    # In steps: a pattern may take several for a frame.
-    kept = steps(math.ceil(kept * rate), slots)
-  with _named(name + ': {}'):
-    lm.check_fits(
-        frames,
-        kept,
-        sink_tokens=options.sink_tokens,
-        guided=options.guidance is not None,
-    )
-  return {'cache_length': kept, 'sink_tokens': options.sink_tokens}
-
-
-def _plans(options, sampler, lm):
-  """How the stages of a masked model are drawn."""
-  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.generation import unmask  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.processes import unmasking  # pylint: disable=g-import-not-at-top
-
-  given = {'sampler': sampler}
-  if options.order:
-    given['order'] = unmasking.ORDERS[options.order]()
-  for name in ('schedule', 'temperature_end'):
-    if getattr(options, name) is not None:
-      given[name] = getattr(options, name)
-  steps = options.steps or (unmask.Plan().steps,)
-  if len(steps) > len(lm.decoder.order):
-    raise config.ConfigError(
-        f'--steps has {len(steps)} numbers, but {options.model} has'
-        f' {len(lm.decoder.order)} stages.'
-    )
-  return tuple(unmask.Plan(steps=n, **given) for n in steps)
-
-
-def _known(options, lm, prompt, frames):
-  """Which codes stay as they are [F, K]."""
-  import numpy as np  # pylint: disable=g-import-not-at-top
-
-  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-
-  rate = lm.tokenizer.spec.frame_rate
-  known = np.zeros((frames, prompt.shape[1]), bool)
-  known[: len(prompt)] = True
-  for first, last in options.infill:
-    # Every frame that has a part in it.
-    gap = slice(math.floor(first * rate), math.ceil(last * rate))
-    if gap.stop > len(prompt):
-      raise config.ConfigError(
-          f'--infill={first:g}:{last:g} is not within the prompt, which has'
-          f' {len(prompt) / rate:.3g} s.'
-      )
-    known[gap] = False
-  return known
-
-
-def run(options) -> int:
-  """Generates, and says what it took."""
-  import numpy as np  # pylint: disable=g-import-not-at-top
-
-  from audiolm_jax import config  # pylint: disable=g-import-not-at-top
-  from audiolm_jax import generation  # pylint: disable=g-import-not-at-top
+  Args:
+    options: as parsed.
+    given: names of those that are not as they are by default.
+  """
   from audiolm_jax.audio import streams  # pylint: disable=g-import-not-at-top
-  from audiolm_jax.models import masked_lm  # pylint: disable=g-import-not-at-top
+  from audiolm_jax.models.synthesis import base as synthesis_base  # pylint: disable=g-import-not-at-top
 
-  sampler = config.build(
-      generation.Sampler, {k: getattr(options, k) for k in _SAMPLER}
-  )
-  lm, conditions = _load(options)
-  spec, slots = lm.tokenizer.spec, len(lm.decoder.vocabularies)
-  start = time.monotonic()
-  prompt = np.zeros((0, slots), np.int32)
+  synthesis_base.sampler(options)  # Before a model is read for nothing.
+  kind, lm, conditions = _load(options, given)
+  spec = lm.tokenizer.spec
+  start, first = time.monotonic(), None
+  prompt = kind.nothing(lm)
   if options.prompt is not None:
-    prompt = lm.tokenizer.read_codes(options.prompt)[:, :slots]
+    prompt = kind.read(lm, options.prompt)
     if not len(prompt):
       _say(
           f'{options.prompt}: shorter than a frame ({spec.hop} samples); no'
           ' prompt.'
       )
-  frames, first = _length(options, lm, prompt), None
-  told = {
-      'seed': options.seed,
-      'conditions': {k: [v] for k, v in conditions.items()},
-  }
-  if options.guidance is not None:
-    told['guidance'] = options.guidance
-  if isinstance(lm, masked_lm.MaskedLM):
-    plans, make = _plans(options, sampler, lm), _unmasked
-    known = _known(options, lm, prompt, frames)
-    told |= {'plans': plans, 'known': known[None]}
-  else:
-    told |= {'sampler': sampler, **_kept(options, lm, frames)}
-    make = _stream if options.stream else _whole
+  made = kind(lm, conditions, prompt, options)
+  frames = made.frames
   with streams.create(
       options.out,
       spec.sample_rate,
@@ -267,7 +131,7 @@ def run(options) -> int:
       first = first or time.monotonic() - start
       writer.write(audio[0])
 
-    make(lm, prompt[None], frames, write, told)
+    made.make(write)
   elapsed = time.monotonic() - start
   name = 'standard output' if options.out == _PIPE else options.out
   seconds = writer.samples / spec.sample_rate
@@ -278,63 +142,8 @@ def run(options) -> int:
       f' the first after {first or elapsed:.2f} s'
   )
   if frames is not None:
-    _say(_cost(lm, len(prompt), frames, told))
+    _say(made.cost())
   return 0
-
-
-def _cost(lm, prompt, frames, told):
-  """What was computed, compilation and codec aside."""
-  from audiolm_jax.generation import unmask  # pylint: disable=g-import-not-at-top
-
-  guided = 'guidance' in told
-  if 'plans' in told:
-    plans = unmask.of_stages(lm.decoder, told['plans'])
-    passes = sum(plan.steps for plan in plans)
-    what = f'{passes} passes over {frames} frames'
-    options = {'plans': plans, 'guided': guided}
-  else:
-    slots, steps = len(lm.decoder.vocabularies), lm.decoder.pattern.steps
-    # What a prompt's steps cost is counted as theirs are.
-    passes = steps(frames, slots) - steps(prompt, slots)
-    what = f'{passes} steps'
-    options = {
-        'guided': guided,
-        'cache_length': told['cache_length'],
-        'sink_tokens': told['sink_tokens'],
-    }
-  flops = lm.generation_flops(frames / lm.frame_rate, **options)
-  twice = ', each with and without conditions' if guided else ''
-  return f'{what}{twice}; {flops / 1e9:.3g} GFLOPs if all were generated'
-
-
-def _unmasked(lm, prompt, frames, write, told):
-  """All codes of a masked model, and then all audio."""
-  import numpy as np  # pylint: disable=g-import-not-at-top
-
-  codes = np.pad(prompt, ((0, 0), (0, frames - prompt.shape[1]), (0, 0)))
-  _decode(lm, lm.infill(codes, **told), write)
-
-
-def _whole(lm, prompt, frames, write, told):
-  """All codes, and then all audio."""
-  _decode(lm, lm.generate(prompt, frames, **told), write)
-
-
-def _decode(lm, codes, write):
-  import numpy as np  # pylint: disable=g-import-not-at-top
-
-  from audiolm_jax.tokenizers import base as tokenizers_base  # pylint: disable=g-import-not-at-top
-
-  samples = np.array([lm.tokenizer.spec.samples(codes.shape[1])])
-  audio, _ = lm.tokenizer.decode(
-      tokenizers_base.Tokens(num_samples=samples, codes=codes)
-  )
-  write(audio[:, : samples[0]])
-
-
-def _stream(lm, prompt, frames, write, told):
-  """The audio of every frame as soon as the codec can tell."""
-  lm.tokenizer.decode_frames(lm.session(prompt, frames, **told), write)
 
 
 def _pair(text: str) -> str:
@@ -415,8 +224,7 @@ def _parser() -> argparse.ArgumentParser:
       type=launch.number(
           float, lambda x: 0 < x <= 1e6, 'more than 0 and at most 1e6'
       ),
-      help='what attention keeps in sight; default: all, and'
-      f' {_CACHE_SECONDS:g} without an end',
+      help='what attention keeps in sight; default: all, and 30 without an end',
   )
   add(
       '--sink_tokens',
@@ -435,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
   parser = _parser()
   options = parser.parse_args(argv)
+  given = {k for k, v in vars(options).items() if v != parser.get_default(k)}
   if options.infill and options.prompt is None:
     parser.error('--infill draws a part of a --prompt anew: give one')
   if options.seconds is None:
@@ -465,7 +274,7 @@ def main(argv: list[str]) -> int:
   from audiolm_jax.training import checkpoints  # pylint: disable=g-import-not-at-top
 
   try:
-    return run(options)
+    return run(options, given)
   except BrokenPipeError:
     # Who reads has gone. Python would complain again on flushing.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,5 +9,6 @@ recogniser.PhoneRecogniser  audio to phones, by one of the `front_ends`.
 kinds.KINDS           which of these a module becomes with its variables.
 loading.load          a model back from its directory; `directory` writes those,
                       `pretrained` has what comes from other libraries.
+synthesis.KINDS       what makes the audio of tools/generate.py, of each kind.
 caching.fill          a corpus as a tokenizer's tokens.
 """
