@@ -19,9 +19,16 @@ A masked model draws all frames at once, in --steps passes for each of its stage
 are decided first. It also fills gaps: --infill=0.5:1.2 draws these seconds of the
 --prompt anew, and may be given several times; all other codes stay as they are.
 
+A model of latents draws all frames at once, too, in --steps of a --sampler (euler,
+heun, midpoint, ddim, dpm_2m, sde, ping_pong), and fills gaps; what is given stays
+as it is. --init=in.wav makes a variation of audio: it starts from its latents with
+noise of the time --strength, near 0 for nearly the same and 1 for another.
+
 A model with conditions is told them by --condition=NAME=VALUE, its text by
 --text; an audio prompt's value is an audio file, a vector's an .npy file.
---guidance above 1 follows them more closely than it learned to.
+--guidance above 1 follows them more closely than it learned to; of a model of
+latents --guidance_kind says how (plain, rescaled, projected, interval), and
+--negative=TEXT what it leads away from. What all of it took is said at the end.
 """
 
 import argparse
@@ -65,7 +72,7 @@ def _load(options, given):
         f'--{wrong[0]}: {model} was trained without it; its conditions:'
         f' {sorted(has)}.'
     )
-  if guided and not told:
+  if guided and not told and options.negative is None:
     raise config.ConfigError(
         f'--guidance does nothing without a condition: give one of {sorted(has)}.'
     )
@@ -138,8 +145,9 @@ def run(options, given) -> int:
   _say(
       f'{name}: {seconds:.2f} s of audio,'
       f' {len(prompt) / spec.frame_rate:.2f} s of it the prompt, in'
-      f' {elapsed:.1f} s ({elapsed / max(seconds, 1e-9):.2f} times as long);'
-      f' the first after {first or elapsed:.2f} s'
+      f' {elapsed:.1f} s (real-time factor'
+      f' {elapsed / max(seconds, 1e-9):.2f}, compilation included); the first'
+      f' after {first or elapsed:.2f} s'
   )
   if frames is not None:
     _say(made.cost())
@@ -189,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
       '--seconds',
       type=launch.number(float, lambda x: x >= 0, 'at least 0'),
       help='to add to the prompt; inf for no end, with --stream; default: 10,'
-      ' with --infill 0',
+      ' with --infill or --init 0',
   )
   add(
       '--infill',
@@ -197,9 +205,22 @@ def _parser() -> argparse.ArgumentParser:
       default=[],
       type=_span,
       metavar='FROM:TO',
-      help='seconds of the prompt to draw anew, of masked models',
+      help='seconds of the prompt to draw anew, of models of all frames at once',
   )
-  add('--steps', type=_steps, help='passes a stage, of masked models')
+  add(
+      '--steps',
+      type=_steps,
+      help='passes a stage of masked models; steps of models of latents',
+  )
+  add('--sampler', help='of models of latents: euler, heun, dpm_2m, ...')
+  add('--init', help='audio to vary, of models of latents; - for stdin')
+  add(
+      '--strength',
+      type=launch.number(
+          float, lambda x: 0 < x <= 1, 'more than 0 and at most 1'
+      ),
+      help='how much of --init is left to chance',
+  )
   add('--order', choices=('confidence', 'random', 'span'))
   add('--schedule', choices=('cosine', 'linear'))
   add(
@@ -218,6 +239,8 @@ def _parser() -> argparse.ArgumentParser:
   add('--repetition_window', type=int, default=0)
   finite = launch.number(float, math.isfinite, 'a finite number')
   add('--guidance', type=finite, help='of models with conditions')
+  add('--guidance_kind', help='plain, rescaled, projected or interval')
+  add('--negative', metavar='TEXT', help='what --guidance leads away from')
   add(
       '--cache_seconds',
       # Above is more than any memory: what is kept in sight is allocated.
@@ -240,14 +263,14 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def main(argv: list[str]) -> int:
-  parser = _parser()
-  options = parser.parse_args(argv)
-  given = {k for k, v in vars(options).items() if v != parser.get_default(k)}
+def _check(parser, options):
+  """Refuses what can be seen to be wrong at once; gives --seconds its default."""
   if options.infill and options.prompt is None:
     parser.error('--infill draws a part of a --prompt anew: give one')
+  _check_init(parser, options)
   if options.seconds is None:
-    options.seconds = 0.0 if options.infill else 10.0
+    changed = options.infill or options.init is not None
+    options.seconds = 0.0 if changed else 10.0
   if options.seconds == math.inf and not options.stream:
     parser.error('--seconds=inf needs --stream')
   if (
@@ -258,6 +281,10 @@ def main(argv: list[str]) -> int:
     parser.error(
         '--sink_tokens does nothing without --cache_seconds: all is kept'
     )
+  if options.guidance is None:
+    for name in ('guidance_kind', 'negative'):
+      if getattr(options, name) is not None:
+        parser.error(f'--{name} does nothing without --guidance')
   if options.force and not options.tokenizer:
     parser.error('--force does nothing without --tokenizer')
   names = [pair.partition('=')[0] for pair in options.condition]
@@ -265,9 +292,31 @@ def main(argv: list[str]) -> int:
   for name in names:
     if names.count(name) > 1:
       parser.error(f'the condition {name} is given more than once')
-  if options.prompt not in (None, _PIPE):
-    if not pathlib.Path(options.prompt).is_file():
-      parser.error(f'--prompt={options.prompt}: no such file')
+  for name in ('prompt', 'init'):
+    path = getattr(options, name)
+    if path not in (None, _PIPE) and not pathlib.Path(path).is_file():
+      parser.error(f'--{name}={path}: no such file')
+
+
+def _check_init(parser, options):
+  """Refuses options beside which --init, or --strength, has no meaning."""
+  if options.init is None:
+    if options.strength is not None:
+      parser.error('--strength does nothing without --init')
+    return
+  if options.strength is None:
+    parser.error('--init needs a --strength: near 0 little of it changes')
+  if options.prompt is not None:
+    parser.error('--init is varied and --prompt kept: give one of them')
+  if options.seconds:
+    parser.error('--seconds adds to a --prompt: --init says how long it is')
+
+
+def main(argv: list[str]) -> int:
+  parser = _parser()
+  options = parser.parse_args(argv)
+  given = {k for k, v in vars(options).items() if v != parser.get_default(k)}
+  _check(parser, options)
   from audiolm_jax import config  # pylint: disable=g-import-not-at-top
   from audiolm_jax.audio import files  # pylint: disable=g-import-not-at-top
   from audiolm_jax.tokenizers import long  # pylint: disable=g-import-not-at-top

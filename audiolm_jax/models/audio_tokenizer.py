@@ -131,6 +131,20 @@ class AudioTokenizer:
       files.AudioFileError: for what can not be read, NaN, and samples far beyond
         full scale; naming the file.
     """
+    audio = self._read(path)
+    if not audio.shape[1]:
+      return np.zeros((0, len(self.spec.slots)), np.int32)
+    return self.encode(audio).codes[0]
+
+  def read_latents(self, path: str | os.PathLike) -> Float[np.ndarray, 'F D']:
+    """Latents of the whole frames of an audio file: see `read_codes`."""
+    audio = self._read(path)
+    if not audio.shape[1]:
+      return np.zeros((0, self.spec.dimension), np.float32)
+    return self.encode(audio).latents[0]
+
+  def _read(self, path):
+    """The whole frames of an audio file [1, F hop, C]."""
     spec = self.spec
     with streams.opened(
         path, rate=spec.sample_rate, channels=spec.channels
@@ -142,10 +156,7 @@ class AudioTokenizer:
       inputs.audio(spec, audio, np.array([size]))
     except ValueError as error:
       raise files.AudioFileError(f'{path}: {error}.') from error
-    frames = size // spec.hop
-    if not frames:
-      return np.zeros((0, len(spec.slots)), np.int32)
-    return self.encode(audio[:, : frames * spec.hop]).codes[0]
+    return audio[:, : size // spec.hop * spec.hop]
 
   def decode(
       self, tokens: tokenizers_base.Tokens

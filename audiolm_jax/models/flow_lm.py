@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +47,11 @@ class FlowLM(latents_lm.LatentsLM):
       grid: times_lib.Grid | None = None,
       guidance: guidance_lib.Guidance | None = None,
       conditions: Values | None = None,
+      negative: Values | None = None,
       given: Float[Array, 'B F D'] | None = None,
       given_mask: Bool[Array, 'B F'] | None = None,
+      init: Float[Array, 'B F D'] | None = None,
+      strength: float | None = None,
   ) -> Float[np.ndarray, 'B F D']:
     """Latents as the tokenizer decodes them; compiles for each shape.
 
@@ -63,40 +66,30 @@ class FlowLM(latents_lm.LatentsLM):
       guidance: how conditions are made to count for more; None for not at all.
       conditions: by name, B values (None for none), as a condition's source
         takes them; what is not given is the null condition.
+      negative: the same of what guidance leads away from, in place of no
+        condition at all.
       given: latents as the tokenizer gives them; anything where not given. They
         are in the result to the bit.
       given_mask: which of them are given, with `given`.
+      init: latents to start from, with `strength` (SDEdit, 2108.01073).
+      strength: the time at which they are noisy, by which all of the grid's
+        are multiplied: near 0 little of them changes, 1 leaves nothing of them.
 
     Returns:
       The latents, 0 past a row's length.
 
     Raises:
-      ValueError: for lengths, given latents or conditions that do not fit,
-        guidance of a model without conditions, or a solver and times at which
-        what is predicted says too little (`Gaussian.check`).
+      ValueError: for lengths, latents or conditions that do not fit, what does
+        nothing, or a solver and times at which what is predicted says too little
+        (`Gaussian.check`).
     """
     num_frames = rows_lib.lengths(
         num_frames, (len(num_frames), frames), 'latents of'
     )
-    given, hidden = self._given(given, given_mask, num_frames, frames)
-    moments, known = self.decoder.moments, given
-    if given is not None and moments is not None:
-      known = moments.normalised(given)
-    found = _sample(
-        self.decoder,
-        *(solver or solvers.Euler(), grid or times_lib.Grid(), guidance),
-        self.params,
-        jax.random.key(seed),
-        *(num_frames, frames, known, hidden),
-        *self._contexts(conditions, len(num_frames), guidance),
-    )
-    found = np.array(found)
-    if moments is not None:
-      found = moments.restored(found)
-    if given is not None:
-      found = np.where(hidden[..., None], found, given)
-    found[np.arange(frames) >= num_frames[:, None]] = 0
-    return found
+    rows = self._rows(num_frames, frames, given, given_mask, init, strength)
+    settings = _Settings(solver, grid, guidance, strength)
+    contexts = self._contexts(conditions, len(num_frames), guidance, negative)
+    return self._draw(settings, seed, frames, rows, contexts)
 
   def generation_flops(
       self,
@@ -105,6 +98,7 @@ class FlowLM(latents_lm.LatentsLM):
       solver: solvers.Solver | None = None,
       grid: times_lib.Grid | None = None,
       guidance: guidance_lib.Guidance | None = None,
+      strength: float | None = None,
   ) -> float:
     """FLOPs of `generate` for one row: what is computed.
 
@@ -116,25 +110,56 @@ class FlowLM(latents_lm.LatentsLM):
       solver: see `generate`.
       grid: see `generate`.
       guidance: see `generate`.
+      strength: see `generate`; None for no `init`.
 
     Raises:
       ValueError: for a duration below 0 or without an end, frames that are no
-        time, or guidance of a model without conditions.
+        time, guidance of a model without conditions, or times as `generate` has
+        it.
     """
     frames = rows_lib.duration(seconds, self.frame_rate)
 
     def run(params):
       model = dataclasses.replace(self, params=params)
-      contexts = model._contexts(None, 1, guidance)
-      rows = jnp.array([frames]), frames, None, None, *contexts
-      settings = solver or solvers.Euler(), grid or times_lib.Grid(), guidance
-      return _sample(self.decoder, *settings, params, jax.random.key(0), *rows)
+      contexts = model._contexts(None, 1, guidance, None)
+      init = None
+      if strength is not None:
+        init = jnp.zeros((1, frames, self.decoder.dimension))
+      rows = _Rows(jnp.array([frames]), None, None, init)
+      settings = _Settings(solver, grid, guidance, strength)
+      return _sample(
+          *(self.decoder, settings, params, jax.random.key(0), frames),
+          *(rows, *contexts),
+      )
 
     return costs.flops(run, self.params)
 
-  def _contexts(self, conditions, rows, guidance):
-    """What conditions become, and for guidance what none of them becomes."""
+  def _draw(self, settings, seed, frames, rows, contexts):
+    """The latents of rows, as the tokenizer decodes them."""
+    moments, seen = self.decoder.moments, rows
+    if moments is not None:
+      seen = rows._replace(
+          given=None if rows.given is None else moments.normalised(rows.given),
+          init=None if rows.init is None else moments.normalised(rows.init),
+      )
+    key = jax.random.key(seed)
+    found = _sample(
+        *(self.decoder, settings, self.params, key, frames, seen, *contexts)
+    )
+    found = np.array(found)
+    if moments is not None:
+      found = moments.restored(found)
+    if rows.given is not None:
+      found = np.where(rows.hidden[..., None], found, rows.given)
+    found[np.arange(frames) >= rows.num_frames[:, None]] = 0
+    return found
+
+  def _contexts(self, conditions, rows, guidance, negative):
+    """What conditions become, and for guidance what those it leads away from."""
     prepared = self.decoder.prepare(conditions, rows)
+    null = self.decoder.prepare(negative, rows)
+    if guidance is None and negative:
+      raise ValueError('negative conditions do nothing without guidance')
     if not self.decoder.conditions:
       if guidance is not None:
         raise ValueError(f'{guidance}, but the model has no conditions')
@@ -142,52 +167,81 @@ class FlowLM(latents_lm.LatentsLM):
     context = scoring.context(self.decoder, self.params, prepared, rows)
     if guidance is None:
       return context, None
-    return context, scoring.context(self.decoder, self.params, None, rows)
+    return context, scoring.context(self.decoder, self.params, null, rows)
 
-  def _given(self, given, mask, num_frames, frames):
-    """Checked latents, 0 where none is given, and where that is; or Nones."""
+  def _rows(self, num_frames, frames, given, mask, init, strength):
+    """Checked rows of which latents are 0 where they are not known."""
+    exists = np.arange(frames) < num_frames[:, None]
     if (given is None) != (mask is None):
       raise ValueError('given latents go with their given_mask')
-    if given is None:
-      return None, None
-    if self.decoder.gaps is None:
-      raise ValueError('given latents, but the model was made to take none')
-    given, mask = np.asarray(given), np.asarray(mask)
-    shape = len(num_frames), frames
-    wanted = *shape, self.decoder.dimension
-    if given.shape != wanted or mask.shape != shape or mask.dtype != bool:
+    hidden = None
+    if given is not None:
+      if self.decoder.gaps is None:
+        raise ValueError('given latents, but the model was made to take none')
+      mask = np.asarray(mask)
+      if mask.shape != exists.shape or mask.dtype != bool:
+        raise ValueError(
+            f'given_mask {mask.dtype} {mask.shape}: expected bool'
+            f' {exists.shape}'
+        )
+      hidden = ~(mask & exists)
+      given = self._latents('given', given, ~hidden)
+    if (init is None) != (strength is None):
+      raise ValueError('init latents go with their strength')
+    if init is not None:
+      if not 0 < strength <= 1:
+        raise ValueError(
+            f'strength = {strength}: expected more than 0, at which nothing'
+            ' would change, and at most 1'
+        )
+      init = self._latents('init', init, exists)
+    return _Rows(num_frames, given, hidden, init)
+
+  def _latents(self, name, latents, mask):
+    """Checked latents, 0 outside of the mask [B, F]."""
+    latents, wanted = np.asarray(latents), (*mask.shape, self.decoder.dimension)
+    if latents.shape != wanted:
       raise ValueError(
-          f'given {given.shape} and given_mask {mask.dtype} {mask.shape}:'
-          f' expected {wanted} and bool {shape}'
+          f'{name} latents {latents.shape}: expected {wanted}, as many rows,'
+          ' frames and dimensions as the result has'
       )
-    mask = mask & (np.arange(frames) < num_frames[:, None])
-    if not np.isfinite(given[mask]).all():
-      raise ValueError('given latents are not finite')
-    return np.where(mask[..., None], given, 0).astype(np.float32), ~mask
+    if not np.isfinite(latents[mask]).all():
+      raise ValueError(f'{name} latents are not finite')
+    return np.where(mask[..., None], latents, 0).astype(np.float32)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=('decoder', 'solver', 'grid', 'guidance', 'frames'),
-)
+class _Settings(NamedTuple):
+  """What is compiled for; see `FlowLM.generate`."""
+
+  solver: solvers.Solver | None
+  grid: times_lib.Grid | None
+  guidance: guidance_lib.Guidance | None
+  strength: float | None
+
+
+class _Rows(NamedTuple):
+  """Rows to draw, their latents normalised for the network or not."""
+
+  num_frames: Any
+  given: Any
+  hidden: Any
+  init: Any
+
+
+@functools.partial(jax.jit, static_argnames=('decoder', 'settings', 'frames'))
 def _sample(
-    decoder,
-    solver,
-    grid,
-    guidance,
-    params,
-    key,
-    num_frames,
-    frames,
-    given,
-    hidden,
-    context,
-    null_context,
+    decoder, settings, params, key, frames, rows, context, null_context
 ):
   """Normalised latents [B, F, D], unspecified past the rows' lengths."""
+  solver, grid, guidance, strength = settings
+  num_frames, given, hidden, init = rows
   keys = noise_lib.row_keys(key, jnp.arange(len(num_frames)))
   shape = frames, decoder.dimension
   z = noise_lib.normal(noise_lib.fold(keys, _START), shape)
+  times = (grid or times_lib.Grid()).times
+  if init is not None:
+    times *= strength
+    z = decoder.process.corrupt(init, z, times[0])
 
   def denoiser(context):
     rows = num_frames, given, hidden, context
@@ -199,7 +253,8 @@ def _sample(
     null = denoiser(null_context)
     denoise = guidance_lib.guide(guidance, denoise, null, mask)
   steps = noise_lib.fold(keys, _STEPS)
-  return sharding.whole(solvers.sample(solver, denoise, z, grid.times, steps))
+  solver = solver or solvers.Euler()
+  return sharding.whole(solvers.sample(solver, denoise, z, times, steps))
 
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'levels'))

@@ -15,11 +15,13 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.models import kinds
 from audiolm_jax.models import flow_lm
 from audiolm_jax.processes import guidance as guidance_lib
+from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
 from audiolm_jax.processes import times as times_lib
 from audiolm_jax.processes import validation
 from audiolm_jax.training import costs
 from tests.decoders import small
+from tests.processes import known
 
 F, D = 6, 2
 LENGTHS = np.array([F, 4], np.int32)
@@ -169,6 +171,105 @@ def test_conditions_and_guidance(voiced):
   assert np.abs(other - guided)[0].min() > 1e-6
 
 
+def test_guidance_leads_away_from_negative_conditions(voiced):
+  """One prediction of two conditions, mixed as that of one and of none."""
+
+  def run(value, negative, scale):
+    return voiced.generate(
+        *(F, LENGTHS),
+        grid=times_lib.Grid(1),
+        conditions={'voice': [value, value]},
+        negative={'voice': [negative, negative]},
+        guidance=guidance_lib.Plain(scale),
+    )
+
+  # One step is linear in what is predicted.
+  alone = {v: run(v, 'b' if v == 'a' else 'a', 1.0) for v in 'ab'}
+  expected = 3 * alone['a'] - 2 * alone['b']
+  np.testing.assert_allclose(run('a', 'b', 3.0), expected, rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(
+      run('a', 'b', 0.0), alone['b'], rtol=1e-4, atol=1e-5
+  )
+  assert np.abs(alone['a'] - alone['b'])[0].min() > 1e-5
+  # None of it is no condition.
+  plain = {'guidance': guidance_lib.Plain(3.0), 'grid': GRID}
+  plain['conditions'] = {'voice': ['a', 'b']}
+  np.testing.assert_array_equal(
+      voiced.generate(F, LENGTHS, negative={'voice': [None, None]}, **plain),
+      voiced.generate(F, LENGTHS, **plain),
+  )
+  for negative, message in (
+      ({'voice': ['a']}, '1 values for 2 rows'),
+      ({'tone': ['a', 'a']}, 'tone.*voice'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      voiced.generate(F, LENGTHS, negative=negative, **plain)
+  with pytest.raises(ValueError, match='nothing without guidance'):
+    voiced.generate(F, LENGTHS, negative={'voice': ['a', 'a']})
+
+
+class _Normal(decoders.Flow):
+  """Knows that data is N(0, 1)."""
+
+  def predict(self, z, t, num_frames, *rest):
+    del num_frames, rest
+    return known.normal(self.process, self.target).predict(z, t)
+
+
+@pytest.mark.parametrize('process', [known.COSINE, known.FLOW])
+@pytest.mark.parametrize('moments', [None, MOMENTS])
+def test_strength_is_the_time_at_which_latents_are_noisy(process, moments):
+  """Of N(0, 1) the flow takes z of time s to z / sqrt(a^2 + b^2)."""
+  decoder = _Normal(D, process=process, moments=moments)
+  model = flow_lm.FlowLM(decoder, {}, 2.0)
+  init = np.random.default_rng(0).normal(size=(2, F, D)).astype(np.float32)
+  exists = np.arange(F) < LENGTHS[:, None]
+
+  def out(x):
+    return x if moments is None else moments.restored(x)
+
+  def run(**options):
+    grid = times_lib.Grid(64)
+    found = model.generate(
+        *(F, LENGTHS), grid=grid, solver=solvers.Heun(), **options
+    )
+    np.testing.assert_array_equal(found[~exists], 0)
+    return found
+
+  keys = noise_lib.fold(noise_lib.row_keys(jax.random.key(7), jnp.arange(2)), 0)
+  noise = np.asarray(noise_lib.normal(keys, (F, D)))
+  for strength in (0.02, 0.3, 0.8, 1.0):
+    a, b = process.scales(strength)
+    expected = out((a * init + b * noise) / np.hypot(a, b))
+    holes = np.where(exists[..., None], out(init), np.nan)
+    found = run(seed=7, init=holes, strength=strength)
+    np.testing.assert_allclose(
+        found[exists], expected[exists], rtol=1e-3, atol=1e-3
+    )
+    if strength == 1:
+      np.testing.assert_array_equal(found, run(seed=7))
+    if strength == 0.02:
+      scale = 1 if moments is None else np.array(moments.std)
+      assert np.abs((found - out(init)) / scale)[exists].max() < 0.15
+
+
+def test_varied_rows_are_themselves_and_keep_what_is_given(model):
+  given, mask = _given()
+  options = {'grid': GRID, 'strength': 0.5, 'solver': solvers.Sde()}
+  both = model.generate(F, LENGTHS, init=given, **options)
+  alone = model.generate(4, LENGTHS[:1] - 2, init=given[:1, :4], **options)
+  more = model.generate(F, LENGTHS - [2, 0], init=given, **options)
+  np.testing.assert_allclose(more[:1, :4], alone, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(more[1], both[1], rtol=1e-4, atol=1e-4)
+  # What is held and what is varied are two things.
+  exists = np.arange(F) < LENGTHS[:, None]
+  held = model.generate(
+      *(F, LENGTHS), init=0 * given, given=given, given_mask=mask, **options
+  )
+  np.testing.assert_array_equal(held[mask & exists], given[mask & exists])
+  assert (held[~mask & exists] != both[~mask & exists]).all()
+
+
 @pytest.mark.parametrize(
     'options, message',
     [
@@ -183,6 +284,12 @@ def test_conditions_and_guidance(voiced):
             },
             'expected .1, 6, 2.',
         ),
+        ({'init': np.zeros((1, F, D))}, 'go with their strength'),
+        ({'strength': 0.5}, 'go with their strength'),
+        ({'init': np.zeros((1, F, 3)), 'strength': 0.5}, 'init .*1, 6, 2'),
+        ({'init': np.zeros((1, F, D)), 'strength': 0.0}, 'more than 0'),
+        ({'init': np.zeros((1, F, D)), 'strength': 1.1}, 'at most 1'),
+        ({'init': np.full((1, F, D), np.nan), 'strength': 1.0}, 'not finite'),
         (
             {
                 'given': np.full((1, F, D), np.inf),
@@ -236,6 +343,7 @@ def test_flops_are_those_of_every_evaluation(voiced):
   assert count(solver=solvers.Heun()) == pytest.approx(6 * each)
   guided = count(guidance=guidance_lib.Plain())
   assert guided == pytest.approx(6 * each)
+  assert count(strength=0.5) == pytest.approx(3 * each, rel=1e-3)
   with pytest.raises(ValueError, match='no conditions'):
     _model().generation_flops(1.0, guidance=guidance_lib.Plain())
   with pytest.raises(ValueError, match='no frame rate'):

@@ -61,7 +61,7 @@ class Synthesis(abc.ABC):
   ):
     self.lm, self.prompt, self.options = lm, prompt, options
     self.frames = length(
-        options.seconds, lm.tokenizer.spec.frame_rate, len(prompt)
+        options.seconds, lm.tokenizer.spec.frame_rate, self.there
     )
     self.told = {
         'seed': options.seed,
@@ -84,6 +84,11 @@ class Synthesis(abc.ABC):
   @abc.abstractmethod
   def nothing(lm: Any) -> Shaped[np.ndarray, '0 ...']:
     """What `read` gives of a file without a whole frame."""
+
+  @property
+  def there(self) -> int:
+    """Frames that `--seconds` are added to."""
+    return len(self.prompt)
 
   @abc.abstractmethod
   def make(self, write: Write) -> None:

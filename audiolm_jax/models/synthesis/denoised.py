@@ -1,0 +1,149 @@
+"""Audio from models that denoise all latents of a row at once."""
+
+import numpy as np
+
+from audiolm_jax import config
+from audiolm_jax.models import flow_lm
+from audiolm_jax.models.synthesis import base as synthesis_base
+from audiolm_jax.processes import guidance as guidance_lib
+from audiolm_jax.processes import solvers
+from audiolm_jax.processes import times as times_lib
+
+
+class Denoised(synthesis_base.Synthesis):
+  """Continues prompts, draws pieces of them anew, and varies audio."""
+
+  model = flow_lm.FlowLM
+  takes = frozenset(
+      {
+          'guidance_kind',
+          'infill',
+          'init',
+          'negative',
+          'sampler',
+          'steps',
+          'strength',
+      }
+  )
+
+  def __init__(self, lm, conditions, prompt, options):
+    self._init = None
+    if options.init is not None:
+      self._init = self.read(lm, options.init)
+      if not len(self._init):
+        raise config.ConfigError(
+            f'--init={options.init}: shorter than a frame'
+            f' ({lm.tokenizer.spec.hop} samples).'
+        )
+    super().__init__(lm, conditions, prompt, options)
+    self._settings = {
+        'solver': self._solver(),
+        'grid': self._grid(),
+        'guidance': _guidance(options),
+    }
+    self.told |= self._settings
+    self._check_times()
+    if options.negative is not None:
+      self.told['negative'] = {'text': [self._negative()]}
+    if len(prompt):
+      self.told |= self._given()
+    if self._init is not None:
+      self.told['init'] = self._init[None]
+      self.told['strength'] = options.strength
+
+  @staticmethod
+  def read(lm, path):
+    return lm.tokenizer.read_latents(path)
+
+  @staticmethod
+  def nothing(lm):
+    return np.zeros((0, lm.decoder.dimension), np.float32)
+
+  @property
+  def there(self):
+    return len(self.prompt if self._init is None else self._init)
+
+  def make(self, write):
+    latents = self.lm.generate(self.frames, [self.frames], **self.told)
+    synthesis_base.decode(self.lm.tokenizer, latents, write)
+
+  def cost(self):
+    solver, grid = self._settings['solver'], self._settings['grid']
+    count = grid.steps * solver.evaluations * (1 + self.guided)
+    seconds = self.frames / self.lm.frame_rate
+    flops = self.lm.generation_flops(
+        seconds, strength=self.options.strength, **self._settings
+    )
+    half = ', half of them without conditions' if self.guided else ''
+    if self.options.negative is not None:
+      half = ', half of them with the negative text'
+    return (
+        f'{count} evaluations of the network over {self.frames} frames{half};'
+        f' {flops / 1e9:.3g} GFLOPs'
+    )
+
+  def _solver(self):
+    name = self.options.sampler or 'euler'
+    if name not in solvers.SOLVERS:
+      raise config.ConfigError(
+          f'--sampler={name} is none of {sorted(solvers.SOLVERS)}.'
+      )
+    return solvers.SOLVERS[name]()
+
+  def _grid(self):
+    steps = self.options.steps or (times_lib.Grid().steps,)
+    if len(steps) > 1:
+      raise config.ConfigError(
+          f'--steps has {len(steps)} numbers, but {self.options.model} has no'
+          ' stages: give one.'
+      )
+    return times_lib.Grid(*steps)
+
+  def _check_times(self):
+    """Refuses a solver that asks what the model's predictions do not say."""
+    decoder, solver = self.lm.decoder, self._settings['solver']
+    times = self._settings['grid'].times * (self.options.strength or 1)
+    with synthesis_base.named(f'--sampler={self.options.sampler}: {{}}'):
+      decoder.process.check(
+          decoder.target, solver.visited(times), solver.needs_slopes
+      )
+
+  def _negative(self):
+    """The text that guidance leads away from."""
+    has, text = self.lm.decoder.conditions, self.options.negative
+    if 'text' not in has:
+      raise config.ConfigError(
+          f'--negative is a text: {self.options.model} was trained without; its'
+          f' conditions: {sorted(has)}.'
+      )
+    with synthesis_base.named('--negative: {}'):
+      has['text'].source.prepare([text])
+    return text
+
+  def _given(self):
+    """The prompt, and which of it stays."""
+    if self.lm.decoder.gaps is None:
+      raise config.ConfigError(
+          f'--prompt: {self.options.model} was trained to take no given latents'
+          ' (decoder.gaps = None).'
+      )
+    more = self.frames - len(self.prompt)
+    return {
+        'given': np.pad(self.prompt, ((0, more), (0, 0)))[None],
+        'given_mask': synthesis_base.known_frames(self)[None],
+    }
+
+
+def _guidance(options):
+  """How conditions are made to count for more; None for not at all."""
+  if options.guidance is None:
+    return None
+  kind = options.guidance_kind or 'plain'
+  if kind not in guidance_lib.GUIDANCE:
+    raise config.ConfigError(
+        f'--guidance_kind={kind} is none of {sorted(guidance_lib.GUIDANCE)}.'
+    )
+  scale = {'scale': options.guidance}
+  if kind == 'interval':
+    return guidance_lib.Interval(config.build(guidance_lib.Plain, scale))
+  return config.build(guidance_lib.GUIDANCE[kind], scale)

@@ -1,0 +1,251 @@
+"""The tool, with a tiny model of a tiny VAE's latents."""
+
+import os
+
+import numpy as np
+import pytest
+
+from audiolm_jax import decoders
+from audiolm_jax.audio import files
+from audiolm_jax.data import factors
+from audiolm_jax.data import moments as moments_lib
+from audiolm_jax.decoders import conditioners
+from audiolm_jax.models import audio_tokenizer
+from audiolm_jax.models import flow_lm
+from audiolm_jax.models import loading
+from audiolm_jax.processes import guidance as guidance_lib
+from audiolm_jax.processes import solvers
+from audiolm_jax.processes import times as times_lib
+from audiolm_jax.tokenizers import base as tokenizers_base
+from tests import tool_module
+from tests.decoders import small
+from tests.tokenizers import tiny
+
+RATE, HOP, D = tiny.RATE, tiny.HOP, 3
+# In frames: of the prompt, and what is added.
+PROMPT, MORE = 16, 4
+SECONDS = f'--seconds={MORE * HOP / RATE}'
+# 16 bits, whose last may fall either way.
+BIT = 1.1 / 2**15
+
+
+def _model(**options):
+  source = factors.Text(length=4)
+  decoder = decoders.Flow(
+      D,
+      backbone=small.stack(
+          mixer={'mask_kind': 'bidirectional'}, adaptive='adaln_zero'
+      ),
+      conditions={'text': conditioners.Text(how='prefix', source=source)},
+      moments=moments_lib.Moments((0.5, 0.0, -1.0), (2.0, 1.0, 0.5)),
+      **options,
+  )
+  batch = decoder.example_batch(1, 4)
+  latents, num_frames, conditions = decoder.read(batch)
+  params = small.parameters(
+      decoder,
+      *(latents, np.ones(1, np.float32), num_frames),
+      *(None, None, None, conditions),
+      method='predict',
+  )
+  return flow_lm.FlowLM(decoder, params, RATE / HOP)
+
+
+@pytest.fixture(name='tool', scope='module')
+def _tool():
+  return tool_module.load('generate')
+
+
+@pytest.fixture(name='model', scope='module')
+def _flow():
+  return _model()
+
+
+@pytest.fixture(name='codec', scope='module')
+def _codec():
+  return audio_tokenizer.AudioTokenizer(*tiny.codec('continuous'))
+
+
+@pytest.fixture(name='sound', scope='module')
+def _sound(tmp_path_factory):
+  """(a file of audio, which ends within a frame; its whole frames)."""
+  rng = np.random.default_rng(0)
+  audio = rng.uniform(-0.5, 0.5, (PROMPT * HOP + 7, 1)).astype(np.float32)
+  path = tmp_path_factory.mktemp('sound') / 'x.wav'
+  files.write(path, audio, RATE)
+  return path, files.read(path)[0][None, : PROMPT * HOP]
+
+
+@pytest.fixture(name='run')
+def _run(tool, model, codec, monkeypatch, tmp_path, capsys):
+  """run(*arguments): (audio, what was said)."""
+  found = {'flow': model, 'blind': _model(gaps=None), 'e': _model(target='e')}
+  monkeypatch.setattr(loading, 'load', found.__getitem__)
+  monkeypatch.setattr(loading, 'load_tokenizer', lambda *_: codec)
+
+  def run(*arguments):
+    path = tmp_path / 'x.wav'
+    options = ['--model=flow', f'--out={path}', *map(str, arguments)]
+    assert tool.main(options) == 0
+    sound = files.read(path)[0]
+    path.unlink()
+    return sound, capsys.readouterr().err
+
+  return run
+
+
+@pytest.fixture(name='same')
+def _same(run, codec):
+  """Whether the tool's audio is that of latents; gives what was said."""
+
+  def same(latents, *arguments):
+    sound, said = run(*arguments)
+    samples = np.array([latents.shape[1] * HOP])
+    expected, _ = codec.decode(
+        tokenizers_base.Tokens(num_samples=samples, latents=latents)
+    )
+    expected = np.clip(expected[0], -1, 1)
+    np.testing.assert_allclose(sound, expected, atol=BIT)
+    return said
+
+  return same
+
+
+def test_steps_samplers_and_guidance(same, model):
+  grid = times_lib.Grid(3)
+
+  def made(**options):
+    return model.generate(MORE, [MORE], **options)
+
+  plain = made()
+  said = same(plain, SECONDS)
+  flops = model.generation_flops(MORE * HOP / RATE) / 1e9
+  assert f'32 evaluations of the network over 4 frames; {flops:.3g} GF' in said
+  assert 'x.wav: 0.04 s of audio, 0.00 s of it the prompt' in said
+  assert 'real-time factor' in said
+  heun = made(grid=grid, solver=solvers.Heun(), seed=5)
+  said = same(heun, SECONDS, '--steps=3', '--sampler=heun', '--seed=5')
+  assert '6 evaluations of the network over 4 frames; ' in said
+  assert np.abs(heun - plain).max() > 0.1
+  told = {'conditions': {'text': ['abc']}, 'grid': grid}
+  few = SECONDS, '--steps=3', '--text=abc', '--guidance=4'
+  results = [made(**told)]
+  for kind, guidance in (
+      ('plain', guidance_lib.Plain(4.0)),
+      ('rescaled', guidance_lib.Rescaled(4.0)),
+      ('projected', guidance_lib.Projected(4.0)),
+      ('interval', guidance_lib.Interval(guidance_lib.Plain(4.0))),
+  ):
+    results.append(made(**told, guidance=guidance))
+    said = same(results[-1], *few, f'--guidance_kind={kind}')
+    assert '6 evaluations of the network over 4 frames, half of' in said
+  flops = model.generation_flops(
+      MORE * HOP / RATE, grid=grid, guidance=guidance
+  )
+  assert f'half of them without conditions; {flops / 1e9:.3g} GF' in said
+  # All are others.
+  for i, one in enumerate(results):
+    for other in results[:i]:
+      assert np.abs(one - other).max() > 1e-4
+  same(results[1], *few)
+  # Away from another text, with a text or without one.
+  for condition in ({'conditions': {'text': ['abc']}}, {}):
+    negative = made(
+        grid=grid,
+        guidance=guidance_lib.Plain(4.0),
+        negative={'text': ['b']},
+        **condition,
+    )
+    arguments = few if condition else (SECONDS, '--steps=3', '--guidance=4')
+    said = same(negative, *arguments, '--negative=b')
+    assert 'half of them with the negative text' in said
+    assert np.abs(negative - results[1]).max() > 1e-4
+
+
+def test_a_prompt_is_continued_and_gaps_are_filled(
+    run, same, model, codec, sound
+):
+  path, audio = sound
+  latents = codec.encode(audio).latents
+  given = np.pad(latents, ((0, 0), (0, MORE), (0, 0)))
+  mask = np.arange(PROMPT + MORE)[None] < PROMPT
+  grid, total = times_lib.Grid(2), PROMPT + MORE
+  options = {'grid': grid, 'given': given}
+  more = model.generate(total, [total], given_mask=mask, **options)
+  said = same(more, SECONDS, f'--prompt={path}', '--steps=2')
+  assert '0.20 s of audio, 0.16 s of it the prompt' in said
+  assert '2 evaluations of the network over 20 frames' in said
+  # Parts of two frames.
+  first, last = 7.5 * HOP / RATE, 8.5 * HOP / RATE
+  known = np.ones((1, PROMPT), bool)
+  known[:, [7, 8]] = False
+  options['given'] = latents
+  filled = model.generate(PROMPT, [PROMPT], given_mask=known, **options)
+  gap = '--steps=2', f'--prompt={path}', f'--infill={first}:{last}'
+  same(filled, *gap)
+  # What is given is heard as the codec makes it, but where the gap reaches: the
+  # decoder sees 4 frames to either side.
+  heard = run(*gap)[0]
+  plain, _ = codec.decode(
+      tokenizers_base.Tokens(
+          num_samples=np.array([PROMPT * HOP]), latents=latents
+      )
+  )
+  apart = np.abs(heard - np.clip(plain[0], -1, 1)).max(axis=1)
+  assert apart[: 3 * HOP].max() < BIT and apart[13 * HOP :].max() < BIT
+  assert apart[7 * HOP : 9 * HOP].max() > 0.01
+
+
+def test_audio_is_varied_by_strength(same, model, codec, sound):
+  path, audio = sound
+  latents = codec.encode(audio).latents
+  grid = times_lib.Grid(2)
+  for strength in (0.1, 0.6):
+    varied = model.generate(
+        PROMPT, [PROMPT], grid=grid, init=latents, strength=strength
+    )
+    same(varied, '--steps=2', f'--init={path}', f'--strength={strength}')
+  # Noise alone says nothing of them.
+  plain = model.generate(PROMPT, [PROMPT], grid=grid)
+  same(plain, '--steps=2', f'--init={path}', '--strength=1')
+
+
+def test_what_cannot_be_is_told(run, sound, tmp_path, capsys):
+  short = tmp_path / 'short.wav'
+  files.write(short, np.zeros((HOP - 1, 1), np.float32), RATE)
+  prompt, init = f'--prompt={sound[0]}', f'--init={sound[0]}'
+  for message, *arguments in (
+      ('--stream is not of flow, a FlowLM', '--stream'),
+      ('--temperature is not of flow', '--temperature=.5'),
+      ('--order is not of flow', '--order=span'),
+      ('--weights is not of flow', '--weights=int8'),
+      ('--sampler=best is none of .*heun', '--sampler=best'),
+      ('--guidance_kind=best is none', '--guidance=2', '--guidance_kind=best')
+      + ('--text=a',),
+      ('scale = -1', '--guidance=-1', '--text=a'),
+      ('--guidance does nothing', '--guidance=2'),
+      ('--negative: .*longest has 4', '--guidance=2', '--negative=abcdef'),
+      ('2 numbers, but flow has no', '--steps=1,2'),
+      ('--infill=0:9 is not within', prompt, '--infill=0:9'),
+      ('short.wav: shorter than', f'--init={short}', '--strength=.5'),
+      ('--prompt: blind was .* no given', prompt, '--model=blind'),
+      ('--sampler=euler: .*t = 1', '--model=e', '--sampler=euler'),
+  ):
+    with pytest.raises(SystemExit, match=message):
+      run(*arguments)
+  for message, *arguments in (
+      ('--init=nowhere.wav: no such', '--init=nowhere.wav', '--strength=.5'),
+      ('--init needs a --strength', init),
+      ('--strength does nothing', '--strength=.5'),
+      ('0: expected more than 0', init, '--strength=0'),
+      ('give one of them', init, prompt, '--strength=.5'),
+      ('--init says how long', init, '--strength=.5', '--seconds=1'),
+      ('--negative does nothing without', '--negative=a'),
+      ('--guidance_kind does nothing', '--guidance_kind=plain'),
+  ):
+    with pytest.raises(SystemExit, match='2'):
+      run(*arguments)
+    assert message in capsys.readouterr().err
+  assert os.listdir(tmp_path) == ['short.wav']
+  # A model of noise may start where some of the data is left.
+  run('--model=e', init, '--strength=.5', '--steps=1')
