@@ -25,7 +25,8 @@ as it is. --init=in.wav makes a variation of audio: it starts from its latents w
 noise of the time --strength, near 0 for nearly the same and 1 for another.
 
 A model with conditions is told them by --condition=NAME=VALUE, its text by
---text; an audio prompt's value is an audio file, a vector's an .npy file.
+--text; an audio prompt's value is an audio file, a vector's an .npy file, a
+number's the number (--condition=seconds_total=4.5).
 --guidance above 1 follows them more closely than it learned to; of a model of
 latents --guidance_kind says how (plain, rescaled, projected, interval), and
 --negative=TEXT what it leads away from. What all of it took is said at the end.

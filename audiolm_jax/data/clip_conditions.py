@@ -12,6 +12,10 @@ from audiolm_jax.data import arrays
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 
+# Numbers that every row has, in seconds: how long its clip is, and where in it
+# the row begins.
+SECONDS = ('seconds_start', 'seconds_total')
+
 
 class ConditionSampler:
   """Conditions of clips as a batch holds them: see `factors.flatten`.
@@ -22,6 +26,7 @@ class ConditionSampler:
   - Codes are an audio prompt: the same speaker in another clip, cut at random.
     Nothing is known where a speaker has one clip.
   - A vector is the clip's own, from a folder.
+  - A number goes by its name: see `SECONDS`.
 
   Args:
     wanted: factors by the names of their conditions.
@@ -30,7 +35,7 @@ class ConditionSampler:
 
   Raises:
     ConfigError: if a prompt's vocabularies are not the cache's, or a vector has
-      no folder.
+      no folder, or a number another name.
   """
 
   def __init__(
@@ -48,6 +53,11 @@ class ConditionSampler:
             f'condition {name!r} is a vector: say in `vectors` which folder has'
             ' those of the clips'
         )
+      if isinstance(factor, factors.Number) and name not in SECONDS:
+        raise config.ConfigError(
+            f'condition {name!r} is a number: rows of tokens have'
+            f' {list(SECONDS)}'
+        )
       if isinstance(factor, factors.Codes):
         available = cache.vocabularies
         if available[: len(factor.vocabularies)] != factor.vocabularies:
@@ -57,20 +67,24 @@ class ConditionSampler:
           )
 
   def __call__(
-      self, indices: Sequence[int], rng: np.random.Generator | None = None
+      self,
+      indices: Sequence[int],
+      rng: np.random.Generator | None = None,
+      start: int = 0,
   ) -> dict[str, np.ndarray]:
     """Of clips by their indices, -1 for a row without one.
 
     Args:
       indices: see above.
       rng: draws prompts; without it each clip always has the same.
+      start: the first frame of the rows in their clips.
 
     Raises:
       ConfigError: for a clip without a vector.
     """
     if not self._wanted:
       return {}
-    rows = [{} if i < 0 else self._tell(int(i), rng) for i in indices]
+    rows = [{} if i < 0 else self._tell(int(i), rng, start) for i in indices]
     return factors.flatten(
         {
             name: factor.prepare([row.get(name) for row in rows], strict=False)
@@ -78,14 +92,21 @@ class ConditionSampler:
         }
     )
 
-  def _tell(self, index, rng):
-    known = self._cache[index].factors
+  def _tell(self, index, rng, start):
+    example = self._cache[index]
+    known, spec = example.factors, self._cache.header.spec
+    seconds = {
+        'seconds_start': start / spec.frame_rate,
+        'seconds_total': example.samples / spec.sample_rate,
+    }
     values = {}
     for name, factor in self._wanted.items():
       if isinstance(factor, factors.Codes):
         values[name] = self._prompt(index, factor, rng)
       elif isinstance(factor, factors.Vector):
         values[name] = self._vector(known['id'], factor)
+      elif isinstance(factor, factors.Number):
+        values[name] = seconds[name]
       else:
         # A corpus without texts has empty ones.
         values[name] = known.get(name) or None

@@ -186,6 +186,49 @@ class Vector(Factor):
 
 
 @dataclasses.dataclass(frozen=True)
+class Number(Factor):
+  """A number, such as a length in seconds.
+
+  Attributes:
+    low: the least that it may be.
+    high: the most; in training, what is beyond either counts as that.
+  """
+
+  low: float = 0.0
+  high: float = 512.0
+
+  def __post_init__(self):
+    if not -np.inf < self.low < self.high < np.inf:
+      raise config.ConfigError(
+          f'low = {self.low}: expected less than high = {self.high}, both finite'
+      )
+
+  @property
+  def spec(self):
+    return (1,), np.float32
+
+  def read(self, text, encode):
+    del encode
+    try:
+      return float(text)
+    except ValueError as error:
+      raise ValueError(f'{text!r} is no number') from error
+
+  def row(self, value, strict):
+    number = np.asarray(value)
+    if number.ndim or number.dtype.kind not in 'fiu':
+      raise ValueError(f'a number was expected, not {value!r}')
+    if not np.isfinite(number):
+      raise ValueError(f'{value} is not finite')
+    if strict and not self.low <= number <= self.high:
+      raise ValueError(
+          f'{value:g} is not within {self.low:g} and {self.high:g}, which the'
+          ' model was made for'
+      )
+    return np.clip(number, self.low, self.high).astype(np.float32)[None]
+
+
+@dataclasses.dataclass(frozen=True)
 class Codes(Factor):
   """Frames of codes [F, K], such as an audio prompt. No frames are none known.
 
@@ -220,7 +263,13 @@ class Codes(Factor):
     return _fit(codes, self.length, strict, 'a prompt')
 
 
-FACTORS = {'text': Text, 'name': Name, 'vector': Vector, 'codes': Codes}
+FACTORS = {
+    'codes': Codes,
+    'name': Name,
+    'number': Number,
+    'text': Text,
+    'vector': Vector,
+}
 
 
 def flatten(conditions: Mapping[str, Arrays]) -> dict[str, np.ndarray]:

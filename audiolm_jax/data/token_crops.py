@@ -40,8 +40,9 @@ class TokenCrops:
     frames: length of a row.
     conditions: what a row tells of its clip beside the codes, by name: texts and
       names by those of the clip's factors ('text', 'speaker', 'language'), codes
-      of the same speaker, vectors; see `clip_conditions.ConditionSampler`. It is of the
-      whole clip: the text of a crop says more than is to be heard. Those that
+      of the same speaker, vectors, seconds; see
+      `clip_conditions.ConditionSampler`. It is of the whole clip, but for where
+      a row begins: the text of a crop says more than is to be heard. Those that
       the model of a run reads are added.
     vectors: folder of the clips' vectors, ID.npy [E], for a condition of them.
     min_frames: shorter clips are left out.
@@ -122,7 +123,7 @@ def crop(
   arrays = _arrays(example, settings.codebooks, moments)
   start = int(rng.integers(max(example.frames - settings.frames, 0) + 1))
   stop = min(start + settings.frames, example.frames)
-  conditions = condition_sampler([index], rng)
+  conditions = condition_sampler([index], rng, start)
   return {
       **{
           name: pipeline.pad([values[start:stop]], 1, settings.frames)[0]

@@ -141,6 +141,28 @@ class Vector(Conditioner, kw_only=True):
     return self._project(values.astype(dtype), width)
 
 
+class Number(Conditioner, kw_only=True):
+  """A number, as cosines and sines of its place within its range, projected.
+
+  Attributes:
+    source: its range.
+    frequencies: how many; of each a cosine and a sine. They fall from 1000
+      radians over the range to a little more than 0.1.
+  """
+
+  source: factors.Number
+  frequencies: config.Positive = 128
+
+  @nn.nowrap
+  def embed(self, values, mask, width, dtype):
+    low, high = self.source.low, self.source.high
+    place = (values.astype(jnp.float32) - low) / (high - low)
+    radians = 1000 * 1e4 ** (-np.arange(self.frequencies) / self.frequencies)
+    angles = place[..., None] * radians.astype(np.float32)
+    waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+    return self._project(waves.astype(dtype), width)
+
+
 class _Encoded(Conditioner):
   """A sequence, embedded and perhaps encoded.
 
@@ -206,7 +228,13 @@ class Codes(_Encoded, kw_only=True):
     return ops.take(table, values + offsets, dtype).sum(axis=2)
 
 
-CONDITIONERS = {'class': Class, 'codes': Codes, 'text': Text, 'vector': Vector}
+CONDITIONERS = {
+    'class': Class,
+    'codes': Codes,
+    'number': Number,
+    'text': Text,
+    'vector': Vector,
+}
 
 
 def _waves(length, width):

@@ -120,6 +120,39 @@ def test_vectors_are_read_from_a_folder(cache, tmp_path):
     clip_conditions.ConditionSampler(voice, cache)
 
 
+def test_seconds_are_those_of_the_clip_and_of_the_crop(directory, cache):
+  """50 frames a second; codes say which frames a crop has."""
+  total = {'seconds_total': factors.Number(0.0, 0.15)}
+  wanted = {'seconds_start': factors.Number(), **total}
+  told = clip_conditions.ConditionSampler(wanted, cache)([0, 1, -1])
+  # Of clips, those that are evaluated, all begins at 0; what is long counts as
+  # the longest.
+  for name, values in (('start', [0, 0, 0]), ('total', [0.1, 0.15, 0])):
+    key = f'conditions/seconds_{name}'
+    np.testing.assert_allclose(told[f'{key}/values'][:, 0], values, rtol=1e-6)
+    np.testing.assert_array_equal(told[f'{key}/lengths'], [1, 1, 0])
+  settings = token_crops.TokenCrops(
+      cache=str(directory), frames=2, conditions=wanted
+  )
+  source = settings.open(batch_size=8, seed=0)
+  batches = [source.next(None) for _ in range(3)]
+  source.close()
+  starts = set()
+  for batch in batches:
+    frames = np.array([CLIPS[i][3] for i in batch['id']])
+    start = batch['codes'][:, 0, 1]
+    starts.update(start.tolist())
+    for name, values in (
+        ('start', start / 50),
+        ('total', np.minimum(frames / 50, 0.15)),
+    ):
+      values_of = batch[f'conditions/seconds_{name}/values'][:, 0]
+      np.testing.assert_allclose(values_of, values, rtol=1e-6)
+  assert len(starts) > 3
+  with pytest.raises(config.ConfigError, match="'tempo' is a number.*seconds_"):
+    clip_conditions.ConditionSampler({'tempo': factors.Number()}, cache)
+
+
 def test_prompts_of_another_tokenizer_are_refused(cache):
   other = {'prompt': factors.Codes((50, 50))}
   with pytest.raises(

@@ -47,6 +47,22 @@ def test_vectors():
   assert found['values'].dtype == np.float32
 
 
+def test_numbers():
+  number = factors.Number(1.0, 3.0)
+  found = number.prepare([2, None, np.float32(1.5), 3.0])
+  np.testing.assert_array_equal(found['values'], [[2], [0], [1.5], [3]])
+  np.testing.assert_array_equal(found['lengths'], [1, 0, 1, 1])
+  assert found['values'].dtype == np.float32
+  # In training, what is beyond counts as the end.
+  found = number.prepare([0.5, 99.0], strict=False)
+  np.testing.assert_array_equal(found['values'], [[1], [3]])
+  assert number.read('2.5', None) == 2.5
+  with pytest.raises(ValueError, match="'long' is no number"):
+    number.read('long', None)
+  with pytest.raises(ValueError, match='nan is not finite'):
+    number.prepare([np.nan], strict=False)
+
+
 def test_codes():
   codes = factors.Codes((3, 5), length=2)
   found = codes.prepare([[[1, 4]], np.zeros((0, 2), int), None])
@@ -63,6 +79,12 @@ def test_codes():
         (factors.Vector(3), [1.0, 2.0], 'vector of 3'),
         (factors.Vector(2), 'ab', 'vector of 2'),
         (factors.Vector(2), [1.0, np.nan], 'not finite'),
+        (factors.Number(1.0, 3.0), 3.01, '3.01 is not within 1 and 3'),
+        (factors.Number(1.0, 3.0), 0.5, 'not within'),
+        (factors.Number(), np.inf, 'not finite'),
+        (factors.Number(), '2', "number was expected, not '2'"),
+        (factors.Number(), [2.0], 'number was expected'),
+        (factors.Number(), True, 'number was expected'),
         (factors.Codes((3, 5)), [[1, 5]], 'outside of vocabularies'),
         (factors.Codes((3, 5)), [[-1, 0]], 'outside of vocabularies'),
         (factors.Codes((3, 5)), [[1, 2, 0]], r'\[F, 2\]'),
@@ -80,6 +102,8 @@ def test_bad_settings_are_told():
     factors.Name(('it', 'it'))
   with pytest.raises(config.ConfigError, match='none'):
     factors.Name(())
+  with pytest.raises(config.ConfigError, match='less than high = 1'):
+    factors.Number(1.0, 1.0)
   with pytest.raises(config.ConfigError, match='bytes have 256'):
     factors.Text(vocabulary=300)
 

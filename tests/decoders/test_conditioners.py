@@ -25,6 +25,7 @@ HOW = ('prefix', 'add', 'film', 'cross')
 SOURCES = {
     'class': factors.Name(('it', 'en', 'de')),
     'codes': factors.Codes((3, 3), length=3),
+    'number': factors.Number(0.0, 4.0),
     'text': factors.Text(length=5),
     'vector': factors.Vector(3),
 }
@@ -32,12 +33,14 @@ SOURCES = {
 VALUES = {
     'class': ['en', 'it', None],
     'codes': [np.array([[1, 2]]), np.array([[0, 1], [2, 2], [1, 0]]), None],
+    'number': [0.5, 4.0, None],
     'text': ['abc', 'x', 'uvwx'],
     'vector': [np.array([1, 0.5, -1]), np.array([-2, 1, 0]), None],
 }
 OTHERS = {
     'class': 'de',
     'codes': np.array([[0, 2], [1, 1]]),
+    'number': 0.6,
     'text': 'ac',
     'vector': np.array([0, -1, 2.0]),
 }
@@ -123,7 +126,7 @@ def test_what_is_past_a_length_counts_nothing(model):
       values = np.array(arrays['values'])
       values = np.concatenate([values] + [values[:, :1]] * extra, axis=1)
       past = np.arange(values.shape[1]) >= arrays['lengths'][:, None]
-      values[past] = np.nan if kind == 'vector' else 10**6
+      values[past] = np.nan if kind in ('number', 'vector') else 10**6
       padded[kind] = {'values': values, 'lengths': arrays['lengths']}
     found = score(params, CODES, LENGTHS, padded).log_prob
     np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-6)
@@ -163,6 +166,7 @@ def test_parameters_are_those_in_use(model):
   assert names == {
       'class': {'null', 'table'},
       'codes': {'null', 'table'},
+      'number': {'null', 'out'},
       'text': {'null', 'table'},
       'vector': {'null', 'out'},
   }
@@ -204,7 +208,13 @@ def test_steps_are_the_whole(model):
   np.testing.assert_allclose(found, expected.log_prob, rtol=1e-4, atol=1e-5)
 
 
-EACH = {'text': 'prefix', 'class': 'add', 'vector': 'film', 'codes': 'cross'}
+EACH = {
+    'text': 'prefix',
+    'class': 'add',
+    'number': 'add',
+    'vector': 'film',
+    'codes': 'cross',
+}
 
 
 @pytest.fixture(scope='module')
@@ -406,21 +416,6 @@ def test_an_encoder_knows_the_order_of_a_text(how):
     assert (a == b) == (encoder is None and how != 'cross')
 
 
-def test_an_encoder_with_experts_is_refused():
-  experts = {'kind': 'moe', 'experts': 2, 'hidden': 4}
-  module = config.build(
-      conditioners.Text,
-      {'encoder': {'kind': 'stack', 'width': 8, 'layers': 1, 'mlp': experts}},
-  )
-  texts = SOURCES['text'].prepare(['a'])
-  with pytest.raises(ValueError, match='experts'):
-    jax.eval_shape(
-        lambda: module.init(
-            jax.random.key(0), texts['values'], texts['lengths'], 8, jnp.float32
-        )
-    )
-
-
 @pytest.mark.parametrize(
     ('how', 'backbone', 'message'),
     [
@@ -479,7 +474,7 @@ def test_a_backbone_may_take_more_than_conditions_give():
 def test_conditions_that_are_not_there_are_refused(mixed):
   decoder, params = mixed
   variables = {'params': params}
-  with pytest.raises(ValueError, match="'tempo'.*'class', 'codes', 'text'"):
+  with pytest.raises(ValueError, match="'tempo'.*'class', 'codes', 'number'"):
     decoder.apply(variables, {'tempo': {}}, 1, method='context')
   plain = decoder_lib.Decoder((V,) * K, backbone=small.stack())
   with pytest.raises(ValueError, match='of a decoder without'):

@@ -30,13 +30,18 @@ BIT = 1.1 / 2**15
 
 
 def _model(**options):
-  source = factors.Text(length=4)
+  conditions = {
+      'text': conditioners.Text(how='prefix', source=factors.Text(length=4)),
+      'seconds_total': conditioners.Number(
+          how='film', source=factors.Number(0.0, 8.0)
+      ),
+  }
   decoder = decoders.Flow(
       D,
       backbone=small.stack(
           mixer={'mask_kind': 'bidirectional'}, adaptive='adaln_zero'
       ),
-      conditions={'text': conditioners.Text(how='prefix', source=source)},
+      conditions=conditions,
       moments=moments_lib.Moments((0.5, 0.0, -1.0), (2.0, 1.0, 0.5)),
       **options,
   )
@@ -196,6 +201,20 @@ def test_a_prompt_is_continued_and_gaps_are_filled(
   assert apart[7 * HOP : 9 * HOP].max() > 0.01
 
 
+def test_seconds_are_a_condition(same, model):
+  def made(**conditions):
+    told = {k: [v] for k, v in conditions.items()}
+    return model.generate(MORE, [MORE], grid=times_lib.Grid(2), conditions=told)
+
+  few = SECONDS, '--steps=2'
+  told = made(seconds_total=4.5)
+  same(told, *few, '--condition=seconds_total=4.5')
+  both = made(seconds_total=4.5, text='a')
+  same(both, *few, '--condition=seconds_total=4.5', '--text=a')
+  for other in (made(), made(seconds_total=4.0), both):
+    assert np.abs(other - told).max() > 1e-3
+
+
 def test_audio_is_varied_by_strength(same, model, codec, sound):
   path, audio = sound
   latents = codec.encode(audio).latents
@@ -225,6 +244,10 @@ def test_what_cannot_be_is_told(run, sound, tmp_path, capsys):
       ('scale = -1', '--guidance=-1', '--text=a'),
       ('--guidance does nothing', '--guidance=2'),
       ('--negative: .*longest has 4', '--guidance=2', '--negative=abcdef'),
+      ('--seconds_total: 9.5 is not within 0 and 8', '--condition')
+      + ('seconds_total=9.5',),
+      ('--seconds_total: nan is not finite', '--condition=seconds_total=nan'),
+      ("--seconds_total: 'a' is no number", '--condition=seconds_total=a'),
       ('2 numbers, but flow has no', '--steps=1,2'),
       ('--infill=0:9 is not within', prompt, '--infill=0:9'),
       ('short.wav: shorter than', f'--init={short}', '--strength=.5'),
