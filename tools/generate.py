@@ -22,7 +22,9 @@ are decided first. It also fills gaps: --infill=0.5:1.2 draws these seconds of t
 A model of latents draws all frames at once, too, in --steps of a --sampler (euler,
 heun, midpoint, ddim, dpm_2m, sde, ping_pong), and fills gaps; what is given stays
 as it is. --init=in.wav makes a variation of audio: it starts from its latents with
-noise of the time --strength, near 0 for nearly the same and 1 for another.
+noise of the time --strength, near 0 for nearly the same and 1 for another. What is
+longer than rows of training is made in windows, each of --window seconds, given
+the last --overlap seconds of the one before.
 
 A model with conditions is told them by --condition=NAME=VALUE, its text by
 --text; an audio prompt's value is an audio file, a vector's an .npy file, a
@@ -229,6 +231,17 @@ def _parser() -> argparse.ArgumentParser:
       type=launch.number(float, lambda x: 0 <= x <= 1, 'from 0 to 1'),
       help='factor of the temperature at the last of the --steps',
   )
+  seconds = launch.number(float, lambda x: 0 < x <= 1e6, 'more than 0')
+  add(
+      '--window',
+      type=seconds,
+      help='seconds that a model of latents makes at once; default: all',
+  )
+  add(
+      '--overlap',
+      type=seconds,
+      help='seconds that windows share; default: a quarter of them',
+  )
   add('--out', required=True, help='.wav, .flac, or - for stdout')
   add('--stream', action='store_true', help='write while generating')
   add('--seed', type=_whole_number, default=0)
@@ -282,6 +295,8 @@ def _check(parser, options):
     parser.error(
         '--sink_tokens does nothing without --cache_seconds: all is kept'
     )
+  if options.overlap is not None and options.window is None:
+    parser.error('--overlap does nothing without --window')
   if options.guidance is None:
     for name in ('guidance_kind', 'negative'):
       if getattr(options, name) is not None:

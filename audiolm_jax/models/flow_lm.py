@@ -83,13 +83,76 @@ class FlowLM(latents_lm.LatentsLM):
         nothing, or a solver and times at which what is predicted says too little
         (`Gaussian.check`).
     """
-    num_frames = rows_lib.lengths(
-        num_frames, (len(num_frames), frames), 'latents of'
+    job = self._prepare(
+        frames,
+        num_frames,
+        seed=seed,
+        solver=solver,
+        grid=grid,
+        guidance=guidance,
+        conditions=conditions,
+        negative=negative,
+        given=given,
+        given_mask=given_mask,
+        init=init,
+        strength=strength,
     )
-    rows = self._rows(num_frames, frames, given, given_mask, init, strength)
-    settings = _Settings(solver, grid, guidance, strength)
-    contexts = self._contexts(conditions, len(num_frames), guidance, negative)
-    return self._draw(settings, seed, frames, rows, contexts)
+    return self._draw(job, job.rows, frames)
+
+  def generate_long(
+      self,
+      frames: int,
+      num_frames: Int[Array, 'B'],
+      *,
+      window: int,
+      overlap: int,
+      **options: Any,
+  ) -> Float[np.ndarray, 'B F D']:
+    """`generate` of rows longer than those of training, window by window.
+
+    A window is given the last frames of the one before, as they have become. The
+    noise of a frame goes by its number in the row, whichever windows it is in.
+    Conditions are the same in all windows.
+
+    Args:
+      frames: F, of the result.
+      num_frames: of each row.
+      window: frames that are drawn at once; as many as F or more: `generate`.
+      overlap: frames that a window shares with the one before.
+      **options: as `generate` has them.
+
+    Raises:
+      ValueError: see `generate`, `windows`; for several windows of a model that
+        was made to take no given latents.
+    """
+    starts = windows(frames, window, overlap)
+    if len(starts) == 1:
+      return self.generate(frames, num_frames, **options)
+    if self.decoder.gaps is None:
+      raise ValueError('windows, but the model was made to take none given')
+    job = self._prepare(frames, num_frames, **options)
+    missing = starts[-1] + window - frames
+
+    def padded(x):
+      return np.pad(x, ((0, 0), (0, missing), *[(0, 0)] * (x.ndim - 2)))
+
+    known, hidden, init = job.rows.given, job.rows.hidden, job.rows.init
+    if known is None:
+      known = np.zeros(
+          (len(num_frames), frames, self.decoder.dimension), np.float32
+      )
+      hidden = np.ones(known.shape[:2], bool)
+    known, hidden = padded(known), padded(hidden)
+    init = None if init is None else padded(init)
+    for start in starts:
+      part = slice(start, start + window)
+      own = np.clip(job.rows.num_frames - start, 0, window)
+      rows = _Rows(own, known[:, part], hidden[:, part], None, start)
+      if init is not None:
+        rows = rows._replace(init=init[:, part])
+      known[:, part] = self._draw(job, rows, window)
+      hidden[:, part] = False
+    return known[:, :frames]
 
   def generation_flops(
       self,
@@ -99,6 +162,8 @@ class FlowLM(latents_lm.LatentsLM):
       grid: times_lib.Grid | None = None,
       guidance: guidance_lib.Guidance | None = None,
       strength: float | None = None,
+      window: int | None = None,
+      overlap: int = 0,
   ) -> float:
     """FLOPs of `generate` for one row: what is computed.
 
@@ -111,30 +176,63 @@ class FlowLM(latents_lm.LatentsLM):
       grid: see `generate`.
       guidance: see `generate`.
       strength: see `generate`; None for no `init`.
+      window: of `generate_long`; None for `generate`.
+      overlap: of `generate_long`.
 
     Raises:
       ValueError: for a duration below 0 or without an end, frames that are no
-        time, guidance of a model without conditions, or times as `generate` has
-        it.
+        time, guidance of a model without conditions, times or windows as
+        `generate` and `generate_long` have it.
     """
-    frames = rows_lib.duration(seconds, self.frame_rate)
+    frames, count = rows_lib.duration(seconds, self.frame_rate), 1
+    if window is not None:
+      count = len(windows(frames, window, overlap))
+      frames = min(frames, window)
+    settings = _Settings(solver, grid, guidance, strength)
+
+    def contexts(params):
+      model = dataclasses.replace(self, params=params)
+      return model._contexts(None, 1, guidance, None)
 
     def run(params):
-      model = dataclasses.replace(self, params=params)
-      contexts = model._contexts(None, 1, guidance, None)
       init = None
       if strength is not None:
         init = jnp.zeros((1, frames, self.decoder.dimension))
       rows = _Rows(jnp.array([frames]), None, None, init)
-      settings = _Settings(solver, grid, guidance, strength)
       return _sample(
           *(self.decoder, settings, params, jax.random.key(0), frames),
-          *(rows, *contexts),
+          *(rows, *contexts(params)),
       )
 
-    return costs.flops(run, self.params)
+    once = costs.flops(contexts, self.params)
+    return once + count * (costs.flops(run, self.params) - once)
 
-  def _draw(self, settings, seed, frames, rows, contexts):
+  def _prepare(
+      self,
+      frames,
+      num_frames,
+      *,
+      seed=0,
+      solver=None,
+      grid=None,
+      guidance=None,
+      conditions=None,
+      negative=None,
+      strength=None,
+      **latents,
+  ):
+    """What `generate` is asked for, checked."""
+    num_frames = rows_lib.lengths(
+        num_frames, (len(num_frames), frames), 'latents of'
+    )
+    return _Job(
+        _Settings(solver, grid, guidance, strength),
+        jax.random.key(seed),
+        self._rows(num_frames, frames, strength=strength, **latents),
+        self._contexts(conditions, len(num_frames), guidance, negative),
+    )
+
+  def _draw(self, job, rows, frames):
     """The latents of rows, as the tokenizer decodes them."""
     moments, seen = self.decoder.moments, rows
     if moments is not None:
@@ -142,9 +240,9 @@ class FlowLM(latents_lm.LatentsLM):
           given=None if rows.given is None else moments.normalised(rows.given),
           init=None if rows.init is None else moments.normalised(rows.init),
       )
-    key = jax.random.key(seed)
     found = _sample(
-        *(self.decoder, settings, self.params, key, frames, seen, *contexts)
+        *(self.decoder, job.settings, self.params, job.key, frames),
+        *(seen, *job.contexts),
     )
     found = np.array(found)
     if moments is not None:
@@ -169,16 +267,25 @@ class FlowLM(latents_lm.LatentsLM):
       return context, None
     return context, scoring.context(self.decoder, self.params, null, rows)
 
-  def _rows(self, num_frames, frames, given, mask, init, strength):
+  def _rows(
+      self,
+      num_frames,
+      frames,
+      *,
+      given=None,
+      given_mask=None,
+      init=None,
+      strength=None,
+  ):
     """Checked rows of which latents are 0 where they are not known."""
     exists = np.arange(frames) < num_frames[:, None]
-    if (given is None) != (mask is None):
+    if (given is None) != (given_mask is None):
       raise ValueError('given latents go with their given_mask')
     hidden = None
     if given is not None:
       if self.decoder.gaps is None:
         raise ValueError('given latents, but the model was made to take none')
-      mask = np.asarray(mask)
+      mask = np.asarray(given_mask)
       if mask.shape != exists.shape or mask.dtype != bool:
         raise ValueError(
             f'given_mask {mask.dtype} {mask.shape}: expected bool'
@@ -226,6 +333,16 @@ class _Rows(NamedTuple):
   given: Any
   hidden: Any
   init: Any
+  start: Any = 0
+
+
+class _Job(NamedTuple):
+  """What all windows of rows share, and the rows."""
+
+  settings: _Settings
+  key: Any
+  rows: _Rows
+  contexts: tuple[Any, Any]
 
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'settings', 'frames'))
@@ -234,10 +351,10 @@ def _sample(
 ):
   """Normalised latents [B, F, D], unspecified past the rows' lengths."""
   solver, grid, guidance, strength = settings
-  num_frames, given, hidden, init = rows
+  num_frames, given, hidden, init, start = rows
   keys = noise_lib.row_keys(key, jnp.arange(len(num_frames)))
   shape = frames, decoder.dimension
-  z = noise_lib.normal(noise_lib.fold(keys, _START), shape)
+  z = noise_lib.normal(noise_lib.fold(keys, _START), shape, start)
   times = (grid or times_lib.Grid()).times
   if init is not None:
     times *= strength
@@ -254,7 +371,27 @@ def _sample(
     denoise = guidance_lib.guide(guidance, denoise, null, mask)
   steps = noise_lib.fold(keys, _STEPS)
   solver = solver or solvers.Euler()
-  return sharding.whole(solvers.sample(solver, denoise, z, times, steps))
+  return sharding.whole(solvers.sample(solver, denoise, z, times, steps, start))
+
+
+def windows(frames: int, window: int, overlap: int) -> range:
+  """First frames of the windows that make a row of so many frames.
+
+  Args:
+    frames: of the row.
+    window: frames of each; what is left may be less.
+    overlap: that each shares with the one before.
+
+  Raises:
+    ValueError: unless the overlap is at least 1 and less than the window.
+  """
+  if not 0 < overlap < window:
+    raise ValueError(
+        f'windows of {window} frames that share {overlap}: expected 1 or more,'
+        ' and less than a window'
+    )
+  # Every window has something to draw.
+  return range(0, max(frames - overlap, 1), window - overlap)
 
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'levels'))

@@ -305,6 +305,83 @@ def test_what_does_not_fit_is_refused(model, options, message):
     model.generate(F, **options)
 
 
+def test_windows():
+  for frames, window, overlap, expected in (
+      (10, 4, 1, [0, 3, 6]),
+      (11, 4, 1, [0, 3, 6, 9]),
+      (4, 4, 3, [0]),
+      (5, 4, 3, [0, 1]),
+      (1, 4, 2, [0]),
+      (0, 4, 2, [0]),
+  ):
+    assert list(flow_lm.windows(frames, window, overlap)) == expected
+  for overlap in (0, 4, -1):
+    with pytest.raises(ValueError, match=f'4 frames that share {overlap}:'):
+      flow_lm.windows(9, 4, overlap)
+
+
+def test_one_window_is_the_whole(model):
+  given, mask = _given()
+  for options in ({}, {'given': given, 'given_mask': mask, 'seed': 3}):
+    plain = model.generate(F, LENGTHS, grid=GRID, **options)
+    for window in (F, F + 2):
+      long = model.generate_long(
+          *(F, LENGTHS), grid=GRID, window=window, overlap=2, **options
+      )
+      np.testing.assert_array_equal(long, plain)
+
+
+@pytest.mark.parametrize('solver', [solvers.Euler(), solvers.Sde()])
+def test_windows_go_on_from_what_the_ones_before_became(model, solver):
+  """Each is `generate` of its frames, but for where its noise begins."""
+  total, window, overlap = 9, 4, 2
+  lengths = np.array([total, 7], np.int32)
+  options = {'grid': GRID, 'solver': solver, 'seed': 1}
+  long = {'window': window, 'overlap': overlap, **options}
+  found = model.generate_long(total, lengths, **long)
+  assert found.shape == (2, total, D) and np.isfinite(found).all()
+  np.testing.assert_array_equal(found[1, 7:], 0)
+  first = model.generate(window, [window, window], **options)
+  np.testing.assert_allclose(found[:, :window], first, rtol=1e-4, atol=1e-4)
+  # The second sees the end of the first, and nothing before it.
+  given = np.zeros((2, total, D), np.float32)
+  given[:, :4] = first
+  mask = np.broadcast_to(np.arange(total) < 4, (2, total))
+  told = model.generate_long(
+      total, lengths, given=given, given_mask=mask, **long
+  )
+  np.testing.assert_array_equal(told[:, :4], first)
+  np.testing.assert_allclose(told, found, rtol=1e-3, atol=1e-3)
+  given[:, :2] += 1
+  same = model.generate_long(
+      total, lengths, given=given, given_mask=mask, **long
+  )
+  np.testing.assert_array_equal(same[:, 4:], told[:, 4:])
+  given[:, 3] += 1
+  moved = model.generate_long(
+      total, lengths, given=given, given_mask=mask, **long
+  )
+  assert (moved[:, 4:6] != told[:, 4:6]).all()
+  # Rows are themselves, and what is past them moves nothing.
+  alone = model.generate_long(total, lengths[:1], **long)
+  np.testing.assert_allclose(alone, found[:1], rtol=1e-4, atol=1e-4)
+  padded = model.generate_long(total + 3, lengths, **long)
+  np.testing.assert_allclose(padded[:, :total], found, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_of_windows_goes_by_the_frame():
+  """Of a model that keeps its noise, windows make what the whole is."""
+  decoder = _Normal(D, process=known.COSINE)
+  model = flow_lm.FlowLM(decoder, {}, 2.0)
+  init = np.random.default_rng(0).normal(size=(2, F, D)).astype(np.float32)
+  for options in ({}, {'init': init, 'strength': 0.5}):
+    for solver in (solvers.Euler(), solvers.Ddim(noise=1.0)):
+      each = {'grid': GRID, 'solver': solver, **options}
+      whole = model.generate(F, LENGTHS, **each)
+      long = model.generate_long(F, LENGTHS, window=3, overlap=1, **each)
+      np.testing.assert_allclose(long, whole, rtol=1e-5, atol=1e-6)
+
+
 def test_what_could_not_be_done_is_refused(voiced):
   for conditions, message in (
       ({'voice': ['a', 'c']}, "'c' is none of"),
@@ -321,6 +398,8 @@ def test_what_could_not_be_done_is_refused(voiced):
   assert np.isfinite(blind.generate(F, LENGTHS, grid=GRID)).all()
   with pytest.raises(ValueError, match='made to take none'):
     blind.generate(F, LENGTHS, given=given, given_mask=mask)
+  with pytest.raises(ValueError, match='windows.*made to take none'):
+    blind.generate_long(F, LENGTHS, window=3, overlap=1)
 
 
 def test_flops_are_those_of_every_evaluation(voiced):
@@ -343,6 +422,10 @@ def test_flops_are_those_of_every_evaluation(voiced):
   assert count(solver=solvers.Heun()) == pytest.approx(6 * each)
   guided = count(guidance=guidance_lib.Plain())
   assert guided == pytest.approx(6 * each)
+  # Windows of 4 frames: 0 to 3, 2 to 5.
+  short = model.generation_flops(2.0, grid=GRID)
+  assert count(window=4, overlap=2) == pytest.approx(2 * short)
+  assert count(window=F, overlap=2) == count()
   assert count(strength=0.5) == pytest.approx(3 * each, rel=1e-3)
   with pytest.raises(ValueError, match='no conditions'):
     _model().generation_flops(1.0, guidance=guidance_lib.Plain())

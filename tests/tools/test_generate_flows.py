@@ -215,6 +215,34 @@ def test_seconds_are_a_condition(same, model):
     assert np.abs(other - told).max() > 1e-3
 
 
+def test_long_audio_is_made_in_windows(same, model, sound, codec):
+  path, audio = sound
+  latents = codec.encode(audio).latents
+  total, grid = PROMPT + MORE, times_lib.Grid(2)
+  given = np.pad(latents, ((0, 0), (0, MORE), (0, 0)))
+  few = SECONDS, f'--prompt={path}', '--steps=2'
+  for window, overlap, count in ((8, 3, 4), (8, 2, 3), (total, 5, 1)):
+    made = model.generate_long(
+        *(total, [total]),
+        window=window,
+        overlap=overlap,
+        grid=grid,
+        given=given,
+        given_mask=np.arange(total)[None] < PROMPT,
+    )
+    arguments = [f'--window={window * HOP / RATE}']
+    # A quarter is what is left out.
+    if overlap != 2 and overlap != 5:
+      arguments.append(f'--overlap={overlap * HOP / RATE}')
+    said = same(made, *few, *arguments)
+    wanted = f'{2 * count} evaluations of the network over {window} frames; '
+    assert wanted in said
+    flops = model.generation_flops(
+        total * HOP / RATE, grid=grid, window=window, overlap=overlap
+    )
+    assert f'frames; {flops / 1e9:.3g} GFLOPs' in said
+
+
 def test_audio_is_varied_by_strength(same, model, codec, sound):
   path, audio = sound
   latents = codec.encode(audio).latents
@@ -248,6 +276,10 @@ def test_what_cannot_be_is_told(run, sound, tmp_path, capsys):
       + ('seconds_total=9.5',),
       ('--seconds_total: nan is not finite', '--condition=seconds_total=nan'),
       ("--seconds_total: 'a' is no number", '--condition=seconds_total=a'),
+      ('--overlap=0.2: windows of 10 .* share 20', '--window=.1')
+      + ('--overlap=.2',),
+      ('windows of 1 frames that share 0', '--window=.01'),
+      ('--window: blind was .* no given', '--model=blind', '--window=.1'),
       ('2 numbers, but flow has no', '--steps=1,2'),
       ('--infill=0:9 is not within', prompt, '--infill=0:9'),
       ('short.wav: shorter than', f'--init={short}', '--strength=.5'),
@@ -263,6 +295,8 @@ def test_what_cannot_be_is_told(run, sound, tmp_path, capsys):
       ('0: expected more than 0', init, '--strength=0'),
       ('give one of them', init, prompt, '--strength=.5'),
       ('--init says how long', init, '--strength=.5', '--seconds=1'),
+      ('--overlap does nothing without --window', '--overlap=1'),
+      ('--window: 0: expected more than 0', '--window=0'),
       ('--negative does nothing without', '--negative=a'),
       ('--guidance_kind does nothing', '--guidance_kind=plain'),
   ):

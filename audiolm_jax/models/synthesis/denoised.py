@@ -1,5 +1,7 @@
 """Audio from models that denoise all latents of a row at once."""
 
+import functools
+
 import numpy as np
 
 from audiolm_jax import config
@@ -8,6 +10,8 @@ from audiolm_jax.models.synthesis import base as synthesis_base
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import solvers
 from audiolm_jax.processes import times as times_lib
+
+_TAKES_NONE = 'was trained to take no given latents (decoder.gaps = None)'
 
 
 class Denoised(synthesis_base.Synthesis):
@@ -43,6 +47,7 @@ class Denoised(synthesis_base.Synthesis):
     }
     self.told |= self._settings
     self._check_times()
+    self._windows = self._windowed()
     if options.negative is not None:
       self.told['negative'] = {'text': [self._negative()]}
     if len(prompt):
@@ -64,22 +69,30 @@ class Denoised(synthesis_base.Synthesis):
     return len(self.prompt if self._init is None else self._init)
 
   def make(self, write):
-    latents = self.lm.generate(self.frames, [self.frames], **self.told)
+    frames, made = self.frames, self.lm.generate
+    if self._windows:
+      made = functools.partial(self.lm.generate_long, **self._windows)
+    latents = made(frames, [frames], **self.told)
     synthesis_base.decode(self.lm.tokenizer, latents, write)
 
   def cost(self):
     solver, grid = self._settings['solver'], self._settings['grid']
-    count = grid.steps * solver.evaluations * (1 + self.guided)
-    seconds = self.frames / self.lm.frame_rate
+    count, frames = grid.steps * solver.evaluations, self.frames
+    if self._windows:
+      count *= len(flow_lm.windows(frames, **self._windows))
+      frames = min(frames, self._windows['window'])
     flops = self.lm.generation_flops(
-        seconds, strength=self.options.strength, **self._settings
+        self.frames / self.lm.frame_rate,
+        strength=self.options.strength,
+        **self._settings,
+        **self._windows,
     )
     half = ', half of them without conditions' if self.guided else ''
     if self.options.negative is not None:
       half = ', half of them with the negative text'
     return (
-        f'{count} evaluations of the network over {self.frames} frames{half};'
-        f' {flops / 1e9:.3g} GFLOPs'
+        f'{count * (1 + self.guided)} evaluations of the network over {frames}'
+        f' frames{half}; {flops / 1e9:.3g} GFLOPs'
     )
 
   def _solver(self):
@@ -108,6 +121,26 @@ class Denoised(synthesis_base.Synthesis):
           decoder.target, solver.visited(times), solver.needs_slopes
       )
 
+  def _windowed(self):
+    """Frames of windows and of what they share; {} for no windows."""
+    options, rate = self.options, self.lm.tokenizer.spec.frame_rate
+    if options.window is None:
+      return {}
+    overlap = options.overlap
+    if overlap is None:
+      overlap = options.window / 4
+    frames = {
+        'window': round(options.window * rate),
+        'overlap': round(overlap * rate),
+    }
+    with synthesis_base.named(
+        f'--window={options.window:g} --overlap={overlap:g}: {{}}'
+    ):
+      flow_lm.windows(self.frames, **frames)
+    if self.lm.decoder.gaps is None:
+      raise config.ConfigError(f'--window: {options.model} {_TAKES_NONE}.')
+    return frames
+
   def _negative(self):
     """The text that guidance leads away from."""
     has, text = self.lm.decoder.conditions, self.options.negative
@@ -123,10 +156,7 @@ class Denoised(synthesis_base.Synthesis):
   def _given(self):
     """The prompt, and which of it stays."""
     if self.lm.decoder.gaps is None:
-      raise config.ConfigError(
-          f'--prompt: {self.options.model} was trained to take no given latents'
-          ' (decoder.gaps = None).'
-      )
+      raise config.ConfigError(f'--prompt: {self.options.model} {_TAKES_NONE}.')
     more = self.frames - len(self.prompt)
     return {
         'given': np.pad(self.prompt, ((0, more), (0, 0)))[None],
