@@ -26,6 +26,11 @@ noise of the time --strength, near 0 for nearly the same and 1 for another. What
 longer than rows of training is made in windows, each of --window seconds, given
 the last --overlap seconds of the one before.
 
+A model that gives latents frame by frame continues the --prompt like one of codes,
+with --stream too, until it ends by itself, by chance or where that is as likely as
+the --threshold; --steps and --sampler are of its head, --temperature multiplies
+the variance of what is drawn.
+
 A model with conditions is told them by --condition=NAME=VALUE, its text by
 --text; an audio prompt's value is an audio file, a vector's an .npy file, a
 number's the number (--condition=seconds_total=4.5).
@@ -183,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
       formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
+  share = launch.number(float, lambda x: 0 <= x <= 1, 'from 0 to 1')
   add('--model', required=True, metavar='DIR', help='of a language model')
   add('--tokenizer', metavar='DIR', help='where its codec is')
   add('--force', action='store_true', help='take --tokenizer unchecked')
@@ -228,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
   add('--schedule', choices=('cosine', 'linear'))
   add(
       '--temperature_end',
-      type=launch.number(float, lambda x: 0 <= x <= 1, 'from 0 to 1'),
+      type=share,
       help='factor of the temperature at the last of the --steps',
   )
   seconds = launch.number(float, lambda x: 0 < x <= 1e6, 'more than 0')
@@ -241,6 +247,17 @@ def _parser() -> argparse.ArgumentParser:
       '--overlap',
       type=seconds,
       help='seconds that windows share; default: a quarter of them',
+  )
+  add(
+      '--history_noise',
+      type=share,
+      help='share of noise in the frames before, of models of single latents',
+  )
+  add(
+      '--threshold',
+      type=share,
+      help='rows end where that is so likely, of models of single latents;'
+      ' default: by chance',
   )
   add('--out', required=True, help='.wav, .flac, or - for stdout')
   add('--stream', action='store_true', help='write while generating')

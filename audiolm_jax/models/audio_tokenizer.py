@@ -6,7 +6,7 @@ import os
 
 import flax
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 import numpy as np
 
 from audiolm_jax.audio import files
@@ -274,7 +274,7 @@ class AudioTokenizer:
 
   def decode_frames(
       self,
-      frames: Iterable[Int[np.ndarray, 'R K']],
+      frames: Iterable[Shaped[np.ndarray, 'R K']],
       write: Callable[[Float[np.ndarray, 'R T C']], None],
   ) -> None:
     """Audio of frames while they come, by the smallest steps there are.
@@ -282,7 +282,7 @@ class AudioTokenizer:
     Tokenizers without steps go by windows or segments; see `long`.
 
     Args:
-      frames: codes of R rows, of the first slots.
+      frames: codes of R rows, of the first slots; or latents.
       write: is given the audio.
 
     Raises:
@@ -290,10 +290,13 @@ class AudioTokenizer:
       long.LongFileError: if there is no exact way.
     """
     samples = self.spec.samples
+    kind = 'latents' if self.spec.dimension else 'codes'
     blocks = (
         # Overlapping segments share some samples.
-        encoding.Block(int(samples(i + 1) - samples(i)), codes[:, None])
-        for i, codes in enumerate(frames)
+        encoding.Block(
+            int(samples(i + 1) - samples(i)), **{kind: frame[:, None]}
+        )
+        for i, frame in enumerate(frames)
     )
     self._coder(self._live).decode(blocks, write)
 

@@ -66,8 +66,7 @@ class FlowLM(latents_lm.LatentsLM):
       guidance: how conditions are made to count for more; None for not at all.
       conditions: by name, B values (None for none), as a condition's source
         takes them; what is not given is the null condition.
-      negative: the same of what guidance leads away from, in place of no
-        condition at all.
+      negative: the same of what guidance leads away from; None for none.
       given: latents as the tokenizer gives them; anything where not given. They
         are in the result to the bit.
       given_mask: which of them are given, with `given`.

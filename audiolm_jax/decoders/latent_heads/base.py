@@ -66,6 +66,8 @@ class LatentHead(nn.Module, abc.ABC):
   # Whether it takes steps from noise to data, and by which solver it is asked.
   takes_steps = False
   takes_solver = False
+  # Whether guidance mixes its predictions, not the outputs of the backbone.
+  guides_predictions = False
 
   @property
   @abc.abstractmethod

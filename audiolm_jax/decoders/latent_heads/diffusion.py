@@ -52,7 +52,7 @@ class Diffusion(base.LatentHead):
   grid: times_lib.Grid = times_lib.Grid(steps=16)
   solver: Annotated[Any, config.Kind(lambda: solvers.SOLVERS)] = solvers.Euler()
 
-  takes_steps = takes_solver = True
+  takes_steps = takes_solver = guides_predictions = True
 
   @property
   def tag(self):

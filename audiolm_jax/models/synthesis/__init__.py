@@ -12,11 +12,13 @@ from audiolm_jax import config
 from audiolm_jax.models.synthesis import autoregressive
 from audiolm_jax.models.synthesis import base as synthesis_base
 from audiolm_jax.models.synthesis import denoised
+from audiolm_jax.models.synthesis import latent_frames
 from audiolm_jax.models.synthesis import masked_codes
 
 KINDS: tuple[type[synthesis_base.Synthesis], ...] = (
     autoregressive.Autoregressive,
     denoised.Denoised,
+    latent_frames.LatentFrames,
     masked_codes.MaskedCodes,
 )
 

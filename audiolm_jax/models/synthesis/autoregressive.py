@@ -7,9 +7,6 @@ from audiolm_jax import generation
 from audiolm_jax.models import token_lm
 from audiolm_jax.models.synthesis import base as synthesis_base
 
-# What an endless stream keeps in sight.
-_CACHE_SECONDS = 30.0
-
 
 class Autoregressive(synthesis_base.OfCodes):
   """Continues prompts, with `--stream` while it is heard."""
@@ -61,7 +58,7 @@ class Autoregressive(synthesis_base.OfCodes):
     rate = self.lm.tokenizer.spec.frame_rate
     kept, name = options.cache_seconds, f'--seconds={options.seconds:g}'
     if frames is None:
-      kept = kept or _CACHE_SECONDS
+      kept = kept or synthesis_base.CACHE_SECONDS
     elif self._steps(frames) >= generation.ENDLESS:
       raise config.ConfigError(f'{name} is too long: inf has no end.')
     if kept:

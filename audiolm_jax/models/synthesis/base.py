@@ -15,6 +15,8 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 
 # Takes audio [B, T, C].
 Write = Callable[[Float[np.ndarray, 'B T C']], None]
+# What an endless stream keeps in sight.
+CACHE_SECONDS = 30.0
 # Options that are the sampler's, under the same names.
 SAMPLER = frozenset(
     {
