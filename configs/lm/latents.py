@@ -53,23 +53,26 @@ from configs.lm import conditioning
 from configs.lm import flow
 
 
-def _heads(network):
+def _heads(network, draws):
   return {
       'mixture': latent_heads.Mixture(components=16),
-      'flow': latent_heads.Diffusion(network, density=times_lib.LogitNormal()),
+      'flow': latent_heads.Diffusion(
+          network, density=times_lib.LogitNormal(), draws=draws
+      ),
       'diffusion': latent_heads.Diffusion(
           network,
           process=gaussian.Cosine(),
           target='v',
+          draws=draws,
           solver=solvers.Dpm2m(),
       ),
       'one_step': latent_heads.FlowMap(
-          network, density=times_lib.LogitNormal()
+          network, density=times_lib.LogitNormal(), draws=draws
       ),
   }
 
 
-VARIANTS = tuple(_heads(network_lib.AdalnMlp()))
+VARIANTS = tuple(_heads(network_lib.AdalnMlp(), 1))
 
 
 def get_config(arg: str = 'flow,cpu') -> train.Config:
@@ -98,7 +101,8 @@ def get_config(arg: str = 'flow,cpu') -> train.Config:
                       mlp=mlps.Dense(hidden=hidden, activation='gelu_tanh'),
                       cross=attention.Cross(heads=heads),
                   ),
-                  head=_heads(network)[variant],
+                  # The head's draws cost as much as the backbone.
+                  head=_heads(network, 4 if size == 'gpu' else 2)[variant],
                   conditions={
                       'text': conditioning.conditioner('text', 'cross', size)
                   },
@@ -111,7 +115,8 @@ def get_config(arg: str = 'flow,cpu') -> train.Config:
                   clips=base.evaluators['flow'].clips
               )
           },
-          'steps': {'smoke': 20, 'cpu': 1500, 'gpu': 200_000}[size],
+          'steps': {'smoke': 20, 'cpu': 1000, 'gpu': 200_000}[size],
+          'batch_size': {'smoke': 8, 'cpu': 8, 'gpu': 128}[size],
           'eval_every': {'smoke': 20, 'cpu': 500, 'gpu': 10_000}[size],
       },
   )
