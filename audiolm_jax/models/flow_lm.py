@@ -45,7 +45,7 @@ class FlowLM(latents_lm.LatentsLM):
       seed: int = 0,
       solver: solvers.Solver | None = None,
       grid: times_lib.Grid | None = None,
-      guidance: guidance_lib.Guidance | None = None,
+      guidance: guidance_lib.Guidance | guidance_lib.Mixture | None = None,
       conditions: Values | None = None,
       negative: Values | None = None,
       given: Float[Array, 'B F D'] | None = None,
@@ -159,14 +159,14 @@ class FlowLM(latents_lm.LatentsLM):
       *,
       solver: solvers.Solver | None = None,
       grid: times_lib.Grid | None = None,
-      guidance: guidance_lib.Guidance | None = None,
+      guidance: guidance_lib.Guidance | guidance_lib.Mixture | None = None,
       strength: float | None = None,
       window: int | None = None,
       overlap: int = 0,
   ) -> float:
     """FLOPs of `generate` for one row: what is computed.
 
-    That is every evaluation of the network, both of guidance, and what
+    That is every evaluation of the network, all of guidance, and what
     conditions become, once. Nothing is run: parameters may be shapes.
 
     Args:
@@ -260,11 +260,23 @@ class FlowLM(latents_lm.LatentsLM):
     if not self.decoder.conditions:
       if guidance is not None:
         raise ValueError(f'{guidance}, but the model has no conditions')
-      return None, None
-    context = scoring.context(self.decoder, self.params, prepared, rows)
+      return (None,), None
+
+    def context(prepared):
+      return scoring.context(self.decoder, self.params, prepared, rows)
+
     if guidance is None:
-      return context, None
-    return context, scoring.context(self.decoder, self.params, null, rows)
+      return (context(prepared),), None
+    parts = [prepared]
+    if isinstance(guidance, guidance_lib.Mixture):
+      unknown = {n for _, names in guidance.parts for n in names} - {*prepared}
+      if unknown:
+        raise ValueError(
+            f'{guidance}: the model has no {sorted(unknown)}, but'
+            f' {sorted(prepared)}'
+        )
+      parts = [{n: prepared[n] for n in names} for _, names in guidance.parts]
+    return tuple(map(context, parts)), context(null)
 
   def _rows(
       self,
@@ -321,7 +333,7 @@ class _Settings(NamedTuple):
 
   solver: solvers.Solver | None
   grid: times_lib.Grid | None
-  guidance: guidance_lib.Guidance | None
+  guidance: guidance_lib.Guidance | guidance_lib.Mixture | None
   strength: float | None
 
 
@@ -346,7 +358,7 @@ class _Job(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'settings', 'frames'))
 def _sample(
-    decoder, settings, params, key, frames, rows, context, null_context
+    decoder, settings, params, key, frames, rows, contexts, null_context
 ):
   """Normalised latents [B, F, D], unspecified past the rows' lengths."""
   solver, grid, guidance, strength = settings
@@ -363,8 +375,11 @@ def _sample(
     rows = num_frames, given, hidden, context
     return _denoiser(decoder, params, *rows)
 
-  denoise = denoiser(context)
-  if guidance is not None:
+  denoise, *others = map(denoiser, contexts)
+  if isinstance(guidance, guidance_lib.Mixture):
+    parts = denoise, *others
+    denoise = guidance_lib.mix(guidance, parts, denoiser(null_context))
+  elif guidance is not None:
     mask = streaming_base.length_mask(num_frames, frames)
     null = denoiser(null_context)
     denoise = guidance_lib.guide(guidance, denoise, null, mask)

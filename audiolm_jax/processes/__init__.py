@@ -12,7 +12,7 @@ network: a prediction is a function of z and t. Data is at t = 0, noise at t = 1
     hiding      which codes a masked decoder is trained on
     unmasking   steps of hidden codes: random order, confidence, spans
     guidance    a condition's difference, enlarged: plain, rescaled, projected,
-                at some times only
+                at some times only; several conditions, each by its weight
     likelihood  exact divergence, log-likelihoods of flows
     validation  errors by noise level on fixed draws
     noise       keyed by row and absolute frame

@@ -5,7 +5,7 @@ frames together: neither other rows nor padding move it.
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Annotated, Any, NamedTuple
 
@@ -177,6 +177,51 @@ def guide(
     return guidance.combine(Pair(process, target, z, t, *pair, mask))
 
   return gaussian.Denoiser(process, target, predict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+  """null + the sum of weight (that with some conditions - null).
+
+  Of several conditions, each may count for more by itself (JASCO, 2406.10970). Of
+  one part with all of them, `Plain`.
+
+  Attributes:
+    parts: of each, its weight and the names of its conditions. The network is
+      asked for each, and for null.
+  """
+
+  parts: tuple[tuple[float, tuple[str, ...]], ...]
+
+  def __post_init__(self):
+    if not self.parts or not all(names for _, names in self.parts):
+      raise config.ConfigError(
+          f'parts = {self.parts}: expected a weight and one or more names of'
+          ' conditions, at least once'
+      )
+
+
+def mix(
+    mixture: Mixture,
+    conditional: Sequence[gaussian.Denoiser],
+    unconditional: gaussian.Denoiser,
+) -> gaussian.Denoiser:
+  """A denoiser whose predictions are a mixture.
+
+  Args:
+    mixture: the weights.
+    conditional: with the conditions of each part, in their order.
+    unconditional: without any, of the same process and target.
+  """
+
+  def predict(z, t):
+    null = unconditional.predict(z, t)
+    result = null
+    for (weight, _), denoiser in zip(mixture.parts, conditional, strict=True):
+      result += weight * (denoiser.predict(z, t) - null)
+    return result
+
+  return dataclasses.replace(unconditional, predict=predict)
 
 
 def guided(

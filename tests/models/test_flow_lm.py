@@ -29,11 +29,13 @@ MOMENTS = moments_lib.Moments((3.0, -7.0), (0.5, 20.0))
 GRID = times_lib.Grid(3)
 
 
-def _decoder(conditioned=False, **options):
+def _decoder(conditioned=False, tone=False, **options):
   conditions = {}
   if conditioned:
     source = factors.Name(('a', 'b'))
     conditions['voice'] = conditioners.Class(how='film', source=source)
+  if tone:
+    conditions['tone'] = conditions['voice'].clone()
   backbone = small.stack(
       mixer={'mask_kind': 'bidirectional'},
       adaptive='adaln_zero',
@@ -206,6 +208,29 @@ def test_guidance_leads_away_from_negative_conditions(voiced):
       voiced.generate(F, LENGTHS, negative=negative, **plain)
   with pytest.raises(ValueError, match='nothing without guidance'):
     voiced.generate(F, LENGTHS, negative={'voice': ['a', 'a']})
+
+
+def test_a_mixture_weighs_conditions_by_themselves():
+  model = _model(conditioned=True, tone=True)
+
+  def run(guidance=None, **conditions):
+    told = {name: [value] for name, value in conditions.items()}
+    # One step is linear in what is predicted.
+    grid = times_lib.Grid(1)
+    return model.generate(F, [F], grid=grid, guidance=guidance, conditions=told)
+
+  both, none = {'voice': 'a', 'tone': 'b'}, run()
+  mixture = guidance_lib.Mixture(((3.0, ('tone', 'voice')), (2.0, ('tone',))))
+  found = run(mixture, **both)
+  expected = none + 3 * (run(**both) - none) + 2 * (run(tone='b') - none)
+  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+  assert np.abs(found - run(guidance_lib.Plain(3.0), **both)).min() > 1e-5
+  once = model.generation_flops(F / 2, grid=GRID)
+  flops = model.generation_flops(F / 2, grid=GRID, guidance=mixture)
+  assert flops == pytest.approx(3 * once, rel=1e-2)
+  mixture = guidance_lib.Mixture(((3.0, ('mood',)),))
+  with pytest.raises(ValueError, match="no .'mood'.*'tone', 'voice'"):
+    run(mixture, **both)
 
 
 class _Normal(decoders.Flow):
