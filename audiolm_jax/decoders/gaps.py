@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
+import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.streaming import base as streaming_base
@@ -14,25 +15,29 @@ from audiolm_jax.streaming import base as streaming_base
 class Gaps:
   """All frames of most rows; of others what a beginning or pieces leave.
 
-  The shares are those of stable-audio-tools. F5-TTS (2410.06885) hides one piece
-  of 70% to 100%, of all rows but those that are dropped.
+  The shares are those of stable-audio-tools.
 
   Attributes:
     prefix: share of rows that keep a beginning of any length.
     segments: share of rows that hide segments.
     most_segments: of those, 1 to so many, any number as often. Their ends are
       anywhere: s segments are about s / (2 s + 1) of a row.
+    piece: share of rows that hide one piece, anywhere. F5-TTS (2410.06885):
+      0.7, and of the others all.
+    least: of a row that such a piece is, to all of it, any length as often.
   """
 
   prefix: config.Share = 0.1
   segments: config.Share = 0.1
   most_segments: config.Positive = 10
+  piece: config.Share = 0.0
+  least: config.Share = 0.7
 
   def __post_init__(self):
-    if self.prefix + self.segments > 1:
+    if self.prefix + self.segments + self.piece > 1:
       raise config.ConfigError(
-          f'prefix = {self.prefix} and segments = {self.segments}: more than'
-          ' all rows'
+          f'prefix = {self.prefix}, segments = {self.segments} and piece ='
+          f' {self.piece}: more than all rows'
       )
 
   def draw(
@@ -49,7 +54,7 @@ class Gaps:
     return rows & streaming_base.length_mask(num_frames, count)
 
   def _row(self, key, length, count):
-    kind, place, number, cut = jax.random.split(key, 4)
+    kind, place, number, cut, piece = jax.random.split(key, 5)
     frame = jnp.arange(count)
     # Any frame of the row, and the whole beginning before it.
     first = jnp.floor(jax.random.uniform(place) * length)
@@ -62,9 +67,12 @@ class Gaps:
     )
     crossed = jnp.sum((ends <= frame[:, None]) & taken, axis=1)
     within = (crossed % 2 == 1) | (frame == first)
+    size, start = jax.random.uniform(piece, (2,))
+    size = self.least + (1 - self.least) * size
+    size = jnp.maximum(jnp.round(size * length), 1)
+    start = jnp.floor(start * (length - size + 1))
+    whole = (start <= frame) & (frame < start + size)
     share = jax.random.uniform(kind)
-    return jnp.where(
-        share < self.prefix,
-        after,
-        jnp.where(share < self.prefix + self.segments, within, True),
-    )
+    ends = np.cumsum([self.prefix, self.segments, self.piece])
+    kinds = [share < end for end in ends]
+    return jnp.select(kinds, [after, within, whole], True)

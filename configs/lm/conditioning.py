@@ -25,6 +25,7 @@ from audiolm_jax import train
 from audiolm_jax.backbones import stack as stack_lib
 from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.data import asterisk_prompts
+from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.training import config_files
@@ -66,7 +67,8 @@ def conditioner(factor: str, how: str, size: str, dropout: float = 0.1):
   """What a decoder makes of a factor of clips.
 
   Args:
-    factor: 'text', 'language', 'speaker' or 'prompt'.
+    factor: 'text', 'language', 'speaker', 'prompt', 'seconds_start' or
+      'seconds_total'.
     how: see `decoders.conditioners`.
     size: 'smoke', 'cpu' or 'gpu'.
     dropout: share of the rows that are without it, in training.
@@ -90,6 +92,10 @@ def conditioner(factor: str, how: str, size: str, dropout: float = 0.1):
         length=8 if small else 150,
     )
     return conditioners.Codes(source=source, how=how, dropout=dropout)
+  if factor in clip_conditions.SECONDS:
+    # What is longer counts as a minute.
+    source = factors.Number(0.0, 60.0)
+    return conditioners.Number(source=source, how=how, dropout=dropout)
   names = {
       'language': asterisk_prompts.LANGUAGES,
       'speaker': asterisk_prompts.SPEAKERS,

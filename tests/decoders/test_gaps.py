@@ -44,20 +44,46 @@ def test_segments_hide_what_lies_between_their_ends():
   np.testing.assert_allclose(found.mean(0), expected, atol=0.03)
 
 
+def test_one_piece_is_hidden_anywhere():
+  count = 40
+  gaps = gaps_lib.Gaps(prefix=0.0, segments=0.0, piece=1.0, least=0.5)
+  found = _draw(gaps, [count] * ROWS, count)
+  edges = np.diff(found.astype(int), axis=1, prepend=0)
+  assert ((edges == 1).sum(1) == 1).all()
+  size, start = found.sum(1), found.argmax(1)
+  # Any length from a half to the whole, and any place for it.
+  assert size.min() == count / 2 and size.max() == count
+  counts = np.bincount(size, minlength=count + 1)[21:40]
+  np.testing.assert_allclose(counts / ROWS, 2 / count, atol=0.02)
+  room = count - size
+  assert (start <= room).all()
+  share = (start / np.maximum(room, 1))[room > 4]
+  assert share.mean() == pytest.approx(0.5, abs=0.03)
+  assert share.std() == pytest.approx(1 / 12**0.5, abs=0.04)
+
+
 def test_shares_of_rows():
   gaps = gaps_lib.Gaps(prefix=0.2, segments=0.3)
   found = _draw(gaps, [F] * ROWS)
   # Rows of segments or of a beginning, but for those that keep none of it.
   some = (~found.all(1)).mean()
   assert some == pytest.approx(0.2 * (1 - 1 / F) + 0.3, abs=0.03)
+  piece = _draw(gaps_lib.Gaps(0.2, 0.3, piece=0.4, least=0.5), [F] * ROWS)
+  # Lengths that round to the whole hide all.
+  kept = 0.4 * (1 - 0.5 / F / 0.5)
+  more = (~piece.all(1)).mean() - some
+  assert more == pytest.approx(kept, abs=0.03)
   beginning = _draw(gaps_lib.Gaps(prefix=0.2, segments=0.0), [F] * ROWS)
   kept = (~beginning.all(1)).mean()
   assert kept == pytest.approx(0.2 * (1 - 1 / F), abs=0.02)
 
 
-@pytest.mark.parametrize('shares', [(0.5, 0.5), (1.0, 0.0), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    'shares',
+    [(0.5, 0.5, 3), (1.0, 0.0, 3), (0.0, 1.0, 3), (0.0, 0.0, 3, 1.0, 0.0)],
+)
 def test_rows_have_something_hidden_alone_padded_and_in_any_batch(shares):
-  gaps = gaps_lib.Gaps(*shares, most_segments=3)
+  gaps = gaps_lib.Gaps(*shares)
   lengths = np.arange(ROWS // 10) % (F + 1)
   found = _draw(gaps, lengths)
   np.testing.assert_array_equal(found.any(1), lengths > 0)
@@ -72,3 +98,5 @@ def test_rows_have_something_hidden_alone_padded_and_in_any_batch(shares):
 def test_more_than_all_rows_are_refused():
   with pytest.raises(config.ConfigError, match='more than all rows'):
     gaps_lib.Gaps(prefix=0.6, segments=0.6)
+  with pytest.raises(config.ConfigError, match='piece = 0.5: more than all'):
+    gaps_lib.Gaps(prefix=0.3, segments=0.3, piece=0.5)
