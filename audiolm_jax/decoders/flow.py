@@ -34,12 +34,18 @@ class Flow(of_latents.OfLatents):
   stable-audio, those are noisy, too, in training and in generation, and what
   comes out there counts for nothing.
 
+  With `jump` it is a flow map (`processes.flow_maps`): the mean velocity from t
+  to a second time s, at s = t the velocity itself. At the start the second time
+  adds 0, so that the weights of a flow without give the same to the bit.
+
   Attributes:
     dimension: D of the latents.
     process: how noise takes their place.
     target: what is predicted.
     backbone: over all frames, `adaptive`.
     time: how times become vectors.
+    jump: how t - s does, which is added to the time's; None for a model of one
+      time. Of its scale the loss's derivative by s is a multiple: keep it small.
     conditions: what it is given beside the latents, by name.
     gaps: which frames are hidden in training; None for a model that all frames
       are hidden from, and which takes none.
@@ -68,6 +74,7 @@ class Flow(of_latents.OfLatents):
   ] = flax.core.FrozenDict()
   gaps: gaps_lib.Gaps | None = gaps_lib.Gaps()
   moments: moments_lib.Moments | None = None
+  jump: time_embedding.TimeEmbedding | None = None
 
   def __post_init__(self):
     self.conditions = flax.core.freeze(dict(self.conditions))
@@ -76,6 +83,13 @@ class Flow(of_latents.OfLatents):
           "decoder.backbone.adaptive = 'none': the time would not act"
       )
     conditioners.fit(self.conditions, self.backbone)
+    straight = isinstance(self.process, gaussian.RectifiedFlow)
+    if self.jump is not None and not (straight and self.target == 'u'):
+      raise config.ConfigError(
+          f'decoder.jump with decoder.target = {self.target!r} of'
+          f' {type(self.process).__name__}: jumps are of the velocity u of'
+          ' RectifiedFlow'
+      )
     super().__post_init__()
 
   @nn.compact
@@ -88,6 +102,7 @@ class Flow(of_latents.OfLatents):
       hidden: Bool[Array, 'B F'] | None = None,
       context: streaming_base.Context = None,
       conditions: conditioners.Conditions | None = None,
+      s: Float[Array, 'B'] | None = None,
   ) -> Float[Array, 'B F D']:
     """A prediction of `target`, 0 past a row's length.
 
@@ -99,10 +114,12 @@ class Flow(of_latents.OfLatents):
       hidden: where to predict; with `given`.
       context: what `context` gives; None for a decoder without conditions.
       conditions: in place of the context, what it is computed from.
+      s: times to jump to, at most t; None for t itself.
 
     Raises:
       ValueError: for given latents of a decoder without gaps, or one of `given`
-        and `hidden` without the other.
+        and `hidden` without the other, or times to jump to of a decoder that
+        takes one time.
     """
     exists = streaming_base.length_mask(num_frames, z.shape[1])
     x = self._inputs(z, given, hidden)
@@ -111,7 +128,7 @@ class Flow(of_latents.OfLatents):
     x = ops.linear(self, 'noisy', x, width, (None, 'embed'), use_bias=True)
     x = sharding.constrain(x, ('batch',))
     context = dict(self._context(context, conditions, len(z)) or {})
-    film = [self.time(t, width)]
+    film = [self._times(t, s, width)]
     if 'film' in context:
       film.append(context['film'].astype(film[0].dtype))
     context['film'] = jnp.concatenate(film, axis=-1)
@@ -130,6 +147,17 @@ class Flow(of_latents.OfLatents):
     )
     y = sharding.constrain(y, ('batch',))
     return streaming_base.zero_masked(y, exists)
+
+  @nn.nowrap
+  def _times(self, t, s, width):
+    """The vector of t, and of how far a jump goes."""
+    time = self.time(t, width)
+    if self.jump is None:
+      if s is not None:
+        raise ValueError('times to jump to, but the decoder takes one time')
+      return time
+    length = jnp.zeros_like(t) if s is None else t - s
+    return time + self.jump(length, width, zero=True)
 
   @nn.nowrap
   def _inputs(self, z, given, hidden):

@@ -26,12 +26,23 @@ class TimeEmbedding(nn.Module):
   span: Annotated[float, config.Range(min=1)] = 10_000.0
 
   @nn.compact
-  def __call__(self, t: Float[Array, 'B'], width: int) -> Float[Array, 'B D']:
-    """Vectors of width D, in single precision."""
+  def __call__(
+      self, t: Float[Array, 'B'], width: int, zero: bool = False
+  ) -> Float[Array, 'B D']:
+    """Vectors of width D, in single precision.
+
+    Args:
+      t: times.
+      width: D.
+      zero: whether all vectors are 0 until the perceptron has learned.
+    """
     place = np.arange(self.frequencies) / self.frequencies
     radians = self.scale * self.span**-place
     angles = t.astype(jnp.float32)[:, None] * radians.astype(np.float32)
     waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
     axes = None, 'embed'
     x = ops.linear(self, 'inner', waves, width, axes, use_bias=True)
-    return ops.linear(self, 'outer', nn.silu(x), width, axes, use_bias=True)
+    options = {'init': nn.initializers.zeros} if zero else {}
+    return ops.linear(
+        self, 'outer', nn.silu(x), width, axes, use_bias=True, **options
+    )

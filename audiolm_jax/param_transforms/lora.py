@@ -10,9 +10,9 @@ from audiolm_jax import config
 from audiolm_jax.ops import weights
 from audiolm_jax.param_transforms import base as param_transforms_base
 
-# All but matrices that are 0 at the start: those of FiLM and AdaLN, and the last
-# one of a decoder that denoises.
-_ADAPTED = r'^(?!.*_modulation$)(?!(.*/)?denoised$)'
+# All but matrices that are 0 at the start: those of FiLM and AdaLN, and of a
+# decoder that denoises the last one, and the last one of its second time.
+_ADAPTED = r'^(?!.*_modulation$)(?!(.*/)?(denoised|jump/outer)$)'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Lora(param_transforms_base.ParamTransform):
     alpha: scale of the update times rank; 2 * rank is a common choice.
     targets: regular expressions of the weights to adapt, found anywhere in
       their path; only matrices (and stacks of them) can be adapted. By default
-      all but those that are 0 at the start: FiLM's, AdaLN's, and the last one of
-      a decoder that denoises. ('',) is all.
+      all but those that are 0 at the start: FiLM's, AdaLN's, and of a decoder
+      that denoises the last one, and its second time's. ('',) is all.
     train: regular expressions of weights that train in full beside.
   """
 

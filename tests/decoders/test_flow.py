@@ -17,6 +17,7 @@ from audiolm_jax.data import factors
 from audiolm_jax.data import moments as moments_lib
 from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import time_embedding
+from audiolm_jax.processes import gaussian
 from tests.decoders import small
 
 B, F, D = 3, 5, 2
@@ -278,3 +279,119 @@ def test_times_become_waves_of_their_frequencies():
   expected = nn.silu(inner) @ params['outer'] + params['outer_bias']
   found = module.apply({'params': params}, jnp.asarray(t), 7)
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+# -- two times -----------------------------------------------------------------
+
+_JUMP = time_embedding.TimeEmbedding(frequencies=3, scale=2.0)
+ENDS = np.array([0.2, 0.4, 0.0], np.float32)
+
+
+def _of_jumps(seed=0, fresh=False):
+  """(decoder, parameters); with `fresh` the second time's are as at the start."""
+  decoder = _make(jump=_JUMP)
+  inputs = Z, TIMES, LENGTHS
+  params = small.parameters(decoder, *inputs, seed=seed, method='predict')
+  if fresh:
+    init = functools.partial(decoder.init, method='predict')
+    boxed = small.quick_jit(init)(jax.random.key(seed), *inputs)
+    params = {**params, 'jump': nn.meta.unbox(boxed)['params']['jump']}
+  return decoder, params
+
+
+def _ask(decoder, params, *inputs, **options):
+  @small.quick_jit
+  def run(params, inputs, options):
+    return decoder.apply(
+        {'params': params}, *inputs, **options, method='predict'
+    )
+
+  return np.asarray(run(params, inputs, options))
+
+
+def test_a_second_time_is_nothing_at_the_start_to_the_bit():
+  decoder, params = _of_jumps(fresh=True)
+  base = {name: value for name, value in params.items() if name != 'jump'}
+  inputs = Z, TIMES, LENGTHS, GIVEN, HIDDEN
+  plain = _ask(_make(), base, *inputs)
+  assert (plain[EXISTS] != 0).all()
+  for s in (ENDS, TIMES, None):
+    found = _ask(decoder, params, *inputs, s=s)
+    np.testing.assert_array_equal(found, plain)
+  # Its first matrix is no zero: it learns from the first step on.
+  assert np.abs(params['jump']['inner']).min() > 0
+
+
+def test_without_a_second_time_parameters_are_as_before():
+  shapes = jax.eval_shape(
+      lambda: _make().init(
+          jax.random.key(0), Z, TIMES, LENGTHS, method='predict'
+      )
+  )
+  assert 'jump' not in shapes['params']
+  with pytest.raises(ValueError, match='takes one time'):
+    _ask(_make(), _of_jumps()[1], Z, TIMES, LENGTHS, s=ENDS)
+
+
+def test_where_a_jump_goes_moves_its_row_alone():
+  decoder, params = _of_jumps()
+  plain = _ask(decoder, params, Z, TIMES, LENGTHS, s=ENDS)
+  assert (plain[EXISTS] != 0).all()
+  other = ENDS.copy()
+  other[0] += 0.3
+  moved = np.abs(_ask(decoder, params, Z, TIMES, LENGTHS, s=other) - plain)
+  assert (moved[0] > 1e-6).all()
+  np.testing.assert_array_equal(moved[1:], 0)
+  # The second row's stays where it is: that is what no second time is.
+  still = _ask(decoder, params, Z, TIMES, LENGTHS)
+  np.testing.assert_array_equal(still[1], plain[1])
+  assert np.abs(still - plain)[0].min() > 1e-6
+
+
+def test_both_times_act_and_the_second_by_the_difference():
+  """Its vector is that of t - s, beside that of t."""
+  decoder, params = _of_jumps()
+  found = _ask(decoder, params, Z, TIMES, LENGTHS, s=ENDS)
+  jump = _JUMP.apply({'params': params['jump']}, TIMES - ENDS, 8)
+  base = {**params, 'time': {**params['time']}}
+  for row in range(B):
+    # The same, as a bias of the vector of t.
+    base['time']['outer_bias'] = params['time']['outer_bias'] + jump[row]
+    part = {name: value for name, value in base.items() if name != 'jump'}
+    alone = _ask(_make(), part, Z, TIMES, LENGTHS)
+    np.testing.assert_allclose(found[row], alone[row], rtol=1e-4, atol=1e-5)
+
+
+def test_derivatives_by_all_that_moves_along_a_path():
+  """Forward mode, as the losses of maps take it, by finite differences."""
+  decoder, params = _of_jumps()
+  with jax.enable_x64(True):
+    params = jax.tree.map(lambda x: x.astype(np.float64), params)
+    point = tuple(x.astype(np.float64) for x in (Z, TIMES, ENDS))
+    along = GIVEN.astype(np.float64), np.ones(B), 0.5 * np.ones(B)
+
+    @small.quick_jit
+    def run(z, t, s):
+      return decoder.apply(
+          {'params': params}, z, t, LENGTHS, s=s, method='predict'
+      )
+
+    move = functools.partial(jax.jvp, run.__wrapped__)
+    _, found = small.quick_jit(move)(point, along)
+    h = 1e-3
+    ends = [
+        run(*(x + way * h * d for x, d in zip(point, along, strict=True)))
+        for way in (1, -1)
+    ]
+  expected = (ends[0] - ends[1]) / (2 * h)
+  np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.02)
+  assert np.abs(found[EXISTS]).max() > 0.3
+
+
+def test_jumps_are_of_rectified_flows_velocity():
+  for options in ({'target': 'v'}, {'process': gaussian.Cosine()}):
+    with pytest.raises(config.ConfigError, match='jumps are of the velocity'):
+      _make(jump=_JUMP, **options)
+  decoder = config.build(decoders.Flow, _make(jump=_JUMP))
+  assert decoder.jump == _JUMP
+  assert config.build(decoders.Flow, config.to_config(decoder)) == decoder
