@@ -51,6 +51,8 @@ class ModelTraining:
     init_from: work directory, or model directory, whose parameters (and state)
       it starts from.
     init_model: which model of that run; by default the one of its own name.
+    init_fresh: regular expressions, found anywhere in their paths, of parameters
+      that stay fresh where that run has none of them.
   """
 
   optimizer: Annotated[Any, config.Kind(lambda: optimizers.OPTIMIZERS)] = (
@@ -66,6 +68,7 @@ class ModelTraining:
   ] = param_transforms.Full()
   init_from: Annotated[str, config.Path()] | None = None
   init_model: str | None = None
+  init_fresh: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,9 +291,7 @@ class Assembly:
   def create(self) -> state_lib.TrainState:
     """The state at step 0, made in its shards."""
     given = {
-        model: self._load_model(
-            model, settings.init_from, settings.init_model or model
-        )
+        model: self._load_model(model, settings)
         for model, settings in self.config.models.items()
         if settings.init_from is not None
     }
@@ -307,8 +308,9 @@ class Assembly:
     )
     return create(rng, given)
 
-  def _load_model(self, model: str, workdir: str, name: str):
-    """Variables for `model`, of the model `name` of another run, dense."""
+  def _load_model(self, model: str, settings: ModelTraining):
+    """Variables for `model`, of a model of another run, dense."""
+    workdir, name = settings.init_from, settings.init_model or model
     where = f'config.models.{model}.init_from = {workdir!r}'
     variables = _variables_of(workdir)
     if name not in variables:
@@ -323,7 +325,12 @@ class Assembly:
     }
     fresh = jax.eval_shape(self.objective.init, jax.random.key(0))[model]
     fresh = {'state': {}, **nn.meta.unbox(fresh)}
-    problems = checkpoints.mismatches(_shapes(fresh), _shapes(variables))
+    wanted, found = _shapes(fresh), _shapes(variables)
+    with options.building(f'config.models.{model}.init_fresh'):
+      new = param_transforms.matching(fresh['params'], settings.init_fresh)
+    kept = {f'params.{path.replace("/", ".")}' for path in new} - found.keys()
+    wanted = {k: shape for k, shape in wanted.items() if k not in kept}
+    problems = checkpoints.mismatches(wanted, found)
     if problems:
       raise config.ConfigError(
           f'{where} does not fit:\n  ' + '\n  '.join(problems)

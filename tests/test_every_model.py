@@ -27,6 +27,7 @@ from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import gaps as gaps_lib
 from audiolm_jax.decoders import heads
 from audiolm_jax.decoders import latent_heads
+from audiolm_jax.decoders import time_embedding
 from audiolm_jax.decoders import waveform_heads
 from audiolm_jax.decoders import wavenet
 from audiolm_jax.decoders.latent_heads import network as network_lib
@@ -37,6 +38,7 @@ from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.objectives import gan as gan_lib
 from audiolm_jax.param_transforms import base as param_transforms_base
 from audiolm_jax.patterns import sequence as sequence_lib
+from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import parts
 from audiolm_jax.training import mesh as mesh_lib
@@ -203,6 +205,19 @@ def _latents(head):
 _SMALL_NETWORK = network_lib.AdalnMlp(width=16, layers=2)
 
 
+def _distillation():
+  """Of jumps: a decoder with two times, and its teacher with one."""
+  flow = _denoising()
+  decoder = flow.decoder.clone(jump=time_embedding.TimeEmbedding(4, 2.0))
+  return objectives.FlowMapDistillation(
+      decoder=decoder,
+      mean_flow=1.0,
+      guidance=guidance_lib.Plain(2.0),
+      frames=9,
+      rate=50.0,
+  )
+
+
 def _ctc():
   module = recogniser_lib.Recogniser(
       symbols=('a', 'b'),
@@ -226,6 +241,7 @@ SMALL = {
         latent_heads.FlowMap(_SMALL_NETWORK)
     ),
     'latents of a mixture': lambda: _latents(latent_heads.Mixture(3)),
+    'distillation': _distillation,
     'lm': _lm,
     'lm with conditions': _conditioned,
     'lm with depth': _depth,
@@ -318,7 +334,7 @@ def test_by_default_low_rank_updates_leave_out_what_is_zero(name):
   """FiLM, AdaLN-zero, and the output of what denoises: these, and no others."""
   made = SMALL[name]()
   boxed = jax.eval_shape(config.build(type(made), made).init, jax.random.key(0))
-  for entry in boxed.values():
+  for model, entry in boxed.items():
     axes = mesh_lib.logical_axes(entry['params'])
     low, whole = (
         param_transforms.Lora(**options).axes(axes)
@@ -340,7 +356,11 @@ def test_by_default_low_rank_updates_leave_out_what_is_zero(name):
         'denoising': {*_MODULATIONS, 'denoised'},
         'latents of a diffusion': _HEADS_ZEROS,
         'latents of a flow map': _HEADS_ZEROS,
+        'distillation': {*_MODULATIONS, 'denoised'},
     }
+    # A student's second time.
+    if (name, model) == ('distillation', 'lm'):
+      expected[name] |= {'outer'}
     assert left == expected.get(name, set())
 
 

@@ -16,6 +16,7 @@ from audiolm_jax.models import latents_lm
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.ops import sharding
+from audiolm_jax.processes import flow_maps
 from audiolm_jax.processes import gaussian
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
@@ -27,6 +28,7 @@ from audiolm_jax.training import costs
 
 # Of conditions: by name, one for each row; None for none.
 Values = Mapping[str, Sequence[Any]]
+Solver = solvers.Solver | flow_maps.Jumps
 # What the keys of rows are folded with.
 _START, _STEPS = 0, 1
 
@@ -43,7 +45,7 @@ class FlowLM(latents_lm.LatentsLM):
       num_frames: Int[Array, 'B'],
       *,
       seed: int = 0,
-      solver: solvers.Solver | None = None,
+      solver: Solver | None = None,
       grid: times_lib.Grid | None = None,
       guidance: guidance_lib.Guidance | guidance_lib.Mixture | None = None,
       conditions: Values | None = None,
@@ -61,8 +63,8 @@ class FlowLM(latents_lm.LatentsLM):
       frames: F, of the result.
       num_frames: of each row.
       seed: the same seed gives the same latents.
-      solver: how noise becomes data; None for Euler's.
-      grid: the times of its steps; None for 32 even ones.
+      solver: how noise becomes data; None for Euler's, or for jumps of a map.
+      grid: the times of its steps; None for 32 even ones, or 4 jumps.
       guidance: how conditions are made to count for more; None for not at all.
       conditions: by name, B values (None for none), as a condition's source
         takes them; what is not given is the null condition.
@@ -79,8 +81,8 @@ class FlowLM(latents_lm.LatentsLM):
 
     Raises:
       ValueError: for lengths, latents or conditions that do not fit, what does
-        nothing, or a solver and times at which what is predicted says too little
-        (`Gaussian.check`).
+        nothing, jumps of a model without or with guidance, or a solver and times
+        that do not fit (`Gaussian.check`).
     """
     job = self._prepare(
         frames,
@@ -157,7 +159,7 @@ class FlowLM(latents_lm.LatentsLM):
       self,
       seconds: float,
       *,
-      solver: solvers.Solver | None = None,
+      solver: Solver | None = None,
       grid: times_lib.Grid | None = None,
       guidance: guidance_lib.Guidance | guidance_lib.Mixture | None = None,
       strength: float | None = None,
@@ -180,14 +182,14 @@ class FlowLM(latents_lm.LatentsLM):
 
     Raises:
       ValueError: for a duration below 0 or without an end, frames that are no
-        time, guidance of a model without conditions, times or windows as
-        `generate` and `generate_long` have it.
+        time, guidance of a model without conditions, jumps of one without or
+        with guidance, times or windows as `generate` and `generate_long` have it.
     """
     frames, count = rows_lib.duration(seconds, self.frame_rate), 1
     if window is not None:
       count = len(windows(frames, window, overlap))
       frames = min(frames, window)
-    settings = _Settings(solver, grid, guidance, strength)
+    settings = self._settings(solver, grid, guidance, strength)
 
     def contexts(params):
       model = dataclasses.replace(self, params=params)
@@ -225,7 +227,7 @@ class FlowLM(latents_lm.LatentsLM):
         num_frames, (len(num_frames), frames), 'latents of'
     )
     return _Job(
-        _Settings(solver, grid, guidance, strength),
+        self._settings(solver, grid, guidance, strength),
         jax.random.key(seed),
         self._rows(num_frames, frames, strength=strength, **latents),
         self._contexts(conditions, len(num_frames), guidance, negative),
@@ -250,6 +252,22 @@ class FlowLM(latents_lm.LatentsLM):
       found = np.where(rows.hidden[..., None], found, rows.given)
     found[np.arange(frames) >= rows.num_frames[:, None]] = 0
     return found
+
+  def _settings(self, solver, grid, guidance, strength):
+    """What is compiled for: what is not given is by what the model is."""
+    has_jumps = self.decoder.jump is not None
+    if solver is None:
+      solver = flow_maps.Jumps() if has_jumps else solvers.Euler()
+    if not isinstance(solver, flow_maps.Jumps):
+      return _Settings(solver, grid or times_lib.Grid(), guidance, strength)
+    if not has_jumps:
+      raise ValueError(f'{solver}, but the model takes one time')
+    if guidance is not None:
+      raise ValueError(
+          f'{guidance} of jumps: a map has the guidance that it was distilled'
+          ' with'
+      )
+    return _Settings(solver, grid or times_lib.Grid(4), None, strength)
 
   def _contexts(self, conditions, rows, guidance, negative):
     """What conditions become, and for guidance what those it leads away from."""
@@ -331,8 +349,8 @@ class FlowLM(latents_lm.LatentsLM):
 class _Settings(NamedTuple):
   """What is compiled for; see `FlowLM.generate`."""
 
-  solver: solvers.Solver | None
-  grid: times_lib.Grid | None
+  solver: Solver
+  grid: times_lib.Grid
   guidance: guidance_lib.Guidance | guidance_lib.Mixture | None
   strength: float | None
 
@@ -366,10 +384,15 @@ def _sample(
   keys = noise_lib.row_keys(key, jnp.arange(len(num_frames)))
   shape = frames, decoder.dimension
   z = noise_lib.normal(noise_lib.fold(keys, _START), shape, start)
-  times = (grid or times_lib.Grid()).times
+  steps, times = noise_lib.fold(keys, _STEPS), grid.times
   if init is not None:
     times *= strength
     z = decoder.process.corrupt(init, z, times[0])
+  if isinstance(solver, flow_maps.Jumps):
+    u = _map(decoder, params, num_frames, given, hidden, contexts[0])
+    return sharding.whole(
+        flow_maps.sample(solver, u, decoder.process, z, times, steps, start)
+    )
 
   def denoiser(context):
     rows = num_frames, given, hidden, context
@@ -383,8 +406,6 @@ def _sample(
     mask = streaming_base.length_mask(num_frames, frames)
     null = denoiser(null_context)
     denoise = guidance_lib.guide(guidance, denoise, null, mask)
-  steps = noise_lib.fold(keys, _STEPS)
-  solver = solver or solvers.Euler()
   return sharding.whole(solvers.sample(solver, denoise, z, times, steps, start))
 
 
@@ -447,3 +468,19 @@ def _denoiser(decoder, params, num_frames, given, hidden, context):
     return decoder.apply({'params': params}, z, t, *rows, method='predict')
 
   return gaussian.Denoiser(decoder.process, decoder.target, predict)
+
+
+def _map(decoder, params, num_frames, given, hidden, context):
+  """The decoder's flow map; what is given goes straight to where it is."""
+
+  def u(z, t, s):
+    rows = num_frames, given, hidden, context
+    output = decoder.apply(
+        {'params': params}, z, t, *rows, s=s, method='predict'
+    )
+    if given is None:
+      return output
+    straight = (z - given) / t[:, None, None]
+    return jnp.where(hidden[..., None], output, straight)
+
+  return u

@@ -4,6 +4,7 @@ To add one: a dataclass with `init`, `split` and `merge`, and a line here.
 """
 
 from audiolm_jax.param_transforms.base import combine
+from audiolm_jax.param_transforms.base import matching
 from audiolm_jax.param_transforms.base import ParamTransform
 from audiolm_jax.param_transforms.lora import Lora
 from audiolm_jax.param_transforms.lora import merge_update

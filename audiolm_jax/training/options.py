@@ -74,11 +74,13 @@ def check(settings: Any) -> None:
     )
   for name, model in settings.models.items():
     where = f'config.models.{name}'
-    if model.init_model is not None and model.init_from is None:
-      problems.append(
-          f'{where}.init_model = {model.init_model!r} is of a run that'
-          f' {where}.init_from does not give.'
-      )
+    for option in ('init_model', 'init_fresh'):
+      value = getattr(model, option)
+      if value and model.init_from is None:
+        problems.append(
+            f'{where}.{option} = {value!r} is of a run that {where}.init_from'
+            ' does not give.'
+        )
     if model.clip == 0:
       problems.append(
           f'{where}.clip = 0: the gradient would be cut to nothing. Give None'

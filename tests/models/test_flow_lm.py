@@ -1,6 +1,7 @@
 """Latents that are generated: given ones, rows by themselves, what it costs."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -12,8 +13,10 @@ from audiolm_jax import decoders
 from audiolm_jax.data import factors
 from audiolm_jax.data import moments as moments_lib
 from audiolm_jax.decoders import conditioners
+from audiolm_jax.decoders import time_embedding
 from audiolm_jax.models import kinds
 from audiolm_jax.models import flow_lm
+from audiolm_jax.processes import flow_maps
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
@@ -497,3 +500,102 @@ def test_a_tokenizer_of_other_latents_is_refused(model):
   Tokenizer.spec.dimension = None
   with pytest.raises(ValueError, match='latents of 2.*has codes'):
     model.with_tokenizer(Tokenizer())
+
+
+# -- jumps ---------------------------------------------------------------------
+
+_JUMP = time_embedding.TimeEmbedding(frequencies=4, scale=3.0)
+
+
+@pytest.fixture(scope='module', name='jumping')
+def _jumping():
+  return _model(moments=MOMENTS, jump=_JUMP)
+
+
+def _start(count=F, rows=2):
+  """The noise of seed 0."""
+  keys = noise_lib.row_keys(jax.random.key(0), jnp.arange(rows))
+  return noise_lib.normal(noise_lib.fold(keys, 0), (count, D))
+
+
+def _jumped(model, times, given=None, mask=None):
+  """Normalised latents after jumps by hand; what is given on its own way."""
+  e, hidden = _start(), None
+  if given is not None:
+    hidden = ~mask
+
+  @small.quick_jit
+  def predict(z, t, s):
+    return model.decoder.apply(
+        {'params': model.params},
+        *(z, t, LENGTHS, given, hidden),
+        s=s,
+        method='predict',
+    )
+
+  z = e
+  for t, s in zip(times[:-1], times[1:], strict=True):
+    z = z + (s - t) * predict(z, *(jnp.full(2, x) for x in (t, s)))
+    if given is not None:
+      on_its_way = (1 - s) * given + s * e
+      z = np.where(hidden[..., None], z, on_its_way)
+  return np.asarray(z)
+
+
+def test_jumps_are_from_time_to_time(jumping):
+  times = [1.0, 0.6, 0.0]
+  z = _jumped(jumping, times)
+  exists = np.arange(F) < LENGTHS[:, None]
+  # 0.6 is the second of two even times, shifted by 1.5.
+  grid = times_lib.Grid(2, shift=1.5)
+  np.testing.assert_allclose(grid.times, times)
+  found = jumping.generate(F, LENGTHS, grid=grid)
+  np.testing.assert_allclose(
+      found[exists], MOMENTS.restored(z)[exists], rtol=1e-4, atol=1e-4
+  )
+  # These are what such a model does, four of them where nothing is said.
+  run = functools.partial(jumping.generate, F, LENGTHS)
+  explicit = run(solver=flow_maps.Jumps(), grid=times_lib.Grid(4))
+  np.testing.assert_array_equal(run(), explicit)
+  noisy = run(solver=flow_maps.Jumps(1.0))
+  assert (noisy[exists] != explicit[exists]).all()
+  # Its velocity is a flow's as any other.
+  euler = run(solver=solvers.Euler(), grid=grid)
+  assert np.abs(euler - found)[exists].min() > 1e-6
+
+
+def test_given_frames_go_straight_to_where_they_are(jumping):
+  given, mask = _given()
+  mask &= np.arange(F) < LENGTHS[:, None]
+  found = jumping.generate(F, LENGTHS, grid=GRID, given=given, given_mask=mask)
+  known = MOMENTS.normalised(np.where(mask[..., None], given, 0))
+  z = _jumped(jumping, GRID.times, np.asarray(known, np.float32), mask)
+  free = ~mask & (np.arange(F) < LENGTHS[:, None])
+  np.testing.assert_allclose(
+      found[free], MOMENTS.restored(z)[free], rtol=1e-4, atol=1e-4
+  )
+  np.testing.assert_array_equal(found[mask], given[mask])
+
+
+def test_jumps_count_one_evaluation_each_and_what_is_no_jump_is_refused(
+    jumping, voiced
+):
+  shapes = jax.eval_shape(lambda: jumping.params)
+  model = dataclasses.replace(jumping, params=shapes)
+
+  def count(**options):
+    return model.generation_flops(F / 2, **options)
+
+  each = count(grid=times_lib.Grid(1))
+  assert count() == pytest.approx(4 * each, rel=1e-3)
+  assert count(grid=GRID) == pytest.approx(3 * each, rel=1e-3)
+  euler = count(grid=GRID, solver=solvers.Euler())
+  assert euler == pytest.approx(3 * each, rel=0.02)
+  with pytest.raises(ValueError, match='takes one time'):
+    voiced.generate(F, LENGTHS, solver=flow_maps.Jumps())
+  with pytest.raises(ValueError, match='distilled with'):
+    _model(conditioned=True, jump=_JUMP).generate(
+        F, LENGTHS, guidance=guidance_lib.Plain()
+    )
+  with pytest.raises(ValueError, match='distilled with'):
+    model.generation_flops(1.0, guidance=guidance_lib.Plain())
