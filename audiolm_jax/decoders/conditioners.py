@@ -7,6 +7,8 @@ and becomes up to S vectors of the backbone's width. How they act:
     add     their mean, added to the input of every step
     film    their mean, which scales and shifts (a backbone that is `adaptive`)
     cross   as what every layer attends to (a backbone with `cross`)
+    token   their mean, added to the position that is the time's (a decoder that
+            denoises, with `time_token`)
 
 Of several conditions, prefixes stand one behind the other, additions add up,
 and what cross-attention or FiLM get is concatenated, in the order of names.
@@ -58,7 +60,7 @@ class Conditioner(nn.Module, abc.ABC):
       stream 'conditions'.
   """
 
-  how: Literal['prefix', 'add', 'film', 'cross'] = 'cross'
+  how: Literal['prefix', 'add', 'film', 'cross', 'token'] = 'cross'
   dropout: config.Share = 0.0
 
   @property
@@ -244,11 +246,18 @@ def _waves(length, width):
   return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width]
 
 
-def fit(modules: Mapping[str, Conditioner], backbone: Any) -> None:
+def fit(
+    modules: Mapping[str, Conditioner], backbone: Any, token: bool = False
+) -> None:
   """Checks that a backbone takes in what conditions give.
 
   It may take in more: a `film` or `cross` that callers add to the context, such
   as the time of a diffusion. A stack refuses calls whose context lacks them.
+
+  Args:
+    modules: by name.
+    backbone: what they act on.
+    token: whether the decoder has a position that is the time's.
 
   Raises:
     ConfigError: if a condition would not act.
@@ -258,6 +267,11 @@ def fit(modules: Mapping[str, Conditioner], backbone: Any) -> None:
       'film': ('adaptive', getattr(backbone, 'adaptive', 'none') != 'none'),
   }
   for name, module in modules.items():
+    if module.how == 'token' and not token:
+      raise config.ConfigError(
+          f"decoder.conditions.{name} acts by 'token', but the decoder has none:"
+          ' one that denoises has, with time_token'
+      )
     field, has = takes.get(module.how, ('', True))
     if not has:
       raise config.ConfigError(
@@ -283,7 +297,7 @@ def context(conditioned: list[tuple[str, Vectors]]) -> dict[str, Array]:
 
   Returns:
     Of these, what is needed: `prefix` [B, P, D] and `prefix_lengths` [B]; `add`
-    [B, D]; `film` [B, C]; `cross` [B, S, D] and `cross_mask` [B, S].
+    and `token` [B, D]; `film` [B, C]; `cross` [B, S, D] and `cross_mask` [B, S].
   """
   result = {}
   for how, vectors in conditioned:
@@ -301,7 +315,7 @@ def context(conditioned: list[tuple[str, Vectors]]) -> dict[str, Array]:
     elif how == 'film':
       result['film'] = _append(result.get('film'), _mean(vectors))
     else:
-      result['add'] = result.get('add', 0) + _mean(vectors)
+      result[how] = result.get(how, 0) + _mean(vectors)
   return result
 
 

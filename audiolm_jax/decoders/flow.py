@@ -27,8 +27,9 @@ class Flow(of_latents.OfLatents):
   """Predicts what noisy latents are made of, all frames of a row at once.
 
   The backbone sees of each frame the noisy latent, the clean one where it is
-  given, and whether it is; and as `film` the time, before that of conditions.
-  The last matrix is 0 at the start, and so is what is predicted.
+  given, and whether it is; and the time, as `film` before that of conditions, or
+  as a position before the frames. The last matrix is 0 at the start, and so is
+  what is predicted.
 
   Some frames may be given (infilling). As in F5-TTS (2410.06885) and
   stable-audio, those are noisy, too, in training and in generation, and what
@@ -51,6 +52,12 @@ class Flow(of_latents.OfLatents):
       are hidden from, and which takes none.
     moments: of the latents that it sees normalised; None for those of training's
       data.
+    time_token: whether the time is a position before all others (stable-audio,
+      2404.10301), alone or, for a backbone that is `adaptive`, beside its film.
+      Conditions that act by 'token' are added to it.
+    mixed_ends: whether latents x come in, and predictions go out, as x + W x,
+      W being 0 at the start (stable-audio).
+    use_bias: whether the matrices from and to latents have biases.
   """
 
   dimension: config.Positive
@@ -75,14 +82,18 @@ class Flow(of_latents.OfLatents):
   gaps: gaps_lib.Gaps | None = gaps_lib.Gaps()
   moments: moments_lib.Moments | None = None
   jump: time_embedding.TimeEmbedding | None = None
+  time_token: bool = False
+  mixed_ends: bool = False
+  use_bias: bool = True
 
   def __post_init__(self):
     self.conditions = flax.core.freeze(dict(self.conditions))
-    if getattr(self.backbone, 'adaptive', 'none') == 'none':
+    if not self._is_adaptive and not self.time_token:
       raise config.ConfigError(
-          "decoder.backbone.adaptive = 'none': the time would not act"
+          "decoder.backbone.adaptive = 'none' without decoder.time_token: the"
+          ' time would not act'
       )
-    conditioners.fit(self.conditions, self.backbone)
+    conditioners.fit(self.conditions, self.backbone, self.time_token)
     straight = isinstance(self.process, gaussian.RectifiedFlow)
     if self.jump is not None and not (straight and self.target == 'u'):
       raise config.ConfigError(
@@ -125,13 +136,12 @@ class Flow(of_latents.OfLatents):
     x = self._inputs(z, given, hidden)
     x = streaming_base.zero_masked(x, exists).astype(self.backbone.dtype)
     width = self.backbone.width
-    x = ops.linear(self, 'noisy', x, width, (None, 'embed'), use_bias=True)
+    if self.mixed_ends:
+      x = self._mixed('noisy_mix', x)
+    x = ops.linear(self, 'noisy', x, width, (None, 'embed'), self.use_bias)
     x = sharding.constrain(x, ('batch',))
     context = dict(self._context(context, conditions, len(z)) or {})
-    film = [self._times(t, s, width)]
-    if 'film' in context:
-      film.append(context['film'].astype(film[0].dtype))
-    context['film'] = jnp.concatenate(film, axis=-1)
+    context = self._timed(context, self._times(t, s, width))
     x, mask = conditioned.join(x, exists, context)
     y = self.backbone.transform(x, mask, context=context).y
     y = conditioned.own(y, z.shape[1], context).astype(jnp.float32)
@@ -142,11 +152,41 @@ class Flow(of_latents.OfLatents):
         y,
         self.dimension,
         ('embed', None),
-        use_bias=True,
+        self.use_bias,
         init=nn.initializers.zeros,
     )
+    if self.mixed_ends:
+      y = self._mixed('denoised_mix', y)
     y = sharding.constrain(y, ('batch',))
     return streaming_base.zero_masked(y, exists)
+
+  @property
+  def _is_adaptive(self):
+    return getattr(self.backbone, 'adaptive', 'none') != 'none'
+
+  @nn.nowrap
+  def _mixed(self, name, x):
+    """x [B, F, D], and a matrix times it."""
+    zeros = nn.initializers.zeros
+    return x + ops.linear(self, name, x, x.shape[-1], (None, None), init=zeros)
+
+  @nn.nowrap
+  def _timed(self, context, time):
+    """The context, and the time [B, D] where it acts."""
+    if self._is_adaptive:
+      film = [time]
+      if 'film' in context:
+        film.append(context['film'].astype(time.dtype))
+      context = {**context, 'film': jnp.concatenate(film, axis=-1)}
+    if not self.time_token:
+      return context
+    token = time + context.get('token', 0)
+    token = token[:, None].astype(self.backbone.dtype)
+    prefixes = [conditioners.Vectors(token, jnp.ones(len(time), jnp.int32))]
+    if 'prefix' in context:
+      before = context['prefix'], context['prefix_lengths']
+      prefixes.append(conditioners.Vectors(*before))
+    return context | conditioners.context([('prefix', p) for p in prefixes])
 
   @nn.nowrap
   def _times(self, t, s, width):

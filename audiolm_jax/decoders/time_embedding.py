@@ -1,6 +1,6 @@
 """Times of a process as vectors."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,11 +19,17 @@ class TimeEmbedding(nn.Module):
     scale: the highest of them, in radians over the whole of (0, 1). Most public
       models have 1000; JASCO and Kyutai's have 1.
     span: the highest over a little less than the lowest.
+    spacing: geometric frequencies are given by `scale` and `span`; gaussian ones
+      are parameters, drawn at the start (2006.10739; stable-audio).
+    turns: standard deviation of gaussian frequencies, in turns over the whole of
+      (0, 1).
   """
 
   frequencies: config.Positive = 128
   scale: config.NonNegative = 1000.0
   span: Annotated[float, config.Range(min=1)] = 10_000.0
+  spacing: Literal['geometric', 'gaussian'] = 'geometric'
+  turns: config.NonNegative = 1.0
 
   @nn.compact
   def __call__(
@@ -36,9 +42,7 @@ class TimeEmbedding(nn.Module):
       width: D.
       zero: whether all vectors are 0 until the perceptron has learned.
     """
-    place = np.arange(self.frequencies) / self.frequencies
-    radians = self.scale * self.span**-place
-    angles = t.astype(jnp.float32)[:, None] * radians.astype(np.float32)
+    angles = t.astype(jnp.float32)[:, None] * self._radians()
     waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
     axes = None, 'embed'
     x = ops.linear(self, 'inner', waves, width, axes, use_bias=True)
@@ -46,3 +50,13 @@ class TimeEmbedding(nn.Module):
     return ops.linear(
         self, 'outer', nn.silu(x), width, axes, use_bias=True, **options
     )
+
+  @nn.nowrap
+  def _radians(self):
+    """Over the whole of (0, 1), of each frequency."""
+    if self.spacing == 'gaussian':
+      init = nn.initializers.normal(self.turns)
+      turns = ops.weight(self, 'turns', init, (self.frequencies,), (None,))
+      return 2 * np.pi * ops.materialize(turns, jnp.float32)
+    place = np.arange(self.frequencies) / self.frequencies
+    return (self.scale * self.span**-place).astype(np.float32)

@@ -38,12 +38,11 @@ HIDDEN = np.array([[1, 1, 0, 0, 1], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1]], bool)
 
 def _stack(**options):
   mixer = {'mask_kind': 'bidirectional', **options.pop('mixer', {})}
-  return small.stack(
-      mixer=mixer, adaptive='adaln_zero', film_silu=True, **options
-  )
+  options = {'adaptive': 'adaln_zero', 'film_silu': True, **options}
+  return small.stack(mixer=mixer, **options)
 
 
-def _make(how=(), **options):
+def _make(how=(), stack=None, **options):
   modules = {
       way: conditioners.Class(how=way, source=factors.Name(('a', 'b')))
       for way in how
@@ -51,7 +50,7 @@ def _make(how=(), **options):
   cross = attention.Cross(heads=2) if 'cross' in how else None
   return decoders.Flow(
       D,
-      backbone=_stack(cross=cross),
+      backbone=_stack(cross=cross, **(stack or {})),
       time=time_embedding.TimeEmbedding(frequencies=4, scale=10.0),
       conditions=modules,
       **options,
@@ -191,6 +190,91 @@ def test_a_condition_moves_its_row_alone(how):
   np.testing.assert_allclose(alone[0], plain[part][0], rtol=1e-4, atol=1e-5)
 
 
+# As in stable-audio, and beside its film.
+_PLAIN = {'adaptive': 'none', 'film_silu': False}
+
+
+@pytest.mark.parametrize('stack', [_PLAIN, {}], ids=['alone', 'beside film'])
+@pytest.mark.parametrize('how', [('token',), ('token', 'prefix', 'cross')])
+def test_a_time_may_be_a_position(stack, how):
+  decoder = _make(how, stack=stack, time_token=True)
+  predict = _predictor(decoder)
+  rows = {name: ['a'] * B for name in how}
+
+  def run(t, z=Z, lengths=LENGTHS, **other):
+    rows_of = {n: v[: len(z)] for n, v in {**rows, **other}.items()}
+    return np.asarray(
+        predict(z, t, lengths, conditions=decoder.prepare(rows_of, len(z)))
+    )
+
+  plain = run(TIMES)
+  np.testing.assert_array_equal(plain[~EXISTS], 0)
+  t = TIMES.copy()
+  t[1] += 0.2
+  moved = np.abs(run(t) - plain)
+  assert (moved[1][EXISTS[1]] > 1e-6).all()
+  np.testing.assert_allclose(np.delete(moved, 1, 0), 0, atol=1e-6)
+  for name in how:
+    moved = np.abs(run(TIMES, **{name: ['b', 'a', 'a']}) - plain)
+    assert moved[0].max() > 1e-3, name
+    np.testing.assert_allclose(moved[1:], 0, atol=1e-6)
+  alone = run(TIMES[1:2], Z[1:2, :3], LENGTHS[1:2])
+  np.testing.assert_allclose(alone[0], plain[1, :3], rtol=1e-4, atol=1e-5)
+
+
+def test_the_position_of_the_time_is_the_first_and_their_sum():
+  """What a mixer would see: a stack that only norms shows its inputs."""
+  decoder = _make(('token', 'prefix'), stack=_PLAIN, time_token=True)
+  conditions = _prepared(decoder, ['a', 'b', None])
+  inputs = Z, TIMES, LENGTHS, None, None, None, conditions
+  params = small.parameters(decoder, *inputs, method='predict')
+  bound = decoder.bind({'params': params})
+  context = bound.context(conditions, B)
+  assert context['token'].shape == (B, 8)
+  time = bound.time(jnp.asarray(TIMES), 8)
+  found = bound._timed(context, time)
+  np.testing.assert_array_equal(found['prefix_lengths'], [2, 2, 2])
+  np.testing.assert_allclose(
+      found['prefix'][:, 0], time + context['token'], rtol=1e-6
+  )
+  np.testing.assert_array_equal(found['prefix'][:, 1:2], context['prefix'])
+  assert 'film' not in found
+
+
+def test_ends_are_mixed_and_without_biases():
+  decoder = _make(mixed_ends=True, use_bias=False)
+  plain = _make(use_bias=False)
+  variables = nn.meta.unbox(
+      decoder.init(jax.random.key(0), Z, TIMES, LENGTHS, method='predict')
+  )
+  params = dict(variables['params'])
+  assert not {'noisy_bias', 'denoised_bias'} & set(params)
+  before, after = params.pop('noisy_mix'), params.pop('denoised_mix')
+  assert before.shape == (2 * D + 1,) * 2 and after.shape == (D, D)
+  assert not before.any() and not after.any()
+  rng = np.random.default_rng(0)
+  before, after, out = (
+      rng.normal(size=x.shape).astype(np.float32)
+      for x in (before, after, params['denoised'])
+  )
+  params['denoised'] = out
+
+  def run(decoder, params):
+    rows = Z, TIMES, LENGTHS, GIVEN, HIDDEN
+    return decoder.apply({'params': params}, *rows, method='predict')
+
+  mixed = {**params, 'noisy_mix': before, 'denoised_mix': after}
+  # (x + x B) N = x (N + B N).
+  merged = {
+      **params,
+      'noisy': params['noisy'] + before @ params['noisy'],
+      'denoised': out + out @ after,
+  }
+  np.testing.assert_allclose(
+      run(decoder, mixed), run(plain, merged), rtol=1e-4, atol=1e-5
+  )
+
+
 def test_a_context_is_what_conditions_become():
   decoder = _make(HOW)
   conditions = _prepared(decoder, ['a', 'b', None])
@@ -224,6 +308,10 @@ def test_what_is_given_must_be_said_in_full():
     'options, message',
     [
         ({'backbone': stack_lib.Stack()}, "adaptive = 'none'"),
+        (
+            {'conditions': {'x': conditioners.Text(how='token')}},
+            "x acts by 'token'.*time_token",
+        ),
         (
             {'backbone': stack_lib.Stack(mlp=mlps.Moe(), adaptive='film')},
             'experts',
@@ -279,6 +367,24 @@ def test_times_become_waves_of_their_frequencies():
   expected = nn.silu(inner) @ params['outer'] + params['outer_bias']
   found = module.apply({'params': params}, jnp.asarray(t), 7)
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_times_become_waves_of_learned_frequencies():
+  module = time_embedding.TimeEmbedding(
+      frequencies=400, spacing='gaussian', turns=3.0
+  )
+  t = np.array([0.0, 0.3, 1.0], np.float32)
+  params = nn.meta.unbox(
+      module.init(jax.random.key(0), jnp.asarray(t), 7)['params']
+  )
+  turns = params['turns']
+  assert turns.shape == (400,) and 2.5 < np.std(turns) < 3.5
+  angles = 2 * np.pi * t[:, None] * turns
+  waves = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+  inner = waves @ params['inner'] + params['inner_bias']
+  expected = nn.silu(inner) @ params['outer'] + params['outer_bias']
+  found = module.apply({'params': params}, jnp.asarray(t), 7)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 # -- two times -----------------------------------------------------------------
