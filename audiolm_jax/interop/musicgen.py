@@ -20,6 +20,7 @@ from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import encodec
 from audiolm_jax.interop import fields
 from audiolm_jax.interop import stacks
+from audiolm_jax.interop import t5
 from audiolm_jax.patterns import interleaving
 from audiolm_jax.streaming import base as streaming_base
 from audiolm_jax.tokenizers import codec as codec_lib
@@ -29,7 +30,6 @@ _EPSILON = 1e-5  # Of torch.nn.LayerNorm.
 _DECODER = 'decoder.model.decoder'
 _TEXT = 'text_encoder'
 _GIVEN = {'activation_function': 'gelu', 'cross_attention_hidden_size': None}
-_TEXT_GIVEN = {'model_type': 't5', 'feed_forward_proj': 'relu'}
 _DECODER_DEFAULTS = {
     'vocab_size': 2048,
     'num_codebooks': 4,
@@ -39,23 +39,6 @@ _DECODER_DEFAULTS = {
     'num_attention_heads': 16,
     'ffn_dim': 4096,
     'dropout': 0.1,
-}
-_TEXT_DEFAULTS = {
-    'vocab_size': 32128,
-    'd_model': 512,
-    'num_layers': 6,
-    'num_heads': 8,
-    'd_kv': 64,
-    'd_ff': 2048,
-    'relative_attention_num_buckets': 32,
-    'relative_attention_max_distance': 128,
-    'layer_norm_epsilon': 1e-6,
-}
-_TEXT_ALIASES = {
-    'hidden_size': 'd_model',
-    'num_attention_heads': 'num_heads',
-    'num_hidden_layers': 'num_layers',
-    'head_dim': 'd_kv',
 }
 
 
@@ -178,27 +161,12 @@ class Musicgen(interop_base.Family):
     return config.get('model_type') == 'musicgen'
 
   def make(self, config, options):
-    text = config.part('text_encoder', _TEXT_DEFAULTS, _TEXT_ALIASES)
     given = config.part('decoder', _DECODER_DEFAULTS)
     given.require(_GIVEN)
-    text.require(_TEXT_GIVEN)
-    buckets = text.size('relative_attention_num_buckets', least=4)
     return MusicGen(
         decoder=_decoder(given, options.dtype),
-        text=text_encoder.T5Encoder(
-            vocabulary=text.size('vocab_size'),
-            width=text.size('d_model'),
-            layers=text.count('num_layers'),
-            heads=text.size('num_heads'),
-            head_width=text.size('d_kv'),
-            hidden=text.size('d_ff'),
-            buckets=buckets,
-            # Beyond single distances.
-            max_distance=text.whole(
-                'relative_attention_max_distance', least=buckets // 4 + 1
-            ),
-            norm_epsilon=text.number('layer_norm_epsilon', least=0.0),
-            dtype=options.dtype,
+        text=t5.make(
+            config.part('text_encoder', t5.DEFAULTS, t5.ALIASES), options
         ),
         codec=_CODEC.make(
             config.part('audio_encoder', _CODEC.defaults, _CODEC.aliases),
@@ -207,26 +175,14 @@ class Musicgen(interop_base.Family):
     )
 
   def config_of(self, model):
-    text, backbone = model.text, model.decoder.backbone
+    backbone = model.decoder.backbone
     vocabularies = model.decoder.vocabularies
     delays = model.decoder.pattern.delays
     config = {
         'model_type': 'musicgen',
         'architectures': ['MusicgenForConditionalGeneration'],
         'dtype': backbone.dtype,
-        'text_encoder': {
-            **_TEXT_GIVEN,
-            'architectures': ['T5EncoderModel'],
-            'vocab_size': text.vocabulary,
-            'd_model': text.width,
-            'num_layers': text.layers,
-            'num_heads': text.heads,
-            'd_kv': text.head_width,
-            'd_ff': text.hidden,
-            'relative_attention_num_buckets': text.buckets,
-            'relative_attention_max_distance': text.max_distance,
-            'layer_norm_epsilon': text.norm_epsilon,
-        },
+        'text_encoder': t5.config_of(model.text),
         'audio_encoder': _CODEC.config_of(model.codec),
         'decoder': {
             **_GIVEN,
@@ -255,12 +211,13 @@ class Musicgen(interop_base.Family):
         for name, value in tensors.items()
         if not name.endswith('embed_positions.weights')
     }
-    embedded = f'{_TEXT}.encoder.embed_tokens.weight'
-    interop_base.tie(renamed, f'{_TEXT}.shared.weight', embedded)
+    t5.tie(renamed, _TEXT)
     return renamed
 
   def entries(self, model):
-    entries = _decoder_entries(model.decoder) + _text_entries(model.text)
+    entries = _decoder_entries(model.decoder) + t5.entries(
+        model.text, 'text', _TEXT
+    )
     if model.text.width != model.width:
       entries += interop_base.linear('projection', 'enc_to_dec_proj')
     codec = _CODEC.entries(model.codec)
@@ -362,34 +319,3 @@ def _decoder_entries(decoder):
   return entries + stacks.norm(
       f'{stacks.BACKBONE}.norm', f'{_DECODER}.layer_norm', bias=True
   )
-
-
-def _text_entries(text):
-  theirs = f'{_TEXT}.encoder'
-  attend, dense = 'layer.0.SelfAttention', 'layer.1.DenseReluDense'
-  entries = [
-      interop_base.plain('text.table', f'{_TEXT}.shared.weight'),
-      interop_base.plain(
-          'text.offsets',
-          f'{theirs}.block.0.{attend}.relative_attention_bias.weight',
-      ),
-      *stacks.norm('text.norm', f'{theirs}.final_layer_norm'),
-  ]
-  for i in range(text.layers):
-    ours, block = f'text.layer_{i}', f'{theirs}.block.{i}'
-    for here, there in (
-        ('query', f'{attend}.q'),
-        ('key', f'{attend}.k'),
-        ('value', f'{attend}.v'),
-        ('out', f'{attend}.o'),
-        ('mlp.up', f'{dense}.wi'),
-        ('mlp.down', f'{dense}.wo'),
-    ):
-      entries += stacks.projection(
-          f'{ours}.{here}', f'{block}.{there}', bias=False
-      )
-    for here, there in (('attention_norm', '0'), ('mlp_norm', '1')):
-      entries += stacks.norm(
-          f'{ours}.{here}', f'{block}.layer.{there}.layer_norm'
-      )
-  return entries
