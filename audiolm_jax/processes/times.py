@@ -188,6 +188,40 @@ class Grid:
     return shifted(t, self.shift)
 
 
+@dataclasses.dataclass(frozen=True)
+class SnrGrid:
+  """Times between which the log SNR rises evenly, and then the data.
+
+  stable-audio's sampler has it, and calls it exponential: so it is in b / a.
+
+  Attributes:
+    steps: how many intervals, of which the last ends in data.
+    most: b / a at the first time, which is not all noise.
+    least: b / a at the last time but that of data.
+    process: of a and b.
+  """
+
+  steps: config.Positive = 100
+  most: Annotated[float, config.Range(min=1e-6)] = 500.0
+  least: Annotated[float, config.Range(min=1e-6)] = 0.3
+  process: Annotated[Any, config.Kind(lambda: gaussian.PROCESSES)] = (
+      gaussian.Cosine()
+  )
+
+  def __post_init__(self):
+    if self.least >= self.most:
+      raise config.ConfigError(
+          f'least = {self.least}: expected less than most = {self.most}'
+      )
+
+  @property
+  def times(self) -> np.ndarray:
+    """[steps + 1], falling."""
+    ends = -2 * np.log(self.most), -2 * np.log(self.least)
+    log_snr = np.linspace(*ends, self.steps)
+    return np.append(self.process.time_of_log_snr(log_snr), 0.0)
+
+
 def shifted(t: Any, shift: float) -> Any:
   """s t / (1 + (s - 1) t)."""
   return shift * t / (1 + (shift - 1) * t)

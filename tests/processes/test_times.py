@@ -83,6 +83,24 @@ def test_grids():
     assert grid[0] == 1 and grid[-1] == 0 and (np.diff(grid) < 0).all()
 
 
+def test_a_grid_of_log_snr_rises_evenly():
+  for process in (gaussian.Cosine(), gaussian.RectifiedFlow()):
+    grid = times_lib.SnrGrid(5, most=100.0, least=0.25, process=process)
+    found = times_lib.falling(grid.times, end=0.0)
+    assert len(found) == 6 and found[0] < 1
+    a, b = process.scales(found[:-1])
+    ratios = b / a
+    assert ratios[[0, -1]] == pytest.approx([100, 0.25])
+    steps = np.diff(process.log_snr(found[:-1]))
+    np.testing.assert_allclose(steps, steps[0])
+  # All noise but for 1 / 500 (stable-audio's).
+  assert times_lib.SnrGrid().times[0] == pytest.approx(
+      2 / np.pi * np.arctan(500)
+  )
+  with pytest.raises(config.ConfigError, match='less than most'):
+    times_lib.SnrGrid(most=0.1)
+
+
 def test_configs_are_checked():
   built = config.build_kind(
       times_lib.DENSITIES, {'kind': 'shifted', 'base': {'kind': 'logit_normal'}}
