@@ -24,6 +24,7 @@ from audiolm_jax.interop import musicgen
 from audiolm_jax.interop import oobleck
 from audiolm_jax.interop import snac
 from audiolm_jax.interop import speechtokenizer
+from audiolm_jax.interop import stable_audio
 from audiolm_jax.interop import wavtokenizer
 from audiolm_jax.interop import xcodec2
 from audiolm_jax.interop.base import Model
@@ -58,6 +59,7 @@ FAMILIES: dict[str, interop_base.Family] = {
     'musicgen': musicgen.Musicgen(),
     'csm': csm.CsmFamily(),
     'moshi': moshi.MoshiFamily(),
+    'stable_audio': stable_audio.StableAudioFamily(),
 }
 
 

@@ -215,6 +215,22 @@ class Fields:
     """Keys of objects."""
     return [k for k, v in self._given.items() if isinstance(v, dict)]
 
+  def refuse_unknown(self, known: Collection[str]) -> None:
+    """Raises PretrainedError for a key that may change what is computed.
+
+    That is one that is none of `known` and no note of the library's ('_...'),
+    and whose value says something: it is neither null nor false.
+
+    Args:
+      known: keys.
+    """
+    for key, value in self._given.items():
+      is_note = key.startswith('_')
+      if key not in known and not is_note and value not in (None, False):
+        raise PretrainedError(
+            f'{CONFIG}: {self._place}{key} = {shown(value)} is not supported'
+        )
+
   def require(self, wanted: Mapping[str, Any]) -> None:
     """Raises PretrainedError where a key is there and has another value."""
     for key, value in wanted.items():

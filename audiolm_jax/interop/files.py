@@ -1,4 +1,9 @@
-"""Directories with config.json and model.safetensors, read without torch."""
+"""Directories with config.json and model.safetensors, read without torch.
+
+A pipeline of diffusers is a folder of such directories, one a component, and a
+model_index.json that names them. It is read as one config, with the component's
+objects by their names, and tensors whose names begin with 'COMPONENT.'.
+"""
 
 from collections.abc import Mapping
 import json
@@ -19,6 +24,7 @@ CONFIG = fields.CONFIG
 WEIGHTS = 'model.safetensors'
 DIFFUSERS = 'diffusion_pytorch_model.safetensors'  # what diffusers calls it
 INDEX = 'model.safetensors.index.json'
+PIPELINE = 'model_index.json'
 # What transformers begins and ends texts with.
 GENERATION = 'generation_config.json'
 # safetensors' names of the types that are read: of numbers, and of others.
@@ -66,7 +72,7 @@ class Stored:
 
 def is_pretrained(directory: str | os.PathLike) -> bool:
   """Whether a directory holds weights by one of the names that are read."""
-  names = (WEIGHTS, INDEX, DIFFUSERS)
+  names = (WEIGHTS, INDEX, DIFFUSERS, PIPELINE)
   return any((pathlib.Path(directory) / name).exists() for name in names)
 
 
@@ -82,6 +88,8 @@ def scan(
     base.PretrainedError: naming the file that is missing or damaged.
   """
   directory = pathlib.Path(directory)
+  if not _there(directory / CONFIG) and _there(directory / PIPELINE):
+    return _components(directory)
   config = fields.read(directory / CONFIG)
   stored = [n for n in (WEIGHTS, INDEX, DIFFUSERS) if _there(directory / n)]
   if stored[:1] == [INDEX]:
@@ -120,13 +128,66 @@ def write(
     config: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
 ) -> None:
-  """Writes both files, each whole or not at all."""
+  """Writes both files, each whole or not at all; those of each component.
+
+  Args:
+    directory: is made.
+    config: as `scan` gives it.
+    tensors: by name.
+  """
   directory = pathlib.Path(directory)
-  text = json.dumps(config, indent=2, sort_keys=True) + '\n'
+  if str(config.get('_class_name')).endswith('Pipeline'):
+    _write_components(directory, config, tensors)
+  else:
+    _write(directory, config, tensors, WEIGHTS)
+
+
+def _write(directory, config, tensors, name):
   directory.mkdir(parents=True, exist_ok=True)
   data = safetensors.numpy.save(dict(tensors), metadata={'format': 'pt'})
-  writers.write_atomically(directory / WEIGHTS, data)
-  writers.write_atomically(directory / CONFIG, text)
+  writers.write_atomically(directory / name, data)
+  writers.write_atomically(directory / CONFIG, _json(config))
+
+
+def _json(values):
+  return json.dumps(values, indent=2, sort_keys=True) + '\n'
+
+
+def _components(directory):
+  """`scan` of a pipeline: of its components that have a config.json."""
+  path = directory / PIPELINE
+  index = fields.read(path)
+  config, tensors = {}, {}
+  for name, value in index.items():
+    if not isinstance(value, list):
+      config[name] = value
+      continue
+    if not _plain(name) or '.' in name:
+      raise interop_base.PretrainedError(
+          f'{path}: {fields.shown(name)}: expected the name of a folder in this'
+          ' directory'
+      )
+    # A scheduler and a tokenizer have none.
+    if _there(directory / name / CONFIG):
+      config[name], inner = scan(directory / name)
+      tensors |= {f'{name}.{key}': tensor for key, tensor in inner.items()}
+  return config, tensors
+
+
+def _write_components(directory, config, tensors):
+  parts = {k: v for k, v in config.items() if isinstance(v, dict)}
+  index = {k: v for k, v in config.items() if k not in parts}
+  for name, part in parts.items():
+    own = {
+        key.removeprefix(f'{name}.'): value
+        for key, value in tensors.items()
+        if key.startswith(f'{name}.')
+    }
+    kind = part.get('_class_name')
+    _write(directory / name, part, own, DIFFUSERS if kind else WEIGHTS)
+    library = 'diffusers' if kind else 'transformers'
+    index[name] = [library, kind or part['architectures'][0]]
+  writers.write_atomically(directory / PIPELINE, _json(index))
 
 
 def _there(path):

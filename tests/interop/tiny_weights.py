@@ -370,6 +370,47 @@ ALL = {
 }
 
 
+# As `files.scan` gives those of folders with a folder for each component.
+PIPELINES = {
+    'stable_audio': {
+        '_class_name': 'StableAudioPipeline',
+        'transformer': {
+            '_class_name': 'StableAudioDiTModel',
+            # As the published one has it.
+            'sample_size': 8.0,
+            'in_channels': 2,
+            'out_channels': 2,
+            'num_layers': 1,
+            'attention_head_dim': 4,
+            'num_attention_heads': 4,
+            'num_key_value_attention_heads': 2,
+            'cross_attention_dim': 5,
+            'time_proj_dim': 6,
+            'global_states_input_dim': 12,
+            'cross_attention_input_dim': 6,
+        },
+        'projection_model': {
+            '_class_name': 'StableAudioProjectionModel',
+            'text_encoder_dim': 8,
+            'conditioning_dim': 6,
+            'min_value': 0,
+            'max_value': 512,
+        },
+        'text_encoder': {
+            'model_type': 't5',
+            'architectures': ['T5EncoderModel'],
+            'vocab_size': 11,
+            'd_model': 8,
+            'd_kv': 3,
+            'd_ff': 4,
+            'num_layers': 1,
+            'num_heads': 2,
+        },
+        'vae': _OOBLECK,
+    }
+}
+
+
 def write(directory: pathlib.Path, name: str, **changes: Any) -> None:
   """Makes a directory of weights, all numbers random.
 
@@ -379,7 +420,7 @@ def write(directory: pathlib.Path, name: str, **changes: Any) -> None:
     **changes: of its config.
   """
   family = interop.FAMILIES[name]
-  config = {**ALL[name], **changes}
+  config = {**{**ALL, **PIPELINES}[name], **changes}
   model = family.build(config, interop.Options())
   zeros = jax.tree.map(
       lambda s: np.zeros(s.shape, s.dtype), interop_base.abstract(model)
