@@ -62,6 +62,7 @@ setuptools.setup(
             'torch>=2.6',
             'transformers>=5.24',
             'peft>=0.15',
+            'diffusers>=0.42',
             'snac>=1.2.1',
         ],
         'eval': EVAL,
