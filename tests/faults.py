@@ -364,8 +364,8 @@ FAULTS = [
     ),
     Fault(
         'a temperature leaves the noise of steps as it is',
-        'noise = noise if spread == 1 else spread * noise',
-        'noise = noise if spread == 1 else noise',
+        'return noise if spread == 1 else spread * noise',
+        'return noise',
         ('test_latent_heads.py',),
     ),
     Fault(

@@ -103,7 +103,6 @@ class Flow(of_latents.OfLatents):
       )
     super().__post_init__()
 
-  @nn.compact
   def predict(
       self,
       z: Float[Array, 'B F D'],
@@ -133,6 +132,71 @@ class Flow(of_latents.OfLatents):
         takes one time.
     """
     exists = streaming_base.length_mask(num_frames, z.shape[1])
+    context = self._context(context, conditions, len(z))
+    return self._denoised(z, t, exists, given, hidden, context, s)[0]
+
+  def extend(
+      self,
+      state: Any,
+      z: Float[Array, 'B n D'],
+      t: Float[Array, 'B'],
+      exists: Bool[Array, 'B n'],
+      given: Float[Array, 'B n D'] | None = None,
+      hidden: Bool[Array, 'B n'] | None = None,
+      context: streaming_base.Context = None,
+  ) -> tuple[Float[Array, 'B n D'], Any]:
+    """`predict` of the next block of frames, after those before at time t.
+
+    Args:
+      state: where the rows stand, at this time.
+      z: noisy latents, normalised; whole blocks of the backbone.
+      t: times of the rows.
+      exists: frames within the rows' lengths.
+      given: see `predict`.
+      hidden: see `predict`.
+      context: what `context` gives; None for a decoder without conditions.
+
+    Returns:
+      The prediction, 0 where no frame exists; the next state, at this time.
+    """
+    return self._denoised(z, t, exists, given, hidden, context, None, state)
+
+  @nn.nowrap
+  def initial_state(self, batch: int, cache_length: int) -> Any:
+    """The state before the first block, of one time.
+
+    Args:
+      batch: rows.
+      cache_length: frames that attention without a window keeps in sight.
+
+    Raises:
+      ValueError: see `check_streams`.
+    """
+    self.check_streams()
+    backbone = self.backbone.with_cache_length(cache_length)
+    return backbone.initial_state(batch, backbone.output_spec(None))
+
+  @nn.nowrap
+  def check_streams(self) -> None:
+    """Refuses a decoder that can't go block by block.
+
+    Raises:
+      ValueError: for mixers that see all frames, or a position before them.
+    """
+    if not self.backbone.with_cache_length(1).steppable:
+      raise ValueError(
+          'the backbone sees all frames at once: to go block by block, give its'
+          " attention mask_kind = 'block_causal' (or 'causal') in training"
+      )
+    if self.time_token or conditioners.positions(self.conditions):
+      raise ValueError(
+          'positions before the first frame would be the first block: have time'
+          ' and conditions act by film, add or cross to go block by block'
+      )
+
+  @nn.compact
+  def _denoised(self, z, t, exists, given, hidden, context, s, state=None):
+    """(prediction, the next state; None without one)."""
     x = self._inputs(z, given, hidden)
     x = streaming_base.zero_masked(x, exists).astype(self.backbone.dtype)
     width = self.backbone.width
@@ -140,11 +204,10 @@ class Flow(of_latents.OfLatents):
       x = self._mixed('noisy_mix', x)
     x = ops.linear(self, 'noisy', x, width, (None, 'embed'), self.use_bias)
     x = sharding.constrain(x, ('batch',))
-    context = dict(self._context(context, conditions, len(z)) or {})
-    context = self._timed(context, self._times(t, s, width))
+    context = self._timed(dict(context or {}), self._times(t, s, width))
     x, mask = conditioned.join(x, exists, context)
-    y = self.backbone.transform(x, mask, context=context).y
-    y = conditioned.own(y, z.shape[1], context).astype(jnp.float32)
+    output = self.backbone.transform(x, mask, state, context)
+    y = conditioned.own(output.y, z.shape[1], context).astype(jnp.float32)
     y = streaming_base.zero_masked(y, exists)
     y = ops.linear(
         self,
@@ -158,7 +221,7 @@ class Flow(of_latents.OfLatents):
     if self.mixed_ends:
       y = self._mixed('denoised_mix', y)
     y = sharding.constrain(y, ('batch',))
-    return streaming_base.zero_masked(y, exists)
+    return streaming_base.zero_masked(y, exists), output.state
 
   @property
   def _is_adaptive(self):

@@ -1,5 +1,6 @@
 """Generation: one step, one loop over it, and sessions."""
 
+from audiolm_jax.generation.flow_session import FlowSession
 from audiolm_jax.generation.generate import continue_prompts
 from audiolm_jax.generation.generate import generate
 from audiolm_jax.generation.generate import Generated

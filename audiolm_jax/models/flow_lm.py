@@ -12,12 +12,13 @@ import numpy as np
 
 from audiolm_jax.decoders import flow
 from audiolm_jax.decoders import of_latents
+from audiolm_jax.generation import flow_session
+from audiolm_jax.models import flow_rows
 from audiolm_jax.models import latents_lm
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import scoring
 from audiolm_jax.ops import sharding
 from audiolm_jax.processes import flow_maps
-from audiolm_jax.processes import gaussian
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
@@ -28,9 +29,7 @@ from audiolm_jax.training import costs
 
 # Of conditions: by name, one for each row; None for none.
 Values = Mapping[str, Sequence[Any]]
-Solver = solvers.Solver | flow_maps.Jumps
-# What the keys of rows are folded with.
-_START, _STEPS = 0, 1
+Solver = flow_rows.Solver
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,12 +147,70 @@ class FlowLM(latents_lm.LatentsLM):
     for start in starts:
       part = slice(start, start + window)
       own = np.clip(job.rows.num_frames - start, 0, window)
-      rows = _Rows(own, known[:, part], hidden[:, part], None, start)
+      rows = flow_rows.Rows(own, known[:, part], hidden[:, part], None, start)
       if init is not None:
         rows = rows._replace(init=init[:, part])
       known[:, part] = self._draw(job, rows, window)
       hidden[:, part] = False
     return known[:, :frames]
+
+  def session(
+      self,
+      rows: int,
+      *,
+      num_frames: Int[Array, 'B'] | None = None,
+      cache_length: int | None = None,
+      seed: int = 0,
+      solver: solvers.Solver | None = None,
+      grid: times_lib.Grid | None = None,
+      guidance: guidance_lib.Plain | None = None,
+      conditions: Values | None = None,
+      negative: Values | None = None,
+  ) -> flow_session.FlowSession:
+    """Rows of a block-causal model that go on block by block, and can be fed.
+
+    Args:
+      rows: B.
+      num_frames: of each row; None for no end.
+      cache_length: frames that attention keeps in sight; None for all of rows
+        that have an end, which then are those of `generate`.
+      seed: see `generate`, as all that follow.
+      solver: which steps; jumps are of whole rows.
+      grid: their times.
+      guidance: plain, which measures nothing of the whole row.
+      conditions: what rows are told.
+      negative: what guidance leads away from.
+
+    Raises:
+      ValueError: for a model that sees all frames at once, rows without an end
+        and a cache_length, or see `generate`.
+    """
+    if num_frames is not None:
+      most = max(int(np.max(num_frames, initial=0)), 1)
+      num_frames = rows_lib.lengths(num_frames, (rows, most), 'latents of')
+      # Whole blocks.
+      block = self.decoder.backbone.block_size
+      cache_length = cache_length or -(-most // block) * block
+    if cache_length is None:
+      raise ValueError('rows without an end need a cache_length')
+    settings = self._settings(solver, grid, guidance, None)
+    if not isinstance(settings.solver, solvers.Solver):
+      raise ValueError(f'{settings.solver}: give a solver to go block by block')
+    (context, *others), null = self._contexts(
+        conditions, rows, guidance, negative
+    )
+    if others:
+      raise ValueError(f'{guidance} weighs whole rows')
+    return flow_session.FlowSession(
+        self.decoder,
+        self.params,
+        num_frames,
+        rows,
+        jax.random.key(seed),
+        flow_session.Settings(settings.solver, settings.grid, guidance),
+        cache_length,
+        (context,) if guidance is None else (context, null),
+    )
 
   def generation_flops(
       self,
@@ -199,8 +256,8 @@ class FlowLM(latents_lm.LatentsLM):
       init = None
       if strength is not None:
         init = jnp.zeros((1, frames, self.decoder.dimension))
-      rows = _Rows(jnp.array([frames]), None, None, init)
-      return _sample(
+      rows = flow_rows.Rows(jnp.array([frames]), None, None, init)
+      return flow_rows.sample(
           *(self.decoder, settings, params, jax.random.key(0), frames),
           *(rows, *contexts(params)),
       )
@@ -241,7 +298,7 @@ class FlowLM(latents_lm.LatentsLM):
           given=None if rows.given is None else moments.normalised(rows.given),
           init=None if rows.init is None else moments.normalised(rows.init),
       )
-    found = _sample(
+    found = flow_rows.sample(
         *(self.decoder, job.settings, self.params, job.key, frames),
         *(seen, *job.contexts),
     )
@@ -259,7 +316,9 @@ class FlowLM(latents_lm.LatentsLM):
     if solver is None:
       solver = flow_maps.Jumps() if has_jumps else solvers.Euler()
     if not isinstance(solver, flow_maps.Jumps):
-      return _Settings(solver, grid or times_lib.Grid(), guidance, strength)
+      return flow_rows.Settings(
+          solver, grid or times_lib.Grid(), guidance, strength
+      )
     if not has_jumps:
       raise ValueError(f'{solver}, but the model takes one time')
     if guidance is not None:
@@ -267,7 +326,7 @@ class FlowLM(latents_lm.LatentsLM):
           f'{guidance} of jumps: a map has the guidance that it was distilled'
           ' with'
       )
-    return _Settings(solver, grid or times_lib.Grid(4), None, strength)
+    return flow_rows.Settings(solver, grid or times_lib.Grid(4), None, strength)
 
   def _contexts(self, conditions, rows, guidance, negative):
     """What conditions become, and for guidance what those it leads away from."""
@@ -331,7 +390,7 @@ class FlowLM(latents_lm.LatentsLM):
             ' would change, and at most 1'
         )
       init = self._latents('init', init, exists)
-    return _Rows(num_frames, given, hidden, init)
+    return flow_rows.Rows(num_frames, given, hidden, init)
 
   def _latents(self, name, latents, mask):
     """Checked latents, 0 outside of the mask [B, F]."""
@@ -346,67 +405,13 @@ class FlowLM(latents_lm.LatentsLM):
     return np.where(mask[..., None], latents, 0).astype(np.float32)
 
 
-class _Settings(NamedTuple):
-  """What is compiled for; see `FlowLM.generate`."""
-
-  solver: Solver
-  grid: times_lib.Grid
-  guidance: guidance_lib.Guidance | guidance_lib.Mixture | None
-  strength: float | None
-
-
-class _Rows(NamedTuple):
-  """Rows to draw, their latents normalised for the network or not."""
-
-  num_frames: Any
-  given: Any
-  hidden: Any
-  init: Any
-  start: Any = 0
-
-
 class _Job(NamedTuple):
   """What all windows of rows share, and the rows."""
 
-  settings: _Settings
+  settings: flow_rows.Settings
   key: Any
-  rows: _Rows
+  rows: flow_rows.Rows
   contexts: tuple[Any, Any]
-
-
-@functools.partial(jax.jit, static_argnames=('decoder', 'settings', 'frames'))
-def _sample(
-    decoder, settings, params, key, frames, rows, contexts, null_context
-):
-  """Normalised latents [B, F, D], unspecified past the rows' lengths."""
-  solver, grid, guidance, strength = settings
-  num_frames, given, hidden, init, start = rows
-  keys = noise_lib.row_keys(key, jnp.arange(len(num_frames)))
-  shape = frames, decoder.dimension
-  z = noise_lib.normal(noise_lib.fold(keys, _START), shape, start)
-  steps, times = noise_lib.fold(keys, _STEPS), grid.times
-  if init is not None:
-    times *= strength
-    z = decoder.process.corrupt(init, z, times[0])
-  if isinstance(solver, flow_maps.Jumps):
-    u = _map(decoder, params, num_frames, given, hidden, contexts[0])
-    return sharding.whole(
-        flow_maps.sample(solver, u, decoder.process, z, times, steps, start)
-    )
-
-  def denoiser(context):
-    rows = num_frames, given, hidden, context
-    return _denoiser(decoder, params, *rows)
-
-  denoise, *others = map(denoiser, contexts)
-  if isinstance(guidance, guidance_lib.Mixture):
-    parts = denoise, *others
-    denoise = guidance_lib.mix(guidance, parts, denoiser(null_context))
-  elif guidance is not None:
-    mask = streaming_base.length_mask(num_frames, frames)
-    null = denoiser(null_context)
-    denoise = guidance_lib.guide(guidance, denoise, null, mask)
-  return sharding.whole(solvers.sample(solver, denoise, z, times, steps, start))
 
 
 def windows(frames: int, window: int, overlap: int) -> range:
@@ -454,33 +459,7 @@ def errors(
     context = scoring.context(decoder, params, conditions, len(latents))
   mask = streaming_base.length_mask(num_frames, latents.shape[1])
   keys = noise_lib.row_keys(jax.random.key(0), rows)
-  denoise = _denoiser(decoder, params, num_frames, None, None, context)
+  denoise = flow_rows.denoiser(decoder, params, num_frames, None, None, context)
   return sharding.whole(
       validation.errors(denoise, latents, mask, keys, validation.levels(levels))
   )
-
-
-def _denoiser(decoder, params, num_frames, given, hidden, context):
-  """The decoder with all but z and t."""
-
-  def predict(z, t):
-    rows = num_frames, given, hidden, context
-    return decoder.apply({'params': params}, z, t, *rows, method='predict')
-
-  return gaussian.Denoiser(decoder.process, decoder.target, predict)
-
-
-def _map(decoder, params, num_frames, given, hidden, context):
-  """The decoder's flow map; what is given goes straight to where it is."""
-
-  def u(z, t, s):
-    rows = num_frames, given, hidden, context
-    output = decoder.apply(
-        {'params': params}, z, t, *rows, s=s, method='predict'
-    )
-    if given is None:
-      return output
-    straight = (z - given) / t[:, None, None]
-    return jnp.where(hidden[..., None], output, straight)
-
-  return u

@@ -7,6 +7,7 @@ beforehand in double precision.
 """
 
 import abc
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -293,27 +294,90 @@ def sample(
     ValueError: for times that do not fall or at which the prediction says too
       little (`Gaussian.check`), or a random solver without keys.
   """
-  times = times_lib.falling(times)
-  visited = solver.visited(times)
-  denoiser.process.check(denoiser.target, visited, solver.needs_slopes)
-  if solver.is_random and keys is None:
-    raise ValueError(f'{solver} adds noise: give it the keys of the rows')
-  numbers = solver.numbers(denoiser.process, times)
-  numbers |= {'t': times[:-1], 's': times[1:]}
-  numbers = {k: jnp.asarray(v, z.dtype) for k, v in numbers.items()}
+  process, target = denoiser.process, denoiser.target
+  numbers = _numbers(solver, process, target, times, keys, z.dtype)
 
   def step(carry, now):
     index, now = now
-    noise = 0.0
-    if solver.is_random:
-      each = noise_lib.fold(keys, index)
-      noise = noise_lib.normal(each, z.shape[1:], start).astype(z.dtype)
-      # At 1 nothing is multiplied, and programs stay what they were.
-      noise = noise if spread == 1 else spread * noise
+    noise = _noise(solver, keys, index, z, start, spread)
     return solver.step(denoiser, *carry, noise, now), None
 
-  steps = jnp.arange(len(times) - 1), numbers
+  steps = jnp.arange(len(numbers['t'])), numbers
   return jax.lax.scan(step, (z, jnp.zeros_like(z)), steps)[0][0]
+
+
+def sample_block(
+    solver: Solver,
+    predict: Callable[[Any, Any, Any], tuple[Any, Any]],
+    of: tuple[gaussian.Gaussian, gaussian.Target],
+    z: Float[Array, 'B N D'],
+    times: np.ndarray,
+    states: Any,
+    keys: Key[Array, 'B'] | None = None,
+    start: Int[Array, 'B'] | int = 0,
+) -> tuple[Float[Array, 'B N D'], Any]:
+  """`sample` of the next frames of rows whose network remembers those before.
+
+  It remembers them at each time at which it is asked: so its prediction is what
+  it would be of the whole row, where it never looks ahead of these frames.
+
+  Args:
+    solver: which steps.
+    predict: maps z, t and a state to a prediction and the next state.
+    of: the process that z comes from, and what is predicted.
+    z: of time 1.
+    times: falling within [0, 1], on the host.
+    states: leaves [steps, evaluations, ...]: before these frames.
+    keys: of the rows, if the solver is random.
+    start: the absolute number of each row's first frame.
+
+  Returns:
+    z at the last time; the states after these frames.
+
+  Raises:
+    ValueError: see `sample`.
+  """
+  numbers = _numbers(solver, *of, times, keys, z.dtype)
+
+  def step(carry, now):
+    index, now, before = now
+    noise, after = _noise(solver, keys, index, z, start, 1.0), []
+
+    def remembered(z, t):
+      own = jax.tree.map(lambda x: x[len(after)], before)
+      output, state = predict(z, t, own)
+      after.append(state)
+      return output
+
+    denoiser = gaussian.Denoiser(*of, remembered)
+    carry = solver.step(denoiser, *carry, noise, now)
+    return carry, jax.tree.map(lambda *each: jnp.stack(each), *after)
+
+  steps = jnp.arange(len(numbers['t'])), numbers, states
+  (z, _), states = jax.lax.scan(step, (z, jnp.zeros_like(z)), steps)
+  return z, states
+
+
+def _numbers(solver, process, target, times, keys, dtype):
+  """What each step multiplies by [steps], checked, on the device."""
+  times = times_lib.falling(times)
+  visited = solver.visited(times)
+  process.check(target, visited, solver.needs_slopes)
+  if solver.is_random and keys is None:
+    raise ValueError(f'{solver} adds noise: give it the keys of the rows')
+  numbers = solver.numbers(process, times)
+  numbers |= {'t': times[:-1], 's': times[1:]}
+  return {k: jnp.asarray(v, dtype) for k, v in numbers.items()}
+
+
+def _noise(solver, keys, index, z, start, spread):
+  """What a step adds, before it is multiplied: 0 of solvers that add none."""
+  if not solver.is_random:
+    return 0.0
+  each = noise_lib.fold(keys, index)
+  noise = noise_lib.normal(each, z.shape[1:], start).astype(z.dtype)
+  # At 1 nothing is multiplied, and programs stay what they were.
+  return noise if spread == 1 else spread * noise
 
 
 def _ask(denoiser, z, t):
