@@ -24,7 +24,8 @@ heun, midpoint, ddim, dpm_2m, sde, ping_pong), and fills gaps; what is given sta
 as it is. --init=in.wav makes a variation of audio: it starts from its latents with
 noise of the time --strength, near 0 for nearly the same and 1 for another. What is
 longer than rows of training is made in windows, each of --window seconds, given
-the last --overlap seconds of the one before.
+the last --overlap seconds of the one before. With --stream, a model whose attention
+is block-causal makes one block after the other.
 
 A model that gives latents frame by frame continues the --prompt like one of codes,
 with --stream too, until it ends by itself, by chance or where that is as likely as

@@ -65,7 +65,7 @@ def write(options) -> report_lib.Report:
   models = {path: _load(path) for path in options.model}
   tokenizer = loading.load_tokenizer(options.model[0], options.tokenizer)
   cache = token_cache.TokenCache(options.cache, 'test')
-  for path, model in models.items():
+  for model in models.values():
     model.decoder.check_spec(cache.header.spec, f'--cache={options.cache}')
   rate = tokenizer.spec.frame_rate
   prompt = max(round(options.prompt * rate), 1)
@@ -161,7 +161,9 @@ def _clips(cache, options, prompt):
         f'--cache={options.cache} has {len(fit)} test clips of more than'
         f' {options.prompt:g} s: expected {2 * _GROUPS} or more'
     )
-  chosen = [cache[int(fit[i * len(fit) // (2 * count)])] for i in range(2 * count)]
+  chosen = [
+      cache[int(fit[i * len(fit) // (2 * count)])] for i in range(2 * count)
+  ]
   return chosen[::2], chosen[1::2]
 
 

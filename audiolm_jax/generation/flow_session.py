@@ -97,12 +97,7 @@ class FlowSession:
     if num_frames is not None:
       self._ends = np.asarray(num_frames)
     self.entered = 0
-    one = self._decoder.initial_state(rows, cache_length)
-    branches = 1 if guidance is None else 2
-    many = settings.grid.steps, solver.evaluations
-    self._states = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, (*many, *x.shape)), (one,) * branches
-    )
+    self._states = self._fresh(rows, cache_length)
 
   def step(
       self,
@@ -148,6 +143,15 @@ class FlowSession:
     while self.entered < longest:
       left = longest - self.entered
       yield from self.step()[:, :left].swapaxes(0, 1)
+
+  def _fresh(self, rows, cache_length):
+    """A state for each evaluation of each step, with and without conditions."""
+    one = self._decoder.initial_state(rows, cache_length)
+    branches = 1 if self._settings.guidance is None else 2
+    many = self._settings.grid.steps, self._settings.solver.evaluations
+    return jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (*many, *x.shape)), (one,) * branches
+    )
 
   def _known(self, given, mask, shape):
     """Checked latents, 0 where none is given, and where that is; or Nones."""

@@ -62,6 +62,13 @@ The other arms are in the manner of public models, each with this transformer:
                                   (1.5, ('text',))))
       latents = lm.generate(100, [100], guidance=mixture, conditions={...})
 
+- `:blocks,cpu`: attention sees no block of .2 s after a frame's own, so that audio
+  comes while it is made, each block in all of its steps (in the manner of
+  CosyVoice 2, 2412.10117, whose noise goes by the frame, too):
+
+      python tools/generate.py --model=runs/flow/blocks --text='press one' \
+          --seconds=2 --stream --out=- | aplay -f S16_LE -r 16000
+
 Hardware: `:smoke` 2 CPU cores, its 20 steps are seconds, after compiling. `:cpu`
 (7.7M parameters, 83 GFLOPs a step) is for 2 CPU cores and `:gpu` (179M) for one
 GPU. `:cpu` was trained for 600 of its 2000 steps (`--config.steps=600`, 14 minutes
@@ -113,6 +120,14 @@ VARIANTS = {
         {'language': 'add', 'speaker': 'add', 'text': 'cross'},
         0.2,
         {'decoder.time.scale': 1.0, 'density': times_lib.Uniform()},
+    ),
+    'blocks': (
+        {'text': 'cross'},
+        0.1,
+        {
+            'decoder.backbone.mixers[0].mask_kind': 'block_causal',
+            'decoder.backbone.mixers[0].block': 10,
+        },
     ),
 }
 

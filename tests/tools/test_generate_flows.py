@@ -25,13 +25,14 @@ RATE, HOP, D = tiny.RATE, tiny.HOP, 3
 # In frames: of the prompt, and what is added.
 PROMPT, MORE = 16, 4
 SECONDS = f'--seconds={MORE * HOP / RATE}'
+BLOCKS = ('--model=blocks',)
 # 16 bits, whose last may fall either way.
 BIT = 1.1 / 2**15
 
 
-def _model(**options):
+def _model(mixer=None, how='prefix', **options):
   conditions = {
-      'text': conditioners.Text(how='prefix', source=factors.Text(length=4)),
+      'text': conditioners.Text(how=how, source=factors.Text(length=4)),
       'seconds_total': conditioners.Number(
           how='film', source=factors.Number(0.0, 8.0)
       ),
@@ -39,7 +40,9 @@ def _model(**options):
   decoder = decoders.Flow(
       D,
       backbone=small.stack(
-          mixer={'mask_kind': 'bidirectional'}, adaptive='adaln_zero'
+          mixer=mixer or {'mask_kind': 'bidirectional'},
+          cross=small.attention.Cross(heads=2) if how == 'cross' else None,
+          adaptive='adaln_zero',
       ),
       conditions=conditions,
       moments=moments_lib.Moments((0.5, 0.0, -1.0), (2.0, 1.0, 0.5)),
@@ -59,6 +62,11 @@ def _model(**options):
 @pytest.fixture(name='tool', scope='module')
 def _tool():
   return tool_module.load('generate')
+
+
+@pytest.fixture(name='blocks', scope='module')
+def _blocks():
+  return _model({'mask_kind': 'block_causal', 'block': 3}, 'cross')
 
 
 @pytest.fixture(name='model', scope='module')
@@ -82,9 +90,14 @@ def _sound(tmp_path_factory):
 
 
 @pytest.fixture(name='run')
-def _run(tool, model, codec, monkeypatch, tmp_path, capsys):
+def _run(tool, model, blocks, codec, monkeypatch, tmp_path, capsys):
   """run(*arguments): (audio, what was said)."""
-  found = {'flow': model, 'blind': _model(gaps=None), 'e': _model(target='e')}
+  found = {
+      'flow': model,
+      'blocks': blocks,
+      'blind': _model(gaps=None),
+      'e': _model(target='e'),
+  }
   monkeypatch.setattr(loading, 'load', found.__getitem__)
   monkeypatch.setattr(loading, 'load_tokenizer', lambda *_: codec)
 
@@ -165,6 +178,35 @@ def test_steps_samplers_and_guidance(same, model):
     said = same(negative, *arguments, '--negative=b')
     assert 'half of them with the negative text' in said
     assert np.abs(negative - results[1]).max() > 1e-4
+
+
+def test_blocks_are_heard_while_they_are_made(run, same, blocks, codec, sound):
+  grid = times_lib.Grid(2)
+  options = {
+      'grid': grid,
+      'guidance': guidance_lib.Plain(3.0),
+      'conditions': {'text': ['abc']},
+  }
+  arguments = '--steps=2', '--text=abc', '--guidance=3', *BLOCKS
+  whole = blocks.generate(MORE, [MORE], **options)
+  same(whole, SECONDS, *arguments)
+  heard, said = run(SECONDS, *arguments, '--stream')
+  plain = run(SECONDS, *arguments)[0]
+  np.testing.assert_allclose(heard, plain, atol=3e-4)
+  assert '4 evaluations of the network over 4 frames' in said
+  # A prompt, whose end is within a block, and a row without an end.
+  path, audio = sound
+  latents = codec.encode(audio).latents
+  total = PROMPT + MORE
+  given = np.pad(latents, ((0, 0), (0, MORE), (0, 0)))
+  mask = np.arange(total)[None] < PROMPT
+  more = blocks.generate(
+      total, [total], given=given, given_mask=mask, **options
+  )
+  continued = [SECONDS, f'--prompt={path}', *arguments]
+  same(more, *continued)
+  heard, _ = run(*continued, '--stream')
+  np.testing.assert_allclose(heard, run(*continued)[0], atol=3e-4)
 
 
 def test_a_prompt_is_continued_and_gaps_are_filled(
@@ -262,7 +304,9 @@ def test_what_cannot_be_is_told(run, sound, tmp_path, capsys):
   files.write(short, np.zeros((HOP - 1, 1), np.float32), RATE)
   prompt, init = f'--prompt={sound[0]}', f'--init={sound[0]}'
   for message, *arguments in (
-      ('--stream is not of flow, a FlowLM', '--stream'),
+      ('block_causal', '--stream'),
+      ('--cache_seconds does nothing', '--cache_seconds=1'),
+      ('--window is of whole rows', '--stream', '--window=0.1', *BLOCKS),
       ('--temperature is not of flow', '--temperature=.5'),
       ('--order is not of flow', '--order=span'),
       ('--weights is not of flow', '--weights=int8'),

@@ -163,7 +163,8 @@ def known_frames(synthesis: Synthesis) -> Bool[np.ndarray, 'F']:
   """
   there = len(synthesis.prompt)
   rate = synthesis.lm.tokenizer.spec.frame_rate
-  known = np.arange(synthesis.frames) < there
+  frames = there if synthesis.frames is None else synthesis.frames
+  known = np.arange(frames) < there
   for first, last in synthesis.options.infill:
     # Every frame that has a part in it.
     gap = slice(math.floor(first * rate), math.ceil(last * rate))

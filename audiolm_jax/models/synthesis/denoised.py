@@ -1,6 +1,7 @@
 """Audio from models that denoise all latents of a row at once."""
 
 import functools
+import math
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class Denoised(synthesis_base.Synthesis):
   model = flow_lm.FlowLM
   takes = frozenset(
       {
+          'cache_seconds',
           'guidance_kind',
           'infill',
           'init',
@@ -27,6 +29,7 @@ class Denoised(synthesis_base.Synthesis):
           'sampler',
           'steps',
           'strength',
+          'stream',
       }
   )
 
@@ -55,6 +58,11 @@ class Denoised(synthesis_base.Synthesis):
     if self._init is not None:
       self.told['init'] = self._init[None]
       self.told['strength'] = options.strength
+    if options.cache_seconds is not None and not options.stream:
+      raise config.ConfigError(
+          '--cache_seconds does nothing without --stream: all frames are seen.'
+      )
+    self._session = self._opened() if options.stream else None
 
   @staticmethod
   def read(lm, path):
@@ -69,6 +77,9 @@ class Denoised(synthesis_base.Synthesis):
     return len(self.prompt if self._init is None else self._init)
 
   def make(self, write):
+    if self._session is not None:
+      self.lm.tokenizer.decode_frames(self._streamed(), write)
+      return
     frames, made = self.frames, self.lm.generate
     if self._windows:
       made = functools.partial(self.lm.generate_long, **self._windows)
@@ -94,6 +105,50 @@ class Denoised(synthesis_base.Synthesis):
         f'{count * (1 + self.guided)} evaluations of the network over {frames}'
         f' frames{half}; {flops / 1e9:.3g} GFLOPs'
     )
+
+  def _opened(self):
+    """What goes on block by block: the model must, and nothing else be asked."""
+    options, frames = self.options, self.frames
+    for name in ('init', 'window'):
+      if getattr(options, name) is not None:
+        raise config.ConfigError(
+            f'--{name} is of whole rows: not with --stream.'
+        )
+    kept = options.cache_seconds
+    if frames is None:
+      kept = kept or synthesis_base.CACHE_SECONDS
+    told = {
+        name: value
+        for name, value in self.told.items()
+        if name not in ('given', 'given_mask')
+    }
+    with synthesis_base.named('--stream: {}'):
+      block = self.lm.decoder.backbone.block_size
+      if kept:
+        rate = self.lm.tokenizer.spec.frame_rate
+        kept = max(math.ceil(kept * rate), block)
+      return self.lm.session(
+          1,
+          num_frames=None if frames is None else [frames],
+          cache_length=kept,
+          **told,
+      )
+
+  def _streamed(self):
+    """Frames [1, D], each block as soon as it is made."""
+    session, given = self._session, self.told.get('given')
+    mask = self.told.get('given_mask')
+    while self.frames is None or session.entered < self.frames:
+      first, block = session.entered, session.block
+      fed = {}
+      if given is not None and first < given.shape[1]:
+        part = slice(first, first + block)
+        more = max(first + block - given.shape[1], 0)
+        fed['given'] = np.pad(given[:, part], ((0, 0), (0, more), (0, 0)))
+        fed['mask'] = np.pad(mask[:, part], ((0, 0), (0, more)))
+      frames = session.step(**fed)
+      left = block if self.frames is None else self.frames - first
+      yield from frames[:, :left].swapaxes(0, 1)
 
   def _solver(self):
     name = self.options.sampler or 'euler'
@@ -157,7 +212,7 @@ class Denoised(synthesis_base.Synthesis):
     """The prompt, and which of it stays."""
     if self.lm.decoder.gaps is None:
       raise config.ConfigError(f'--prompt: {self.options.model} {_TAKES_NONE}.')
-    more = self.frames - len(self.prompt)
+    more = 0 if self.frames is None else self.frames - len(self.prompt)
     return {
         'given': np.pad(self.prompt, ((0, more), (0, 0)))[None],
         'given_mask': synthesis_base.known_frames(self)[None],
