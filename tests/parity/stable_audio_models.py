@@ -1,19 +1,22 @@
-"""stable-audio of diffusers, with weights for which each detail shows."""
+"""diffusers' stable-audio with weights for which a wrong answer shows."""
 
 import json
 
 import diffusers
 from diffusers.models import embeddings
 from diffusers.pipelines import stable_audio as theirs_lib
+import jax
 import numpy as np
 import torch
 import transformers
 
 from audiolm_jax import interop
 from audiolm_jax.interop import files
+from audiolm_jax.streaming import testing
 from tests.parity import codec_models
 from tests.parity import language_models
 
+QUICK = testing.quick_options()
 _TRANSFORMER = {
     'sample_size': 16,
     'in_channels': 6,
@@ -48,12 +51,14 @@ _VAE = {
     'audio_channels': 2,
     'sampling_rate': 6000,
 }
-# Rows, frames, ids.
 B, F, S = 4, 9, 7
+TIMES = np.array([0.02, 0.4, 0.97, 1.0], np.float32)
+LENGTHS = np.array([9, 5, 1, 7])
 TEXT_LENGTHS = np.array([7, 3, 6, 1])
+SECONDS = np.array([[0, 9], [3, 3.5], [1.5, 60], [40, 2]], np.float32)
 
 
-def normal(seed, *shape):
+def _normal(seed, *shape):
   return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
@@ -102,7 +107,7 @@ class Case:
     for i, name in enumerate(['start', 'end']):
       conditioner = getattr(self.projection, f'{name}_number_conditioner')
       turns = conditioner.time_positional_embedding[0].weights
-      turns.data.copy_(torch.from_numpy(normal(50 + i, len(turns))))
+      turns.data.copy_(torch.from_numpy(_normal(50 + i, len(turns))))
     codec_models.randomise(self.vae)
     index = {'_class_name': 'StableAudioPipeline'}
     for name, part in parts.items():
@@ -153,3 +158,48 @@ class Case:
   def acted(self, model, variables, cross, row):
     acting = {'params': variables['conditions']['acting']}
     return model.conditions.acting.apply(acting, cross, row)
+
+
+def inputs(seed=0):
+  """(z, what is attended to, the token) before their projections."""
+  z, cross, row = (
+      _normal(seed, B, F, 6),
+      _normal(seed + 1, B, S, 10),
+      _normal(seed + 2, B, 20),
+  )
+  return z, cross, row
+
+
+def found(case, model, variables, masked):
+  """Predictions of `inputs`, and where they count."""
+  z, cross, row = inputs()
+  lengths = LENGTHS if masked else np.full(B, F)
+
+  @jax.jit(compiler_options=QUICK)
+  def run(variables):
+    context = case.acted(model, variables, cross, row)
+    if masked:
+      context['cross_mask'] = case.text_mask
+    return case.predict(model, variables, z, TIMES, lengths, context)
+
+  return np.asarray(run(variables)), np.arange(F) < lengths[:, None]
+
+
+def expected(case, masked):
+  """What `found` should be, where it counts."""
+  z, cross, row = inputs()
+  mask = np.arange(F) < LENGTHS[:, None]
+  masks = (mask, case.text_mask) if masked else ()
+  return case.expected(z, TIMES, cross, row, *masks)
+
+
+def their_conditions(case, lengths, seconds):
+  """(states to attend to, token) as the pipeline makes them."""
+  mask = torch.from_numpy(np.arange(S) < lengths[:, None])
+  with torch.no_grad():
+    states = case.text(torch.from_numpy(case.ids), mask.long())[0]
+    out = case.projection(states, *torch.from_numpy(seconds.T))
+  text = out.text_hidden_states * mask[..., None]
+  numbers = out.seconds_start_hidden_states, out.seconds_end_hidden_states
+  cross = torch.cat([text, *numbers], dim=1)
+  return cross, torch.cat(numbers, dim=2)[:, 0]
