@@ -19,6 +19,7 @@ from audiolm_jax.models import flow_lm
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import segment_lm
 from audiolm_jax.models import token_lm
+from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.tokenizers import codec as codec_lib
 
 
@@ -84,8 +85,23 @@ class StableAudioLM(flow_lm.FlowLM):
     """The length of a row in training, which `generate` has no need to keep."""
     return self.whole.frames / self.frame_rate
 
-  def _contexts(self, conditions, rows, guidance):
-    """Of ids and seconds, and for guidance what stands for none."""
+  def _contexts(self, conditions, rows, guidance, negative):
+    """Of ids and seconds, and for guidance what those it leads away from become."""
+    if isinstance(guidance, guidance_lib.Mixture):
+      raise ValueError(
+          f'{guidance}: the text and the seconds of this model act together'
+      )
+    if guidance is None and negative:
+      raise ValueError('negative conditions do nothing without guidance')
+    context = self._context(conditions, rows)
+    if guidance is None:
+      return (context,), None
+    if negative:
+      return (context,), self._context(negative, rows)
+    return (context,), self.whole.null_context(context)
+
+  def _context(self, conditions, rows):
+    """Of ids and seconds."""
     conditions = dict(conditions or {})
     unknown = sorted(set(conditions) - {'text', 'seconds'})
     if unknown:
@@ -101,10 +117,7 @@ class StableAudioLM(flow_lm.FlowLM):
     seconds = np.asarray(seconds, np.float32)
     if seconds.shape != (rows, 2) or not np.isfinite(seconds).all():
       raise ValueError(f'seconds {seconds.tolist()}: expected pairs of numbers')
-    context = _context(self.whole, self.variables, ids, lengths, seconds)
-    if guidance is None:
-      return context, None
-    return context, self.whole.null_context(context)
+    return _context(self.whole, self.variables, ids, lengths, seconds)
 
   def _ids(self, texts):
     """Texts as ids [B, S] and lengths [B]."""

@@ -111,6 +111,19 @@ def test_texts_and_seconds_count_in_their_row(lm):
   np.testing.assert_allclose(once, found, rtol=1e-3, atol=1e-3)
   more = _generate(lm, conditions=text, guidance=guidance_lib.Plain(4.0))
   assert np.abs(more - once).max() > 1e-2
+  # Away from its own text, it stays where it is.
+  away = _generate(
+      lm,
+      conditions=text,
+      negative=text,
+      guidance=guidance_lib.Plain(4.0),
+  )
+  np.testing.assert_allclose(away, found, rtol=1e-3, atol=1e-3)
+  with pytest.raises(ValueError, match='without guidance'):
+    _generate(lm, conditions=text, negative=text)
+  mixture = guidance_lib.Mixture(((2.0, ('text',)),))
+  with pytest.raises(ValueError, match='act together'):
+    _generate(lm, conditions=text, guidance=mixture)
 
 
 def test_flops_count_each_evaluation(lm):
