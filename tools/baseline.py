@@ -73,6 +73,8 @@ CODEC = 'configs/codec/quickstart.py'
 VAE = 'configs/codec/quickstart_vae.py'
 # What their tokens are called.
 CACHES = {CODEC: 'tokens', VAE: 'latents'}
+# Runs that others start from, by the config of each.
+BASES = {'runs/flow/lm': 'configs/lm/flow.py'}
 
 _OF_FRAMES = (frames_lm.FramesLM, flow_lm.FlowLM, segment_lm.SegmentLM)
 
@@ -152,7 +154,13 @@ def run(path: str, work: pathlib.Path) -> dict[str, str]:
       corpora.prepare(WORLD, group.languages)
     elif hasattr(group, 'corpus'):
       changes |= {f'{name}.corpus': CORPUS, f'{name}.languages': ('en',)}
-  workdir = work / re.sub('[/:]', '-', path)
+  for name, model in settings.models.items():
+    if model.init_from is not None:
+      base = BASES[model.init_from]
+      if not _workdir(work, base).exists():
+        run(base, work)
+      changes[f'models.{name}.init_from'] = str(_workdir(work, base))
+  workdir = _workdir(work, path)
   results = train.train(config.replace(settings, changes), workdir)
   records = [
       {k: v for k, v in r.items() if not k.startswith(('time/', 'cost/'))}
@@ -168,6 +176,10 @@ def run(path: str, work: pathlib.Path) -> dict[str, str]:
       'output': digest(output(audiolm_jax.load(workdir), tokens)),
       'workdir': str(workdir),
   }
+
+
+def _workdir(work, path):
+  return work / re.sub('[/:]', '-', path)
 
 
 def output(model, tokens: str):

@@ -5,7 +5,8 @@
 
 In the middle of each of --clips test clips of a token cache --gap seconds are
 hidden and drawn anew: by a masked model in 1, 4 and 16 steps a stage and in two
-orders, by one that denoises latents in as many steps of Euler's. A table has the
+orders, by one that denoises latents in as many steps of Euler's, or by its map in
+1, 2 and 4 jumps. A table has the
 mel distance within the gap to the codec's reconstruction of the true tokens,
 beside that of the same frames of another clip (what a guess would be) and the
 passes through the model; for the first --shown clips there are sounds and
@@ -47,7 +48,8 @@ _PLANS = {
     '16 steps': unmask.Plan(steps=16),
     '16 steps, random order': unmask.Plan(unmasking.RandomOrder(), 16),
 }
-_GRIDS = {f'{n} step{"s"[:n > 1]}': times_lib.Grid(n) for n in (1, 4, 16, 64)}
+GRIDS = {f'{n} step{"s"[:n > 1]}': times_lib.Grid(n) for n in (1, 4, 16, 64)}
+JUMPS = {f'{n} jump{"s"[:n > 1]}': times_lib.Grid(n) for n in (1, 2, 4)}
 _TRUTH, _OTHER = 'codec', 'another clip'
 
 
@@ -77,10 +79,10 @@ def write(options) -> report_lib.Report:
   tokenizer = loading.load_tokenizer(options.model, options.tokenizer)
   cache = token_cache.TokenCache(options.cache, 'test')
   rate = tokenizer.spec.frame_rate
-  clips = _clips(cache, model, options, rate)
+  clips = clips_of(cache, model, options, rate)
   gap = max(round(options.gap * rate), 1)
   audio, known = fill(model, tokenizer, clips, gap)
-  distances = _distances(audio, known, tokenizer)
+  of_ways = distances(audio, known, tokenizer)
   page = report_lib.Report(
       'Gaps that a model fills',
       f'{options.model}: {gap / rate:.2f} s in the middle of each of'
@@ -91,7 +93,7 @@ def write(options) -> report_lib.Report:
       ['', 'mel distance', 'passes'],
       [
           [name, _interval(values), _passes(model, name)]
-          for name, values in distances.items()
+          for name, values in of_ways.items()
       ],
       'Mean |log10 mel| difference to the reconstruction of the true tokens, over'
       ' clips with 95% intervals; 0 is identity.',
@@ -115,7 +117,7 @@ def write(options) -> report_lib.Report:
   return page
 
 
-def _clips(cache, model, options, rate):
+def clips_of(cache, model, options, rate):
   """Clips of three gaps to --longest seconds, spread over the split."""
   if isinstance(model, flow_lm.FlowLM):
     model.decoder.check_spec(cache.header.spec, f'--cache={options.cache}')
@@ -191,7 +193,7 @@ def _tokens(model, clip):
 def _draws(model, tokens, known, lengths, conditions):
   """(name, tokens) of each way to fill the gaps."""
   if isinstance(model, flow_lm.FlowLM):
-    for name, grid in _GRIDS.items():
+    for name, grid in _grids(model).items():
       yield name, model.generate(
           tokens.shape[1],
           lengths,
@@ -212,7 +214,12 @@ def _draws(model, tokens, known, lengths, conditions):
     )
 
 
-def _distances(audio, known, tokenizer):
+def _grids(model):
+  """By name, the times that a model of latents goes through."""
+  return GRIDS if model.decoder.jump is None else JUMPS
+
+
+def distances(audio, known, tokenizer):
   """{way: [B] distances within the gap}."""
   hop = tokenizer.spec.hop
   result = {name: [] for name in audio if name != _TRUTH}
@@ -238,7 +245,7 @@ def _passes(model, name):
   if name == _OTHER:
     return None
   if isinstance(model, flow_lm.FlowLM):
-    return _GRIDS[name].steps
+    return _grids(model)[name].steps
   plans = unmask.of_stages(model.decoder, [_PLANS[name]])
   return sum(plan.steps for plan in plans)
 

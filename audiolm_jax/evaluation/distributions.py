@@ -1,6 +1,7 @@
 """How far two sets of audio are from each other, without the bias of few clips."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 from typing import Annotated, Any
 
@@ -82,6 +83,44 @@ def frechet_infinity(
       inverse.append(1 / share)
       values.append(frechet_of(a, b))
   return float(np.polyfit(inverse, values, 1)[1])
+
+
+def frechet_without(
+    x: Sequence[Float[np.ndarray, 'N D']],
+    y: Sequence[Float[np.ndarray, 'M D']],
+    groups: int = 10,
+) -> Float[np.ndarray, 'G']:
+  """Pseudo-values of the Frechet distance of all vectors of two sets of clips.
+
+  Their mean is the distance without its bias of first order, their spread over
+  groups says how sure it is (the jackknife; Tukey 1958): give them to
+  `statistics.t_interval`. A group of clips is left out of both sets at once, so
+  that vectors of one clip, which are alike, count as one, and differences of two
+  sets y to one x pair. It may be a little below 0 where distributions are the
+  same.
+
+  Args:
+    x: the vectors of each clip of one set.
+    y: of as many clips of the other; clip i of both is in group i mod G.
+    groups: G.
+
+  Raises:
+    ValueError: for sets of other sizes, fewer clips than groups, or fewer than
+      two groups.
+  """
+  if len(x) != len(y) or not 2 <= groups <= len(x):
+    raise ValueError(
+        f'{len(x)} and {len(y)} clips in {groups} groups: expected as many of'
+        ' both, and a clip or more in each of two or more groups'
+    )
+
+  def distance(left_out):
+    kept = [i for i in range(len(x)) if i % groups != left_out]
+    return frechet_of(*(np.concatenate([z[i] for i in kept]) for z in (x, y)))
+
+  whole = distance(groups)
+  without = np.array([distance(g) for g in range(groups)])
+  return groups * whole - (groups - 1) * without
 
 
 def kernel_distance(

@@ -159,17 +159,14 @@ class FlowMapDistillation(denoising.Denoising):
       )
       teach = guidance_lib.guide(self.guidance, teach, null, draws.hidden)
 
-    def velocity(z, t):
-      return jax.lax.stop_gradient(teach.predict(z, t))
-
     z, errors = process.corrupt(x, draws.e, t), {}
     if self.lagrangian:
       errors['lagrangian'] = flow_maps.lagrangian_errors(
-          student, z, t, s, velocity
+          student, z, t, s, teach.predict
       )
     if self.mean_flow:
       errors['mean_flow'] = flow_maps.mean_flow_errors(
-          student, z, t, s, velocity(z, t)
+          student, z, t, s, teach.predict(z, t)
       )
     weight = self.weight.factor(process, 'u', t)[:, None]
     return {

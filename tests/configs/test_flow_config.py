@@ -22,6 +22,7 @@ from audiolm_jax.tokenizers import base as tokenizers_base
 from audiolm_jax.training import config_files
 from configs.codec import quickstart_vae
 from configs.lm import flow
+from configs.lm import flow_few
 from tests.configs import latent_tokens
 
 # Of parameters.
@@ -77,10 +78,9 @@ def test_latents_of_a_vae_are_cached_with_their_moments(tokens):
   np.testing.assert_allclose(moments.std, frames.std(0), rtol=1e-3)
 
 
-def test_a_smoke_run_goes_from_latents_to_audio(tokens, tmp_path):
-  tokenizer, directory = tokens
-  settings = config.replace(
-      flow.get_config('smoke'),
+def _short(settings, directory, **changes):
+  return config.replace(
+      settings,
       {
           'data.cache': str(directory),
           'data.frames': 8,
@@ -90,8 +90,14 @@ def test_a_smoke_run_goes_from_latents_to_audio(tokens, tmp_path):
           'eval_every': 4,
           'checkpoint.every': 4,
           'log_every': 2,
+          **changes,
       },
   )
+
+
+def test_a_smoke_run_goes_from_latents_to_audio(tokens, tmp_path):
+  tokenizer, directory = tokens
+  settings = _short(flow.get_config('smoke'), directory)
   results = train.train(settings, tmp_path)
   assert np.isfinite(results['loss'])
   error = results['eval/flow/denoising_error']
@@ -189,3 +195,44 @@ def _check_audio(lm, clip):
       for guidance in (guidance_lib.Plain(), None)
   )
   assert plain < guided < 2.1 * plain
+
+
+# -- its map -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('size', config_files.SIZES)
+def test_a_map_of_every_size_is_of_its_flow_and_a_second_time(size):
+  values = flow_few.get_config(size)
+  settings = resolution.resolve(config.build(train.Config, values))
+  objective = settings.objective
+  base = flow.get_config(size)
+  assert objective.teacher == config.build(train.Config, base).objective.decoder
+  assert config.build(train.Config, config.to_config(settings)) == settings
+  assert objective.guidance is None
+  guided = flow_few.get_config(f'guided,{size}').objective
+  assert guided.guidance == guidance_lib.Plain(2.0)
+  shapes = jax.eval_shape(objective.init, jax.random.key(0))
+  counts = {
+      name: sum(leaf.size for leaf in jax.tree.leaves(nn.meta.unbox(model)))
+      for name, model in shapes.items()
+  }
+  assert counts['teacher'] / 1e6 == pytest.approx(_MILLIONS[size], rel=0.02)
+  assert 1 < counts['lm'] / counts['teacher'] < 1.03
+
+
+def test_a_smoke_run_distils_a_run_of_the_flow(tokens, tmp_path):
+  _, directory = tokens
+  changes = {'steps': 2, 'eval_every': 2, 'checkpoint.every': 2}
+  base = str(tmp_path / 'flow')
+  train.train(_short(flow.get_config('smoke'), directory, **changes), base)
+  changes |= {f'models.{name}.init_from': base for name in ('lm', 'teacher')}
+  few = flow_few.get_config('guided,smoke')
+  results = train.train(_short(few, directory, **changes), tmp_path / 'few')
+  assert np.isfinite(results['loss'])
+  # Of a student, the velocity's: hardly another than its teacher's yet.
+  assert 0 < results['eval/flow/denoising_error'] < 4
+  lm = audiolm_jax.load(tmp_path / 'few')
+  found = lm.generate(
+      6, [6, 4], grid=times_lib.Grid(1), conditions={'text': ['oui', None]}
+  )
+  assert np.isfinite(found).all() and (found[0] != 0).all()

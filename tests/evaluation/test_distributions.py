@@ -50,6 +50,44 @@ def test_extrapolation_removes_the_bias_of_few_clips():
     distributions.frechet_infinity(x[:4], y)
 
 
+def test_the_jackknife_removes_the_bias_of_few_and_alike_frames():
+  """Frames of a clip are alike, and tell less than as many others."""
+  bias, found, width = [], [], []
+  for seed in range(20):
+    rng = np.random.default_rng(seed)
+    clips, frames = (rng.standard_normal((2, 80, n, 8)) for n in (1, 5))
+    x, y = np.sqrt(0.5) * (clips + frames)
+    y[..., 0] += 1  # True distance 1.
+    values = distributions.frechet_without(list(x), list(y), 10)
+    assert values.shape == (10,)
+    found.append(values.mean() - 1)
+    width.append(values.std(ddof=1) / np.sqrt(10))
+    bias.append(
+        distributions.frechet_of(*(z.reshape(-1, 8) for z in (x, y))) - 1
+    )
+  assert np.mean(bias) > 0.2 and abs(np.mean(found)) < 0.3 * np.mean(bias)
+  # The intervals are as wide as what they are of varies.
+  assert 0.6 < np.mean(width) / np.std(found) < 1.7
+  # Vectors of clips of any lengths are all in it; left out is a group of both.
+  uneven = [z[: 1 + i % 5] for i, z in enumerate(x)]
+  one, two = (
+      distributions.frechet_of(
+          np.concatenate(uneven[start::2]), np.concatenate(list(y)[start::2])
+      )
+      for start in (1, 0)
+  )
+  whole = distributions.frechet_of(
+      np.concatenate(uneven), np.concatenate(list(y))
+  )
+  np.testing.assert_allclose(
+      distributions.frechet_without(uneven, list(y), 2),
+      [2 * whole - one, 2 * whole - two],
+  )
+  for groups, sets in ((1, (x, y)), (81, (x, y)), (2, (x, y[:3]))):
+    with pytest.raises(ValueError, match='as many of both'):
+      distributions.frechet_without(*map(list, sets), groups)
+
+
 def test_kernel_distance_is_unbiased_and_that_of_two_gaussians():
   scale, shift = 2.0, 1.5
   same, apart = [], []

@@ -121,7 +121,7 @@ def test_distances_are_of_the_gap_alone(run, codec):
   other[:, 12 * hop :] = 0
   near = truth.copy()
   near[:, 9 * hop] += 1
-  found = infill_page._distances(
+  found = infill_page.distances(
       {'codec': truth, 'same': other, 'near': near}, known, codec
   )
   assert found['same'] == [0.0]
