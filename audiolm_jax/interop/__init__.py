@@ -25,6 +25,7 @@ from audiolm_jax.interop import oobleck
 from audiolm_jax.interop import snac
 from audiolm_jax.interop import speechtokenizer
 from audiolm_jax.interop import stable_audio
+from audiolm_jax.interop import vibevoice
 from audiolm_jax.interop import wavtokenizer
 from audiolm_jax.interop import xcodec2
 from audiolm_jax.interop.base import Model
@@ -42,6 +43,7 @@ FAMILIES: dict[str, interop_base.Family] = {
     'xcodec2': xcodec2.Xcodec2(),
     'dac': dac_names.Dac(),
     'oobleck': oobleck.Oobleck(),
+    'vibevoice_acoustic_tokenizer': vibevoice.VibeVoiceTokenizer(),
     'snac': snac.Snac(),
     'gpt2': gpt2.Gpt2(),
     'llama': llama.Llama('llama', 'LlamaForCausalLM'),

@@ -47,6 +47,19 @@ _SNAC = {
     'noise': True,
     'depthwise': True,
 }
+_VIBEVOICE = {
+    'model_type': 'vibevoice_acoustic_tokenizer',
+    'channels': 1,
+    'hidden_size': 3,
+    'kernel_size': 5,
+    'rms_norm_eps': 1e-3,
+    'layer_scale_init_value': 0.5,
+    'num_filters': 2,
+    'downsampling_ratios': [2, 3],
+    'depths': [1, 2, 1],
+    'ffn_expansion': 2,
+    'vae_std': 0.25,
+}
 DAC_FAMILIES = {'dac': _DAC, 'oobleck': _OOBLECK, 'snac': _SNAC}
 _LLAMA = {
     'vocab_size': 7,
@@ -357,6 +370,7 @@ _MOSHI = {
 # Name of `interop.FAMILIES` -> a config.json.
 ALL = {
     **DAC_FAMILIES,
+    'vibevoice_acoustic_tokenizer': _VIBEVOICE,
     'encodec': ENCODEC,
     'mimi': MIMI,
     **{

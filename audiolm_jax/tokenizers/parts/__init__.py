@@ -3,6 +3,8 @@
 To add one: a frozen dataclass that is a `base.Part`, and a line here.
 """
 
+from audiolm_jax.tokenizers.parts.convnext import ConvNextDecoder
+from audiolm_jax.tokenizers.parts.convnext import ConvNextEncoder
 from audiolm_jax.tokenizers.parts.dac import DacDecoder
 from audiolm_jax.tokenizers.parts.dac import DacEncoder
 from audiolm_jax.tokenizers.parts.seanet import SeanetDecoder
@@ -18,6 +20,7 @@ from audiolm_jax.tokenizers.parts.xcodec2 import Xcodec2Decoder
 from audiolm_jax.tokenizers.parts.xcodec2 import Xcodec2Encoder
 
 ENCODERS = {
+    'convnext': ConvNextEncoder,
     'dac': DacEncoder,
     'seanet': SeanetEncoder,
     'snac': SnacEncoder,
@@ -27,6 +30,7 @@ ENCODERS = {
     'xcodec2': Xcodec2Encoder,
 }
 DECODERS = {
+    'convnext': ConvNextDecoder,
     'dac': DacDecoder,
     'seanet': SeanetDecoder,
     'snac': SnacDecoder,
