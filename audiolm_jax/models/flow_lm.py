@@ -30,6 +30,7 @@ from audiolm_jax.training import costs
 # Of conditions: by name, one for each row; None for none.
 Values = Mapping[str, Sequence[Any]]
 Solver = flow_rows.Solver
+Guidance = guidance_lib.Guidance | guidance_lib.Mixture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class FlowLM(latents_lm.LatentsLM):
       seed: int = 0,
       solver: Solver | None = None,
       grid: times_lib.Grid | None = None,
-      guidance: guidance_lib.Guidance | guidance_lib.Mixture | None = None,
+      guidance: Guidance | None = None,
       conditions: Values | None = None,
       negative: Values | None = None,
       given: Float[Array, 'B F D'] | None = None,
@@ -72,8 +73,8 @@ class FlowLM(latents_lm.LatentsLM):
         are in the result to the bit.
       given_mask: which of them are given, with `given`.
       init: latents to start from, with `strength` (SDEdit, 2108.01073).
-      strength: the time at which they are noisy, by which all of the grid's
-        are multiplied: near 0 little of them changes, 1 leaves nothing of them.
+      strength: the time at which they are noisy, by which all of the grid's are
+        multiplied: near 0 little changes, 1 leaves nothing of them.
 
     Returns:
       The latents, 0 past a row's length.
@@ -218,7 +219,7 @@ class FlowLM(latents_lm.LatentsLM):
       *,
       solver: Solver | None = None,
       grid: times_lib.Grid | None = None,
-      guidance: guidance_lib.Guidance | guidance_lib.Mixture | None = None,
+      guidance: Guidance | None = None,
       strength: float | None = None,
       window: int | None = None,
       overlap: int = 0,

@@ -153,13 +153,13 @@ def test_a_guided_denoiser_of_normals_samples_the_moved_normal():
 
 def test_a_mixture_adds_what_its_parts_change():
   """Of N(m, 1) in place of N(0, 1): N(sum of w m, 1); of one part, plain."""
-  null = known.normal(known.COSINE, 'v')
-  parts = [known.normal(known.COSINE, 'v', mean) for mean in (2.0, -1.0)]
+  null = known.normal(known.FLOW, 'u')
+  parts = [known.normal(known.FLOW, 'u', mean) for mean in (2.0, -1.0)]
   mixture = guidance_lib.Mixture(((1.5, ('a', 'b')), (0.5, ('b',))))
   z, _, _ = _values()
   t = jnp.asarray(T)
   found = guidance_lib.mix(mixture, parts, null)
-  expected = known.normal(known.COSINE, 'v', 1.5 * 2.0 - 0.5)
+  expected = known.normal(known.FLOW, 'u', 1.5 * 2.0 - 0.5)
   np.testing.assert_allclose(
       found.predict(z, t), expected.predict(z, t), rtol=1e-4, atol=1e-5
   )
