@@ -160,7 +160,6 @@ def test_given_latents_count_where_they_are_not_hidden(predict):
   moved = np.abs(predict(Z, TIMES, LENGTHS, given, HIDDEN) - plain)
   assert (moved[0] > 1e-6).all()
   np.testing.assert_array_equal(moved[1:], 0)
-  # All hidden is none given; a given 0 is not.
   nothing = predict(Z, TIMES, LENGTHS)
   hidden = np.ones_like(HIDDEN)
   np.testing.assert_array_equal(
@@ -387,8 +386,6 @@ def test_times_become_waves_of_learned_frequencies():
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-# -- two times -----------------------------------------------------------------
-
 _JUMP = time_embedding.TimeEmbedding(frequencies=3, scale=2.0)
 ENDS = np.array([0.2, 0.4, 0.0], np.float32)
 
@@ -424,7 +421,7 @@ def test_a_second_time_is_nothing_at_the_start_to_the_bit():
   for s in (ENDS, TIMES, None):
     found = _ask(decoder, params, *inputs, s=s)
     np.testing.assert_array_equal(found, plain)
-  # Its first matrix is no zero: it learns from the first step on.
+  # Its first matrix learns from the first step on.
   assert np.abs(params['jump']['inner']).min() > 0
 
 
