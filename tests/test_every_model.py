@@ -256,22 +256,25 @@ def test_every_objective_is_tested_here():
   assert classes == set(objectives.OBJECTIVES.values())
 
 
-def _batch(objective):
+def batch_of(objective, rows=2):
+  """A batch of an objective whose rows differ in all that they may."""
   rng = np.random.default_rng(0)
   batch = {}
-  for name, value in objective.example_batch(2).items():
+  for name, value in objective.example_batch(rows).items():
     if name.startswith('num_frames/'):
       longest = batch[name.replace('num_frames', 'codes')].shape[1]
-      batch[name] = np.array([longest, longest // 2], np.int32)
+      batch[name] = np.resize([longest, longest // 2], rows).astype(np.int32)
     elif name.endswith('/lengths'):
       # Of conditions: one row has less, and still has one.
       longest = batch[name.replace('lengths', 'values')].shape[1]
-      batch[name] = np.array([longest, -(-longest // 2)], np.int32)
+      batch[name] = np.resize([longest, -(-longest // 2)], rows).astype(
+          np.int32
+      )
     elif name in ('num_frames', 'num_samples'):
       longest = max(v.shape[1] for v in batch.values())
-      batch[name] = np.array([longest, longest // 2], np.int32)
+      batch[name] = np.resize([longest, longest // 2], rows).astype(np.int32)
     elif value.dtype == bool:
-      batch[name] = np.array([True, False])
+      batch[name] = np.resize([True, False], rows)
     elif value.dtype == np.int32:
       batch[name] = rng.integers(0, 2, value.shape).astype(np.int32)
     else:
@@ -311,7 +314,7 @@ def test_low_rank_updates_reach_every_weight(name):
       ),
       zero,
   )
-  batch = _batch(objective)
+  batch = batch_of(objective)
 
   def terms(params):
     given = {m: {'params': params[m], 'state': states[m]} for m in params}

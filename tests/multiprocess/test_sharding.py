@@ -41,3 +41,15 @@ def test_two_processes_of_two_devices(one, tmp_path):
       ]
   )
   _assert_equal_and_sharded(found, one)
+
+
+@pytest.mark.parametrize(
+    'axes', [(2, 2, 1), pytest.param((1, 2, 2), marks=pytest.mark.slow)]
+)
+def test_decoders_that_denoise_on_four_devices(axes):
+  """Noise, gaps and times go by the row, wherever it is computed."""
+  found = scripts.result(scripts.start('run_objectives', *axes))
+  for name, apart in found.items():
+    assert max(apart['terms']) < 1e-4, name
+    assert apart['gradients'] < 1e-3, name
+    assert apart['share'] < 0.8, name
