@@ -115,8 +115,8 @@ def get_config(arg: str = 'flow,cpu') -> train.Config:
                   clips=base.evaluators['flow'].clips
               )
           },
-          'steps': {'smoke': 20, 'cpu': 700, 'gpu': 200_000}[size],
+          'steps': {'smoke': 20, 'cpu': 500, 'gpu': 200_000}[size],
           'batch_size': {'smoke': 8, 'cpu': 8, 'gpu': 128}[size],
-          'eval_every': {'smoke': 20, 'cpu': 350, 'gpu': 10_000}[size],
+          'eval_every': {'smoke': 20, 'cpu': 500, 'gpu': 10_000}[size],
       },
   )
