@@ -125,6 +125,15 @@ def test_what_is_fed_comes_back_and_is_seen(model, whole):
   assert (np.abs(found[:, 4] - whole[:, 5]) > 1e-3).all()
 
 
+def test_fed_frames_are_what_a_prompt_is(model):
+  prompted = model.generate(PROMPT, F, sampler=NEVER, seed=1).latents
+  session = model.session(PROMPT[:, :1], F, sampler=NEVER, seed=1)
+  fed = session.step(2, PROMPT[:, 1:])
+  np.testing.assert_array_equal(fed, PROMPT[:, 1:])
+  found = session.step(F - 3)
+  np.testing.assert_allclose(found, prompted[:, 3:], rtol=1e-4, atol=1e-4)
+
+
 def test_latents_are_as_the_tokenizer_gives_them(model, whole):
   """A model with moments is one without, before and after."""
   decoder = model.decoder.clone(moments=None)
