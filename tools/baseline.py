@@ -44,11 +44,13 @@ from audiolm_jax import objectives  # noqa: E402
 from audiolm_jax import train  # noqa: E402
 from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.data import token_cache  # noqa: E402
+from audiolm_jax.decoders import latent_heads  # noqa: E402
 from audiolm_jax.generation import unmask  # noqa: E402
 from audiolm_jax.models import audio_tokenizer  # noqa: E402
 from audiolm_jax.models import caching  # noqa: E402
 from audiolm_jax.models import frames_lm  # noqa: E402
 from audiolm_jax.models import flow_lm  # noqa: E402
+from audiolm_jax.models import latent_lm  # noqa: E402
 from audiolm_jax.models import masked_lm  # noqa: E402
 from audiolm_jax.models import recogniser as recogniser_lib  # noqa: E402
 from audiolm_jax.models import sample_lm  # noqa: E402
@@ -76,7 +78,12 @@ CACHES = {CODEC: 'tokens', VAE: 'latents'}
 # Runs that others start from, by the config of each.
 BASES = {'runs/flow/lm': 'configs/lm/flow.py'}
 
-_OF_FRAMES = (frames_lm.FramesLM, flow_lm.FlowLM, segment_lm.SegmentLM)
+_OF_FRAMES = (
+    frames_lm.FramesLM,
+    flow_lm.FlowLM,
+    latent_lm.LatentLM,
+    segment_lm.SegmentLM,
+)
 
 
 def configs() -> list[str]:
@@ -214,8 +221,12 @@ def output(model, tokens: str):
         given_mask=mask,
         grid=times_lib.Grid(4),
     )
-  slots = len(model.decoder.vocabularies)
   lengths = np.array([9, 5])
+  if isinstance(model, latent_lm.LatentLM):
+    prompt = np.stack([cache[i].latents[:9] for i in range(2)])
+    sampler = latent_heads.LatentSampler(ends=False)
+    return model.generate(prompt, 24, num_frames=lengths, sampler=sampler)
+  slots = len(model.decoder.vocabularies)
   greedy = generation.Sampler(temperature=0.0)
   if isinstance(model, segment_lm.SegmentLM):
     codes = np.stack([cache[i].codes[:12, : slots - 1] for i in range(2)])
