@@ -70,11 +70,12 @@ The other arms are in the manner of public models, each with this transformer:
           --seconds=2 --stream --out=- | aplay -f S16_LE -r 16000
 
 Hardware: `:smoke` 2 CPU cores, its 20 steps are seconds, after compiling. `:cpu`
-(7.7M parameters, 83 GFLOPs a step) is for 2 CPU cores and `:gpu` (179M) for one
-GPU. `:cpu` was trained for 600 of its 2000 steps (`--config.steps=600`, 14 minutes
-on half a core, one seed): `denoising_error`, of latents of unit variance and noise,
-is .925 on 100 validation clips, still falling (.994 at step 300; predicting nothing
-is about 2). The other arms were trained for steps of their smoke budget only.
+(7.7M parameters, 83 GFLOPs a step) is for 2 CPU cores, 50 minutes of one: 25 if
+nothing else runs. Expected (one seed): a `denoising_error`, of latents of unit
+variance and noise, of .837 on 100 validation clips (.925, .867, .845 at steps 500,
+1000, 1500; predicting nothing is about 2); audio that sounds like the voice, and
+not yet like the text. `:gpu` (179M) is for one GPU: built and traced, not run. The
+other arms were trained for steps of their smoke budget only.
 """
 
 from audiolm_jax import config
