@@ -33,7 +33,7 @@ class Flow(of_latents.OfLatents):
 
   Some frames may be given (infilling). As in F5-TTS (2410.06885) and
   stable-audio, those are noisy, too, in training and in generation, and what
-  comes out there counts for nothing.
+  comes out there counts for nothing: in generation they are `held`.
 
   With `jump` it is a flow map (`processes.flow_maps`): the mean velocity from t
   to a second time s, at s = t the velocity itself. At the start the second time
@@ -134,6 +134,36 @@ class Flow(of_latents.OfLatents):
     exists = streaming_base.length_mask(num_frames, z.shape[1])
     context = self._context(context, conditions, len(z))
     return self._denoised(z, t, exists, given, hidden, context, s)[0]
+
+  @nn.nowrap
+  def held(
+      self,
+      output: Float[Array, 'B F D'],
+      z: Float[Array, 'B F D'],
+      t: Float[Array, 'B'],
+      given: Float[Array, 'B F D'] | None,
+      hidden: Bool[Array, 'B F'] | None,
+  ) -> Float[Array, 'B F D']:
+    """Predictions for sampling: of given frames what they are.
+
+    There training leaves the network's output free, and solvers would lead given
+    frames away from what training has shown of them: the given latents with noise
+    of time t.
+
+    Args:
+      output: of `predict`.
+      z: noisy latents.
+      t: times of the rows.
+      given: latents, normalised; None for none given.
+      hidden: where they are not.
+    """
+    if given is None:
+      return output
+    a, b = gaussian.over(self.process.scales(t), z)
+    # At t = 0 there is no noise to tell.
+    e = jnp.where(b > 0, (z - a * given) / jnp.where(b > 0, b, 1), 0)
+    known = self.process.target(self.target, given, e, t)
+    return jnp.where(hidden[..., None], output, known)
 
   def extend(
       self,

@@ -204,6 +204,7 @@ def _block(
         for own, context in zip(state, contexts, strict=False)
     ]
     outputs, after = zip(*found, strict=True)
+    outputs = [decoder.held(y, z, t, known, hidden) for y in outputs]
     output = outputs[0]
     if settings.guidance is not None:
       # Plain guidance looks at nothing else.

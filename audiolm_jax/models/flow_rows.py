@@ -100,11 +100,12 @@ def denoiser(
     hidden: Bool[Array, 'B F'] | None,
     context: streaming_base.Context,
 ) -> gaussian.Denoiser:
-  """The decoder with all but z and t; see `Flow.predict`."""
+  """The decoder with all but z and t, given frames held; see `Flow.predict`."""
 
   def predict(z, t):
     rows = num_frames, given, hidden, context
-    return decoder.apply({'params': params}, z, t, *rows, method='predict')
+    output = decoder.apply({'params': params}, z, t, *rows, method='predict')
+    return decoder.held(output, z, t, given, hidden)
 
   return gaussian.Denoiser(decoder.process, decoder.target, predict)
 

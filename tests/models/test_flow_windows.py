@@ -11,6 +11,7 @@ import pytest
 from audiolm_jax.decoders import time_embedding
 from audiolm_jax.models import flow_lm
 from audiolm_jax.processes import flow_maps
+from audiolm_jax.processes import gaussian
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
@@ -113,6 +114,38 @@ def test_noise_of_windows_goes_by_the_frame():
       whole = model.generate(F, LENGTHS, **each)
       long = model.generate_long(F, LENGTHS, window=3, overlap=1, **each)
       np.testing.assert_allclose(long, whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    'process, solver',
+    [
+        (known.FLOW, solvers.Euler()),
+        (known.FLOW, solvers.Heun()),
+        (known.COSINE, solvers.Ddim()),
+        (known.COSINE, solvers.Dpm2m()),
+    ],
+)
+def test_given_frames_are_held_where_training_has_them(process, solver):
+  """What is given with the noise of each time, whatever the network says."""
+  decoder = small_flows.decoder(process=process, target='v')
+  rng = np.random.default_rng(0)
+  given, e = rng.normal(size=(2, 2, F, D)).astype(np.float32)
+  hidden = np.arange(F) % 2 == np.zeros((2, 1))
+
+  def predict(z, t):
+    return decoder.held(jnp.full_like(z, 9.0), z, t, given, hidden)
+
+  denoiser = gaussian.Denoiser(process, 'v', predict)
+  # At t = 0 no noise is left to tell.
+  times = times_lib.Grid(5).times[:-1]
+  for count in range(2, len(times) + 1):
+    found = solvers.sample(solver, denoiser, jnp.asarray(e), times[:count])
+    expected = process.corrupt(given, e, times[count - 1])
+    np.testing.assert_allclose(
+        np.asarray(found)[~hidden], expected[~hidden], atol=1e-4
+    )
+    assert np.abs(found - expected)[hidden].max() > 0.5
+  assert decoder.held(e, e, np.ones(2), None, None) is e
 
 
 # -- jumps ---------------------------------------------------------------------
