@@ -17,15 +17,16 @@ Activation = Literal[
 ]
 # A matrix for each expert.
 _STACK = nn.initializers.lecun_normal(batch_axis=0)
-_GATED = ('swiglu', 'clamped_swiglu')
+# Kinds with a gate.
+GATED = ('swiglu', 'clamped_swiglu')
 
 
 def activate(
     kind: Activation,
     up: Float[Array, '*b F'],
-    gate: Float[Array, '*b F'] | None,
-    limit: float,
-    alpha: float,
+    gate: Float[Array, '*b F'] | None = None,
+    limit: float = 7.0,
+    alpha: float = 1.702,
 ) -> Float[Array, '*b F']:
   """What the hidden layer gives.
 
@@ -74,7 +75,7 @@ class Dense(nn.Module):
     del mask
     into = self.hidden, ('embed', 'mlp'), self.use_bias
     up, gate = ops.linear(self, 'up', x, *into), None
-    if self.activation in _GATED:
+    if self.activation in GATED:
       gate = ops.linear(self, 'gate', x, *into)
     h = activate(self.activation, up, gate, self.limit, self.alpha)
     out = x.shape[-1], ('mlp', 'embed'), self.use_bias
@@ -135,7 +136,7 @@ class Moe(nn.Module):
   def _experts(self, rows, sizes, expert):
     up = self._layer(rows, sizes, expert, 'up', self.hidden)
     gate = None
-    if self.activation in _GATED:
+    if self.activation in GATED:
       gate = self._layer(rows, sizes, expert, 'gate', self.hidden)
     h = activate(self.activation, up, gate, self.limit, self.alpha)
     return self._layer(h, sizes, expert, 'down', rows.shape[-1])

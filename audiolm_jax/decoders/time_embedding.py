@@ -23,6 +23,7 @@ class TimeEmbedding(nn.Module):
       are parameters, drawn at the start (2006.10739; stable-audio).
     turns: standard deviation of gaussian frequencies, in turns over the whole of
       (0, 1).
+    use_bias: whether the perceptron's layers have biases.
   """
 
   frequencies: config.Positive = 128
@@ -30,6 +31,7 @@ class TimeEmbedding(nn.Module):
   span: Annotated[float, config.Range(min=1)] = 10_000.0
   spacing: Literal['geometric', 'gaussian'] = 'geometric'
   turns: config.NonNegative = 1.0
+  use_bias: bool = True
 
   @nn.compact
   def __call__(
@@ -44,12 +46,10 @@ class TimeEmbedding(nn.Module):
     """
     angles = t.astype(jnp.float32)[:, None] * self._radians()
     waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
-    axes = None, 'embed'
-    x = ops.linear(self, 'inner', waves, width, axes, use_bias=True)
+    to = width, (None, 'embed'), self.use_bias
+    x = ops.linear(self, 'inner', waves, *to)
     options = {'init': nn.initializers.zeros} if zero else {}
-    return ops.linear(
-        self, 'outer', nn.silu(x), width, axes, use_bias=True, **options
-    )
+    return ops.linear(self, 'outer', nn.silu(x), *to, **options)
 
   @nn.nowrap
   def _radians(self):

@@ -1,7 +1,25 @@
-"""VibeVoice's acoustic tokenizer as transformers has it."""
+"""VibeVoice's acoustic tokenizer and its head as transformers has them."""
 
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from audiolm_jax.data import moments as moments_lib
+from audiolm_jax.decoders import latent_heads
+from audiolm_jax.decoders import time_embedding
+from audiolm_jax.decoders.latent_heads import network as network_lib
+from audiolm_jax.interop import adaln
 from audiolm_jax.interop import base as interop_base
 from audiolm_jax.interop import codecs
+from audiolm_jax.interop import fields
+from audiolm_jax.interop import files
+from audiolm_jax.interop import stacks
+from audiolm_jax.processes import gaussian
+from audiolm_jax.processes import solvers
+from audiolm_jax.processes import times as times_lib
 from audiolm_jax.tokenizers import bottlenecks
 from audiolm_jax.tokenizers import codec as codec_lib
 from audiolm_jax.tokenizers.parts import convnext
@@ -131,3 +149,159 @@ def _block_entries(ours, theirs):
           )
       ],
   ]
+
+
+# -- the head of the language model -------------------------------------------
+
+
+class DiffusionHead(NamedTuple):
+  """VibeVoice's head, by itself.
+
+  Attributes:
+    head: `head.apply({'params': params}, ...)`; see `latent_heads.LatentHead`.
+    params: its parameters.
+    moments: of the latents that it sees normalised.
+    width: of what it is given of the language model.
+  """
+
+  head: latent_heads.Diffusion
+  params: Any
+  moments: moments_lib.Moments
+  width: int
+
+
+def load_head(directory: str | os.PathLike) -> DiffusionHead:
+  """The head of a `VibeVoiceForConditionalGeneration`, without the rest.
+
+  At time t it is theirs at step 1000 t of 1000. The noise there is nearly the same:
+  our cosine has neither the offset of .008 nor the last steps' bound of theirs
+  (squaredcos_cap_v2), whose numbers a and b differ from ours by less than
+  .006 and .013.
+
+  Args:
+    directory: with config.json and model.safetensors.
+
+  Raises:
+    PretrainedError: naming what is missing, damaged or does not fit.
+  """
+  config, tensors = files.scan(directory)
+  family = _HeadFamily()
+  try:
+    if not family.recognises(config):
+      found = fields.shown(config.get('model_type'))
+      raise interop_base.PretrainedError(
+          f"{fields.CONFIG}: model_type = {found}: expected 'vibevoice'"
+      )
+    limits = files.limits(tensors)
+    model = family.build(config, interop_base.Options(), limits)
+    variables = interop_base.load(family, model, tensors)
+    moments = _moments(tensors, model.dimension)
+  except interop_base.PretrainedError as error:
+    raise interop_base.PretrainedError(f'{directory}: {error}') from error
+  params = jax.tree.map(jnp.asarray, variables['params'])
+  return DiffusionHead(model.head, params, moments, model.width)
+
+
+class _HeadFamily(interop_base.Family):
+  """Its object of the config.json, and its tensors; others are left alone."""
+
+  def recognises(self, config):
+    return config.get('model_type') == 'vibevoice'
+
+  def make(self, config, options):
+    config = config.part('diffusion_head_config', _HEAD_DEFAULTS)
+    config.require({'hidden_act': 'silu', 'mlp_bias': False})
+    waves = config.size('frequency_embedding_size', least=2)
+    if waves % 2:
+      raise config.error('frequency_embedding_size', 'an even number')
+    width = config.size('hidden_size')
+    network = network_lib.AdalnMlp(
+        width=width,
+        layers=config.count('num_hidden_layers'),
+        time=time_embedding.TimeEmbedding(
+            frequencies=waves // 2,
+            span=config.number('diffusion_max_period', least=1.0),
+            use_bias=False,
+        ),
+        hidden=config.size('intermediate_size'),
+        activation='swiglu',
+        norm='rms',
+        norm_epsilon=config.number('rms_norm_eps', least=0.0),
+        last_scale=False,
+        use_bias=False,
+    )
+    head = latent_heads.Diffusion(
+        network=network,
+        process=gaussian.Cosine(),
+        target='v',
+        grid=times_lib.Grid(steps=10),
+        solver=solvers.Dpm2m(),
+    )
+    return adaln.Head(head, width, config.size('latent_size'))
+
+  def config_of(self, model):
+    raise interop_base.PretrainedError('a head by itself is not written')
+
+  def canonical(self, model, tensors):
+    return {
+        name.removeprefix(_HEAD): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(_HEAD)
+    }
+
+  def entries(self, model):
+    ours, network = 'params.network', model.head.network
+    entries = []
+    for here, there in (
+        ('noisy', 'noisy_images_proj'),
+        ('condition', 'cond_proj'),
+        ('time_0.inner', 'timestep_proj.fc1'),
+        ('time_0.outer', 'timestep_proj.fc2'),
+        ('denoised', 'final_layer.linear_2'),
+    ):
+      entries += stacks.projection(f'{ours}.{here}', there, bias=False)
+    for i in range(network.layers):
+      block, theirs = f'{ours}.block_{i}', f'layers.{i}'
+      entries += stacks.norm(f'{block}_norm', f'{theirs}.norm')
+      entries += adaln.modulation(
+          f'{block}_modulation', f'{theirs}.linear', 3, bias=False
+      )
+      for here, there in (('inner', 'up'), ('gate', 'gate'), ('outer', 'down')):
+        entries += stacks.projection(
+            f'{block}_{here}', f'{theirs}.ffn.{there}_proj', bias=False
+        )
+    return entries + adaln.modulation(
+        f'{ours}.last_modulation', 'final_layer.linear_1', 2, bias=False
+    )
+
+
+_HEAD = 'model.diffusion_head.'
+# But for sizes that are those of other parts.
+_HEAD_DEFAULTS = {
+    'num_hidden_layers': 4,
+    'intermediate_size': 4608,
+    'rms_norm_eps': 1e-5,
+    'frequency_embedding_size': 256,
+    'diffusion_max_period': 10_000,
+}
+
+
+def _moments(tensors, dimension):
+  """Theirs is (latents + bias) scale, of two numbers."""
+  numbers = []
+  for name in ('latent_bias_factor', 'latent_scaling_factor'):
+    name = f'model.{name}'
+    if name not in tensors:
+      raise interop_base.PretrainedError(f'missing: {name}')
+    value = np.asarray(tensors[name], np.float64)
+    if value.shape or not np.isfinite(value):
+      raise interop_base.PretrainedError(
+          f'{name} = {value}: expected one finite number'
+      )
+    numbers.append(float(value))
+  bias, scale = numbers
+  if scale <= 0:
+    raise interop_base.PretrainedError(
+        f'model.latent_scaling_factor = {scale}: expected more than 0'
+    )
+  return moments_lib.Moments((-bias,) * dimension, (1 / scale,) * dimension)

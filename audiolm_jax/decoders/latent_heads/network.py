@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from audiolm_jax import config
 from audiolm_jax import ops
+from audiolm_jax.backbones import mlps
 from audiolm_jax.backbones import norms
 from audiolm_jax.decoders import time_embedding
 
@@ -13,19 +14,34 @@ from audiolm_jax.decoders import time_embedding
 class AdalnMlp(nn.Module):
   """A residual perceptron over a noisy frame, modulated by h and the times.
 
-  Every block is LayerNorm, factor and offset, two layers, gate; the three come
-  from SiLU of the sum of what h and each time become. Gates, the modulation of
-  the last norm and the last layer are 0 at the start, and so is what it gives.
+  Every block is norm, factor and offset, two layers, gate; the three come from
+  SiLU of the sum of what h and each time become. Gates, the modulation of the
+  last norm and the last layer are 0 at the start, and so is what it gives.
 
   Attributes:
     width: of the residual.
     layers: blocks.
     time: how times become vectors, each with weights of its own.
+    hidden: between the two layers of a block; None for `width`.
+    activation: there; see `mlps.activate`.
+    norm: of blocks, and the last.
+    norm_epsilon: what `norms.Norm` adds to the mean square.
+    norm_bias: whether the norms of blocks have a learned offset.
+    last_scale: whether the last norm has a learned factor of its own, beside
+      that of its modulation.
+    use_bias: whether all layers have biases, but for those of `time`.
   """
 
   width: config.Positive = 256
   layers: config.Positive = 3
   time: time_embedding.TimeEmbedding = time_embedding.TimeEmbedding()
+  hidden: config.Positive | None = None
+  activation: mlps.Activation = 'silu'
+  norm: norms.Kind = 'layer'
+  norm_epsilon: config.NonNegative = 1e-6
+  norm_bias: bool = False
+  last_scale: bool = True
+  use_bias: bool = True
 
   @nn.compact
   def __call__(
@@ -41,48 +57,43 @@ class AdalnMlp(nn.Module):
       h: the backbone's outputs.
       *times: one or several.
     """
-    width, axes = self.width, (None, 'embed')
-    h = h.astype(jnp.float32)
-    y = ops.linear(self, 'condition', h, width, axes, use_bias=True)
+    width = self.width
+    y = self._linear('condition', h.astype(jnp.float32), width)
     for i, t in enumerate(times):
       name = f'time_{i}'
       y += self.time.clone(parent=self, name=name)(t, width)
     y = nn.silu(y)
-    x = ops.linear(self, 'noisy', z, width, axes, use_bias=True)
+    x = self._linear('noisy', z, width)
     for i in range(self.layers):
       scale, shift, gate = self._modulation(f'block_{i}', y, 3)
-      inner = self._norm(f'block_{i}_norm')(x) * (1 + scale) + shift
-      inner = ops.linear(
-          self, f'block_{i}_inner', inner, width, axes, use_bias=True
-      )
-      inner = ops.linear(
-          self, f'block_{i}_outer', nn.silu(inner), width, axes, use_bias=True
-      )
-      x += gate * inner
+      norm = self._norm(f'block_{i}_norm', use_bias=self.norm_bias)
+      x += gate * self._perceptron(f'block_{i}', norm(x) * (1 + scale) + shift)
     scale, shift = self._modulation('last', y, 2)
-    x = self._norm('last_norm')(x) * (1 + scale) + shift
-    return ops.linear(
-        self,
-        'denoised',
-        x,
-        z.shape[-1],
-        ('embed', None),
-        use_bias=True,
-        init=nn.initializers.zeros,
-    )
+    norm = self._norm('last_norm', use_scale=self.last_scale)
+    x = norm(x) * (1 + scale) + shift
+    return self._linear('denoised', x, z.shape[-1], ('embed', None), True)
 
-  def _norm(self, name):
-    return norms.Norm('layer', 1e-6, parent=self, name=name)
+  def _perceptron(self, name, x):
+    """The two layers of a block, of which the first may be gated."""
+    hidden, gate = self.hidden or self.width, None
+    up = self._linear(f'{name}_inner', x, hidden)
+    if self.activation in mlps.GATED:
+      gate = self._linear(f'{name}_gate', x, hidden)
+    x = mlps.activate(self.activation, up, gate)
+    return self._linear(f'{name}_outer', x, self.width)
+
+  def _norm(self, name, **options):
+    return norms.Norm(
+        self.norm, self.norm_epsilon, parent=self, name=name, **options
+    )
 
   def _modulation(self, name, y, parts):
     """`parts` arrays [M, width], 0 at the start."""
-    modulation = ops.linear(
-        self,
-        f'{name}_modulation',
-        y,
-        parts * self.width,
-        (None, 'embed'),
-        use_bias=True,
-        init=nn.initializers.zeros,
-    )
+    features = parts * self.width
+    modulation = self._linear(f'{name}_modulation', y, features, zero=True)
     return jnp.split(modulation, parts, axis=-1)
+
+  def _linear(self, name, x, features, axes=(None, 'embed'), zero=False):
+    options = {'init': nn.initializers.zeros} if zero else {}
+    bias = self.use_bias
+    return ops.linear(self, name, x, features, axes, use_bias=bias, **options)
