@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
@@ -24,6 +25,11 @@ class TimeEmbedding(nn.Module):
     turns: standard deviation of gaussian frequencies, in turns over the whole of
       (0, 1).
     use_bias: whether the perceptron's layers have biases.
+    reverse: whether it is of 1 - t, as models have it whose data is at 1.
+    closing: of what the perceptron gives: nothing, or it is divided by its
+      standard deviation (of D - 1 degrees of freedom; the mean stays), and has a
+      learned factor (Kyutai's Pocket-TTS).
+    closing_epsilon: added to the variance there.
   """
 
   frequencies: config.Positive = 128
@@ -32,6 +38,9 @@ class TimeEmbedding(nn.Module):
   spacing: Literal['geometric', 'gaussian'] = 'geometric'
   turns: config.NonNegative = 1.0
   use_bias: bool = True
+  reverse: bool = False
+  closing: Literal['none', 'deviation'] = 'none'
+  closing_epsilon: config.NonNegative = 1e-5
 
   @nn.compact
   def __call__(
@@ -44,12 +53,24 @@ class TimeEmbedding(nn.Module):
       width: D.
       zero: whether all vectors are 0 until the perceptron has learned.
     """
-    angles = t.astype(jnp.float32)[:, None] * self._radians()
+    t = t.astype(jnp.float32)
+    t = 1 - t if self.reverse else t
+    angles = t[:, None] * self._radians()
     waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
     to = width, (None, 'embed'), self.use_bias
     x = ops.linear(self, 'inner', waves, *to)
     options = {'init': nn.initializers.zeros} if zero else {}
-    return ops.linear(self, 'outer', nn.silu(x), *to, **options)
+    y = ops.linear(self, 'outer', nn.silu(x), *to, **options)
+    if self.closing == 'none':
+      return y
+    init = nn.initializers.ones
+    scale = ops.weight(self, 'closing_scale', init, (width,), (None,))
+    square = jnp.var(y, axis=-1, keepdims=True, ddof=1)
+    return (
+        y
+        * jax.lax.rsqrt(square + self.closing_epsilon)
+        * (ops.materialize(scale, jnp.float32))
+    )
 
   @nn.nowrap
   def _radians(self):

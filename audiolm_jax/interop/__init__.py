@@ -22,6 +22,7 @@ from audiolm_jax.interop import mimi
 from audiolm_jax.interop import moshi
 from audiolm_jax.interop import musicgen
 from audiolm_jax.interop import oobleck
+from audiolm_jax.interop import pocket_tts
 from audiolm_jax.interop import snac
 from audiolm_jax.interop import speechtokenizer
 from audiolm_jax.interop import stable_audio
@@ -61,6 +62,7 @@ FAMILIES: dict[str, interop_base.Family] = {
     'musicgen': musicgen.Musicgen(),
     'csm': csm.CsmFamily(),
     'moshi': moshi.MoshiFamily(),
+    'pocket_tts': pocket_tts.PocketTtsFamily(),
     'stable_audio': stable_audio.StableAudioFamily(),
 }
 

@@ -11,11 +11,15 @@ from jaxtyping import Array, Int
 import numpy as np
 
 from audiolm_jax import interop
+from audiolm_jax.data import moments as moments_lib
+from audiolm_jax.decoders import latent_heads
 from audiolm_jax.interop import csm
 from audiolm_jax.interop import musicgen
+from audiolm_jax.interop import pocket_tts
 from audiolm_jax.interop import stable_audio
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import flow_lm
+from audiolm_jax.models import latent_lm
 from audiolm_jax.models import rows as rows_lib
 from audiolm_jax.models import segment_lm
 from audiolm_jax.models import token_lm
@@ -145,13 +149,132 @@ def _context(whole, variables, ids, lengths, seconds):
   return whole.context(variables, ids, lengths, seconds)
 
 
+@dataclasses.dataclass(frozen=True)
+class PocketTtsLM(latent_lm.LatentLM):
+  """Pocket-TTS's decoder, with what makes contexts of texts and voices.
+
+  The conditions are
+
+      text   ids of its vocabulary, at least one
+      voice  latents [V, L] as its tokenizer gives them; None for none
+
+  What is not given of how frames are drawn is as Kyutai has it: one jump, a
+  temperature of 0.7, and rows end where the model's logit is above -4. Theirs go on
+  for some frames after that (`frames_after_eos`), and not before the seventh.
+  Voices and texts are not in the FLOPs.
+
+  Attributes:
+    whole: the whole model.
+    variables: its variables.
+  """
+
+  whole: pocket_tts.PocketTts | None = None
+  variables: Any = None
+
+  def session(self, prompt, frames=None, *, conditions=None, **options):
+    """See `LatentLM.session`; what stands before the frames stays in sight."""
+    if options.get('sampler') is None:
+      options['sampler'] = _POCKET_TTS
+    prompt, _ = self._check(prompt, options.get('num_frames'))
+    context = self._context(conditions or {}, len(prompt))
+    if options.get('cache_length') is None and frames is not None:
+      options['cache_length'] = max(frames, 1)
+    before = context['prefix'].shape[1]
+    options['sink_tokens'] = options.get('sink_tokens', 0) + before
+    return super().session(prompt, frames, **options, context=context)
+
+  def _context(self, conditions, rows):
+    unknown = sorted(set(conditions) - {'text', 'voice'})
+    if unknown or 'text' not in conditions:
+      raise ValueError(
+          f"conditions {sorted(conditions)}: expected 'text', and perhaps 'voice'"
+      )
+    for name, values in conditions.items():
+      if len(values) != rows:
+        raise ValueError(f'{name}: {len(values)} values for {rows} rows')
+    texts = [self._text(i, text) for i, text in enumerate(conditions['text'])]
+    voices = conditions.get('voice', [None] * rows)
+    voices = [self._voice(i, voice) for i, voice in enumerate(voices)]
+    inputs = *_padded(texts), *_padded(voices)
+    return _pocket_tts_context(self.whole, self.variables, *inputs)
+
+  def _text(self, number, text):
+    ids = np.asarray(text)
+    if ids.ndim != 1 or ids.dtype.kind not in 'iu' or not len(ids):
+      raise ValueError(
+          f'text {number} is {ids.dtype} {ids.shape}: expected at least one id'
+      )
+    vocabulary = self.whole.before.vocabulary
+    if ((ids < 0) | (ids >= vocabulary) | np.isin(ids, self.whole.marks)).any():
+      raise ValueError(
+          f'text {number} has ids outside of 0 to {vocabulary - 1}, or one of the'
+          f' marks {self.whole.marks}'
+      )
+    return ids.astype(np.int32)
+
+  def _voice(self, number, voice):
+    width = self.decoder.dimension
+    if voice is None:
+      return np.zeros((0, width), np.float32)
+    voice = np.asarray(voice)
+    if voice.ndim != 2 or voice.shape[1] != width or voice.dtype.kind != 'f':
+      raise ValueError(
+          f'voice {number} is {voice.dtype} {voice.shape}: expected latents of'
+          f' {width} dimensions'
+      )
+    if not np.isfinite(voice).all():
+      raise ValueError(f'voice {number} is not finite')
+    return voice.astype(np.float32)
+
+
+# The likelihood of a logit of -4.
+_POCKET_TTS = latent_heads.LatentSampler(
+    temperature=0.7, threshold=float(1 / (1 + np.exp(4.0)))
+)
+
+
+def _padded(rows):
+  """Rows of any lengths as one array, and the lengths."""
+  lengths = np.array([len(row) for row in rows], np.int32)
+  shape = len(rows), max(lengths, default=0), *rows[0].shape[1:]
+  padded = np.zeros(shape, rows[0].dtype)
+  for i, row in enumerate(rows):
+    padded[i, : len(row)] = row
+  return padded, lengths
+
+
+@functools.partial(jax.jit, static_argnames='whole')
+def _pocket_tts_context(whole, variables, *inputs):
+  """See `PocketTts.context`."""
+  return whole.context(variables, *inputs)
+
+
+def _pocket_tts(whole, variables):
+  """The model, with the moments that the weights hold."""
+  mean, std = (
+      np.asarray(variables['latents'][name], np.float64).tolist()
+      for name in ('mean', 'std')
+  )
+  if min(std) <= 0:
+    raise interop.PretrainedError(f'latent_std = {std}: expected more than 0')
+  moments = moments_lib.Moments(tuple(mean), tuple(std))
+  decoder = whole.decoder.clone(parent=None, name=None, moments=moments)
+  return PocketTtsLM(
+      decoder,
+      variables['params'],
+      whole.frame_rate,
+      whole=whole,
+      variables={'before': variables['before']},
+  )
+
+
 def load(directory: str | os.PathLike) -> Any:
   """The model of a directory that `interop.load_pretrained` reads.
 
   Returns:
-    An AudioTokenizer for a codec, a SegmentLM for CSM, a FlowLM for stable-audio
-    and a TokenLM for every other language model; those of audio have their
-    `tokenizer`.
+    An AudioTokenizer for a codec, a SegmentLM for CSM, a FlowLM for stable-audio,
+    a LatentLM for Pocket-TTS, and a TokenLM for every other language model; those
+    of audio but Pocket-TTS have their `tokenizer`.
 
   Raises:
     interop.PretrainedError: naming what is missing, damaged or does not fit.
@@ -160,6 +283,8 @@ def load(directory: str | os.PathLike) -> Any:
   variables = jax.tree.map(jnp.asarray, variables)
   if isinstance(model, codec_lib.Codec):
     return audio_tokenizer.AudioTokenizer(model, variables)
+  if isinstance(model, pocket_tts.PocketTts):
+    return _pocket_tts(model, variables)
   decoder, params = model.decoder, variables['params']
   if not hasattr(model, 'codec'):
     return token_lm.TokenLM(decoder, params, None)

@@ -367,6 +367,34 @@ _MOSHI = {
     },
     'audio_encoder_config': MIMI,
 }
+_POCKET_TTS = {
+    'vocab_size': 13,
+    'hidden_size': 8,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 2,
+    'num_key_value_heads': 1,
+    'head_dim': 6,
+    'intermediate_size': 10,
+    'layer_norm_eps': 0.02,
+    'rope_parameters': {'rope_type': 'default', 'rope_theta': 50.0},
+    'latent_dim': 3,
+    'pad_token_id': 0,
+    'audio_prompt_token_id': 9,
+    'audio_latent_token_id': 10,
+    'audio_prompt_bos_token_id': 11,
+    'audio_bos_token_id': 12,
+    'lsd_diagonal_weight': 0.5,
+    'flow_head_config': {
+        'hidden_size': 7,
+        'num_hidden_layers': 2,
+        'latent_dim': 3,
+        'condition_dim': 8,
+        'frequency_embedding_size': 10,
+        'layer_norm_eps': 0.03,
+        'rms_norm_eps': 0.05,
+        'max_period': 60.0,
+    },
+}
 # Name of `interop.FAMILIES` -> a config.json.
 ALL = {
     **DAC_FAMILIES,
@@ -381,6 +409,7 @@ ALL = {
     'musicgen': {'model_type': 'musicgen', **_MUSICGEN},
     'csm': {'model_type': 'csm', **_CSM},
     'moshi': {'model_type': 'moshi', **_MOSHI},
+    'pocket_tts': {'model_type': 'pocket_tts', **_POCKET_TTS},
 }
 
 
@@ -444,4 +473,5 @@ def write(directory: pathlib.Path, name: str, **changes: Any) -> None:
       key: rng.standard_normal(value.shape).astype(value.dtype)
       for key, value in interop_base.save(family, model, zeros).items()
   }
+  tensors |= family.constants(model)
   files.write(directory, config, tensors)

@@ -79,6 +79,8 @@ def _same(found, wanted, place=''):
     ignored = _WINDOWS
   if found.get('model_type') == 'moshi':
     ignored = {'max_position_embeddings'}  # the window
+  if found.get('model_type') == 'vibevoice_acoustic_tokenizer':
+    ignored = {'sampling_rate'}  # it is of what prepares its audio
   for key, value in found.items():
     at = f'{place}{key}'
     if {key, at} & _OURS or key in ignored:
