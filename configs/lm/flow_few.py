@@ -50,7 +50,7 @@ def get_config(arg: str = 'cpu') -> train.Config:
     arg = f'plain,{arg}'
   variant, size = config_files.choose(arg, GUIDANCE, config_files.SIZES)
   base = flow.get_config(size)
-  steps = {'smoke': 20, 'cpu': 250, 'gpu': 20_000}[size]
+  steps = {'smoke': 20, 'cpu': 150, 'gpu': 20_000}[size]
   jump = time_embedding.TimeEmbedding(frequencies=32, scale=8.0, span=64.0)
   student = dataclasses.replace(
       base.models['lm'],
