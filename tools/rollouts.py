@@ -70,7 +70,7 @@ def write(options) -> report_lib.Report:
   rate = tokenizer.spec.frame_rate
   prompt = max(round(options.prompt * rate), 1)
   total = prompt + max(round(options.seconds * rate), 1)
-  clips, others = _clips(cache, options, prompt)
+  clips, others = _clips(cache, models.values(), options, prompt)
   moments = cache.header.moments
   truth, beside = (
       [moments.normalised(clip.latents) for clip in some]
@@ -152,19 +152,36 @@ def _load(path):
   return model
 
 
-def _clips(cache, options, prompt):
-  """Clips longer than the prompt, and as many others, spread over the split."""
-  fit = np.flatnonzero(cache.frames > prompt)
+def _clips(cache, models, options, prompt):
+  """Clips longer than the prompt, and as many others, spread over the split.
+
+  Clips whose texts are longer than some model takes are left out.
+  """
+  fit = [
+      i
+      for i in np.flatnonzero(cache.frames > prompt)
+      if all(_takes(model, cache[int(i)]) for model in models)
+  ]
   count = min(options.clips, len(fit) // 2)
   if count < _GROUPS:
     raise config.ConfigError(
         f'--cache={options.cache} has {len(fit)} test clips of more than'
-        f' {options.prompt:g} s: expected {2 * _GROUPS} or more'
+        f' {options.prompt:g} s, with texts that fit: expected {2 * _GROUPS} or more'
     )
   chosen = [
       cache[int(fit[i * len(fit) // (2 * count)])] for i in range(2 * count)
   ]
   return chosen[::2], chosen[1::2]
+
+
+def _takes(model, clip):
+  conditions = model.decoder.conditions
+  try:
+    if 'text' in conditions:
+      conditions['text'].source.prepare([clip.factors.get('text')])
+  except ValueError:
+    return False
+  return True
 
 
 def _roll(model, sampler, clips, prompt, total, options):
