@@ -60,10 +60,10 @@ from configs.lm import flow
 
 def _heads(network, draws):
   return {
-      'mixture': latent_heads.Mixture(components=16),
       'flow': latent_heads.Diffusion(
           network, density=times_lib.LogitNormal(), draws=draws
       ),
+      'mixture': latent_heads.Mixture(components=16),
       'diffusion': latent_heads.Diffusion(
           network,
           process=gaussian.Cosine(),
