@@ -376,8 +376,8 @@ FAULTS = [
     ),
     Fault(
         'guidance of a head is on the wrong side',
-        'return null + guidance * (given - null)',
-        'return given + guidance * (given - null)',
+        'return guidance_lib.mixed(given, null, guidance)',
+        'return guidance_lib.mixed(null, given, guidance)',
         ('test_latent_heads.py',),
     ),
     Fault(

@@ -260,7 +260,7 @@ class LatentDecoder(causal.Causal, of_latents.OfLatents):
         threshold of a model that does not say where rows end, or guidance of one
         without conditions.
     """
-    self.head.check(sampler, guided)
+    self.head.check(sampler)
     if sampler.history_noise > self.history_noise:
       raise ValueError(
           f'history_noise = {sampler.history_noise}, but the model was trained'

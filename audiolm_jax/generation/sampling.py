@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import typing
 from typing import Annotated
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from audiolm_jax import config
+from audiolm_jax.config import bounds
 from audiolm_jax.ops import draws
 
 # Masses of fp32 add up to about this: what is reached within it is reached.
@@ -49,14 +49,7 @@ class Sampler:
   repetition_window: config.Count = 0
 
   def __post_init__(self):
-    for name, (_, annotation) in config.schema(type(self)).items():
-      value = getattr(self, name)
-      limits = [x for x in _metadata(annotation) if value is not None]
-      if not all(math.isfinite(value) and x.holds(value) for x in limits):
-        raise config.ConfigError(
-            f'{name} = {value}: expected a finite number'
-            f' {limits[0].describe()}'
-        )
+    bounds.check(self)
     if self.repetition_penalty != 1 and not self.repetition_window:
       raise config.ConfigError(
           f'repetition_penalty = {self.repetition_penalty} does nothing with'
@@ -149,10 +142,3 @@ class Stop:
   def codes(self) -> tuple[int, ...]:
     """All that end a row."""
     return self.code if isinstance(self.code, tuple) else (self.code,)
-
-
-def _metadata(annotation):
-  """The ranges of a field that may be None."""
-  parts = [annotation, *typing.get_args(annotation)]
-  metadata = [x for part in parts for x in getattr(part, '__metadata__', ())]
-  return [x for x in metadata if isinstance(x, config.Range)]

@@ -58,7 +58,7 @@ class Plain(Guidance):
   scale: config.NonNegative = 3.0
 
   def combine(self, pair):
-    return _mixed(pair.given, pair.null, self.scale)
+    return mixed(pair.given, pair.null, self.scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Rescaled(Guidance):
   share: config.Share = 0.7
 
   def combine(self, pair):
-    plain = _mixed(pair.given, pair.null, self.scale)
+    plain = mixed(pair.given, pair.null, self.scale)
     wanted, found = (_deviation(y, pair.mask) for y in (pair.given, plain))
     ratio = jnp.where(found > 0, wanted / jnp.where(found > 0, found, 1), 1)
     return plain * (self.share * ratio + 1 - self.share)
@@ -236,10 +236,15 @@ def guided(
     unconditional: predicts the same target without the condition.
     scale: see `Plain`.
   """
-  return lambda z, t: _mixed(conditional(z, t), unconditional(z, t), scale)
+  return lambda z, t: mixed(conditional(z, t), unconditional(z, t), scale)
 
 
-def _mixed(given, null, scale):
+def mixed(
+    given: Float[Array, '*b D'],
+    null: Float[Array, '*b D'],
+    scale: Float[Array, ''] | float,
+) -> Float[Array, '*b D']:
+  """null + scale (given - null); one of them to the bit at 1 and 0."""
   return scale * given + (1 - scale) * null
 
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from audiolm_jax import config
+from audiolm_jax.config import bounds
+from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
 from audiolm_jax.processes import times as times_lib
@@ -33,7 +35,8 @@ class LatentSampler:
     threshold: rows end where that is at least so likely; None draws it.
 
   Raises:
-    ConfigError: for a threshold of rows that do not end.
+    ConfigError: for a value out of its range or not finite, or a threshold of
+      rows that do not end.
   """
 
   temperature: config.NonNegative = 1.0
@@ -44,10 +47,7 @@ class LatentSampler:
   threshold: config.Share | None = None
 
   def __post_init__(self):
-    for name, top in (('temperature', None), ('history_noise', 1.0)):
-      value = getattr(self, name)
-      if not 0 <= value < float('inf') or (top and value > top):
-        raise config.ConfigError(f'{name} = {value}: out of range')
+    bounds.check(self)
     if self.threshold is not None and not self.ends:
       raise config.ConfigError(
           f'threshold = {self.threshold} does nothing with ends = False'
@@ -123,13 +123,12 @@ class LatentHead(nn.Module, abc.ABC):
     raise ValueError(f'a {type(self).__name__} head has no likelihood')
 
   @nn.nowrap
-  def check(self, sampler: LatentSampler, guided: bool) -> None:
+  def check(self, sampler: LatentSampler) -> None:
     """Refuses what would do nothing, or can't be done.
 
     Raises:
       ValueError: for steps or a solver of a head that takes none.
     """
-    del guided
     for name, takes in (
         ('grid', self.takes_steps),
         ('solver', self.takes_solver),
@@ -152,10 +151,10 @@ def mixed(
     null: Float[Array, '*b D'] | None,
     guidance: Float[Array, ''] | float | None,
 ) -> Float[Array, '*b D']:
-  """null + guidance (given - null); `given` where there is no guidance."""
+  """What guidance makes of both; `given` where there is none."""
   if null is None:
     return given
-  return null + guidance * (given - null)
+  return guidance_lib.mixed(given, null, guidance)
 
 
 def several(

@@ -101,8 +101,8 @@ class Diffusion(base.LatentHead):
     return likelihood.log_prob(self._denoiser(h), x, times)
 
   @nn.nowrap
-  def check(self, sampler, guided):
-    super().check(sampler, guided)
+  def check(self, sampler):
+    super().check(sampler)
     solver, grid = sampler.solver or self.solver, sampler.grid or self.grid
     times = times_lib.falling(grid.times)
     self.process.check(self.target, solver.visited(times), solver.needs_slopes)

@@ -136,11 +136,11 @@ def test_what_would_do_nothing_is_refused(name):
       (grid, head.takes_steps, 'grid'),
   ):
     if takes:
-      head.check(sampler, False)
+      head.check(sampler)
     else:
       with pytest.raises(ValueError, match=what):
-        head.check(sampler, False)
-  head.check(PLAIN, True)
+        head.check(sampler)
+  head.check(PLAIN)
 
 
 def test_evaluations_are_those_of_the_network():
@@ -364,6 +364,11 @@ def test_the_true_map_distils_to_itself_and_a_wrong_one_does_not():
 def test_a_threshold_of_rows_that_do_not_end_is_refused():
   with pytest.raises(config.ConfigError, match='threshold'):
     latent_heads.LatentSampler(ends=False, threshold=0.5)
-  for wrong in ({'temperature': -1.0}, {'history_noise': 1.5}):
+  for wrong in (
+      {'temperature': -1.0},
+      {'history_noise': 1.5},
+      {'threshold': 2.0},
+      {'threshold': np.nan},
+  ):
     with pytest.raises(config.ConfigError, match=next(iter(wrong))):
       latent_heads.LatentSampler(**wrong)
