@@ -5,7 +5,7 @@ import types
 from typing import Any
 
 import flax.linen as nn
-from jaxtyping import Array
+from jaxtyping import Array, Float
 import numpy as np
 
 from audiolm_jax import config
@@ -58,6 +58,20 @@ class OfLatents(conditioned.Conditioned):
           f'config.objective.decoder.dimension = {self.dimension}, but {where}'
           f' has {found}.'
       )
+
+  @nn.nowrap
+  def normalised(
+      self, latents: Float[np.ndarray, '*b D']
+  ) -> Float[np.ndarray, '*b D']:
+    """Latents of a tokenizer as the decoder sees them."""
+    return self.moments.normalised(latents) if self.moments else latents
+
+  @nn.nowrap
+  def restored(
+      self, normalised: Float[np.ndarray, '*b D']
+  ) -> Float[np.ndarray, '*b D']:
+    """The inverse of `normalised`, up to rounding."""
+    return self.moments.restored(normalised) if self.moments else normalised
 
   @nn.nowrap
   def example_batch(

@@ -88,8 +88,20 @@ class BlockSession(abc.ABC):
   ) -> None:
     """Raises ValueError for what is given and is no such step."""
 
+  def _to_track(self, values: Shaped[Array, 'B n K']) -> Shaped[Array, 'B n K']:
+    """What is known, as the track has it."""
+    return values
+
+  def _from_track(
+      self, values: Shaped[Array, 'B n K']
+  ) -> Shaped[Array, 'B n K']:
+    """The inverse of `_to_track`."""
+    return values
+
   def _step(self, count, given, mask):
     """What the rows have next [B, n, K], and its log-probabilities.
+
+    What is known comes back as it is.
 
     Blocks are padded to the next power of two, so that few sizes compile.
 
@@ -106,12 +118,14 @@ class BlockSession(abc.ABC):
     self._state, found, log_prob = _run(
         self._track,
         self._state,
-        np.pad(known, ((0, 0), (0, padding), (0, 0))),
+        np.pad(self._to_track(known), ((0, 0), (0, padding), (0, 0))),
         np.pad(inside, ((0, 0), (0, padding))),
         count,
     )
     self.entered = self.entered + count
-    return np.asarray(found)[:, :count], np.asarray(log_prob)[:, :count]
+    found = self._from_track(np.asarray(found)[:, :count])
+    found = np.where(inside[..., None], known, found)
+    return found, np.asarray(log_prob)[:, :count]
 
   def reset(self, rows: Bool[np.ndarray, 'B'] | None = None) -> None:
     """Restarts rows with their prompts, as in a new session; None for all."""
@@ -120,7 +134,7 @@ class BlockSession(abc.ABC):
     self.entered = np.where(rows, self._first, self.entered)
 
   def _begin(self):
-    prompts = self._prompts[:, : self._first]
+    prompts = self._to_track(self.prompts)
     return start(self._track, prompts, self._rng, *self._kept)
 
   def _known(self, count, given, mask):

@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 import numpy as np
 
 from audiolm_jax.decoders import decoder as decoder_lib
@@ -103,6 +103,34 @@ def fed(
         f'given {given.shape} and mask {mask.shape}: expected {shape}'
     )
   return given, mask
+
+
+def latents(
+    name: str,
+    values: Any,
+    mask: Bool[np.ndarray, 'B F'],
+    dimension: int,
+) -> Float[np.ndarray, 'B F D']:
+  """Latents that are known in some frames, 0 in all others.
+
+  Args:
+    name: what they are, for the message.
+    values: anything where not known.
+    mask: where they are known.
+    dimension: D.
+
+  Raises:
+    ValueError: for another shape, or known ones that are not finite.
+  """
+  values, wanted = np.asarray(values), (*mask.shape, dimension)
+  if values.shape != wanted:
+    raise ValueError(
+        f'{name} latents {values.shape}: expected {wanted}, as many rows, frames'
+        ' and dimensions as the result has'
+    )
+  if not np.isfinite(values[mask]).all():
+    raise ValueError(f'{name} latents are not finite')
+  return np.where(mask[..., None], values, 0).astype(np.float32)
 
 
 def rows(

@@ -9,7 +9,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
 from audiolm_jax.decoders import flow
+from audiolm_jax.generation import checks
 from audiolm_jax.generation import weights
+from audiolm_jax.processes import flow_maps
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
@@ -20,12 +22,16 @@ from audiolm_jax.streaming import base as streaming_base
 START, STEPS = 0, 1
 
 
+Solver = solvers.Solver | flow_maps.Jumps
+
+
 class Settings(NamedTuple):
   """What is compiled for; see `models.FlowLM.generate`."""
 
-  solver: solvers.Solver
+  solver: Solver
   grid: times_lib.Grid
-  guidance: guidance_lib.Plain | None
+  guidance: guidance_lib.Guidance | guidance_lib.Mixture | None
+  strength: float | None = None
 
 
 class FlowSession:
@@ -122,17 +128,13 @@ class FlowSession:
     number = self.entered + np.arange(self.block)
     exists = number < self._ends[:, None]
     known, hidden = self._known(given, mask, shape)
-    moments, seen = self._decoder.moments, known
-    if moments is not None and known is not None:
-      seen = moments.normalised(known)
+    seen = None if known is None else self._decoder.normalised(known)
     found, self._states = _block(
         *(self._decoder, self._settings, self._params, self._keys),
         *(self._states, self.entered, exists, seen, hidden, self._contexts),
     )
     self.entered += self.block
-    found = np.array(found)
-    if moments is not None:
-      found = moments.restored(found)
+    found = self._decoder.restored(np.asarray(found))
     if known is not None:
       found = np.where(hidden[..., None], found, known)
     return np.where(exists[..., None], found, 0).astype(np.float32)
@@ -164,16 +166,11 @@ class FlowSession:
       return np.zeros(size, np.float32), np.ones(shape, bool)
     if self._decoder.gaps is None:
       raise ValueError('given latents, but the model was made to take none')
-    given = np.asarray(given, np.float32)
     mask = np.ones(shape, bool) if mask is None else np.asarray(mask, bool)
-    wanted = *shape, self._decoder.dimension
-    if given.shape != wanted or mask.shape != shape:
-      raise ValueError(
-          f'given {given.shape} and mask {mask.shape}: expected {wanted}'
-      )
-    if not np.isfinite(given[mask]).all():
-      raise ValueError('given latents are not finite')
-    return np.where(mask[..., None], given, 0), ~mask
+    if mask.shape != shape:
+      raise ValueError(f'mask {mask.shape}: expected {shape}')
+    size = self._decoder.dimension
+    return checks.latents('given', given, mask, size), ~mask
 
 
 @functools.partial(jax.jit, static_argnames=('decoder', 'settings'))

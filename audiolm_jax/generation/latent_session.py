@@ -61,24 +61,18 @@ class LatentSession(block_session.BlockSession):
     chosen.check(decoder)
     decoder.check_sampler(sampler, chosen.guided)
     prompts, num_frames = np.asarray(prompts), np.asarray(num_frames)
-    _finite(prompts, np.arange(prompts.shape[1]) < num_frames[:, None])
-    self._moments, self._raw = decoder.moments, prompts.astype(np.float32)
+    self._check(prompts, np.arange(prompts.shape[1]) < num_frames[:, None])
     track = plain_tracks.Latents(
         decoder, params, options=sampler, **chosen.prepare(decoder, params)
     )
     super().__init__(
         track,
-        self._normalised(self._raw),
+        prompts,
         num_frames,
         rng,
         chosen.cache_length,
         chosen.sink_tokens,
     )
-
-  @property
-  def prompts(self) -> Float[np.ndarray, 'B P L']:
-    """What has been taken in: the frames that all prompts have."""
-    return self._raw[:, : self._first]
 
   @property
   def num_frames(self) -> Int[np.ndarray, 'B']:
@@ -105,21 +99,10 @@ class LatentSession(block_session.BlockSession):
     Raises:
       ValueError: for other shapes, or frames that are not finite.
     """
-    entered = self.entered
-    raw = None if given is None else np.asarray(given, np.float32)
-    found, _ = self._step(count, raw, mask)
-    if self._moments is not None:
-      found = self._moments.restored(found)
-    if raw is not None:
-      mask = np.full(found.shape[:2], True) if mask is None else mask
-      found = np.where(np.asarray(mask)[..., None], raw, found)
-    number = entered[:, None] + np.arange(count)
-    if longest := self._raw.shape[1]:
-      at = np.arange(len(number))[:, None], np.minimum(number, longest - 1)
-      shown = (number < self._lengths[:, None])[..., None]
-      found = np.where(shown, self._raw[at], found)
+    number = self.entered[:, None] + np.arange(count)
+    found, _ = self._step(count, given, mask)
     ended = number >= np.asarray(self._state.frames)[:, None]
-    return np.where(ended[..., None], 0, found).astype(np.float32)
+    return np.where(ended[..., None], 0, found)
 
   def __iter__(self) -> Iterator[Float[np.ndarray, 'B L']]:
     """All frames, those of prompts first, until all rows have ended."""
@@ -129,22 +112,12 @@ class LatentSession(block_session.BlockSession):
       if (self.num_frames >= self.entered).any():
         yield frame
 
-  def _normalised(self, latents):
-    if self._moments is None:
-      return latents
-    return self._moments.normalised(latents)
+  def _to_track(self, values):
+    return self._track.decoder.normalised(values)
 
-  def _known(self, count, given, mask):
-    if given is not None:
-      shape = np.shape(given)
-      _finite(given, np.full(shape[:2], True) if mask is None else mask)
-      given = self._normalised(given)
-    return super()._known(count, given, mask)
+  def _from_track(self, values):
+    return self._track.decoder.restored(values)
 
   def _check(self, given, mask):
-    """Checked before they are normalised."""
-
-
-def _finite(latents, mask):
-  if not np.isfinite(latents[np.asarray(mask, bool)]).all():
-    raise ValueError('latents are not finite')
+    if not np.isfinite(given[mask]).all():
+      raise ValueError('latents are not finite')

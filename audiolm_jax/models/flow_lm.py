@@ -12,6 +12,7 @@ import numpy as np
 
 from audiolm_jax.decoders import flow
 from audiolm_jax.decoders import of_latents
+from audiolm_jax.generation import checks
 from audiolm_jax.generation import flow_session
 from audiolm_jax.models import flow_rows
 from audiolm_jax.models import latents_lm
@@ -29,7 +30,7 @@ from audiolm_jax.training import costs
 
 # Of conditions: by name, one for each row; None for none.
 Values = Mapping[str, Sequence[Any]]
-Solver = flow_rows.Solver
+Solver = flow_session.Solver
 Guidance = guidance_lib.Guidance | guidance_lib.Mixture
 
 
@@ -197,20 +198,16 @@ class FlowLM(latents_lm.LatentsLM):
     settings = self._settings(solver, grid, guidance, None)
     if not isinstance(settings.solver, solvers.Solver):
       raise ValueError(f'{settings.solver}: give a solver to go block by block')
-    (context, *others), null = self._contexts(
-        conditions, rows, guidance, negative
-    )
-    if others:
-      raise ValueError(f'{guidance} weighs whole rows')
+    contexts, null = self._contexts(conditions, rows, guidance, negative)
     return flow_session.FlowSession(
         self.decoder,
         self.params,
         num_frames,
         rows,
         jax.random.key(seed),
-        flow_session.Settings(settings.solver, settings.grid, guidance),
+        settings,
         cache_length,
-        (context,) if guidance is None else (context, null),
+        contexts if guidance is None else (*contexts, null),
     )
 
   def generation_flops(
@@ -293,19 +290,18 @@ class FlowLM(latents_lm.LatentsLM):
 
   def _draw(self, job, rows, frames):
     """The latents of rows, as the tokenizer decodes them."""
-    moments, seen = self.decoder.moments, rows
-    if moments is not None:
-      seen = rows._replace(
-          given=None if rows.given is None else moments.normalised(rows.given),
-          init=None if rows.init is None else moments.normalised(rows.init),
-      )
+    seen = rows._replace(
+        **{
+            name: self.decoder.normalised(value)
+            for name in ('given', 'init')
+            if (value := getattr(rows, name)) is not None
+        }
+    )
     found = flow_rows.sample(
         *(self.decoder, job.settings, self.params, job.key, frames),
         *(seen, *job.contexts),
     )
-    found = np.array(found)
-    if moments is not None:
-      found = moments.restored(found)
+    found = np.array(self.decoder.restored(np.asarray(found)))
     if rows.given is not None:
       found = np.where(rows.hidden[..., None], found, rows.given)
     found[np.arange(frames) >= rows.num_frames[:, None]] = 0
@@ -317,7 +313,7 @@ class FlowLM(latents_lm.LatentsLM):
     if solver is None:
       solver = flow_maps.Jumps() if has_jumps else solvers.Euler()
     if not isinstance(solver, flow_maps.Jumps):
-      return flow_rows.Settings(
+      return flow_session.Settings(
           solver, grid or times_lib.Grid(), guidance, strength
       )
     if not has_jumps:
@@ -327,7 +323,9 @@ class FlowLM(latents_lm.LatentsLM):
           f'{guidance} of jumps: a map has the guidance that it was distilled'
           ' with'
       )
-    return flow_rows.Settings(solver, grid or times_lib.Grid(4), None, strength)
+    return flow_session.Settings(
+        solver, grid or times_lib.Grid(4), None, strength
+    )
 
   def _contexts(self, conditions, rows, guidance, negative):
     """What conditions become, and for guidance what those it leads away from."""
@@ -367,7 +365,10 @@ class FlowLM(latents_lm.LatentsLM):
       strength=None,
   ):
     """Checked rows of which latents are 0 where they are not known."""
-    exists = np.arange(frames) < num_frames[:, None]
+    exists, size = (
+        np.arange(frames) < num_frames[:, None],
+        self.decoder.dimension,
+    )
     if (given is None) != (given_mask is None):
       raise ValueError('given latents go with their given_mask')
     hidden = None
@@ -381,7 +382,7 @@ class FlowLM(latents_lm.LatentsLM):
             f' {exists.shape}'
         )
       hidden = ~(mask & exists)
-      given = self._latents('given', given, ~hidden)
+      given = checks.latents('given', given, ~hidden, size)
     if (init is None) != (strength is None):
       raise ValueError('init latents go with their strength')
     if init is not None:
@@ -390,26 +391,14 @@ class FlowLM(latents_lm.LatentsLM):
             f'strength = {strength}: expected more than 0, at which nothing'
             ' would change, and at most 1'
         )
-      init = self._latents('init', init, exists)
+      init = checks.latents('init', init, exists, size)
     return flow_rows.Rows(num_frames, given, hidden, init)
-
-  def _latents(self, name, latents, mask):
-    """Checked latents, 0 outside of the mask [B, F]."""
-    latents, wanted = np.asarray(latents), (*mask.shape, self.decoder.dimension)
-    if latents.shape != wanted:
-      raise ValueError(
-          f'{name} latents {latents.shape}: expected {wanted}, as many rows,'
-          ' frames and dimensions as the result has'
-      )
-    if not np.isfinite(latents[mask]).all():
-      raise ValueError(f'{name} latents are not finite')
-    return np.where(mask[..., None], latents, 0).astype(np.float32)
 
 
 class _Job(NamedTuple):
   """What all windows of rows share, and the rows."""
 
-  settings: flow_rows.Settings
+  settings: flow_session.Settings
   key: Any
   rows: flow_rows.Rows
   contexts: tuple[Any, Any]

@@ -15,19 +15,7 @@ from audiolm_jax.processes import gaussian
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import noise as noise_lib
 from audiolm_jax.processes import solvers
-from audiolm_jax.processes import times as times_lib
 from audiolm_jax.streaming import base as streaming_base
-
-Solver = solvers.Solver | flow_maps.Jumps
-
-
-class Settings(NamedTuple):
-  """What is compiled for; see `FlowLM.generate`."""
-
-  solver: Solver
-  grid: times_lib.Grid
-  guidance: guidance_lib.Guidance | guidance_lib.Mixture | None
-  strength: float | None
 
 
 class Rows(NamedTuple):
@@ -43,7 +31,7 @@ class Rows(NamedTuple):
 @functools.partial(jax.jit, static_argnames=('decoder', 'settings', 'frames'))
 def sample(
     decoder: flow.Flow,
-    settings: Settings,
+    settings: flow_session.Settings,
     params: Any,
     key: Key[Array, ''],
     frames: int,
@@ -118,9 +106,6 @@ def _map(decoder, params, num_frames, given, hidden, context):
     output = decoder.apply(
         {'params': params}, z, t, *rows, s=s, method='predict'
     )
-    if given is None:
-      return output
-    straight = (z - given) / t[:, None, None]
-    return jnp.where(hidden[..., None], output, straight)
+    return decoder.held(output, z, t, given, hidden)
 
   return u

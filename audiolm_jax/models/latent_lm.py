@@ -63,8 +63,7 @@ class LatentLM(latents_lm.LatentsLM):
       ValueError: for a head without a likelihood, or input that does not fit.
     """
     latents, num_frames = self._check(latents, num_frames)
-    if self.decoder.moments is not None:
-      latents = self.decoder.moments.normalised(latents)
+    latents = self.decoder.normalised(latents)
     prepared = self.decoder.prepare(conditions, len(latents))
     inputs = latents, num_frames, prepared
     return np.asarray(log_prob(self.decoder, self.params, inputs, steps))
