@@ -4,10 +4,13 @@ To add a source of clips: a dataclass with the attributes and methods of
 `TokenClips`, whose `open` gives a `base.Clips`, and a line in CLIPS.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import functools
 from typing import Annotated, Any
+import zlib
 
+from jaxtyping import Int
 import numpy as np
 
 from audiolm_jax import config
@@ -83,6 +86,17 @@ class TokenClips:
     del rate
     need_cache(self)
     return _TokenClips(self, decoder)
+
+
+def numbers(
+    clips: evaluation_base.Clips, batch: Mapping[str, Any]
+) -> tuple[list[str], Int[np.ndarray, 'B']]:
+  """The ids of a batch's clips, '' for none, and a number of each.
+
+  Draws go by it: the same at every evaluation, in every run, beside any others.
+  """
+  items = [clips.item(i) if i >= 0 else '' for i in batch['id']]
+  return items, np.array([zlib.crc32(x.encode()) for x in items], np.uint32)
 
 
 def need_cache(clips: Any) -> None:

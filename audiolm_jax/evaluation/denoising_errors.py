@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 import dataclasses
 from typing import Any
-import zlib
 
 import jax
-import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.evaluation import base as evaluation_base
@@ -66,8 +64,7 @@ class _Evaluator(evaluation_base.Evaluator):
     params = variables['lm']['params']
     times = validation.levels(self._levels).tolist()
     for batch in self._clips.batches():
-      items = [self._clips.item(i) if i >= 0 else '' for i in batch['id']]
-      rows = np.array([zlib.crc32(item.encode()) for item in items], np.uint32)
+      items, rows = clips_lib.numbers(self._clips, batch)
       inputs = self._decoder.read(batch)
       errors = flow_lm.errors(self._decoder, params, inputs, rows, self._levels)
       for item, length, by_level in zip(

@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 import dataclasses
 from typing import Any
-import zlib
 
 import jax
-import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax.evaluation import base as evaluation_base
@@ -75,8 +73,7 @@ class _Evaluator(evaluation_base.Evaluator):
   def run(self, variables) -> Iterator[evaluation_base.Score]:
     decoder, params = self._decoder, variables['lm']['params']
     for batch in self._clips.batches():
-      items = [self._clips.item(i) if i >= 0 else '' for i in batch['id']]
-      rows = np.array([zlib.crc32(item.encode()) for item in items], np.uint32)
+      items, rows = clips_lib.numbers(self._clips, batch)
       keys = noise_lib.row_keys(jax.random.key(0), rows)
       inputs = decoder.read(batch)
       losses = latent_lm.losses(decoder, params, inputs, batch['ends'], keys)

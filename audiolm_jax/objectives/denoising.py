@@ -64,17 +64,25 @@ class Denoising(of_latents.OfLatents):
       self, rng: Array, latents: Float[Array, 'B F D'], num_frames: Any
   ) -> Draws:
     """Times, noise and gaps for the rows of a batch."""
-    batch, count, _ = latents.shape
     row_rng, time_rng = jax.random.split(rng)
-    keys = noise_lib.row_keys(row_rng, jnp.arange(batch))
+    uniforms = times_lib.stratified(time_rng, len(latents))
+    t = self.density.quantile(self.decoder.process, uniforms)
+    return Draws(t, *self._noise_and_gaps(row_rng, latents, num_frames))
+
+  def _noise_and_gaps(self, rng, latents, num_frames):
+    """`e` and `hidden` of `Draws`."""
+    batch, count, _ = latents.shape
+    keys = noise_lib.row_keys(rng, jnp.arange(batch))
     e = noise_lib.normal(noise_lib.fold(keys, _NOISE), latents.shape[1:])
     hidden = streaming_base.length_mask(num_frames, count)
     if self.decoder.gaps is not None:
       gap_keys = noise_lib.fold(keys, _GAPS)
       hidden = self.decoder.gaps.draw(gap_keys, num_frames, count)
-    uniforms = times_lib.stratified(time_rng, batch)
-    t = self.density.quantile(self.decoder.process, uniforms)
-    return Draws(t, e.astype(latents.dtype), hidden)
+    return e.astype(latents.dtype), hidden
+
+  def _infilling(self, x, hidden):
+    """(given, hidden) as `predict` takes them."""
+    return (None, None) if self.decoder.gaps is None else (x, hidden)
 
   def errors(
       self,
@@ -98,18 +106,15 @@ class Denoising(of_latents.OfLatents):
     process, t, e = decoder.process, draws.t, draws.e
     exists = streaming_base.length_mask(num_frames, x.shape[1])
     x = streaming_base.zero_masked(x, exists)
-    infilling = {}
-    if decoder.gaps is not None:
-      infilling = {'given': x, 'hidden': draws.hidden}
     output = decoder.apply(
         {'params': params},
         process.corrupt(x, e, t),
         t,
         num_frames,
+        *self._infilling(x, draws.hidden),
         conditions=conditions,
         rngs=rngs,
         method='predict',
-        **infilling,
     )
     target = process.target(decoder.target, x, e, t)
     error = jnp.mean((output - target) ** 2, axis=-1)

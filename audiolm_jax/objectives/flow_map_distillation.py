@@ -107,7 +107,8 @@ class FlowMapDistillation(denoising.Denoising):
   ) -> Draws:
     """Times to jump from and to, noise and gaps for the rows of a batch."""
     rng, pair_rng = jax.random.split(rng)
-    draws = super().draw(rng, latents, num_frames)
+    row_rng, _ = jax.random.split(rng)
+    e, hidden = self._noise_and_gaps(row_rng, latents, num_frames)
     t, s = flow_maps.time_pairs(
         pair_rng,
         self.decoder.process,
@@ -115,7 +116,7 @@ class FlowMapDistillation(denoising.Denoising):
         len(latents),
         self.diagonal,
     )
-    return Draws(t=t, e=draws.e, hidden=draws.hidden, s=s)
+    return Draws(t, e, hidden, s)
 
   def map_errors(
       self,
@@ -138,7 +139,7 @@ class FlowMapDistillation(denoising.Denoising):
     x = streaming_base.zero_masked(latents, exists)
     process, t, s = self.decoder.process, draws.t, draws.s
     straight = process.target('u', x, draws.e, t)
-    rows = num_frames, *self._given(x, draws.hidden)
+    rows = num_frames, *self._infilling(x, draws.hidden)
 
     def model(decoder, name, conditions=conditions, rngs=rngs):
       params = variables[name]['params']
@@ -196,10 +197,6 @@ class FlowMapDistillation(denoising.Denoising):
       metrics[f'{name}_error'] = jnp.sum(error), total
     metrics['hidden'] = total, jnp.sum(num_frames).astype(jnp.float32)
     return objectives_base.Output(terms=terms, metrics=metrics)
-
-  def _given(self, x, hidden):
-    """What is given in the place of what `predict` takes."""
-    return (None, None) if self.decoder.gaps is None else (x, hidden)
 
 
 def _predictor(decoder, params, rows, conditions, rngs):
