@@ -195,7 +195,7 @@ class FlowLM(latents_lm.LatentsLM):
       cache_length = cache_length or -(-most // block) * block
     if cache_length is None:
       raise ValueError('rows without an end need a cache_length')
-    settings = self._settings(solver, grid, guidance, None)
+    settings = self.settings(solver, grid, guidance, None)
     if not isinstance(settings.solver, solvers.Solver):
       raise ValueError(f'{settings.solver}: give a solver to go block by block')
     contexts, null = self._contexts(conditions, rows, guidance, negative)
@@ -244,7 +244,7 @@ class FlowLM(latents_lm.LatentsLM):
     if window is not None:
       count = len(windows(frames, window, overlap))
       frames = min(frames, window)
-    settings = self._settings(solver, grid, guidance, strength)
+    settings = self.settings(solver, grid, guidance, strength)
 
     def contexts(params):
       model = dataclasses.replace(self, params=params)
@@ -282,7 +282,7 @@ class FlowLM(latents_lm.LatentsLM):
         num_frames, (len(num_frames), frames), 'latents of'
     )
     return _Job(
-        self._settings(solver, grid, guidance, strength),
+        self.settings(solver, grid, guidance, strength),
         jax.random.key(seed),
         self._rows(num_frames, frames, strength=strength, **latents),
         self._contexts(conditions, len(num_frames), guidance, negative),
@@ -307,8 +307,24 @@ class FlowLM(latents_lm.LatentsLM):
     found[np.arange(frames) >= rows.num_frames[:, None]] = 0
     return found
 
-  def _settings(self, solver, grid, guidance, strength):
-    """What is compiled for: what is not given is by what the model is."""
+  def settings(
+      self,
+      solver: Solver | None = None,
+      grid: times_lib.Grid | None = None,
+      guidance: Guidance | None = None,
+      strength: float | None = None,
+  ) -> flow_session.Settings:
+    """What `generate` does where something is not given, by what the model is.
+
+    Args:
+      solver: see `generate`.
+      grid: see `generate`.
+      guidance: see `generate`.
+      strength: see `generate`.
+
+    Raises:
+      ValueError: for jumps of a model without, or with guidance.
+    """
     has_jumps = self.decoder.jump is not None
     if solver is None:
       solver = flow_maps.Jumps() if has_jumps else solvers.Euler()

@@ -10,6 +10,7 @@ from audiolm_jax.audio import files
 from audiolm_jax.data import factors
 from audiolm_jax.data import moments as moments_lib
 from audiolm_jax.decoders import conditioners
+from audiolm_jax.decoders import time_embedding
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.models import flow_lm
 from audiolm_jax.models import loading
@@ -92,16 +93,19 @@ def _sound(tmp_path_factory):
 @pytest.fixture(name='run')
 def _run(tool, model, blocks, codec, monkeypatch, tmp_path, capsys):
   """run(*arguments): (audio, what was said)."""
+  jump = time_embedding.TimeEmbedding(frequencies=4, scale=3.0)
   found = {
       'flow': model,
       'blocks': blocks,
       'blind': _model(gaps=None),
       'e': _model(target='e'),
+      'map': _model(jump=jump),
   }
   monkeypatch.setattr(loading, 'load', found.__getitem__)
   monkeypatch.setattr(loading, 'load_tokenizer', lambda *_: codec)
 
   def run(*arguments):
+    run.models = found
     path = tmp_path / 'x.wav'
     options = ['--model=flow', f'--out={path}', *map(str, arguments)]
     assert tool.main(options) == 0
@@ -178,6 +182,22 @@ def test_steps_samplers_and_guidance(same, model):
     said = same(negative, *arguments, '--negative=b')
     assert 'half of them with the negative text' in said
     assert np.abs(negative - results[1]).max() > 1e-4
+
+
+def test_a_map_jumps_unless_another_sampler_is_asked_for(run, same):
+  run(SECONDS)
+  model = run.models['map']
+  for steps, given in ((4, ()), (2, ('--steps=2',))):
+    expected = model.generate(MORE, [MORE], grid=times_lib.Grid(steps))
+    said = same(expected, SECONDS, '--model=map', *given)
+    assert f'{steps} evaluations of the network' in said
+  euler = model.generate(
+      MORE, [MORE], grid=times_lib.Grid(2), solver=solvers.Euler()
+  )
+  same(euler, SECONDS, '--model=map', '--steps=2', '--sampler=euler')
+  assert np.abs(euler - expected).max() > 1e-3
+  with pytest.raises(SystemExit, match='distilled'):
+    run(SECONDS, '--model=map', '--text=a', '--guidance=2')
 
 
 def test_blocks_are_heard_while_they_are_made(run, same, blocks, codec, sound):

@@ -1,7 +1,5 @@
 """Audio from models that draw a frame's codes after those of the one before."""
 
-import math
-
 from audiolm_jax import config
 from audiolm_jax import generation
 from audiolm_jax.models import token_lm
@@ -55,15 +53,14 @@ class Autoregressive(synthesis_base.OfCodes):
   def _in_sight(self):
     """Options of what attention keeps in sight, which must have a place."""
     options, frames = self.options, self.frames
-    rate = self.lm.tokenizer.spec.frame_rate
-    kept, name = options.cache_seconds, f'--seconds={options.seconds:g}'
-    if frames is None:
-      kept = kept or synthesis_base.CACHE_SECONDS
-    elif self._steps(frames) >= generation.ENDLESS:
+    name = f'--seconds={options.seconds:g}'
+    if frames is not None and self._steps(frames) >= generation.ENDLESS:
       raise config.ConfigError(f'{name} is too long: inf has no end.')
-    if kept:
+    rate = self.lm.tokenizer.spec.frame_rate
+    kept = synthesis_base.kept(options, frames, rate)
+    if kept is not None:
       # In steps: a pattern may take several for a frame.
-      kept = self._steps(math.ceil(kept * rate))
+      kept = self._steps(kept)
     sinks = {'sink_tokens': options.sink_tokens}
     with synthesis_base.named(name + ': {}'):
       self.lm.check_fits(frames, kept, guided=self.guided, **sinks)

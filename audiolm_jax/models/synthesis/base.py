@@ -11,6 +11,8 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import generation
+from audiolm_jax.processes import solvers
+from audiolm_jax.processes import times as times_lib
 from audiolm_jax.tokenizers import base as tokenizers_base
 
 # Takes audio [B, T, C].
@@ -116,6 +118,64 @@ class OfCodes(Synthesis):
   @staticmethod
   def nothing(lm):
     return np.zeros((0, len(lm.decoder.vocabularies)), np.int32)
+
+
+class OfLatents(Synthesis):
+  """Of models whose frames are latents."""
+
+  @staticmethod
+  def read(lm, path):
+    return lm.tokenizer.read_latents(path)
+
+  @staticmethod
+  def nothing(lm):
+    return np.zeros((0, lm.decoder.dimension), np.float32)
+
+
+def solver(options: Any) -> solvers.Solver | None:
+  """That of `--sampler`; None for none.
+
+  Raises:
+    ConfigError: for a name that there is not.
+  """
+  name = options.sampler
+  if name is None:
+    return None
+  if name not in solvers.SOLVERS:
+    raise config.ConfigError(
+        f'--sampler={name} is none of {sorted(solvers.SOLVERS)}.'
+    )
+  return solvers.SOLVERS[name]()
+
+
+def grid(options: Any) -> times_lib.Grid | None:
+  """Times of `--steps`; None for none.
+
+  Raises:
+    ConfigError: for several numbers, of a model without stages.
+  """
+  if options.steps is None:
+    return None
+  if len(options.steps) > 1:
+    raise config.ConfigError(
+        f'--steps has {len(options.steps)} numbers, but {options.model} has no'
+        ' stages: give one.'
+    )
+  return times_lib.Grid(*options.steps)
+
+
+def kept(options: Any, frames: int | None, rate: float) -> int | None:
+  """Frames that `--cache_seconds` keep in sight; None for all.
+
+  Args:
+    options: of the command line.
+    frames: of all the audio; None for no end, where not all can be kept.
+    rate: frames a second.
+  """
+  seconds = options.cache_seconds
+  if frames is None:
+    seconds = seconds or CACHE_SECONDS
+  return math.ceil(seconds * rate) if seconds else None
 
 
 def sampler(options: Any) -> generation.Sampler:

@@ -1,7 +1,6 @@
 """Audio from models that denoise all latents of a row at once."""
 
 import functools
-import math
 
 import numpy as np
 
@@ -10,12 +9,11 @@ from audiolm_jax.models import flow_lm
 from audiolm_jax.models.synthesis import base as synthesis_base
 from audiolm_jax.processes import guidance as guidance_lib
 from audiolm_jax.processes import solvers
-from audiolm_jax.processes import times as times_lib
 
 _TAKES_NONE = 'was trained to take no given latents (decoder.gaps = None)'
 
 
-class Denoised(synthesis_base.Synthesis):
+class Denoised(synthesis_base.OfLatents):
   """Continues prompts, draws pieces of them anew, and varies audio."""
 
   model = flow_lm.FlowLM
@@ -43,10 +41,12 @@ class Denoised(synthesis_base.Synthesis):
             f' ({lm.tokenizer.spec.hop} samples).'
         )
     super().__init__(lm, conditions, prompt, options)
+    solver, grid = synthesis_base.solver(options), synthesis_base.grid(options)
+    guidance = _guidance(options)
+    with synthesis_base.named(f'{options.model}: {{}}'):
+      chosen = lm.settings(solver, grid, guidance)
     self._settings = {
-        'solver': self._solver(),
-        'grid': self._grid(),
-        'guidance': _guidance(options),
+        name: getattr(chosen, name) for name in ('solver', 'grid', 'guidance')
     }
     self.told |= self._settings
     self._check_times()
@@ -63,14 +63,6 @@ class Denoised(synthesis_base.Synthesis):
           '--cache_seconds does nothing without --stream: all frames are seen.'
       )
     self._session = self._opened() if options.stream else None
-
-  @staticmethod
-  def read(lm, path):
-    return lm.tokenizer.read_latents(path)
-
-  @staticmethod
-  def nothing(lm):
-    return np.zeros((0, lm.decoder.dimension), np.float32)
 
   @property
   def there(self):
@@ -114,19 +106,16 @@ class Denoised(synthesis_base.Synthesis):
         raise config.ConfigError(
             f'--{name} is of whole rows: not with --stream.'
         )
-    kept = options.cache_seconds
-    if frames is None:
-      kept = kept or synthesis_base.CACHE_SECONDS
+    rate = self.lm.tokenizer.spec.frame_rate
+    kept = synthesis_base.kept(options, frames, rate)
     told = {
         name: value
         for name, value in self.told.items()
         if name not in ('given', 'given_mask')
     }
     with synthesis_base.named('--stream: {}'):
-      block = self.lm.decoder.backbone.block_size
-      if kept:
-        rate = self.lm.tokenizer.spec.frame_rate
-        kept = max(math.ceil(kept * rate), block)
+      if kept is not None:
+        kept = max(kept, self.lm.decoder.backbone.block_size)
       return self.lm.session(
           1,
           num_frames=None if frames is None else [frames],
@@ -150,28 +139,15 @@ class Denoised(synthesis_base.Synthesis):
       left = block if self.frames is None else self.frames - first
       yield from frames[:, :left].swapaxes(0, 1)
 
-  def _solver(self):
-    name = self.options.sampler or 'euler'
-    if name not in solvers.SOLVERS:
-      raise config.ConfigError(
-          f'--sampler={name} is none of {sorted(solvers.SOLVERS)}.'
-      )
-    return solvers.SOLVERS[name]()
-
-  def _grid(self):
-    steps = self.options.steps or (times_lib.Grid().steps,)
-    if len(steps) > 1:
-      raise config.ConfigError(
-          f'--steps has {len(steps)} numbers, but {self.options.model} has no'
-          ' stages: give one.'
-      )
-    return times_lib.Grid(*steps)
-
   def _check_times(self):
     """Refuses a solver that asks what the model's predictions do not say."""
     decoder, solver = self.lm.decoder, self._settings['solver']
+    if not isinstance(solver, solvers.Solver):
+      # Jumps ask for no noise or data.
+      return
     times = self._settings['grid'].times * (self.options.strength or 1)
-    with synthesis_base.named(f'--sampler={self.options.sampler}: {{}}'):
+    name = self.options.sampler or 'euler'
+    with synthesis_base.named(f'--sampler={name}: {{}}'):
       decoder.process.check(
           decoder.target, solver.visited(times), solver.needs_slopes
       )

@@ -1,18 +1,11 @@
 """Audio from models that draw one frame of latents after the other."""
 
-import math
-
-import numpy as np
-
-from audiolm_jax import config
 from audiolm_jax.decoders import latent_heads
 from audiolm_jax.models import latent_lm
 from audiolm_jax.models.synthesis import base as synthesis_base
-from audiolm_jax.processes import solvers
-from audiolm_jax.processes import times as times_lib
 
 
-class LatentFrames(synthesis_base.Synthesis):
+class LatentFrames(synthesis_base.OfLatents):
   """Continues prompts until the model ends, with `--stream` while it is heard."""
 
   model = latent_lm.LatentLM
@@ -35,14 +28,6 @@ class LatentFrames(synthesis_base.Synthesis):
     self._kept = self._in_sight()
     self.told |= {'sampler': self._sampler, **self._kept}
     self._made = None
-
-  @staticmethod
-  def read(lm, path):
-    return lm.tokenizer.read_latents(path)
-
-  @staticmethod
-  def nothing(lm):
-    return np.zeros((0, lm.decoder.dimension), np.float32)
 
   def make(self, write):
     lm, prompt = self.lm, self.prompt[None]
@@ -80,24 +65,13 @@ class LatentFrames(synthesis_base.Synthesis):
 
   def _drawn(self):
     """How frames are drawn, which the model must have a use for."""
-    options, given = self.options, {}
-    if options.sampler is not None:
-      if options.sampler not in solvers.SOLVERS:
-        raise config.ConfigError(
-            f'--sampler={options.sampler} is none of {sorted(solvers.SOLVERS)}.'
-        )
-      given['solver'] = solvers.SOLVERS[options.sampler]()
-    if options.steps is not None:
-      if len(options.steps) > 1:
-        raise config.ConfigError(
-            f'--steps has {len(options.steps)} numbers, but {options.model} has'
-            ' no stages: give one.'
-        )
-      given['grid'] = times_lib.Grid(*options.steps)
-    if options.history_noise is not None:
-      given['history_noise'] = options.history_noise
+    options = self.options
     sampler = latent_heads.LatentSampler(
-        temperature=options.temperature, threshold=options.threshold, **given
+        temperature=options.temperature,
+        grid=synthesis_base.grid(options),
+        solver=synthesis_base.solver(options),
+        history_noise=options.history_noise or 0.0,
+        threshold=options.threshold,
     )
     with synthesis_base.named('how frames are drawn: {}'):
       self.lm.decoder.check_sampler(sampler, self.guided)
@@ -106,11 +80,8 @@ class LatentFrames(synthesis_base.Synthesis):
   def _in_sight(self):
     """Options of what attention keeps in sight, which must have a place."""
     options = self.options
-    kept = options.cache_seconds
-    if self.frames is None:
-      kept = kept or synthesis_base.CACHE_SECONDS
-    if kept:
-      kept = math.ceil(kept * self.lm.tokenizer.spec.frame_rate)
+    rate = self.lm.tokenizer.spec.frame_rate
+    kept = synthesis_base.kept(options, self.frames, rate)
     with synthesis_base.named(f'--seconds={options.seconds:g}: {{}}'):
       self.lm.decoder.check_steps(self.frames)
     return {'cache_length': kept, 'sink_tokens': options.sink_tokens}
