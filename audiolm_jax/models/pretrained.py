@@ -110,9 +110,7 @@ class StableAudioLM(flow_lm.FlowLM):
     unknown = sorted(set(conditions) - {'text', 'seconds'})
     if unknown:
       raise ValueError(f"conditions {unknown}: expected 'text' and 'seconds'")
-    for name, values in conditions.items():
-      if len(values) != rows:
-        raise ValueError(f'{name}: {len(values)} values for {rows} rows')
+    _check_rows(conditions, rows)
     ids, lengths = self._ids(conditions.get('text', [None] * rows))
     seconds = [
         (0.0, self.seconds) if pair is None else pair
@@ -189,9 +187,7 @@ class PocketTtsLM(latent_lm.LatentLM):
       raise ValueError(
           f"conditions {sorted(conditions)}: expected 'text', and perhaps 'voice'"
       )
-    for name, values in conditions.items():
-      if len(values) != rows:
-        raise ValueError(f'{name}: {len(values)} values for {rows} rows')
+    _check_rows(conditions, rows)
     texts = [self._text(i, text) for i, text in enumerate(conditions['text'])]
     voices = conditions.get('voice', [None] * rows)
     voices = [self._voice(i, voice) for i, voice in enumerate(voices)]
@@ -225,6 +221,13 @@ class PocketTtsLM(latent_lm.LatentLM):
     if not np.isfinite(voice).all():
       raise ValueError(f'voice {number} is not finite')
     return voice.astype(np.float32)
+
+
+def _check_rows(conditions, rows):
+  """Refuses conditions of other than so many rows."""
+  for name, values in conditions.items():
+    if len(values) != rows:
+      raise ValueError(f'{name}: {len(values)} values for {rows} rows')
 
 
 # The likelihood of a logit of -4.

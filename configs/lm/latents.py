@@ -39,22 +39,16 @@ larger model, one GPU: built and traced, not run.
 """
 
 from audiolm_jax import config
-from audiolm_jax import data
 from audiolm_jax import decoders
 from audiolm_jax import evaluation
 from audiolm_jax import objectives
 from audiolm_jax import train
-from audiolm_jax.backbones import mlps
-from audiolm_jax.backbones import stack as stack_lib
-from audiolm_jax.backbones.mixers import attention
 from audiolm_jax.decoders import latent_heads
 from audiolm_jax.decoders.latent_heads import network as network_lib
 from audiolm_jax.processes import gaussian
 from audiolm_jax.processes import solvers
 from audiolm_jax.processes import times as times_lib
 from audiolm_jax.training import config_files
-from configs.codec import quickstart_vae
-from configs.lm import conditioning
 from configs.lm import flow
 
 
@@ -83,38 +77,31 @@ VARIANTS = tuple(_heads(network_lib.AdalnMlp(), 1))
 def get_config(arg: str = 'flow,cpu') -> train.Config:
   """The config; `arg` is a variant, and 'smoke', 'cpu' or 'gpu'."""
   variant, size = config_files.choose(arg, VARIANTS, config_files.SIZES)
-  width, layers, heads, hidden = {
-      'smoke': (64, 2, 2, 128),
-      'cpu': (256, 4, 4, 1024),
-      'gpu': (768, 12, 12, 3072),
-  }[size]
   network = network_lib.AdalnMlp(
       *{'smoke': (64, 2), 'cpu': (256, 3), 'gpu': (768, 6)}[size]
   )
   base = flow.get_config(size)
-  frames = base.data.frames
+  decoder = base.objective.decoder
   return config.replace(
       base,
       {
           'objective': objectives.NextLatent(
               decoder=decoders.LatentDecoder(
-                  dimension=quickstart_vae.DIMENSION,
-                  backbone=stack_lib.Stack(
-                      width=width,
-                      layers=layers,
-                      mixers=(attention.Attention(heads=heads),),
-                      mlp=mlps.Dense(hidden=hidden, activation='gelu_tanh'),
-                      cross=attention.Cross(heads=heads),
+                  dimension=decoder.dimension,
+                  backbone=config.replace(
+                      decoder.backbone,
+                      {
+                          'mixers[0].mask_kind': 'causal',
+                          'adaptive': 'none',
+                          'film_silu': False,
+                      },
                   ),
                   # The head's draws cost as much as the backbone.
                   head=_heads(network, 4 if size == 'gpu' else 2)[variant],
-                  conditions={
-                      'text': conditioning.conditioner('text', 'cross', size)
-                  },
+                  conditions=decoder.conditions,
                   history_noise=0.5,
               )
           ),
-          'data': data.TokenCrops(cache='runs/flow/tokens', frames=frames),
           'evaluators': {
               'latents': evaluation.LatentLosses(
                   clips=base.evaluators['flow'].clips

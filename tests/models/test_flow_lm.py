@@ -21,25 +21,20 @@ from tests.processes import known
 
 F, D, LENGTHS = small_flows.F, small_flows.D, small_flows.LENGTHS
 MOMENTS, GRID = small_flows.MOMENTS, small_flows.GRID
-_decoder, _model, _given = (
-    small_flows.decoder,
-    small_flows.model,
-    small_flows.given,
-)
 
 
 @pytest.fixture(scope='module', name='model')
 def _unconditional():
-  return _model(moments=MOMENTS)
+  return small_flows.model(moments=MOMENTS)
 
 
 @pytest.fixture(scope='module', name='voiced')
 def _voiced():
-  return _model(conditioned=True)
+  return small_flows.model(conditioned=True)
 
 
 def test_what_is_given_comes_back_to_the_bit(model):
-  given, mask = _given()
+  given, mask = small_flows.given()
   holes = np.where(mask[..., None], given, np.nan)
   found = model.generate(F, LENGTHS, grid=GRID, given=holes, given_mask=mask)
   exists = np.arange(F) < LENGTHS[:, None]
@@ -61,7 +56,7 @@ def test_what_is_given_comes_back_to_the_bit(model):
 
 
 def test_an_empty_and_a_full_mask(model):
-  given, mask = _given()
+  given, mask = small_flows.given()
   plain = model.generate(F, LENGTHS, grid=GRID)
   empty = model.generate(
       F, LENGTHS, grid=GRID, given=given, given_mask=np.zeros_like(mask)
@@ -76,7 +71,7 @@ def test_an_empty_and_a_full_mask(model):
 
 def test_latents_are_as_the_tokenizer_gives_them(model):
   """A model with moments is one without, before and after."""
-  given, mask = _given()
+  given, mask = small_flows.given()
   decoder = model.decoder.clone(moments=None)
   plain = dataclasses.replace(model, decoder=decoder)
   with_it = model.generate(F, LENGTHS, grid=GRID, given=given, given_mask=mask)
@@ -176,7 +171,7 @@ def test_guidance_leads_away_from_negative_conditions(voiced):
 
 
 def test_a_mixture_weighs_conditions_by_themselves():
-  model = _model(conditioned=True, tone=True)
+  model = small_flows.model(conditioned=True, tone=True)
 
   def run(guidance=None, **conditions):
     told = {name: [value] for name, value in conditions.items()}
@@ -236,7 +231,7 @@ def test_strength_is_the_time_at_which_latents_are_noisy(process, moments):
 
 
 def test_varied_rows_are_themselves_and_keep_what_is_given(model):
-  given, mask = _given()
+  given, mask = small_flows.given()
   options = {'grid': GRID, 'strength': 0.5, 'solver': solvers.Sde()}
   both = model.generate(F, LENGTHS, init=given, **options)
   alone = model.generate(4, LENGTHS[:1] - 2, init=given[:1, :4], **options)
@@ -297,9 +292,9 @@ def test_what_could_not_be_done_is_refused(voiced):
       voiced.generate(F, LENGTHS, conditions=conditions)
   # Noise alone tells nothing of data to who predicts noise.
   with pytest.raises(ValueError, match='t = 1'):
-    _model(target='e').generate(F, LENGTHS)
-  blind = _model(gaps=None)
-  given, mask = _given()
+    small_flows.model(target='e').generate(F, LENGTHS)
+  blind = small_flows.model(gaps=None)
+  given, mask = small_flows.given()
   assert np.isfinite(blind.generate(F, LENGTHS, grid=GRID)).all()
   with pytest.raises(ValueError, match='made to take none'):
     blind.generate(F, LENGTHS, given=given, given_mask=mask)
@@ -333,7 +328,7 @@ def test_flops_are_those_of_every_evaluation(voiced):
   assert count(window=F, overlap=2) == count()
   assert count(strength=0.5) == pytest.approx(3 * each, rel=1e-3)
   with pytest.raises(ValueError, match='no conditions'):
-    _model().generation_flops(1.0, guidance=guidance_lib.Plain())
+    small_flows.model().generation_flops(1.0, guidance=guidance_lib.Plain())
   with pytest.raises(ValueError, match='no frame rate'):
     flow_lm.FlowLM(decoder, shapes, None).generation_flops(1.0)
 

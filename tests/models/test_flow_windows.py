@@ -22,21 +22,16 @@ from tests.processes import known
 
 F, D, LENGTHS = small_flows.F, small_flows.D, small_flows.LENGTHS
 MOMENTS, GRID = small_flows.MOMENTS, small_flows.GRID
-_decoder, _model, _given = (
-    small_flows.decoder,
-    small_flows.model,
-    small_flows.given,
-)
 
 
 @pytest.fixture(scope='module', name='model')
 def _unconditional():
-  return _model(moments=MOMENTS)
+  return small_flows.model(moments=MOMENTS)
 
 
 @pytest.fixture(scope='module', name='voiced')
 def _voiced():
-  return _model(conditioned=True)
+  return small_flows.model(conditioned=True)
 
 
 def test_windows():
@@ -55,7 +50,7 @@ def test_windows():
 
 
 def test_one_window_is_the_whole(model):
-  given, mask = _given()
+  given, mask = small_flows.given()
   for options in ({}, {'given': given, 'given_mask': mask, 'seed': 3}):
     plain = model.generate(F, LENGTHS, grid=GRID, **options)
     for window in (F, F + 2):
@@ -155,7 +150,7 @@ _JUMP = time_embedding.TimeEmbedding(frequencies=4, scale=3.0)
 
 @pytest.fixture(scope='module', name='jumping')
 def _jumping():
-  return _model(moments=MOMENTS, jump=_JUMP)
+  return small_flows.model(moments=MOMENTS, jump=_JUMP)
 
 
 def _start(count=F, rows=2):
@@ -211,7 +206,7 @@ def test_jumps_are_from_time_to_time(jumping):
 
 
 def test_given_frames_go_straight_to_where_they_are(jumping):
-  given, mask = _given()
+  given, mask = small_flows.given()
   mask &= np.arange(F) < LENGTHS[:, None]
   found = jumping.generate(F, LENGTHS, grid=GRID, given=given, given_mask=mask)
   known = MOMENTS.normalised(np.where(mask[..., None], given, 0))
@@ -240,7 +235,7 @@ def test_jumps_count_one_evaluation_each_and_what_is_no_jump_is_refused(
   with pytest.raises(ValueError, match='takes one time'):
     voiced.generate(F, LENGTHS, solver=flow_maps.Jumps())
   with pytest.raises(ValueError, match='distilled with'):
-    _model(conditioned=True, jump=_JUMP).generate(
+    small_flows.model(conditioned=True, jump=_JUMP).generate(
         F, LENGTHS, guidance=guidance_lib.Plain()
     )
   with pytest.raises(ValueError, match='distilled with'):

@@ -23,6 +23,7 @@ from audiolm_jax.processes import times as times_lib  # noqa: E402
 from audiolm_jax.streaming import testing  # noqa: E402
 from tests.interop import tiny_weights  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
+from tests.parity import head_faults  # noqa: E402
 from tests.parity import head_models  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -193,22 +194,6 @@ def test_losses_and_their_gradients_are_the_originals(stop, case):
     codec_models.close(of_h, h.grad)
 
 
-def _network(**changes):
-  def fault(head, params):
-    network = head.network.clone(parent=None, name=None, **changes)
-    return head.clone(parent=None, name=None, network=network), params
-
-  return fault
-
-
-def _time(**changes):
-  def fault(head, params):
-    time = head.network.time.clone(parent=None, name=None, **changes)
-    return _network(time=time)(head, params)
-
-  return fault
-
-
 def _summed(head, params):
   """Times as a sum, not their mean."""
   for i in range(2):
@@ -239,13 +224,13 @@ def _unmoved(head, params):
 
 
 _FAULTS = {
-    'another epsilon of norms': _network(norm_epsilon=1e-5),
-    'rms norms': _network(norm='rms'),
-    'another epsilon of times': _time(closing_epsilon=1e-5),
-    'another span': _time(span=10_000.0),
-    'times up to 1000': _time(scale=1000.0),
-    'data at 0': _time(reverse=False),
-    'times as they are': _time(closing='none'),
+    'another epsilon of norms': head_faults.network(norm_epsilon=1e-5),
+    'rms norms': head_faults.network(norm='rms'),
+    'another epsilon of times': head_faults.time(closing_epsilon=1e-5),
+    'another span': head_faults.time(span=10_000.0),
+    'times up to 1000': head_faults.time(scale=1000.0),
+    'data at 0': head_faults.time(reverse=False),
+    'times as they are': head_faults.time(closing='none'),
     'times summed': _summed,
     'times exchanged': _exchanged,
     'sines first': _sines_first,

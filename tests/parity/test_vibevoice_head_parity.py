@@ -14,6 +14,7 @@ from audiolm_jax.interop import vibevoice  # noqa: E402
 from audiolm_jax.processes import gaussian  # noqa: E402
 from audiolm_jax.streaming import testing  # noqa: E402
 from tests.parity import codec_models  # noqa: E402
+from tests.parity import head_faults  # noqa: E402
 from tests.parity import head_models  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -61,22 +62,6 @@ def test_predictions_are_the_originals(case):
   assert np.abs(np.roll(expected, 1, 0) - expected).max(1).min() > 0.1
 
 
-def _network(**changes):
-  def fault(head, params):
-    network = head.network.clone(parent=None, name=None, **changes)
-    return head.clone(parent=None, name=None, network=network), params
-
-  return fault
-
-
-def _time(**changes):
-  def fault(head, params):
-    time = head.network.time.clone(parent=None, name=None, **changes)
-    return _network(time=time)(head, params)
-
-  return fault
-
-
 def _unmoved(head, params):
   """Factor and offset as theirs stand."""
   for name in ('block_0_modulation', 'last_modulation'):
@@ -100,14 +85,14 @@ def _sines_first(head, params):
 
 
 _FAULTS = {
-    'another epsilon': _network(norm_epsilon=1e-5),
-    'layer norms': _network(norm='layer'),
-    'a gate of another kind': _network(activation='clamped_swiglu'),
+    'another epsilon': head_faults.network(norm_epsilon=1e-5),
+    'layer norms': head_faults.network(norm='layer'),
+    'a gate of another kind': head_faults.network(activation='clamped_swiglu'),
     'factor and offset exchanged': _unmoved,
     'gate and value exchanged': _gate,
     'sines first': _sines_first,
-    'another span': _time(span=10_000.0),
-    'times up to 1': _time(scale=1.0),
+    'another span': head_faults.time(span=10_000.0),
+    'times up to 1': head_faults.time(scale=1.0),
 }
 
 
