@@ -5,13 +5,12 @@
 
 In the middle of each of --clips test clips of a token cache --gap seconds are
 hidden and drawn anew: by a masked model in 1, 4 and 16 steps a stage and in two
-orders, by one that denoises latents in as many steps of Euler's, or by its map in
-1, 2 and 4 jumps. A table has the
-mel distance within the gap to the codec's reconstruction of the true tokens,
-beside that of the same frames of another clip (what a guess would be) and the
-passes through the model; for the first --shown clips there are sounds and
-spectrograms. All other tokens come back as they are: the tool checks that. A
-model of texts is told the clips'.
+orders, by one that denoises latents in 1 to 64 steps of Euler's, or by its map in
+1, 2 and 4 jumps. A table has the mel distance within the gap to the codec's
+reconstruction of the true tokens, beside that of the same frames of another clip
+(what a guess would be) and the passes through the model; for the first --shown
+clips there are sounds and spectrograms. All other tokens come back as they are: the
+tool checks that. A model of texts is told the clips'.
 """
 
 import argparse

@@ -11,7 +11,10 @@ tables follow the rollouts second by second: the deviation of the latents, as
 normalised (1 in the cache), and the Frechet distance of their frames to those of
 the same clips, without its bias of first order, with 95% intervals over ten groups
 of clips (the jackknife). The first row is the distance of other test clips: what
-there is without any drift. For the first --shown clips there are sounds and
+there is without any drift. A third has what each head with a likelihood costs on
+the clips themselves, in nats a frame of normalised latents, on their first
+--scored frames (of heads that take steps, in --likelihood_steps of the way from
+data to noise), and by how much more than the first of them. For the first --shown clips there are sounds and
 spectrograms.
 """
 
@@ -111,8 +114,48 @@ def write(options) -> report_lib.Report:
       ],
       'Of normalised latents, a mean over dimensions; that of the cache is 1.',
   )
+  costs = _costs(models, clips, options)
+  if costs:
+    first = next(iter(costs.values()))
+    page.add_table(
+        'Nats a frame',
+        ['', 'nats a frame', 'more than the first'],
+        [
+            [
+                name,
+                statistics.t_interval(nats),
+                None if nats is first else statistics.t_interval(nats - first),
+            ]
+            for name, nats in costs.items()
+        ],
+        'Of the clips as they are, a mean over clips with 95% intervals.',
+    )
   _listen(page, tokenizer, clips, rollouts, prompt, options)
   return page
+
+
+def _costs(models, clips, options):
+  """{model: nats a frame of each clip}, of heads that have a likelihood."""
+  lengths = np.array([min(c.frames, options.scored) for c in clips], np.int32)
+  size = clips[0].latents.shape[1]
+  latents = np.zeros((len(clips), lengths.max(), size), np.float32)
+  for row, clip, length in zip(latents, clips, lengths, strict=True):
+    row[:length] = clip.latents[:length]
+  found = {}
+  for path, model in models.items():
+    head = model.decoder.head
+    if head.tag == 'exact':
+      steps = options.likelihood_steps if head.takes_steps else None
+      scores = model.log_prob(latents, lengths, _told(model, clips), steps)
+      found[pathlib.Path(path).name] = -scores.sum(axis=1) / lengths
+  return found
+
+
+def _told(model, clips):
+  """The texts of clips, for a model that takes them."""
+  if 'text' not in model.decoder.conditions:
+    return None
+  return {'text': [clip.factors.get('text') for clip in clips]}
 
 
 def ways(model: latent_lm.LatentLM) -> dict[str, latent_heads.LatentSampler]:
@@ -186,13 +229,11 @@ def _takes(model, clip):
 
 def _roll(model, sampler, clips, prompt, total, options):
   """Latents [B, F, L] of clips that go on."""
-  texts = [clip.factors.get('text') for clip in clips]
-  told = {'text': texts} if 'text' in model.decoder.conditions else None
   return model.generate(
       np.stack([clip.latents[:prompt] for clip in clips]),
       total,
       sampler=sampler,
-      conditions=told,
+      conditions=_told(model, clips),
       seed=options.seed,
   ).latents
 
@@ -260,6 +301,9 @@ def _options(arguments):
   seconds = launch.number(float, lambda x: 0 < x < 600, 'seconds, up to 600')
   add('--prompt', type=seconds, default=1.0, help='seconds that are given')
   add('--seconds', type=seconds, default=6.0, help='that are drawn')
+  count = launch.number(int, lambda x: x > 0, 'at least 1')
+  add('--scored', type=count, default=100, help='frames, at most')
+  add('--likelihood_steps', type=count, default=32)
   add('--seed', type=launch.number(int, lambda x: x >= 0, 'from 0'), default=0)
   return parser.parse_args(arguments)
 

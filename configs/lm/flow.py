@@ -29,10 +29,8 @@ The other arms are in the manner of public models, each with this transformer:
   seconds as conditions: how long the clip is, and where in it the row begins, two
   positions before its first frame. There, they are one position together with the
   time, are attended to beside a T5's text, too, and nothing scales (no AdaLN): here
-  the time scales
-  (`--config.objective.decoder.time_token=True` has both), and the text's encoder
-  learns along. DPM-Solver++(2M) stands for
-  its 3M SDE:
+  the time scales (`--config.objective.decoder.time_token=True` has both), and the
+  text's encoder learns along. DPM-Solver++(2M) stands for its 3M SDE:
 
       python tools/generate.py --model=runs/flow/stable_audio --text='press one' \
           --seconds=4 --condition=seconds_start=0 --condition=seconds_total=2 \

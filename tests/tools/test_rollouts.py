@@ -91,6 +91,7 @@ def _run(codec, cache, monkeypatch, tmp_path):
         [
             *(f'--cache={cache}', f'--out={out}', '--shown=1', '--clips=12'),
             *(f'--prompt={10 / rate}', f'--seconds={1.5}'),
+            *('--scored=15', '--likelihood_steps=2'),
             *arguments,
         ]
     )
@@ -121,6 +122,16 @@ def test_models_are_followed_second_by_second(run, cache, codec):
   assert set(rows) == set(names[1:])
   for name in names[1:]:
     assert name in text
+  # Of the heads that have a likelihood, and of the clips themselves.
+  costs = tables['Nats a frame']
+  assert list(costs) == ['mixture', 'flow']
+  whole = token_cache.TokenCache(cache, 'test')
+  nats = []
+  for i in range(0, 24, 2):
+    clip = whole[i].latents[None, :15]
+    nats.append(-models['flow'].log_prob(clip, steps=2).mean())
+  np.testing.assert_allclose(float(costs['flow'][0]), np.mean(nats), rtol=2e-3)
+  assert costs['mixture'][1] == '–'
   # By hand: all clips of a chosen second, of one way.
   clips = token_cache.TokenCache(cache, 'test')
   chosen = [clips[i] for i in range(24)][::2]
