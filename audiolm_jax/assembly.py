@@ -68,7 +68,7 @@ class ModelTraining:
   ] = param_transforms.Full()
   init_from: Annotated[str, config.Path()] | None = None
   init_model: str | None = None
-  init_fresh: tuple[str, ...] = ()
+  init_fresh: Annotated[tuple[str, ...], config.Added()] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ from audiolm_jax import config
 from audiolm_jax import evaluate
 from audiolm_jax import exporting
 from audiolm_jax import resolution
+from audiolm_jax.config import diff
 from audiolm_jax.config import relocation
 from audiolm_jax.training import checkpoints
 from audiolm_jax.training import costs
@@ -96,7 +97,7 @@ def _claim(workdir: pathlib.Path, settings: Config) -> None:
     old = config.build(Config, assembly_lib.read(workdir))
     old = config.to_config(resolution.resolve(old))
     new = relocation.placed(Config, resolved, workdir)
-    lines = config.difference(old.to_dict(), new)
+    lines = diff.lines(old.to_dict(), new)
     if lines:
       raise config.ConfigError(
           f'{workdir} holds a run of another config (there -> here):\n  '

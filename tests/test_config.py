@@ -20,6 +20,7 @@ from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax import objectives
 from audiolm_jax import train
+from audiolm_jax.config import diff
 from tests import toy_run
 
 
@@ -81,7 +82,44 @@ def test_instances_and_json_round_trip():
   # Through JSON, where tuples become lists.
   loaded = ml_collections.ConfigDict(json.loads(config.to_json(values)))
   assert config.build(Outer, loaded) == built
-  assert config.difference(loaded, values) == []
+  assert diff.lines(loaded, values) == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Grown:
+  rate: float = 0.1
+  later: Annotated[tuple[int, ...], config.Added()] = ()
+  limit: Annotated[int | None, config.Added()] = None
+  inner: Annotated[Inner, config.Added()] = dataclasses.field(
+      default_factory=Inner
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+  named: Annotated[
+      dict[str, Any],
+      config.Named(Annotated[Any, config.Kind(lambda: {'grown': Grown})]),
+  ]
+  several: tuple[Grown, ...] = ()
+  inner: Inner = Inner()
+
+
+def test_identity_leaves_out_what_was_added_and_has_its_default():
+  holder = Holder({'a': Grown()}, (Grown(), Grown(limit=3)))
+  values = config.identity(holder)
+  assert values['named'] == {'a': {'kind': 'grown', 'rate': 0.1}}
+  assert values['several'] == ({'rate': 0.1}, {'rate': 0.1, 'limit': 3})
+  # Of a field that was there from the beginning, a default counts.
+  assert values['inner'] == config.to_config(Inner()).to_dict()
+  assert config.build(Holder, values) == holder
+  assert config.identity(Grown(later=[])) == {'rate': 0.1}
+  for changed in (Grown(later=(1,)), Grown(later=[1]), Grown(limit=0)):
+    assert config.identity(changed) != {'rate': 0.1}
+    assert config.build(Grown, config.identity(changed)) == config.build(
+        Grown, changed
+    )
+  assert 'inner' in config.identity(Grown(inner=Inner(width=9)))
 
 
 def test_a_tuple_may_hold_groups():
@@ -401,7 +439,7 @@ assert classes.class_of({}, 'experiments.mine:Mine') is None
 def test_difference_names_every_leaf():
   old = {'a': 1, 'b': {'c': (1, 2), 'd': 4}}
   new = {'a': 1, 'b': {'c': [1, 3], 'e': 5}}
-  assert config.difference(old, new) == [
+  assert diff.lines(old, new) == [
       'config.b.c: [1, 2] -> [1, 3]',
       'config.b.d: 4 -> (absent)',
       'config.b.e: (absent) -> 5',
@@ -409,17 +447,17 @@ def test_difference_names_every_leaf():
 
 
 def test_difference_takes_instances():
-  assert config.difference(Outer(1), config.to_config(Outer(2))) == [
+  assert diff.lines(Outer(1), config.to_config(Outer(2))) == [
       'config.steps: 1 -> 2'
   ]
 
 
 def test_difference_looks_into_rows_of_groups():
   old = {'a': ({'b': 1, 'c': 2}, {'b': 1})}
-  assert config.difference(old, {'a': [{'b': 1, 'c': 3}, {'b': 1}]}) == [
+  assert diff.lines(old, {'a': [{'b': 1, 'c': 3}, {'b': 1}]}) == [
       'config.a[0].c: 2 -> 3'
   ]
-  assert config.difference(old, {'a': ({'b': 1, 'c': 2},)}) == [
+  assert diff.lines(old, {'a': ({'b': 1, 'c': 2},)}) == [
       "config.a: [{'b': 1, 'c': 2}, {'b': 1}] -> [{'b': 1, 'c': 2}]"
   ]
 

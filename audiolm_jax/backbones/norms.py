@@ -1,12 +1,13 @@
 """The norms of decoders."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from audiolm_jax import config
 from audiolm_jax import ops
 
 Kind = Literal['rms', 'layer']
@@ -25,7 +26,7 @@ class Norm(nn.Module):
   kind: Kind = 'rms'
   epsilon: float = 1e-5
   use_bias: bool = False
-  use_scale: bool = True
+  use_scale: Annotated[bool, config.Added()] = True
 
   @nn.compact
   def __call__(self, x: Float[Array, '*b D']) -> Float[Array, '*b D']:

@@ -96,6 +96,16 @@ class Path:
   kept: Callable[[str], str] | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Added:
+  """Marks a field that came to a class after runs and models were published.
+
+  At its default, a config with the field must do what the config without it
+  did: keys of stages and fingerprints of models leave it out there, so that a
+  new option does not make older answers and exports stale. See `identity`.
+  """
+
+
 # Fields whose absurd values would take all time or memory before any shape that
 # could be refused is known: how many parts there are, each of which is built or
 # looped over, and how wide they are.
@@ -200,10 +210,17 @@ def steps_of(path: str) -> list[str | int]:
 
 def to_config(instance) -> ml_collections.ConfigDict:
   """The `ConfigDict` that `build` would turn into `instance`."""
-  result = ml_collections.ConfigDict()
-  for name, (_, annotation) in schema(type(instance)).items():
-    _set(result, name, annotation, getattr(instance, name))
-  return result
+  return _to_config(instance, lambda *_: True)
+
+
+def identity(instance) -> dict[str, Any]:
+  """The values that tell an instance from others: what hashes are of.
+
+  Returns:
+    plain dicts, from which `build` makes it: `to_config`'s, without the fields
+    that are `Added` and have their default.
+  """
+  return _to_config(instance, _tells).to_dict()
 
 
 def to_json(config) -> str:
@@ -211,32 +228,6 @@ def to_json(config) -> str:
   if dataclasses.is_dataclass(config):
     config = to_config(config)
   return json.dumps(config.to_dict(), indent=2, sort_keys=True)
-
-
-def difference(old, new, path: str = 'config') -> list[str]:
-  """Lines 'config.key: old -> new' for every leaf in which two configs differ.
-
-  Args:
-    old: an instance, a ConfigDict or a mapping.
-    new: an instance, a ConfigDict or a mapping.
-    path: what lines call them.
-  """
-  old, new = _plain(old), _plain(new)
-  if isinstance(old, dict) and isinstance(new, dict):
-    keys = [(f'{path}.{key}', key) for key in sorted({*old, *new})]
-  elif _is_rows(old) and _is_rows(new) and len(old) == len(new):
-    old, new = dict(enumerate(old)), dict(enumerate(new))
-    keys = [(f'{path}[{index}]', index) for index in old]
-  else:
-    return [f'{path}: {old!r} -> {new!r}'] if old != new else []
-  lines = []
-  for name, key in keys:
-    if key in old and key in new:
-      lines += difference(old[key], new[key], name)
-    else:
-      pair = [repr(c[key]) if key in c else '(absent)' for c in (old, new)]
-      lines.append(f'{name}: {" -> ".join(pair)}')
-  return lines
 
 
 def unknown_key(path: str, key: str, known) -> str:
@@ -437,7 +428,32 @@ def _replaced(value, changes: dict[tuple[str | int, ...], Any], path: str):
     raise ConfigError(f'{path}: {error}') from error
 
 
-def _set(result, name, annotation, value):
+def _tells(field: dataclasses.Field, annotation, value) -> bool:
+  """Whether a field's value belongs to what its instance is; see `Added`."""
+  if not any(isinstance(item, Added) for item in unwrap(annotation)[1]):
+    return True
+  default = field.default
+  if field.default_factory is not dataclasses.MISSING:
+    default = field.default_factory()
+  # Before it is built, a config may have a list for a tuple.
+  return (tuple(value) if isinstance(value, list) else value) != default
+
+
+# Whether a config takes in a field: called with it, its annotation and value.
+_Keeps = Callable[[dataclasses.Field, Any, Any], bool]
+
+
+def _to_config(instance, keeps: _Keeps) -> ml_collections.ConfigDict:
+  """`to_config` with the fields that `keeps` keeps, wherever they are."""
+  result = ml_collections.ConfigDict()
+  for name, (field, annotation) in schema(type(instance)).items():
+    value = getattr(instance, name)
+    if keeps(field, annotation, value):
+      _set(result, name, annotation, value, keeps)
+  return result
+
+
+def _set(result, name, annotation, value, keeps: _Keeps):
   """Stores a field's value in a ConfigDict in the form `build` accepts.
 
   What does not fit the annotation stays as it is, for `build` to refuse.
@@ -447,20 +463,20 @@ def _set(result, name, annotation, value):
     if isinstance(item, Kind) and dataclasses.is_dataclass(value):
       kind = classes.kind_of(item.table(), type(value))
       if kind is not None:
-        result[name] = to_config(value)
+        result[name] = _to_config(value, keeps)
         result[name].kind = kind
         return
     if isinstance(item, Named) and isinstance(value, Mapping):
       result[name] = ml_collections.ConfigDict()
       for key, entry in value.items():
-        _set(result[name], key, item.value, entry)
+        _set(result[name], key, item.value, entry, keeps)
       return
   if dataclasses.is_dataclass(value):
-    result[name] = to_config(value)
+    result[name] = _to_config(value, keeps)
   elif typing.get_origin(base) is tuple and isinstance(value, (tuple, list)):
     holder = ml_collections.ConfigDict()
     for index, entry in enumerate(value):
-      _set(holder, str(index), typing.get_args(base)[0], entry)
+      _set(holder, str(index), typing.get_args(base)[0], entry, keeps)
     # Groups as plain dicts: a ConfigDict's own `to_dict` leaves others there.
     plain = holder.to_dict()
     result[name] = tuple(plain[str(index)] for index in range(len(value)))
@@ -469,19 +485,3 @@ def _set(result, name, annotation, value):
     result[name] = config_dict.placeholder(base)
   else:
     result[name] = value
-
-
-def _is_rows(value) -> bool:
-  """Whether a value is a list of groups."""
-  return isinstance(value, list) and all(isinstance(v, dict) for v in value)
-
-
-def _plain(value):
-  """A config as JSON has it, which has no tuples."""
-  if dataclasses.is_dataclass(value):
-    value = to_config(value)
-  if isinstance(value, ml_collections.ConfigDict):
-    value = value.to_dict()
-  if isinstance(value, (tuple, list)):
-    return [_plain(entry) for entry in value]
-  return value

@@ -81,10 +81,10 @@ class Flow(of_latents.OfLatents):
   ] = flax.core.FrozenDict()
   gaps: gaps_lib.Gaps | None = gaps_lib.Gaps()
   moments: moments_lib.Moments | None = None
-  jump: time_embedding.TimeEmbedding | None = None
-  time_token: bool = False
-  mixed_ends: bool = False
-  use_bias: bool = True
+  jump: Annotated[time_embedding.TimeEmbedding | None, config.Added()] = None
+  time_token: Annotated[bool, config.Added()] = False
+  mixed_ends: Annotated[bool, config.Added()] = False
+  use_bias: Annotated[bool, config.Added()] = True
 
   def __post_init__(self):
     self.conditions = flax.core.freeze(dict(self.conditions))

@@ -1,6 +1,7 @@
 """Which frames a model of latents is to fill in, in training."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +31,8 @@ class Gaps:
   prefix: config.Share = 0.1
   segments: config.Share = 0.1
   most_segments: config.Positive = 10
-  piece: config.Share = 0.0
-  least: config.Share = 0.7
+  piece: Annotated[config.Share, config.Added()] = 0.0
+  least: Annotated[config.Share, config.Added()] = 0.7
 
   def __post_init__(self):
     if self.prefix + self.segments + self.piece > 1:

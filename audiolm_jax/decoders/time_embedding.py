@@ -35,12 +35,14 @@ class TimeEmbedding(nn.Module):
   frequencies: config.Positive = 128
   scale: config.NonNegative = 1000.0
   span: Annotated[float, config.Range(min=1)] = 10_000.0
-  spacing: Literal['geometric', 'gaussian'] = 'geometric'
-  turns: config.NonNegative = 1.0
-  use_bias: bool = True
-  reverse: bool = False
-  closing: Literal['none', 'deviation'] = 'none'
-  closing_epsilon: config.NonNegative = 1e-5
+  spacing: Annotated[Literal['geometric', 'gaussian'], config.Added()] = (
+      'geometric'
+  )
+  turns: Annotated[config.NonNegative, config.Added()] = 1.0
+  use_bias: Annotated[bool, config.Added()] = True
+  reverse: Annotated[bool, config.Added()] = False
+  closing: Annotated[Literal['none', 'deviation'], config.Added()] = 'none'
+  closing_epsilon: Annotated[config.NonNegative, config.Added()] = 1e-5
 
   @nn.compact
   def __call__(

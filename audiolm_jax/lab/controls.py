@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from audiolm_jax import config
+from audiolm_jax.config import diff
 from audiolm_jax.lab import questions
 
 
@@ -29,7 +29,7 @@ def differences(
     own = _values(question, arm)
     lines = []
     for name in sorted(baseline.keys() | own.keys()):
-      lines += config.difference(
+      lines += diff.lines(
           {name: baseline[name]} if name in baseline else {},
           {name: own[name]} if name in own else {},
           '',
@@ -85,7 +85,7 @@ def _values(question, arm) -> Mapping[str, object]:
 
 
 def _covers(paths, line) -> bool:
-  """Whether a line of `config.difference` is at or below one of some paths."""
+  """Whether a line of `diff.lines` is at or below one of some paths."""
   at = line.partition(': ')[0]
   return any(
       at == path or at.startswith((f'{path}.', f'{path}[')) for path in paths

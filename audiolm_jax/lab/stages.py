@@ -199,7 +199,7 @@ class Train(Stage):
     super().__post_init__()
 
   def values(self):
-    return json.loads(config.to_json(self.config))
+    return _plain(self.config)
 
   def changed(self, changes):
     return dataclasses.replace(
@@ -237,7 +237,7 @@ class Evaluate(Stage):
 
   def values(self):
     settings = config.build(_Evaluators, {'evaluators': dict(self.evaluators)})
-    return json.loads(config.to_json(settings))
+    return _plain(settings)
 
   def changed(self, changes):
     settings = config.replace(_Evaluators(dict(self.evaluators)), changes)
@@ -312,6 +312,11 @@ class Function(Stage):
     launch.prepare()
     arguments = placed(dict(self.arguments), inputs)
     return self.function(directory, dict(inputs), **arguments)
+
+
+def _plain(settings: Any) -> Any:
+  """JSON values of what tells a config from others."""
+  return json.loads(json.dumps(config.identity(settings)))
 
 
 def placed(values: Any, inputs: Mapping[str, pathlib.Path]) -> Any:

@@ -27,10 +27,9 @@ class Fingerprint:
       rate: frames or samples a second; None for a tokenizer.
     """
     cls = type(module)
-    values = config.to_config(module).to_dict()
     described = {
         'class': cls.__name__,
-        'config': relocation.names_only(cls, values),
+        'config': relocation.names_only(cls, config.identity(module)),
     }
     if isinstance(module, tokenizers_base.Tokenizer):
       described['spec'] = module.spec.to_dict()

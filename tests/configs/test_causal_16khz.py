@@ -7,6 +7,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import train
+from audiolm_jax.config import diff
 from configs.codec import causal_16khz
 
 
@@ -32,7 +33,7 @@ def test_a_smoke_run_trains(cache, tmp_path):
 
 
 def test_tuning_differs_in_its_start_schedule_and_one_loss():
-  lines = config.difference(
+  lines = diff.lines(
       causal_16khz.get_config('cpu'), causal_16khz.get_config('tune')
   )
   allowed = (

@@ -9,6 +9,7 @@ from audiolm_jax import config
 from audiolm_jax.models import loading
 from audiolm_jax import resolution
 from audiolm_jax import train
+from audiolm_jax.config import diff
 from audiolm_jax.data import asterisk_prompts
 from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
@@ -28,7 +29,7 @@ def test_only_the_condition_differs(name, size):
   factor, how = NAMES[name]
   values = conditioning.get_config(f'{name},{size}')
   base = quickstart.get_config(size)
-  for line in config.difference(base, values):
+  for line in diff.lines(base, values):
     assert line.startswith(
         (
             f'config.objective.decoder.conditions.{factor}',

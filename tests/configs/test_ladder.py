@@ -11,6 +11,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import train
+from audiolm_jax.config import diff
 from audiolm_jax.streaming import testing
 from audiolm_jax.training import config_files
 from configs.lm import ladder
@@ -69,7 +70,7 @@ def test_a_rung_changes_what_it_says_and_nothing_else(place, size):
   )
   backbone = 'config.objective.decoder.backbone.'
   changed = set()
-  for line in config.difference(before, after):
+  for line in diff.lines(before, after):
     path = re.match(r'(\S+): ', line).group(1)
     assert path.startswith(backbone), line
     changed.add(path.removeprefix(backbone))
@@ -114,7 +115,7 @@ def test_every_ingredient_of_the_end_can_be_left_out():
   for field in dataclasses.fields(ladder.Ingredients):
     without = ladder.get_config(f'without_{field.name}')
     config.build(train.Config, without)
-    differences[field.name] = lines = tuple(config.difference(end, without))
+    differences[field.name] = lines = tuple(diff.lines(end, without))
     assert lines
   assert len(set(differences.values())) == len(ladder.WITHOUT)
   assert differences['dropout'] == (

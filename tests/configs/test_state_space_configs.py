@@ -6,6 +6,7 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax import train
+from audiolm_jax.config import diff
 from configs.lm import quickstart
 from configs.lm import state_spaces
 
@@ -25,7 +26,7 @@ def _millions(values):
 def test_only_the_backbone_differs_and_its_size_does_not(name):
   values = state_spaces.get_config(f'{name},cpu')
   base = quickstart.get_config('cpu')
-  lines = config.difference(base, values)
+  lines = diff.lines(base, values)
   assert lines
   for line in lines:
     assert line.startswith('config.objective.decoder.backbone.'), line

@@ -9,6 +9,7 @@ from audiolm_jax import config
 from audiolm_jax.models import loading
 from audiolm_jax import resolution
 from audiolm_jax import train
+from audiolm_jax.config import diff
 from audiolm_jax.training import config_files
 from configs.lm import wavenet
 
@@ -37,9 +38,7 @@ def test_it_builds(name, size):
 
 def test_they_differ_in_the_head_and_its_input_only():
   for name in ('logistics', 'gaussian'):
-    lines = config.difference(
-        wavenet.get_config('mu_law'), wavenet.get_config(name)
-    )
+    lines = diff.lines(wavenet.get_config('mu_law'), wavenet.get_config(name))
     fields = {line.partition(':')[0] for line in lines}
     prefix = 'config.objective.decoder'
     assert f'{prefix}.inputs' in fields

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pytest
 
 from audiolm_jax import config
+from audiolm_jax.config import diff
 from audiolm_jax.training import config_files
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -104,7 +105,7 @@ def test_every_config_file_lists_its_arguments(name):
   # Without a size it is the one for CPUs; tests/configs builds the others.
   base, first = config_files.read(name), [names[0] for names in variants]
   for argument in {','.join(first), ','.join([*first, 'cpu'])} - {''}:
-    assert not config.difference(base, config_files.read(f'{name}:{argument}'))
+    assert not diff.lines(base, config_files.read(f'{name}:{argument}'))
 
 
 def test_configs_that_are_named_anywhere_are_there():
