@@ -33,8 +33,8 @@ Hardware: `:VARIANT,smoke` 2 CPU cores, seconds after compiling. `:VARIANT,cpu` 
 CPU cores, 8 minutes beside other work at a load of 6: far from trained to an end.
 Expected of 100 validation clips (one seed): `flow` a loss of .735 and .021 nats a
 frame of where rows end, `one_step` .741 (and .039 of distillation) and .020,
-`mixture` 22.9 nats a frame and .032; `diffusion` was not run. On 48 clips flow's are
-9.12 where mixture's are 23.74 (docs/decoders.md has rollouts). `:VARIANT,gpu`, a
+`mixture` 22.9 nats a frame and .032; `diffusion` was not run. On 20 test clips flow
+costs 9.7 nats a frame where mixture costs 24.1 (docs/decoders.md; with rollouts). `:VARIANT,gpu`, a
 larger model, one GPU: built and traced, not run.
 """
 
