@@ -10,11 +10,14 @@ from typing import Any
 
 import audiolm_jax
 from audiolm_jax import config
+from audiolm_jax import data
 from audiolm_jax import evaluation
 from audiolm_jax import train
 from audiolm_jax.comparison import listening
 from audiolm_jax.comparison import pipeline
 from audiolm_jax.data import token_cache
+from audiolm_jax.evaluation import base as evaluation_base
+from audiolm_jax.evaluation import speaking
 from audiolm_jax.lab import pages
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import stages
@@ -60,6 +63,11 @@ class Corpus:
     lines = (self._prepare(self.languages(budget)),)
     return stages.Command(name='corpus', lines=lines)
 
+  def heard(self, budget: str) -> stages.Command:
+    """Builds the clips that language models learn from, and its test clips."""
+    lines = (self._prepare(self.spoken(budget)),)
+    return stages.Command(name='heard', lines=lines)
+
   def tokenizer(self, budget: str) -> stages.Train:
     """The quickstart's codec."""
     settings = config.replace(
@@ -91,7 +99,16 @@ class Corpus:
       of: languages; None for those that language models learn from.
       name: of the stage.
     """
-    codec = self.tokenizer(budget)
+    return self.tokens_of(self.tokenizer(budget), budget, of, name)
+
+  def tokens_of(
+      self,
+      codec: stages.Stage,
+      budget: str,
+      of: tuple[str, ...] | None = None,
+      name: str = 'tokens',
+  ) -> stages.Command:
+    """As `tokens`, of another codec, which a stage trains."""
     chosen = of or self.spoken(budget)
     built = chosen == self.languages(budget)
     return stages.Command(
@@ -287,6 +304,58 @@ def listen(cache: stages.Stage, prompts: int) -> questions.Measure:
           'prompts': prompts,
       },
   )
+
+
+def hear_first_codes(
+    corpus: Corpus, budget: str, clips: int
+) -> questions.Measure:
+  """What reconstructs held-out clips from their first codes, and from all.
+
+  Args:
+    corpus: with the clips.
+    budget: of the corpus.
+    clips: how many.
+  """
+  return lambda codec: stages.Function(
+      name='samples',
+      inputs=(codec, corpus.heard(budget)),
+      function=reconstructions,
+      arguments={
+          'codec': stages.output(codec.name),
+          'corpus': corpus.name,
+          'languages': list(corpus.spoken(budget)),
+          'clips': clips,
+      },
+  )
+
+
+def reconstructions(
+    directory: pathlib.Path,
+    inputs: stages.Directories,
+    codec: str,
+    corpus: str,
+    languages: list[str],
+    clips: int,
+) -> dict[str, Any]:
+  """Writes clips from their first codes, and from all; see `stages.Function`."""
+  del inputs
+  tokenizer = audiolm_jax.load(codec)
+  held_out = data.load_corpus(corpus, 'test', languages)
+  chosen = evaluation_base.spaced(len(held_out), clips)
+  items = []
+  for clip in speaking.of_corpus(held_out, chosen):
+    for codebooks, note in ((None, 'all codes'), (1, 'the first codes alone')):
+      heard = speaking.reconstructed(tokenizer, clip, codebooks)
+      items.append(
+          listening.Item(
+              f'{clip.item}: {note}',
+              heard.audio[:, 0],
+              heard.sample_rate,
+              f'{clip.text}, from {note}',
+          )
+      )
+  listening.write(directory / pages.HEARD, items)
+  return {}
 
 
 def continuations(

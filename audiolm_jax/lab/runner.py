@@ -15,7 +15,6 @@ from audiolm_jax.models import tokenizer_card
 from audiolm_jax.training import locks
 from audiolm_jax.training import writers
 
-RESULT = 'result.json'
 # Stands in the directory of a stage whose checkpoints were removed.
 _CLEARED = 'cleared'
 # Seconds between looks at what another process runs.
@@ -75,7 +74,7 @@ class Lab:
     Raises:
       config.ConfigError: if the file is damaged.
     """
-    path = self.directory(stage) / RESULT
+    path = self.directory(stage) / stages.RESULT
     if not path.exists():
       return None
     try:
@@ -103,7 +102,7 @@ class Lab:
   def seconds(self) -> dict[str, float]:
     """Mean seconds of the stages that have finished here, by name."""
     spent: dict[str, list[float]] = {}
-    for path in self.workdir.glob(f'stages/*/{RESULT}'):
+    for path in self.workdir.glob(f'stages/*/{stages.RESULT}'):
       try:
         facts = json.loads(path.read_bytes())
         spent.setdefault(facts['name'], []).append(facts['seconds'])
@@ -175,7 +174,7 @@ class Lab:
           return True
         note(left)
         (directory / _CLEARED).unlink(missing_ok=True)
-        (directory / RESULT).unlink(missing_ok=True)
+        (directory / stages.RESULT).unlink(missing_ok=True)
         directory.mkdir(parents=True, exist_ok=True)
         inputs = {each.name: self.directory(each) for each in stage.inputs}
         start = time.monotonic()
@@ -199,7 +198,7 @@ class Lab:
         'machine': tokenizer_card.device(),
     }
     text = json.dumps(facts, indent=1, sort_keys=True)
-    writers.write_atomically(self.directory(stage) / RESULT, text)
+    writers.write_atomically(self.directory(stage) / stages.RESULT, text)
 
   def clear(self, stage: stages.Stage) -> None:
     """Removes the checkpoints and the model of a finished stage.

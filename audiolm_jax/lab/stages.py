@@ -33,6 +33,8 @@ from audiolm_jax.training import launch
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
 _INPUT = re.compile(r'\{stage:([^{}]+)\}')
 _OUT = '{out}'
+# What a stage gave, in its directory once it has finished: {'result': ...}.
+RESULT = 'result.json'
 ROOT = pathlib.Path(__file__).parents[2]
 
 # From the directories of the inputs, by name, and one's own, to a result.
@@ -312,6 +314,28 @@ class Function(Stage):
     launch.prepare()
     arguments = placed(dict(self.arguments), inputs)
     return self.function(directory, dict(inputs), **arguments)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Together(Stage):
+  """The metrics and curves of its inputs: where one evaluation does not do.
+
+  A question's test may measure a model and another one that is made from it.
+  """
+
+  def values(self):
+    return {}
+
+  def run(self, directory, inputs):
+    found: dict[str, dict[str, Any]] = {'metrics': {}, 'curves': {}}
+    for stage in self.inputs:
+      text = (inputs[stage.name] / RESULT).read_text('utf-8')
+      given = json.loads(text)['result']
+      for kind, values in found.items():
+        if twice := sorted(values.keys() & given.get(kind, {}).keys()):
+          raise StageError(f'{self.name}: several inputs give {twice}')
+        values |= given.get(kind, {})
+    return found
 
 
 def _plain(settings: Any) -> Any:

@@ -130,6 +130,20 @@ def _logits(module, params, audio, num_samples):
   return sharding.whole(module.apply({'params': params}, audio, num_samples))
 
 
+@functools.partial(jax.jit, static_argnames='module')
+def _states(module, params, audio, num_samples):
+  """What the outputs of `module` read; each process gets all rows."""
+  _, captured = module.apply(
+      {'params': params},
+      audio,
+      num_samples,
+      capture_intermediates=lambda layer, _: layer.name == 'norm',
+      mutable='intermediates',
+  )
+  ((states, _),) = captured['intermediates']['norm']['__call__']
+  return sharding.whole((states, module.num_frames(num_samples)))
+
+
 @dataclasses.dataclass(frozen=True)
 class PhoneRecogniser:
   """A recogniser with its parameters: what `audiolm_jax.load` returns.
@@ -163,6 +177,18 @@ class PhoneRecogniser:
       ValueError: for audio of another shape or type, or that is not finite, and
         for lengths beyond it.
     """
+    return self._run(_logits, audio, num_samples)
+
+  def states(
+      self,
+      audio: Float[np.ndarray, 'B T 1'],
+      num_samples: Int[np.ndarray, 'B'] | None = None,
+  ) -> tuple[Float[np.ndarray, 'B F D'], Int[np.ndarray, 'B']]:
+    """What the outputs read: features of each frame; see `logits`."""
+    return self._run(_states, audio, num_samples)
+
+  def _run(self, function, audio, num_samples):
+    """What a function gives for each frame of audio, and their numbers."""
     audio = np.asarray(audio)
     if audio.ndim != 3 or audio.shape[2] != 1:
       raise ValueError(f'audio has shape {audio.shape}: expected [B, T, 1]')
@@ -183,9 +209,9 @@ class PhoneRecogniser:
     most = max(size, _SHORTEST)
     padded = np.zeros((rows, pipeline.padded(most, _SHORTEST), 1), np.float32)
     padded[:, :size] = audio
-    logits, lengths = _logits(self.module, self.params, padded, num_samples)
+    values, lengths = function(self.module, self.params, padded, num_samples)
     frames = int(self.module.num_frames(np.int64(size)))
-    return np.asarray(logits)[:, :frames], np.asarray(lengths)
+    return np.asarray(values)[:, :frames], np.asarray(lengths)
 
   def phones(
       self, clips: Sequence[Float[np.ndarray, ' T']], batch_size: int = 16

@@ -10,6 +10,7 @@ from audiolm_jax.lab import answering
 from audiolm_jax.lab import pages
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runner
+from audiolm_jax.lab import stages
 from audiolm_jax.lab import runs as runs_lib
 from tests.lab import fake
 
@@ -134,7 +135,7 @@ def test_what_is_missing_is_said_and_not_compared(tmp_path):
   assert whole['missing'] == 0
   points = {name: sweep.chosen for name, sweep in sweeps.items()}
   stage = [s for arm, seed, s in it.tests(points) if (arm, seed) == ('b', 2)]
-  (it.lab.directory(stage[0]) / runner.RESULT).unlink()
+  (it.lab.directory(stage[0]) / stages.RESULT).unlink()
   results = answering.answer(planned(question), it, sweeps).results
   assert results['missing'] == 1
   assert not results['comparisons']['loss']

@@ -12,6 +12,7 @@ from audiolm_jax.lab import pages
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import answering
 from audiolm_jax.lab import runner
+from audiolm_jax.lab import stages
 from audiolm_jax.lab import runs as runs_lib
 from tests.lab import fake
 
@@ -136,7 +137,7 @@ def test_what_is_missing_is_counted_and_not_drawn(tmp_path):
   it, sweeps, said = answer(question, tmp_path)
   points = {name: sweep.chosen for name, sweep in sweeps.items()}
   for arm, seed, stage in it.tests(points):
-    path = it.lab.directory(stage) / runner.RESULT
+    path = it.lab.directory(stage) / stages.RESULT
     if (arm, seed) == ('b', 2):
       # As from before evaluators gave curves.
       facts = json.loads(path.read_text())

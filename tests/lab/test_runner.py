@@ -67,7 +67,7 @@ def test_a_damaged_result_is_named(tmp_path, content):
   data, _ = chain()
   lab = runner.Lab(tmp_path)
   lab.run([data])
-  path = lab.directory(data) / runner.RESULT
+  path = lab.directory(data) / stages.RESULT
   path.write_bytes(content)
   with pytest.raises(config.ConfigError, match=f'{path} is damaged'):
     lab.run([data])
@@ -85,7 +85,7 @@ def test_cleared_checkpoints_are_made_again_where_they_are_needed(tmp_path):
   lab.run([other])
   assert runs(lab, data) == 2
   assert (lab.directory(data) / 'checkpoints').exists()
-  assert json.loads((lab.directory(data) / runner.RESULT).read_text())
+  assert json.loads((lab.directory(data) / stages.RESULT).read_text())
 
 
 def test_a_stage_that_another_process_runs_is_waited_for(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import runner
+from audiolm_jax.lab import stages
 from audiolm_jax.lab import runs as runs_lib
 from audiolm_jax.training import locks
 from tests.lab import fake
@@ -186,7 +187,7 @@ def test_what_is_known_is_what_running_would_choose(tmp_path):
   assert quiet.known() == chosen
   # The last point that b's sweep went on to.
   last = it._validation(question.arm('b'), chosen['b'].points[-1])
-  (lab.directory(last) / runner.RESULT).unlink()
+  (lab.directory(last) / stages.RESULT).unlink()
   assert quiet.known() == {'a': chosen['a']}
   points = {name: sweep.chosen for name, sweep in quiet.known().items()}
   assert {arm for arm, _, _ in quiet.tests(points)} == {'a'}

@@ -1,6 +1,7 @@
 """Stages: keys, chains, changes, and what a stage writes."""
 
 import dataclasses
+import json
 import pathlib
 
 import pytest
@@ -151,3 +152,24 @@ def test_a_function_is_keyed_by_its_module_and_arguments(tmp_path):
   assert stage.values()['function'] == f'{__name__}:twice'
   with pytest.raises(stages.StageError, match='top of a module'):
     stages.Function(name='inner', function=lambda *_: {}, arguments={})
+
+
+def test_several_stages_are_read_as_one(tmp_path):
+  one, two = (fake.Fake(name=name) for name in ('one', 'two'))
+  both = stages.Together(name='both', inputs=(one, two))
+  inputs = {name: tmp_path / name for name in ('one', 'two')}
+  given = {
+      'one': {'metrics': {'a': 1.0}, 'curves': {'c': [[0, 1]]}},
+      'two': {'metrics': {'b': 2.0}},
+  }
+  for name, result in given.items():
+    inputs[name].mkdir()
+    (inputs[name] / stages.RESULT).write_text(json.dumps({'result': result}))
+  assert both.run(tmp_path, inputs) == {
+      'metrics': {'a': 1.0, 'b': 2.0},
+      'curves': {'c': [[0, 1]]},
+  }
+  clash = {'result': {'metrics': {'a': 3.0}}}
+  (inputs['two'] / stages.RESULT).write_text(json.dumps(clash))
+  with pytest.raises(stages.StageError, match=r"several inputs give \['a'\]"):
+    both.run(tmp_path, inputs)

@@ -47,6 +47,23 @@ def test_padding_and_level_change_nothing(model):
   assert lengths.tolist() == [-(-9001 // hop), -(-15000 // hop)]
 
 
+def test_outputs_are_a_linear_map_of_the_states(model):
+  audio = np.zeros((2, 15000, 1), np.float32)
+  audio[0, :9001, 0], audio[1, :, 0] = _noise(9001), _noise(15000, 1)
+  num_samples = np.array([9001, 15000])
+  logits, lengths = model.logits(audio, num_samples)
+  states, counts = model.states(audio, num_samples)
+  assert counts.tolist() == lengths.tolist()
+  assert states.shape == (*logits.shape[:2], model.module.width)
+  output = jax.tree.map(np.asarray, model.params['output'])
+  (kernel,) = [x for x in jax.tree.leaves(output) if x.ndim == 2]
+  (bias,) = [x for x in jax.tree.leaves(output) if x.ndim == 1]
+  for row, count in enumerate(counts):
+    np.testing.assert_allclose(
+        states[row, :count] @ kernel + bias, logits[row, :count], atol=1e-4
+    )
+
+
 def test_a_front_end_normalises_each_band_over_the_rows_frames(model):
   audio = np.stack([_noise(8000), _noise(8000, 2)])[..., None]
   lengths = np.array([8000, 5000])
