@@ -29,6 +29,8 @@ _SIZES: dict[str, dict[str, Any]] = {
         'teacher': 10,
         'codec': 10,
         'lm': 10,
+        'width': 32,
+        'layers': 1,
         'phone_clips': 60,
         'voice_clips': 60,
         # Of so few clips, some speakers would only be in the test.
@@ -43,6 +45,8 @@ _SIZES: dict[str, dict[str, Any]] = {
         'teacher': 1600,
         'codec': 500,
         'lm': 400,
+        'width': 128,
+        'layers': 2,
         'phone_clips': 300,
         'voice_clips': 800,
         'voice': 'speaker',
@@ -57,6 +61,8 @@ _SIZES['gpu'] = _SIZES['pod'] = {
     'teacher': 20_000,
     'codec': 20_000,
     'lm': 20_000,
+    'width': 512,
+    'layers': 8,
     'phone_clips': 1000,
     'voice_clips': 3000,
     'pairs': 1000,
@@ -342,6 +348,10 @@ def _test(codec, budget, spoken, sizes) -> stages.Together:
       cache,
       {
           'objective.decoder.vocabularies': (1024,),
+          # One code a frame: a small model does.
+          'objective.decoder.backbone.width': sizes['width'],
+          'objective.decoder.backbone.layers': sizes['layers'],
+          'objective.decoder.backbone.mlp.hidden': 4 * sizes['width'],
           **speech.lasting(sizes['lm']),
       },
       settings=settings,
