@@ -19,7 +19,7 @@ from configs.judge import recogniser
 from configs.lm import quickstart
 from experiments import speech
 
-VARIANTS = (speech.WORLD.name,)
+VARIANTS = tuple(speech.CORPORA)
 # Seeds; steps of the teacher, of a codec and of a language model; clips of the
 # probes, of a test of reconstruction and of one of a language model; pairs of
 # sentences; what is read as the voice; clips to listen to.
@@ -72,9 +72,103 @@ _SPLIT = 'so is whether the others correct the first codebook'
 _OTHERS = 'a control whose teacher has heard other clips'
 
 
-def question(budget: str, variant: str = 'speech_world') -> questions.Question:
+_TEXT = (
+    'A codec of eight codebooks whose first one is drawn to a teacher: one minus'
+    ' the cosine, frame by frame, between a linear map of its vectors and the'
+    ' hidden states of a recogniser of phones that hears the same audio (Mimi,'
+    ' 2410.00037; SpeechTokenizer, 2308.16692). Arms differ in the weight of that'
+    ' term and in whether the other codebooks quantise what the first leaves over'
+    ' (residual) or the same input beside it (split). The recogniser learnt from'
+    ' synthetic syllables without words; data, steps and, by seed, batches are'
+    ' the same. {} A language model of the first codes stands beside; its bits'
+    ' compare nothing: codes that say less cost less. Hypotheses: distillation'
+    ' makes the first codebook say more of what is said and less of who says it;'
+    ' reconstruction pays for it, and in a split quantiser less. Seeds vary the'
+    ' codec; the language models over its codes have one seed, and the teacher'
+    ' and the corpus are one draw, so the intervals hold given these.'
+)
+_WORLD_TEXT = (
+    'What the first codebook says is read from its codes alone, by linear probes'
+    ' of phones and of the speaker, on speakers or texts that the probe has not'
+    ' seen; and its language model is asked which of two sentences is'
+    ' grammatical.'
+)
+_PROMPTS_TEXT = (
+    'What the first codebook says is what Whisper, which is no relation of the'
+    ' teacher, understands of English prompts that are decoded from its codes'
+    ' alone.'
+)
+_WORLD_OUTCOMES = (
+    questions.Outcome(
+        'phones',
+        'eval/phones/accuracy',
+        'share',
+        'of frames whose phone a linear probe reads from the first code alone, of'
+        ' speakers that it has not heard',
+        better='higher',
+        margin=0.02,
+    ),
+    questions.Outcome(
+        'speaker',
+        'eval/speaker/accuracy',
+        'share',
+        'of clips whose speaker (of 64) a linear probe reads from how often they'
+        ' have each first code',
+        margin=0.02,
+    ),
+    questions.Outcome(
+        'pairs',
+        'eval/pairs/pairs',
+        'share',
+        'of sentences that a language model of the first codes finds likelier'
+        ' than the same with a verb of the wrong number; chance is 1/2',
+        better='higher',
+    ),
+)
+_PROMPTS_OUTCOMES = (
+    questions.Outcome(
+        'words of the first',
+        'eval/codec/wer@1',
+        'word error',
+        'of Whisper tiny.en on clips from the first code alone',
+        margin=0.02,
+    ),
+    questions.Outcome(
+        'words',
+        'eval/codec/wer',
+        'word error',
+        'of the same from all codes',
+        margin=0.02,
+    ),
+)
+_OUTCOMES = (
+    questions.Outcome(
+        'mel',
+        'eval/codec/mel',
+        'log10',
+        'mel distance of reconstructions from all codes',
+        margin=0.02,
+    ),
+    questions.Outcome(
+        'mel of the first',
+        'eval/codec/mel@1',
+        'log10',
+        'mel distance of reconstructions from the first code alone',
+        margin=0.02,
+    ),
+    questions.Outcome(
+        'bits',
+        'eval/test/bits_per_frame',
+        'bits/frame',
+        'what the first codes cost: of other codes in each arm, so no ranking',
+    ),
+)
+
+
+def question(budget: str, variant: str = '') -> questions.Question:
   """The experiment at a budget: 'smoke', 'cpu', 'gpu' or 'pod'."""
   spoken, sizes = speech.CORPORA[variant], _SIZES[budget]
+  world = spoken is speech.WORLD
   features = _features(budget, spoken, sizes['teacher'])
   codec = codec_config.get_config(speech.size(budget))
 
@@ -87,26 +181,7 @@ def question(budget: str, variant: str = 'speech_world') -> questions.Question:
       name='semantic_distillation',
       variant=variant,
       title='What does distilling semantics into the first codebook buy?',
-      text=(
-          'A codec of eight codebooks whose first one is drawn to a teacher:'
-          ' one minus the cosine, frame by frame, between a linear map of its'
-          ' vectors and the hidden states of a recogniser of phones that hears'
-          ' the same audio (Mimi, 2410.00037; SpeechTokenizer, 2308.16692). Arms'
-          ' differ in the weight of that term and in whether the other'
-          ' codebooks quantise what the first leaves over (residual) or the same'
-          ' input beside it (split). The recogniser learnt from syllables'
-          ' without words, said by the speakers that the codec knows; data,'
-          ' steps and, by seed, batches are the same. What the first codebook'
-          ' says is read from its codes alone: by linear probes of phones and of'
-          ' the speaker, on speakers or texts that the probe has not seen, and'
-          ' by a language model of these codes, asked which of two sentences is'
-          ' grammatical. Its bits are shown, and compare nothing: codes that say'
-          ' less cost less. Hypotheses: distillation makes the first codebook'
-          ' say more of phones and less of the speaker; reconstruction pays for'
-          ' it, and in a split quantiser less. Seeds vary the codec; the language'
-          ' models over its codes have one seed, and the teacher and the corpus'
-          ' are one draw, so the intervals hold given these.'
-      ),
+      text=_TEXT.format(_WORLD_TEXT if world else _PROMPTS_TEXT),
       arms=(
           arm('residual', 'no teacher: its weight is 0', 0.0),
           arm('residual_1', 'weight 1 (Mimi)', 1.0),
@@ -134,55 +209,7 @@ def question(budget: str, variant: str = 'speech_world') -> questions.Question:
       validate=speech.measure('validation', {}),
       select='',
       test=lambda model: _test(model, budget, spoken, sizes),
-      outcomes=(
-          questions.Outcome(
-              'phones',
-              'eval/phones/accuracy',
-              'share',
-              'of frames whose phone a linear probe reads from the first code'
-              ' alone, of speakers that it has not heard',
-              better='higher',
-              margin=0.02,
-          ),
-          questions.Outcome(
-              'speaker',
-              'eval/speaker/accuracy',
-              'share',
-              'of clips whose speaker (of 64) a linear probe reads from how'
-              ' often they have each first code',
-              margin=0.02,
-          ),
-          questions.Outcome(
-              'mel',
-              'eval/codec/mel',
-              'log10',
-              'mel distance of reconstructions from all codes',
-              margin=0.02,
-          ),
-          questions.Outcome(
-              'mel of the first',
-              'eval/codec/mel@1',
-              'log10',
-              'mel distance of reconstructions from the first code alone',
-              margin=0.02,
-          ),
-          questions.Outcome(
-              'pairs',
-              'eval/pairs/pairs',
-              'share',
-              'of sentences that a language model of the first codes finds'
-              ' likelier than the same with a verb of the wrong number; chance'
-              ' is 1/2',
-              better='higher',
-          ),
-          questions.Outcome(
-              'bits',
-              'eval/test/bits_per_frame',
-              'bits/frame',
-              'what the first codes cost: of other codes in each arm, so no'
-              ' ranking',
-          ),
-      ),
+      outcomes=(*(_WORLD_OUTCOMES if world else _PROMPTS_OUTCOMES), *_OUTCOMES),
       differences={
           'objective.distillation.weight': _WEIGHT,
           'objective.tokenizer.bottleneck': _SPLIT,
@@ -196,8 +223,11 @@ def question(budget: str, variant: str = 'speech_world') -> questions.Question:
           questions.Control(
               'residual_10_others',
               'residual_10',
-              'phones',
-              'lower',
+              *(
+                  ('phones', 'lower')
+                  if world
+                  else ('words of the first', 'higher')
+              ),
               'features of another clip say nothing of what is said in this',
           ),
       ),
@@ -205,7 +235,11 @@ def question(budget: str, variant: str = 'speech_world') -> questions.Question:
           'a small codec trained so shortly has phones in its first codebook'
           ' as it is, and a teacher adds less than 2%'
       ),
-      references={'known: the text': 'eval/known/text_bits_per_frame'},
+      references=(
+          {'known: the text': 'eval/known/text_bits_per_frame'}
+          if world
+          else {'words, originals': 'eval/codec/wer_original'}
+      ),
       listen=speech.hear_first_codes(spoken, budget, sizes['listen']),
   )
 
@@ -314,35 +348,37 @@ def _codec(
 
 def _test(codec, budget, spoken, sizes) -> stages.Together:
   """What the first codes say, how all sound, and a language model of the first."""
-  first = representations.CodecFrames(codebooks=1)
-  probe = {
-      'of': first,
+  world = spoken is speech.WORLD
+  reconstruction = evaluation.Codec(
+      corpus=spoken.name,
+      split='test',
+      languages=spoken.spoken(budget) if world else ('en',),
+      limit=sizes['codec_clips'],
+      codebooks=(1, 8),
+      judges=() if world else ('wer',),
+      transcribed=not world,
+  )
+  first = {
+      'of': representations.CodecFrames(codebooks=1),
       'corpus': spoken.name,
       'languages': spoken.spoken(budget),
       'control': False,
       'code': False,
   }
+  probes = {
+      'phones': evaluation.Probe(
+          factor='phone', limit=sizes['phone_clips'], **first
+      ),
+      'speaker': evaluation.Probe(
+          factor=sizes['voice'], limit=sizes['voice_clips'], **first
+      ),
+  }
   heard = stages.Evaluate(
       name='codec',
       inputs=(codec, spoken.heard(budget)),
-      evaluators={
-          'phones': evaluation.Probe(
-              factor='phone', limit=sizes['phone_clips'], **probe
-          ),
-          'speaker': evaluation.Probe(
-              factor=sizes['voice'], limit=sizes['voice_clips'], **probe
-          ),
-          'codec': evaluation.Codec(
-              corpus=spoken.name,
-              split='test',
-              languages=spoken.spoken(budget),
-              limit=sizes['codec_clips'],
-              codebooks=(1, 8),
-          ),
-      },
+      evaluators={'codec': reconstruction, **(probes if world else {})},
   )
   cache = spoken.tokens_of(codec, budget)
-  settings = quickstart.get_config(speech.size(budget))
   lm = spoken.lm(
       budget,
       cache,
@@ -354,19 +390,17 @@ def _test(codec, budget, spoken, sizes) -> stages.Together:
           'objective.decoder.backbone.mlp.hidden': 4 * sizes['width'],
           **speech.lasting(sizes['lm']),
       },
-      settings=settings,
   )
+  known = evaluation.KnownBits(
+      clips=evaluation.TokenClips(split='test', limit=sizes['clips'])
+  )
+  pairs = evaluation.GrammarPairs(language='sentences', count=sizes['pairs'])
   said = stages.Evaluate(
       name='said',
       inputs=(lm, cache, codec),
       evaluators={
           'test': spoken.bits('test', sizes['clips']),
-          'known': evaluation.KnownBits(
-              clips=evaluation.TokenClips(split='test', limit=sizes['clips'])
-          ),
-          'pairs': evaluation.GrammarPairs(
-              language='sentences', count=sizes['pairs']
-          ),
+          **({'known': known, 'pairs': pairs} if world else {}),
       },
   )
   return stages.Together(name='test', inputs=(heard, said))

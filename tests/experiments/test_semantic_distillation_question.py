@@ -7,9 +7,17 @@ from audiolm_jax.lab import answering
 from experiments import semantic_distillation
 
 
-@pytest.fixture(scope='module', params=['smoke', 'cpu'])
+@pytest.fixture(
+    scope='module',
+    params=[
+        (budget, variant)
+        for budget in ('smoke', 'cpu')
+        for variant in semantic_distillation.VARIANTS
+    ],
+    ids='-'.join,
+)
 def planned(request):
-  return answering.plan(semantic_distillation.question(request.param))
+  return answering.plan(semantic_distillation.question(*request.param))
 
 
 def _paths(planned, arm):
@@ -45,8 +53,11 @@ def test_no_language_model_reads_more_than_the_first_code(planned):
     chain = planned.question.test(arm.stage).chain
     assert chain['lm'].config.objective.decoder.vocabularies == (1024,)
     assert chain['lm'].inputs[0].inputs == (arm.stage,)
-    for probe in ('phones', 'speaker'):
-      assert chain['codec'].evaluators[probe].of.codebooks == 1
+    world = planned.question.variant == 'speech_world'
+    evaluators = chain['codec'].evaluators
+    for probe in ('phones', 'speaker') if world else ():
+      assert evaluators[probe].of.codebooks == 1
+    assert evaluators['codec'].judges == (() if world else ('wer',))
 
 
 def test_all_share_one_teacher(planned):
