@@ -30,6 +30,9 @@ class TimeEmbedding(nn.Module):
       standard deviation (of D - 1 degrees of freedom; the mean stays), and has a
       learned factor (Kyutai's Pocket-TTS).
     closing_epsilon: added to the variance there.
+
+  Raises:
+    ConfigError: for a field that does nothing beside the others.
   """
 
   frequencies: config.Positive = 128
@@ -43,6 +46,24 @@ class TimeEmbedding(nn.Module):
   reverse: Annotated[bool, config.Added()] = False
   closing: Annotated[Literal['none', 'deviation'], config.Added()] = 'none'
   closing_epsilon: Annotated[config.NonNegative, config.Added()] = 1e-5
+
+  def __post_init__(self):
+    idle = {'gaussian': ('scale', 'span'), 'geometric': ('turns',)}
+    self._refuse('spacing', idle)
+    self._refuse('closing', {'none': ('closing_epsilon',)})
+    super().__post_init__()
+
+  @nn.nowrap
+  def _refuse(self, choice, idle):
+    """Refuses the fields that do nothing under what was chosen."""
+    chosen = getattr(self, choice)
+    for name in idle.get(chosen, ()):
+      value, default = getattr(self, name), getattr(type(self), name)
+      if value != default:
+        raise config.ConfigError(
+            f'time: {name} = {value} does nothing where {choice} ='
+            f' {chosen!r}; leave it at {default}, or choose another {choice}.'
+        )
 
   @nn.compact
   def __call__(

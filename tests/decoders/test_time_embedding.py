@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from audiolm_jax import config
 from audiolm_jax.decoders import time_embedding
 from tests.decoders import small
 
@@ -50,3 +51,21 @@ def test_closing_divides_by_the_deviation_and_keeps_the_mean(epsilon):
   variables = module.init(jax.random.key(0), T, 7)
   start = nn.meta.unbox(variables)['params']['closing_scale']
   np.testing.assert_array_equal(start, np.ones(7))
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'turns': 2.0},
+        {'closing_epsilon': 0.0},
+        {'spacing': 'gaussian', 'scale': 2.0},
+        {'spacing': 'gaussian', 'span': 5.0},
+    ],
+)
+def test_what_would_do_nothing_is_refused(changes):
+  *_, name = changes
+  with pytest.raises(config.ConfigError, match=f'{name} = .* does nothing'):
+    time_embedding.TimeEmbedding(**changes)
+  if name in ('scale', 'span'):
+    del changes['spacing']
+    time_embedding.TimeEmbedding(**changes)

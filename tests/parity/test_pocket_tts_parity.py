@@ -230,7 +230,7 @@ _FAULTS = {
     'another span': head_faults.time(span=10_000.0),
     'times up to 1000': head_faults.time(scale=1000.0),
     'data at 0': head_faults.time(reverse=False),
-    'times as they are': head_faults.time(closing='none'),
+    'times as they are': head_faults.time(closing='none', closing_epsilon=1e-5),
     'times summed': _summed,
     'times exchanged': _exchanged,
     'sines first': _sines_first,
