@@ -231,10 +231,7 @@ def question(budget: str, variant: str = '') -> questions.Question:
               'features of another clip say nothing of what is said in this',
           ),
       ),
-      null=(
-          'a small codec trained so shortly has phones in its first codebook'
-          ' as it is, and a teacher adds less than 2%'
-      ),
+      null='at these few steps it changes nothing that this measures',
       references=(
           {'known: the text': 'eval/known/text_bits_per_frame'}
           if world
