@@ -27,6 +27,8 @@ class ConditionSampler:
     Nothing is known where a speaker has one clip.
   - A vector is the clip's own, from a folder.
   - A number goes by its name: see `SECONDS`.
+  - What is aligned is read from what speech_world stored of the clip; of other
+    clips nothing is known.
 
   Args:
     wanted: factors by the names of their conditions.
@@ -107,6 +109,10 @@ class ConditionSampler:
         values[name] = self._vector(known['id'], factor)
       elif isinstance(factor, factors.Number):
         values[name] = seconds[name]
+      elif isinstance(factor, factors.Aligned):
+        frames = max(example.frames - start, 0)
+        if stored := known.get('factors'):
+          values[name] = factor.of(stored, spec.frame_rate, start, frames)
       else:
         # A corpus without texts has empty ones.
         values[name] = known.get(name) or None
