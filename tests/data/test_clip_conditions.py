@@ -164,7 +164,7 @@ def test_what_is_aligned_begins_where_a_crop_does(tmp_path):
   made_caches.write(
       tmp_path, identity, lambda _, i: made_caches.example(codes, clips[i])
   )
-  wanted = {'said': factors.Aligned(length=70)}
+  wanted = {'said': factors.Aligned(length=60)}
   whole = wanted['said'].of(stored, 50.0, 0, frames)
   assert len(np.unique(whole[:, 0])) > 3
   cache = token_cache.TokenCache(tmp_path, 'train')
@@ -182,11 +182,16 @@ def test_what_is_aligned_begins_where_a_crop_does(tmp_path):
   for row, clip in enumerate(batch['id']):
     start = batch['codes'][row, 0, 0]
     length = batch['conditions/said/lengths'][row]
-    assert length == (frames - start if clip == 0 else 0)
+    assert length == (20 if clip == 0 else 0)
     np.testing.assert_array_equal(
         batch['conditions/said/values'][row, :length],
         whole[start : start + length],
     )
+  short = {'said': factors.Aligned(length=59)}
+  sampler = clip_conditions.ConditionSampler(short, cache)
+  with pytest.raises(config.ConfigError, match="'said' tells of 59.* has 60"):
+    sampler([0])
+  assert sampler([0], frames=59)['conditions/said/lengths'] == 59
 
 
 def test_prompts_of_another_tokenizer_are_refused(cache):
