@@ -27,6 +27,8 @@ class ConditionSampler:
     Nothing is known where a speaker has one clip.
   - A vector is the clip's own, from a folder.
   - A number goes by its name: see `SECONDS`.
+  - What is aligned is read from what speech_world stored of the clip; of other
+    clips nothing is known.
 
   Args:
     wanted: factors by the names of their conditions.
@@ -71,6 +73,7 @@ class ConditionSampler:
       indices: Sequence[int],
       rng: np.random.Generator | None = None,
       start: int = 0,
+      frames: int | None = None,
   ) -> dict[str, np.ndarray]:
     """Of clips by their indices, -1 for a row without one.
 
@@ -78,13 +81,17 @@ class ConditionSampler:
       indices: see above.
       rng: draws prompts; without it each clip always has the same.
       start: the first frame of the rows in their clips.
+      frames: most frames of a row; None for whole clips.
 
     Raises:
-      ConfigError: for a clip without a vector.
+      ConfigError: for a clip without a vector, or a row longer than what tells
+        of each of its frames.
     """
     if not self._wanted:
       return {}
-    rows = [{} if i < 0 else self._tell(int(i), rng, start) for i in indices]
+    rows = [
+        {} if i < 0 else self._tell(int(i), rng, start, frames) for i in indices
+    ]
     return factors.flatten(
         {
             name: factor.prepare([row.get(name) for row in rows], strict=False)
@@ -92,7 +99,7 @@ class ConditionSampler:
         }
     )
 
-  def _tell(self, index, rng, start):
+  def _tell(self, index, rng, start, frames):
     example = self._cache[index]
     known, spec = example.factors, self._cache.header.spec
     seconds = {
@@ -107,6 +114,15 @@ class ConditionSampler:
         values[name] = self._vector(known['id'], factor)
       elif isinstance(factor, factors.Number):
         values[name] = seconds[name]
+      elif isinstance(factor, factors.Aligned):
+        own = min(example.frames - start, frames or example.frames)
+        if own > factor.length:
+          raise config.ConfigError(
+              f'condition {name!r} tells of {factor.length} frames, and a row of'
+              f' {known["id"]} has {own}: give it a greater length'
+          )
+        if stored := known.get('factors'):
+          values[name] = factor.of(stored, spec.frame_rate, start, own)
       else:
         # A corpus without texts has empty ones.
         values[name] = known.get(name) or None

@@ -9,11 +9,14 @@ import abc
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-from typing import Annotated, Any
+import json
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.data.speech_world import known as known_lib
+from audiolm_jax.data.speech_world import phones as phones_lib
 
 Arrays = dict[str, np.ndarray]
 _PREFIX = 'conditions'
@@ -263,7 +266,79 @@ class Codes(Factor):
     return _fit(codes, self.length, strict, 'a prompt')
 
 
+# Of an f0: Hz of the lowest, and steps of a semitone from it on.
+_LOWEST, _SEMITONES = 55.0, 48
+# Codes of what is known of each frame; 0 is nothing, of f0 no voice either.
+_VOCABULARIES = {'phone': 1 + len(phones_lib.PHONES), 'f0': 1 + _SEMITONES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Aligned(Factor):
+  """What is known at each frame of a clip, as codes [F, K].
+
+  Of clips of speech_world: the phone in the middle of the frame (1 + its place in
+  `phones.PHONES`), and the semitone of f0 above 55 Hz where there is voice (1 to
+  48, what is beyond as the last). 0 is a frame of which nothing is known.
+
+  Attributes:
+    labels: what, slot by slot.
+    length: most frames.
+  """
+
+  labels: tuple[Literal['phone', 'f0'], ...] = ('phone', 'f0')
+  length: config.Positive = 256
+
+  def __post_init__(self):
+    if not self.labels or len(set(self.labels)) < len(self.labels):
+      raise config.ConfigError(f'labels = {self.labels}: none, or one twice')
+
+  @property
+  def vocabularies(self) -> tuple[int, ...]:
+    """Of its slots."""
+    return tuple(_VOCABULARIES[label] for label in self.labels)
+
+  @property
+  def spec(self):
+    return (self.length, len(self.labels)), np.int32
+
+  def read(self, text, encode):
+    del encode
+    return np.load(text)
+
+  def row(self, value, strict):
+    return Codes(self.vocabularies, self.length).row(value, strict)
+
+  def of(self, stored: str, rate: float, start: int, frames: int) -> np.ndarray:
+    """The codes [frames, K] of what speech_world stored of a clip.
+
+    Args:
+      stored: its `factors`, JSON.
+      rate: frames a second.
+      start: the first frame.
+      frames: how many.
+    """
+    known = json.loads(stored)
+    t = (start + np.arange(frames) + 0.5) / rate
+    codes = {'phone': _phones, 'f0': _semitones}
+    return np.stack([codes[label](known, t) for label in self.labels], axis=1)
+
+
+def _phones(known, t):
+  spans = [(start, end) for _, start, end in known['phones']]
+  places = [1 + phones_lib.PHONES.index(name) for name, *_ in known['phones']]
+  return np.array([*places, 0])[known_lib.index_at(spans, t)]
+
+
+def _semitones(known, t):
+  if not known_lib.has_f0(known):
+    return np.zeros(len(t), int)
+  above = 12 * np.log2(known_lib.f0(known, t) / _LOWEST)
+  places = 1 + np.clip(np.round(above), 0, _SEMITONES - 1).astype(int)
+  return np.where(known_lib.voiced(known, t), places, 0)
+
+
 FACTORS = {
+    'aligned': Aligned,
     'codes': Codes,
     'name': Name,
     'number': Number,

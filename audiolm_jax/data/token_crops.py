@@ -123,7 +123,7 @@ def crop(
   arrays = _arrays(example, settings.codebooks, moments)
   start = int(rng.integers(max(example.frames - settings.frames, 0) + 1))
   stop = min(start + settings.frames, example.frames)
-  conditions = condition_sampler([index], rng, start)
+  conditions = condition_sampler([index], rng, start, settings.frames)
   return {
       **{
           name: pipeline.pad([values[start:stop]], 1, settings.frames)[0]

@@ -69,11 +69,23 @@ class Causal(conditioned.Conditioned):
     mask = streaming_base.length_mask(lengths, x.shape[1])
     return self.backbone.transform(x, mask, state, context).state
 
-  def _take(self, state, x, mask, context):
+  @property
+  def aligned(self) -> bool:
+    """Whether steps are told of which frame they are: a condition is of frames."""
+    return conditioners.aligned(self.conditions)
+
+  def _take(self, state, x, mask, context, frames):
     """The output at each row's last valid position, and the next state."""
     if context is None and self.conditions:
       raise ValueError('steps need a context: see `context`')
+    if (frames is None) == self.aligned:
+      raise ValueError(
+          'steps need the frames that they predict where a condition is of'
+          ' frames, and nowhere else'
+      )
     x = conditioned.add(x, context)
+    if frames is not None:
+      x = conditioned.aligned(x, frames, context)
     if mask is None:
       mask = jnp.ones(x.shape[:2], bool)
     output = self.backbone.transform(x, mask, state, context)

@@ -101,6 +101,26 @@ def add(
   return x + context['add'][:, None].astype(x.dtype)
 
 
+def aligned(
+    x: Float[Array, 'B N D'],
+    frames: Int[Array, '*B N'],
+    context: streaming_base.Context,
+) -> Float[Array, 'B N D']:
+  """x, and at each position what is known of a frame.
+
+  Args:
+    x: inputs.
+    frames: of each position, from 0; those past the last one, too.
+    context: what `context` gives.
+  """
+  if context is None or 'frames' not in context:
+    return x
+  known = context['frames']
+  frames = jnp.broadcast_to(frames, x.shape[:2])
+  index = jnp.clip(frames, 0, known.shape[1] - 1)[..., None]
+  return x + jnp.take_along_axis(known, index, axis=1).astype(x.dtype)
+
+
 def join(
     x: Float[Array, 'B N D'],
     mask: Bool[Array, 'B N'],

@@ -9,6 +9,8 @@ and becomes up to S vectors of the backbone's width. How they act:
     cross   as what every layer attends to (a backbone with `cross`)
     token   their mean, added to the position that is the time's (a decoder that
             denoises, with `time_token`)
+    frames  each of them, added where its frame comes in (a decoder that sees all
+            frames) or is to be predicted next (one that goes step by step)
 
 Of several conditions, prefixes stand one behind the other, additions add up,
 and what cross-attention or FiLM get is concatenated, in the order of names.
@@ -66,7 +68,7 @@ class Conditioner(nn.Module, abc.ABC):
   @property
   def _init(self):
     """Of vectors: beside embeddings of codes they are as small as those."""
-    small = self.how in ('prefix', 'add')
+    small = self.how in ('prefix', 'add', 'frames')
     return nn.initializers.normal(0.02 if small else 1.0)
 
   @nn.compact
@@ -94,7 +96,13 @@ class Conditioner(nn.Module, abc.ABC):
     x = self.embed(jnp.where(wide, values, 0), mask, width, dtype)
     x = sharding.constrain(x, ('batch',))
     null = ops.weight(self, 'null', self._init, (width,), (None,))
-    x = jnp.where(kept[:, None, None], x, ops.materialize(null, dtype))
+    null = ops.materialize(null, dtype)
+    if self.how == 'frames':
+      # Of frames past the last one, nothing is known.
+      x = jnp.where((kept[:, None] & mask)[..., None], x, null)
+      beyond = jnp.broadcast_to(null, (len(x), 1, width))
+      return Vectors(jnp.concatenate([x, beyond], axis=1), lengths)
+    x = jnp.where(kept[:, None, None], x, null)
     return Vectors(x, jnp.where(kept, lengths, 1))
 
   @nn.nowrap
@@ -105,6 +113,13 @@ class Conditioner(nn.Module, abc.ABC):
   @nn.nowrap
   def _table(self, name, size, width):
     return ops.weight(self, name, self._init, (size, width), ('vocab', 'embed'))
+
+  @nn.nowrap
+  def _by_slot(self, sizes, codes, width, dtype):
+    """The sum over slots of the vectors of codes [B, S, K]."""
+    table = self._table('table', sum(sizes), width)
+    offsets = np.array([0, *np.cumsum(sizes)[:-1]])
+    return ops.take(table, codes + offsets, dtype).sum(axis=2)
 
   @nn.nowrap
   def _project(self, x, width):
@@ -224,13 +239,27 @@ class Codes(_Encoded, kw_only=True):
 
   @nn.nowrap
   def look_up(self, values, width, dtype):
-    sizes = self.source.vocabularies
-    table = self._table('table', sum(sizes), width)
-    offsets = np.array([0, *np.cumsum(sizes)[:-1]])
-    return ops.take(table, values + offsets, dtype).sum(axis=2)
+    return self._by_slot(self.source.vocabularies, values, width, dtype)
+
+
+class Aligned(Conditioner, kw_only=True):
+  """What is known of each frame, as codes: by a table of each slot's own.
+
+  Attributes:
+    source: its slots.
+    how: to the frame that it is of.
+  """
+
+  source: factors.Aligned = factors.Aligned()
+  how: Literal['frames'] = 'frames'
+
+  @nn.nowrap
+  def embed(self, values, mask, width, dtype):
+    return self._by_slot(self.source.vocabularies, values, width, dtype)
 
 
 CONDITIONERS = {
+    'aligned': Aligned,
     'class': Class,
     'codes': Codes,
     'number': Number,
@@ -267,6 +296,11 @@ def fit(
       'film': ('adaptive', getattr(backbone, 'adaptive', 'none') != 'none'),
   }
   for name, module in modules.items():
+    if (module.how == 'frames') != isinstance(module, Aligned):
+      raise config.ConfigError(
+          f'decoder.conditions.{name} acts by {module.how!r}: what is aligned'
+          " acts by 'frames', and nothing else does"
+      )
     if module.how == 'token' and not token:
       raise config.ConfigError(
           f"decoder.conditions.{name} acts by 'token', but the decoder has none:"
@@ -278,6 +312,11 @@ def fit(
           f'decoder.conditions.{name} acts by {module.how!r}, but'
           f' decoder.backbone lacks {field!r}'
       )
+
+
+def aligned(modules: Mapping[str, Conditioner]) -> bool:
+  """Whether a condition is of frames."""
+  return any(module.how == 'frames' for module in modules.values())
 
 
 def positions(modules: Mapping[str, Conditioner]) -> int:
@@ -297,7 +336,8 @@ def context(conditioned: list[tuple[str, Vectors]]) -> dict[str, Array]:
 
   Returns:
     Of these, what is needed: `prefix` [B, P, D] and `prefix_lengths` [B]; `add`
-    and `token` [B, D]; `film` [B, C]; `cross` [B, S, D] and `cross_mask` [B, S].
+    and `token` [B, D]; `film` [B, C]; `cross` [B, S, D] and `cross_mask` [B, S];
+    `frames` [B, S, D], whose last one is of all frames from there on.
   """
   result = {}
   for how, vectors in conditioned:
@@ -312,6 +352,8 @@ def context(conditioned: list[tuple[str, Vectors]]) -> dict[str, Array]:
       mask = streaming_base.length_mask(vectors.lengths, vectors.x.shape[1])
       result['cross'] = _append(result.get('cross'), vectors.x)
       result['cross_mask'] = _append(result.get('cross_mask'), mask)
+    elif how == 'frames':
+      result[how] = _sum(result.get(how), vectors.x)
     elif how == 'film':
       result['film'] = _append(result.get('film'), _mean(vectors))
     else:
@@ -341,6 +383,18 @@ def part(
   """The inverse of `join` for its second array of `count` positions."""
   at = lengths[:, None] + jnp.arange(count)
   return jnp.take_along_axis(y, at[..., None], axis=1)
+
+
+def _sum(before, x):
+  """Vectors of frames together, the shorter ones going on with their last."""
+  if before is None:
+    return x
+  size = max(before.shape[1], x.shape[1])
+  longer = [
+      jnp.pad(y, ((0, 0), (0, size - y.shape[1]), (0, 0)), mode='edge')
+      for y in (before, x)
+  ]
+  return longer[0] + longer[1]
 
 
 def _append(before, x):

@@ -218,6 +218,11 @@ class Flow(of_latents.OfLatents):
           'the backbone sees all frames at once: to go block by block, give its'
           " attention mask_kind = 'block_causal' (or 'causal') in training"
       )
+    if conditioners.aligned(self.conditions):
+      raise ValueError(
+          'conditions of frames are for whole rows: to go block by block, have'
+          ' conditions act by film, add or cross'
+      )
     if self.time_token or conditioners.positions(self.conditions):
       raise ValueError(
           'positions before the first frame would be the first block: have time'
@@ -235,6 +240,7 @@ class Flow(of_latents.OfLatents):
     x = ops.linear(self, 'noisy', x, width, (None, 'embed'), self.use_bias)
     x = sharding.constrain(x, ('batch',))
     context = self._timed(dict(context or {}), self._times(t, s, width))
+    x = conditioned.aligned(x, jnp.arange(x.shape[1]), context)
     x, mask = conditioned.join(x, exists, context)
     output = self.backbone.transform(x, mask, state, context)
     y = conditioned.own(output.y, z.shape[1], context).astype(jnp.float32)

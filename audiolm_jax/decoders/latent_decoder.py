@@ -167,6 +167,7 @@ class LatentDecoder(causal.Causal, of_latents.OfLatents):
     context = self._context(context, conditions, len(x))
     first = jnp.broadcast_to(self._first(), (len(x), 1, self.backbone.width))
     x = jnp.concatenate([first, self._embed(x)[:, :-1]], axis=1)
+    x = conditioned.aligned(x, jnp.arange(x.shape[1]), context)
     x, mask = conditioned.join(x, exists, context)
     y = self.backbone.transform(x, mask, context=context).y
     return conditioned.own(y, exists.shape[1], context)
@@ -186,6 +187,7 @@ class LatentDecoder(causal.Causal, of_latents.OfLatents):
       exists: Bool[Array, 'B n'],
       mask: Bool[Array, 'B n'] | None = None,
       context: streaming_base.Context = None,
+      frames: Int[Array, 'B n'] | None = None,
   ) -> tuple[Float[Array, 'B D'], Any]:
     """Takes in the next n >= 1 frames; what tells of the frame after them.
 
@@ -195,6 +197,8 @@ class LatentDecoder(causal.Causal, of_latents.OfLatents):
       exists: False for the step before a row's first frame.
       mask: how many of the n each row takes in, as a prefix; None for all.
       context: see the backbone.
+      frames: the number of the frame after each of them, for conditions of
+        frames; None without such.
 
     Returns:
       The output at each row's last frame taken in, for `sample` and `ended`; the
@@ -202,7 +206,7 @@ class LatentDecoder(causal.Causal, of_latents.OfLatents):
     """
     x = self._embed(streaming_base.zero_masked(latents, exists))
     x = jnp.where(exists[..., None], x, self._first())
-    return self._take(state, x, mask, context)
+    return self._take(state, x, mask, context, frames)
 
   def sample(
       self,

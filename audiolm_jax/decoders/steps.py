@@ -93,6 +93,11 @@ class Steps(causal.Causal):
           ' of a segment that is observed where there are segments'
       )
     super().__post_init__()
+    if self._many and self.aligned:
+      raise config.ConfigError(
+          'decoder.conditions are of frames, and the decoder of several segments:'
+          ' only decoders of one take them'
+      )
     if self._many and getattr(self.start, 'begin', None) is not None:
       raise config.ConfigError(
           f'{self.start}: of several segments, the first is observed and given:'
@@ -167,6 +172,7 @@ class Steps(causal.Causal):
       segments: Int[Array, 'B n'] | None = None,
       mask: Bool[Array, 'B n'] | None = None,
       context: streaming_base.Context = None,
+      frames: Int[Array, 'B n'] | None = None,
   ) -> tuple[Float[Array, 'B D'], Any]:
     """Takes in the next n >= 1 steps; what predicts the step after them.
 
@@ -180,6 +186,8 @@ class Steps(causal.Causal):
       mask: how many of the n steps each row takes in, as a prefix; None for
         all. A row goes on later as if the others had never been.
       context: see the backbone.
+      frames: the last frame of the step after each of them, for conditions of
+        frames; None without such.
 
     Returns:
       The output at each row's last step taken in (unspecified for none), for
@@ -188,7 +196,7 @@ class Steps(causal.Causal):
     x = self._embed(codes, slots, exists)
     if self._many:
       x += self._turn(segments)
-    return self._take(state, x, mask, context)
+    return self._take(state, x, mask, context, frames)
 
   def sample(
       self,
@@ -298,6 +306,11 @@ class Steps(causal.Causal):
     if self._many:
       turns = jnp.broadcast_to(self._turn(layout.segment[None]), x.shape)
       x += self.start.positions(packing.pack(turns))
+    if self.aligned:
+      (only,) = layout.segments
+      frames = layout.layouts[only.label].frame.max(axis=1)
+      frames = packing.pack(jnp.broadcast_to(frames, exists.shape[:2]))
+      x = conditioned.aligned(x, self.start.positions(frames), context)
     x, mask = conditioned.join(x, self.start.positions(packing.mask), context)
     output = self.backbone.transform(x, mask, context=context)
     y = self.start.steps(conditioned.own(output.y, exists.shape[1], context))

@@ -148,7 +148,10 @@ class _TokenClips(evaluation_base.Clips):
         max_frames=self._settings.max_frames,
         **self._kept,
     ):
-      yield {**batch, **self._conditions(batch['id'])}
+      conditions = self._conditions(
+          batch['id'], frames=self._settings.max_frames
+      )
+      yield {**batch, **conditions}
 
   def item(self, index):
     return self._cache[index].factors['id']

@@ -85,12 +85,16 @@ class Latents(Plain):
   def slots(self):
     return self.decoder.dimension
 
+  def cells(self, step, frames):
+    cells = super().cells(step, frames)
+    return (*cells, step) if self.decoder.aligned else cells
+
   def first(self, slots, codes):
     none = jnp.zeros(slots.shape, jnp.float32)
     return none, none.astype(bool)
 
   def extend(self, cache, inputs, mask):
-    latents, _, exists = inputs
+    latents, _, exists, *frames = inputs
     return self._apply(
         'extend',
         cache,
@@ -98,6 +102,7 @@ class Latents(Plain):
         exists[..., 0],
         mask=mask,
         context=self.context,
+        frames=frames[0] if frames else None,
     )
 
   def sample(self, h, step, keys, recent):

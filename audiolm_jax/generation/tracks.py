@@ -4,7 +4,8 @@ What is generated lies in one array [B, F, K]: frames of slots, samples of
 channels, or the frames of all segments one after the other. A track says which
 cells of it each step of a row holds: (frame, slot, exists) [B, *n, G], where n
 is () or one axis of steps, `exists` is False for positions without a frame, and
-segments add the number [B, *n] of each step's segment. And it has the decoder
+segments add the number [B, *n] of each step's segment, decoders with conditions
+of frames the last frame of each step. And it has the decoder
 take in steps and draw them.
 """
 
@@ -115,7 +116,8 @@ class Track(flax.struct.PyTreeNode, abc.ABC):
     Args:
       cache: the decoder's state.
       inputs: codes, slots and exists [R, n, G] of the steps; where there are
-        segments, also those [R, n] of the steps after each of them.
+        segments, or conditions of frames, also those [R, n] of the steps after
+        each of them.
       mask: the steps that each row takes in, as a prefix; None for all.
     """
     return self._apply(
@@ -206,7 +208,24 @@ class Frames(Track):
     if step.ndim > frames.ndim:
       frames = frames[:, None]
     frame, slot = self.decoder.pattern.cells(step, self.slots, frames)
-    return frame, slot, (frame >= 0) & (frame < frames[..., None])
+    exists = (frame >= 0) & (frame < frames[..., None])
+    if not self.decoder.aligned:
+      return frame, slot, exists
+    last = jnp.broadcast_to(frame.max(axis=-1), step.shape)
+    return frame, slot, exists, last
+
+  def extend(self, cache, inputs, mask):
+    if not self.decoder.aligned:
+      return super().extend(cache, inputs, mask)
+    *inputs, frames = inputs
+    return self._apply(
+        'extend',
+        cache,
+        *inputs,
+        mask=mask,
+        context=self.context,
+        frames=frames,
+    )
 
   def ends(self, most):
     table = jnp.array([self.count(f) for f in range(most + 1)])

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
+from audiolm_jax.decoders import conditioners
 from audiolm_jax.decoders import flow
 from audiolm_jax.decoders import of_latents
 from audiolm_jax.generation import checks
@@ -132,6 +133,10 @@ class FlowLM(latents_lm.LatentsLM):
       return self.generate(frames, num_frames, **options)
     if self.decoder.gaps is None:
       raise ValueError('windows, but the model was made to take none given')
+    if conditioners.aligned(self.decoder.conditions):
+      raise ValueError(
+          'windows, but conditions of frames are of rows as long as in training'
+      )
     job = self._prepare(frames, num_frames, **options)
     missing = starts[-1] + window - frames
 

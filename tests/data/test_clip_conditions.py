@@ -8,6 +8,7 @@ from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from audiolm_jax.data import token_crops
+from audiolm_jax.data.speech_world import clips as clips_lib
 from tests.data import made_caches
 
 # Text, language, speaker, frames.
@@ -151,6 +152,46 @@ def test_seconds_are_those_of_the_clip_and_of_the_crop(directory, cache):
   assert len(starts) > 3
   with pytest.raises(config.ConfigError, match="'tempo' is a number.*seconds_"):
     clip_conditions.ConditionSampler({'tempo': factors.Number()}, cache)
+
+
+def test_what_is_aligned_begins_where_a_crop_does(tmp_path):
+  """50 frames a second; a clip of which nothing is stored has nothing."""
+  stored = clips_lib.to_json(clips_lib.clip(clips_lib.World('digits', 'lm'), 0))
+  frames = 60
+  codes = np.arange(frames, dtype=np.int32)[:, None]
+  clips = [{'id': 'a', 'factors': stored}, {'id': 'b'}]
+  identity = made_caches.identity((frames,), {'train': len(clips)})
+  made_caches.write(
+      tmp_path, identity, lambda _, i: made_caches.example(codes, clips[i])
+  )
+  wanted = {'said': factors.Aligned(length=60)}
+  whole = wanted['said'].of(stored, 50.0, 0, frames)
+  assert len(np.unique(whole[:, 0])) > 3
+  cache = token_cache.TokenCache(tmp_path, 'train')
+  told = clip_conditions.ConditionSampler(wanted, cache)([0, 1, -1])
+  np.testing.assert_array_equal(
+      told['conditions/said/values'][0, :frames], whole
+  )
+  np.testing.assert_array_equal(told['conditions/said/lengths'], [frames, 0, 0])
+  settings = token_crops.TokenCrops(
+      cache=str(tmp_path), frames=20, conditions=wanted
+  )
+  source = settings.open(batch_size=8, seed=0)
+  batch = source.next(None)
+  source.close()
+  for row, clip in enumerate(batch['id']):
+    start = batch['codes'][row, 0, 0]
+    length = batch['conditions/said/lengths'][row]
+    assert length == (20 if clip == 0 else 0)
+    np.testing.assert_array_equal(
+        batch['conditions/said/values'][row, :length],
+        whole[start : start + length],
+    )
+  short = {'said': factors.Aligned(length=59)}
+  sampler = clip_conditions.ConditionSampler(short, cache)
+  with pytest.raises(config.ConfigError, match="'said' tells of 59.* has 60"):
+    sampler([0])
+  assert sampler([0], frames=59)['conditions/said/lengths'] == 59
 
 
 def test_prompts_of_another_tokenizer_are_refused(cache):

@@ -1,5 +1,6 @@
 """What is known of a clip as arrays: exact, padded, and checked."""
 
+import json
 import sys
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 
 from audiolm_jax import config
 from audiolm_jax.data import factors
+from audiolm_jax.data.speech_world import clips as clips_lib
+from audiolm_jax.data.speech_world import known as known_lib
+from audiolm_jax.data.speech_world import phones as phones_lib
 
 
 def test_texts_are_bytes_with_a_mark_of_the_end():
@@ -71,6 +75,49 @@ def test_codes():
   np.testing.assert_array_equal(found['lengths'], [1, 0, 0])
 
 
+def test_what_is_aligned_is_what_the_world_stored():
+  clip = clips_lib.clip(clips_lib.World('sentences', 'lm'), 3)
+  stored = clips_lib.to_json(clip)
+  known = json.loads(stored)
+  rate, start, frames = 50.0, 4, 200
+  both = factors.Aligned()
+  codes = both.of(stored, rate, start, frames)
+  assert codes.shape == (frames, 2)
+  voices = 0
+  for f, (phone, pitch) in enumerate(codes):
+    t = (start + f + 0.5) / rate
+    spoken = [p for p, begin, end in known['phones'] if begin <= t < end]
+    if not spoken:
+      assert phone == pitch == 0
+      continue
+    assert phones_lib.PHONES[phone - 1] == spoken[0]
+    voice = known_lib.voiced(known, np.array([t]))[0]
+    assert (pitch > 0) == voice
+    if voice:
+      hertz = known_lib.f0(known, np.array([t]))[0]
+      assert (
+          abs(55 * 2 ** ((pitch - 1) / 12) / hertz - 1) < 2 ** (1 / 24) - 0.999
+      )
+      voices += 1
+  assert voices > 20 and (codes[-1] == 0).all()
+  pitch = factors.Aligned(('f0',)).of(stored, rate, start, frames)
+  np.testing.assert_array_equal(pitch, codes[:, 1:])
+  # It is what a condition takes, cut where it is too long.
+  found = factors.Aligned(length=9).prepare([codes, None], strict=False)
+  np.testing.assert_array_equal(found['values'][0], codes[:9])
+  np.testing.assert_array_equal(found['lengths'], [9, 0])
+
+
+def test_f0_that_is_not_known_is_none():
+  known = {
+      'phones': [[phones_lib.PHONES[5], 0.0, 1.0]],
+      'speaker': {'name': 'espeak_lm/x'},
+      'word_times': [[0.0, 1.0]],
+  }
+  codes = factors.Aligned().of(json.dumps(known), 10.0, 0, 3)
+  np.testing.assert_array_equal(codes, [[6, 0]] * 3)
+
+
 @pytest.mark.parametrize(
     ('factor', 'value', 'message'),
     [
@@ -90,6 +137,8 @@ def test_codes():
         (factors.Codes((3, 5)), [[1, 2, 0]], r'\[F, 2\]'),
         (factors.Codes((3, 5)), [[1.0, 2.0]], r'\[F, 2\]'),
         (factors.Codes((3, 5), length=1), [[1, 2]] * 2, 'longest has 1'),
+        (factors.Aligned(length=1), [[1, 2]] * 2, 'longest has 1'),
+        (factors.Aligned(('f0',)), [[49]], 'outside of vocabularies'),
     ],
 )
 def test_bad_values_are_told(factor, value, message):
@@ -102,6 +151,8 @@ def test_bad_settings_are_told():
     factors.Name(('it', 'it'))
   with pytest.raises(config.ConfigError, match='none'):
     factors.Name(())
+  with pytest.raises(config.ConfigError, match='one twice'):
+    factors.Aligned(('f0', 'f0'))
   with pytest.raises(config.ConfigError, match='less than high = 1'):
     factors.Number(1.0, 1.0)
   with pytest.raises(config.ConfigError, match='bytes have 256'):
