@@ -12,7 +12,7 @@ from audiolm_jax import evaluation
 from audiolm_jax.evaluation import representations
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import stages
-from audiolm_jax.objectives import distillation
+from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.tokenizers import bottlenecks
 from configs.codec import quickstart as codec_config
 from configs.judge import recogniser
@@ -324,8 +324,8 @@ def _codec(
           'data.features': f'{stages.output(features.name)}/{heard}',
           # What differs between the arms:
           'objective.tokenizer.bottleneck': bottleneck,
-          'objective.distillation': distillation.Distillation(
-              teacher=distillation.Features(width=teacher.width),
+          'objective.distillation': distillation_lib.Distillation(
+              teacher=distillation_lib.Features(width=teacher.width),
               weight=weight,
               comparison='frame',
           ),

@@ -10,7 +10,7 @@ from audiolm_jax import data
 from audiolm_jax.audio import files
 from audiolm_jax.data import corpora
 from audiolm_jax.evaluation import speaking
-from audiolm_jax.models import recogniser
+from audiolm_jax.models import recogniser as recogniser_lib
 from tests import tool_module
 from tests.models import small_directories
 
@@ -27,7 +27,7 @@ def _root(tmp_path, monkeypatch):
     files.write(tmp_path / 'clips' / f'c{i}.wav', audio, 8000)
   corpora.prepare(str(tmp_path / 'clips'))
   for seed in range(2):
-    module = recogniser.Recogniser(symbols=('a', 'b'), width=8, blocks=1)
+    module = recogniser_lib.Recogniser(symbols=('a', 'b'), width=8, blocks=1)
     variables = flax.core.meta.unbox(module.fresh(jax.random.key(seed)))
     path = tmp_path / f'teacher{seed}'
     small_directories.write(path, 'recogniser', module, variables)
