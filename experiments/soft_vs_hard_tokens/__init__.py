@@ -9,9 +9,10 @@ from typing import Any
 
 from audiolm_jax import config
 from audiolm_jax import evaluation
+from audiolm_jax.decoders import wavenet
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import stages
-from configs.lm import wavenet
+from configs.lm import wavenet as wavenet_config
 from experiments import speech
 from experiments.soft_vs_hard_tokens import noise
 
@@ -55,7 +56,7 @@ def question(budget: str, variant: str = '') -> questions.Question:
   made = _noise(variant, sizes) if variant else _speech(budget)
 
   def arm(name):
-    settings = wavenet.get_config(f'{name},{speech.size(budget)}')
+    settings = wavenet_config.get_config(f'{name},{speech.size(budget)}')
     changes: dict[str, Any] = {}
     if variant:
       changes = {
@@ -64,7 +65,7 @@ def question(budget: str, variant: str = '') -> questions.Question:
           'data.languages': (),
           'data.crop_seconds': 0.25,
           'objective.decoder.bits': _NOISES[variant][0],
-          'objective.decoder.stack': wavenet.wavenet.GatedStack(**_TINY),
+          'objective.decoder.stack': wavenet.GatedStack(**_TINY),
           # Independent samples: what comes in says nothing.
           'objective.decoder.inputs': 'amplitude',
       }
@@ -190,7 +191,7 @@ _NOISE_TEXT = (
 
 def _speech(budget: str) -> stages.Command:
   """Builds the prompts that the config knows."""
-  source = wavenet.get_config(f'mu_law,{speech.size(budget)}').data
+  source = wavenet_config.get_config(f'mu_law,{speech.size(budget)}').data
   return stages.Command(
       name='corpus',
       lines=(
