@@ -60,13 +60,11 @@ class Corpus:
 
   def corpus(self, budget: str) -> stages.Command:
     """Builds the clips that the codec knows, in this machine's data folder."""
-    lines = (self._prepare(self.languages(budget)),)
-    return stages.Command(name='corpus', lines=lines)
+    return prepared('corpus', self.name, self.languages(budget))
 
   def heard(self, budget: str) -> stages.Command:
     """Builds the clips that language models learn from, and its test clips."""
-    lines = (self._prepare(self.spoken(budget)),)
-    return stages.Command(name='heard', lines=lines)
+    return prepared('heard', self.name, self.spoken(budget))
 
   def tokenizer(self, budget: str) -> stages.Train:
     """The quickstart's codec."""
@@ -75,15 +73,9 @@ class Corpus:
         {'data.corpus': self.name, 'data.languages': self.languages(budget)},
     )
     return stages.Train(
-        name='tokenizer', inputs=(self.corpus(budget),), config=_plain(settings)
-    )
-
-  def _prepare(self, of: tuple[str, ...]) -> tuple[str, ...]:
-    """The command that fetches and builds the clips of some languages."""
-    return (
-        'tools/prepare_data.py',
-        f'--corpus={self.name}',
-        f'--languages={",".join(of)}',
+        name='tokenizer',
+        inputs=(self.corpus(budget),),
+        config=unmeasured(settings),
     )
 
   def tokens(
@@ -115,7 +107,7 @@ class Corpus:
         name=name,
         inputs=(codec,),
         lines=(
-            *([] if built else [self._prepare(chosen)]),
+            *([] if built else [_prepare(self.name, chosen)]),
             (
                 'tools/tokenize_audio.py',
                 'corpus',
@@ -149,7 +141,7 @@ class Corpus:
     """
     settings = settings or quickstart.get_config(size(budget))
     settings = config.replace(
-        _plain(settings),
+        unmeasured(settings),
         {
             'data.cache': path_of(cache),
             # Budgets are counted before there are tokens, which would say it.
@@ -249,6 +241,28 @@ PROMPTS = Corpus('asterisk_prompts', 256)
 WORLD = World('speech_world', 192)
 # What a question may be asked of, by its variant.
 CORPORA = {'': PROMPTS, WORLD.name: WORLD}
+
+
+def prepared(
+    name: str, corpus: str, languages: tuple[str, ...]
+) -> stages.Command:
+  """Fetches and builds the clips of some languages, in this machine's folder.
+
+  Args:
+    name: of the stage.
+    corpus: as `data.load_corpus` knows it.
+    languages: which.
+  """
+  return stages.Command(name=name, lines=(_prepare(corpus, languages),))
+
+
+def _prepare(corpus, languages):
+  """The command that fetches and builds clips."""
+  return (
+      'tools/prepare_data.py',
+      f'--corpus={corpus}',
+      f'--languages={",".join(languages)}',
+  )
 
 
 def lasting(steps: int) -> dict[str, Any]:
@@ -384,12 +398,19 @@ def size(budget: str) -> str:
   return 'gpu' if budget == 'pod' else budget
 
 
-def _plain(settings: train.Config) -> train.Config:
-  """A run that only trains: what measures it are stages of their own."""
+def unmeasured(
+    settings: train.Config, steps: int | None = None
+) -> train.Config:
+  """A run that only trains: what measures it are stages of their own.
+
+  Args:
+    settings: of a run.
+    steps: how many; None for as many as it has.
+  """
   return config.replace(
       settings,
       {
-          **lasting(settings.steps),
+          **lasting(steps or settings.steps),
           'evaluators': {},
           'checkpoint.best': None,
       },

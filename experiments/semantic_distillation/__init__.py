@@ -244,28 +244,14 @@ def question(budget: str, variant: str = '') -> questions.Question:
 def _teacher(budget: str, steps: int) -> stages.Train:
   """A recogniser of phones of the speakers that the codec knows."""
   settings = recogniser.get_config(f'teacher,{speech.size(budget)}')
-  languages = settings.data.languages
-  corpus = stages.Command(
-      name='syllables',
-      lines=(
-          (
-              'tools/prepare_data.py',
-              '--corpus=speech_world',
-              f'--languages={",".join(languages)}',
-          ),
-      ),
-  )
   return stages.Train(
       name='teacher',
-      inputs=(corpus,),
-      config=config.replace(
-          settings,
-          {
-              **speech.lasting(steps),
-              'evaluators': {},
-              'checkpoint.best': None,
-          },
+      inputs=(
+          speech.prepared(
+              'syllables', speech.WORLD.name, settings.data.languages
+          ),
       ),
+      config=speech.unmeasured(settings, steps),
   )
 
 
@@ -299,26 +285,16 @@ def _codec(
   teacher = features.chain['teacher'].config.objective.recogniser
   bottleneck = rvq = settings.objective.tokenizer.bottleneck
   if split:
-    bottleneck = bottlenecks.SplitRvq(
+    split_rvq = bottlenecks.SplitRvq
+    both = config.schema(type(rvq)).keys() & config.schema(split_rvq).keys()
+    bottleneck = split_rvq(
         semantic=1,
         acoustic=rvq.codebooks - 1,
-        vocabulary=rvq.vocabulary,
-        dimension=None,
-        decay=rvq.decay,
-        dead_threshold=rvq.dead_threshold,
-        check_every=rvq.check_every,
-        dropout=rvq.dropout,
-        initial=rvq.initial,
-        iterations=rvq.iterations,
-        candidates=rvq.candidates,
-        commitment_weight=rvq.commitment_weight,
+        **{name: getattr(rvq, name) for name in both},
     )
   settings = config.replace(
-      settings,
+      speech.unmeasured(settings, sizes['codec']),
       {
-          **speech.lasting(sizes['codec']),
-          'evaluators': {},
-          'checkpoint.best': None,
           'data.corpus': spoken.name,
           'data.languages': spoken.languages(budget),
           'data.features': f'{stages.output(features.name)}/{heard}',

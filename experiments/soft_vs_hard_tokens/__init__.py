@@ -9,10 +9,9 @@ from typing import Any
 
 from audiolm_jax import config
 from audiolm_jax import evaluation
-from audiolm_jax.decoders import wavenet
 from audiolm_jax.lab import questions
 from audiolm_jax.lab import stages
-from configs.lm import wavenet as wavenet_config
+from configs.lm import wavenet
 from experiments import speech
 from experiments.soft_vs_hard_tokens import noise
 
@@ -56,7 +55,7 @@ def question(budget: str, variant: str = '') -> questions.Question:
   made = _noise(variant, sizes) if variant else _speech(budget)
 
   def arm(name):
-    settings = wavenet_config.get_config(f'{name},{speech.size(budget)}')
+    settings = wavenet.get_config(f'{name},{speech.size(budget)}')
     changes: dict[str, Any] = {}
     if variant:
       changes = {
@@ -65,16 +64,13 @@ def question(budget: str, variant: str = '') -> questions.Question:
           'data.languages': (),
           'data.crop_seconds': 0.25,
           'objective.decoder.bits': _NOISES[variant][0],
-          'objective.decoder.stack': wavenet.GatedStack(**_TINY),
+          **{f'objective.decoder.stack.{k}': v for k, v in _TINY.items()},
           # Independent samples: what comes in says nothing.
           'objective.decoder.inputs': 'amplitude',
       }
     settings = config.replace(
-        settings,
+        speech.unmeasured(settings),
         {
-            **speech.lasting(settings.steps),
-            'evaluators': {},
-            'checkpoint.best': None,
             'models.lm.schedule.warmup_steps': settings.steps // 10,
             **changes,
         },
@@ -99,7 +95,15 @@ def question(budget: str, variant: str = '') -> questions.Question:
         name=f'bits_{split}', inputs=(model, made), evaluators={'test': bits}
     )
 
-  test, controls = measure('test', baselines=not variant), ()
+  measured, controls = measure('test', baselines=not variant), ()
+
+  def test(model):
+    stage = measured(model)
+    if not variant:
+      return stage
+    # With the entropy of the noise beside it.
+    return stages.Together(name='test', inputs=(stage, made))
+
   references = {
       'FLAC': 'eval/test/flac/bits_per_sample',
       'linear prediction': 'eval/test/linear_prediction/bits_per_sample',
@@ -126,7 +130,7 @@ def question(budget: str, variant: str = '') -> questions.Question:
       ),
       validate=measure('validation'),
       select='eval/test/bits_per_sample',
-      test=(lambda model: _beside(test(model), made)) if variant else test,
+      test=test,
       outcomes=(
           questions.Outcome(
               'bits',
@@ -191,17 +195,8 @@ _NOISE_TEXT = (
 
 def _speech(budget: str) -> stages.Command:
   """Builds the prompts that the config knows."""
-  source = wavenet_config.get_config(f'mu_law,{speech.size(budget)}').data
-  return stages.Command(
-      name='corpus',
-      lines=(
-          (
-              'tools/prepare_data.py',
-              f'--corpus={source.corpus}',
-              f'--languages={",".join(source.languages)}',
-          ),
-      ),
-  )
+  source = wavenet.get_config(f'mu_law,{speech.size(budget)}').data
+  return speech.prepared('corpus', source.corpus, source.languages)
 
 
 def _noise(variant: str, sizes) -> stages.Function:
@@ -215,8 +210,3 @@ def _noise(variant: str, sizes) -> stages.Function:
           'clips': sizes['noise'],
       },
   )
-
-
-def _beside(measured: stages.Stage, made: stages.Stage) -> stages.Together:
-  """What was measured of a model, and the entropy of the noise."""
-  return stages.Together(name='test', inputs=(measured, made))
