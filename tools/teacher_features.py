@@ -30,12 +30,11 @@ from audiolm_jax import config
 from audiolm_jax import data
 from audiolm_jax.audio import resample
 from audiolm_jax.data import corpora
-from audiolm_jax.data import pipeline
 from audiolm_jax.evaluation import speaking
 from audiolm_jax.models import fingerprints
 from audiolm_jax.training import writers
 
-_ROWS = 16  # Clips at once.
+_MANY = 64  # Clips whose audio is held at once.
 _ABOUT = 'teacher.json'
 
 
@@ -61,49 +60,34 @@ def write(options) -> tuple[int, int]:
   corpus = data.load_corpus(options.corpus, options.split, options.languages)
   out = pathlib.Path(options.out)
   _claim(out, teacher, options.of_other_clips)
-  missing = [
-      i
-      for i in range(len(corpus))
-      if not _path(out, corpus.factors(i)['id']).exists()
-  ]
   if options.of_other_clips and len(corpus) < 2:
     raise corpora.CorpusError(
         f'{options.corpus} {options.split} has {len(corpus)} clip: there is no'
         ' other one whose features it could have.'
     )
-  # Which clip's features each one gets: itself, or one from the other half.
+  paths = [out / f'{corpus.factors(i)["id"]}.npy' for i in range(len(corpus))]
+  missing = [i for i, path in enumerate(paths) if not path.exists()]
+  samples = np.rint(corpus.seconds() * teacher.sample_rate).astype(int)
+  # Whose features each clip gets: its own, or those of one of the other half.
   shift = len(corpus) // 2 if options.of_other_clips else 0
-  for start in range(0, len(missing), _ROWS):
-    members = missing[start : start + _ROWS]
+  for start in range(0, len(missing), _MANY):
+    members = missing[start : start + _MANY]
     heard = [corpus[(i + shift) % len(corpus)] for i in members]
-    features = _features(teacher, heard)
+    features = teacher.features(
+        [
+            resample.mono(x['audio'], x['sample_rate'], teacher.sample_rate)
+            for x in heard
+        ]
+    )
     for i, values in zip(members, features, strict=True):
-      clip = corpus[i]
       if shift:
-        rate = clip['sample_rate']
-        own = -(-len(clip['audio']) * teacher.sample_rate // rate)
-        frames = int(teacher.module.num_frames(np.int64(own)))
+        frames = int(teacher.module.num_frames(samples[i]))
         values = np.resize(values, (frames, values.shape[1]))
       buffer = io.BytesIO()
       np.save(buffer, values.astype(np.float16))
-      path = _path(out, clip['id'])
-      path.parent.mkdir(parents=True, exist_ok=True)
-      writers.write_atomically(path, buffer.getvalue())
+      paths[i].parent.mkdir(parents=True, exist_ok=True)
+      writers.write_atomically(paths[i], buffer.getvalue())
   return len(missing), len(corpus) - len(missing)
-
-
-def _features(teacher, clips) -> list[np.ndarray]:
-  """Of each clip, [frames, width]."""
-  audio = [
-      resample.mono(clip['audio'], clip['sample_rate'], teacher.sample_rate)
-      for clip in clips
-  ]
-  lengths = np.array([len(x) for x in audio])
-  rows = pipeline.pad([x[:, None] for x in audio], _ROWS, int(lengths.max()))
-  count = np.zeros(_ROWS, np.int32)
-  count[: len(audio)] = lengths
-  values, frames = teacher.states(rows, count)
-  return [values[i, : frames[i]] for i in range(len(audio))]
 
 
 def _claim(out, teacher, of_other_clips):
@@ -122,10 +106,6 @@ def _claim(out, teacher, of_other_clips):
         ' another --out.'
     )
   writers.write_atomically(path, json.dumps(about))
-
-
-def _path(out, clip) -> pathlib.Path:
-  return out / f'{clip}.npy'
 
 
 def _options(arguments):

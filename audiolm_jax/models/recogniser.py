@@ -179,14 +179,6 @@ class PhoneRecogniser:
     """
     return self._run(_logits, audio, num_samples)
 
-  def states(
-      self,
-      audio: Float[np.ndarray, 'B T 1'],
-      num_samples: Int[np.ndarray, 'B'] | None = None,
-  ) -> tuple[Float[np.ndarray, 'B F D'], Int[np.ndarray, 'B']]:
-    """What the outputs read: features of each frame; see `logits`."""
-    return self._run(_states, audio, num_samples)
-
   def _run(self, function, audio, num_samples):
     """What a function gives for each frame of audio, and their numbers."""
     audio = np.asarray(audio)
@@ -228,10 +220,29 @@ class PhoneRecogniser:
     """
     symbols = self.module.symbols
     heard: list[list[str]] = [[] for _ in clips]
+    for members, logits, lengths in self._batches(_logits, clips, batch_size):
+      decoded = greedy(logits, lengths)
+      for i, row in zip(members, decoded, strict=False):
+        heard[i] = [symbols[k - 1] for k in row]
+    return heard
+
+  def features(
+      self, clips: Sequence[Float[np.ndarray, ' T']], batch_size: int = 16
+  ) -> list[Float[np.ndarray, 'F D']]:
+    """What the outputs read of each of some clips: see `phones`."""
+    none = np.zeros((0, self.module.width), np.float32)
+    found = [none] * len(clips)
+    for members, states, lengths in self._batches(_states, clips, batch_size):
+      for row, i in enumerate(members):
+        found[i] = states[row, : lengths[row]]
+    return found
+
+  def _batches(self, function, clips, batch_size):
+    """(indices of clips, values of their rows, frames of rows) of like lengths."""
     lengths = np.array([len(clip) for clip in clips], int)
     bounds = sorted({pipeline.padded(n, _SHORTEST) for n in lengths if n})
     if not bounds:
-      return heard
+      return
     filled = np.flatnonzero(lengths)
     sizes = [batch_size] * len(bounds)
     for bound, size, members in pipeline.buckets(
@@ -241,7 +252,5 @@ class PhoneRecogniser:
       rows = [np.asarray(clips[i], np.float32)[:, None] for i in members]
       count = np.zeros(size, np.int32)
       count[: len(members)] = lengths[members]
-      decoded = greedy(*self.logits(pipeline.pad(rows, size, bound), count))
-      for i, row in zip(members, decoded, strict=False):
-        heard[i] = [symbols[k - 1] for k in row]
-    return heard
+      rows = pipeline.pad(rows, size, bound)
+      yield members, *self._run(function, rows, count)

@@ -52,15 +52,16 @@ def test_outputs_are_a_linear_map_of_the_states(model):
   audio[0, :9001, 0], audio[1, :, 0] = _noise(9001), _noise(15000, 1)
   num_samples = np.array([9001, 15000])
   logits, lengths = model.logits(audio, num_samples)
-  states, counts = model.states(audio, num_samples)
-  assert counts.tolist() == lengths.tolist()
-  assert states.shape == (*logits.shape[:2], model.module.width)
+  clips = [row[:n, 0] for row, n in zip(audio, num_samples, strict=True)]
+  empty, *states = model.features([clips[0][:0], *clips])
+  assert empty.shape == (0, model.module.width)
+  assert [len(x) for x in states] == lengths.tolist()
   output = jax.tree.map(np.asarray, model.params['output'])
   (kernel,) = [x for x in jax.tree.leaves(output) if x.ndim == 2]
   (bias,) = [x for x in jax.tree.leaves(output) if x.ndim == 1]
-  for row, count in enumerate(counts):
+  for row, values in enumerate(states):
     np.testing.assert_allclose(
-        states[row, :count] @ kernel + bias, logits[row, :count], atol=1e-4
+        values @ kernel + bias, logits[row, : len(values)], atol=1e-4
     )
 
 
