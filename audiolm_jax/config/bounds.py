@@ -1,5 +1,6 @@
-"""Ranges of numbers, for classes that people make in Python."""
+"""What values fields may have, for classes that people make in Python."""
 
+from collections.abc import Iterable
 import math
 import typing
 from typing import Any
@@ -24,6 +25,25 @@ def check(instance: Any) -> None:
     if not all(math.isfinite(value) and x.holds(value) for x in limits):
       raise config.ConfigError(
           f'{name} = {value}: expected a finite number {limits[0].describe()}'
+      )
+
+
+def idle(instance: Any, names: Iterable[str], because: str) -> None:
+  """Refuses fields that are not at their defaults, where they do nothing.
+
+  Args:
+    instance: a dataclass.
+    names: of the fields.
+    because: why they do nothing: "where closing = 'none'".
+
+  Raises:
+    ConfigError: naming the first.
+  """
+  for name in names:
+    value, default = getattr(instance, name), getattr(type(instance), name)
+    if value != default:
+      raise config.ConfigError(
+          f'{name} = {value} does nothing {because}: leave it at {default}'
       )
 
 

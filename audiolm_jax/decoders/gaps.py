@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Int, Key
 import numpy as np
 
 from audiolm_jax import config
+from audiolm_jax.config import bounds
 from audiolm_jax.streaming import base as streaming_base
 
 
@@ -40,6 +41,9 @@ class Gaps:
           f'prefix = {self.prefix}, segments = {self.segments} and piece ='
           f' {self.piece}: more than all rows'
       )
+    for share, idle in (('segments', 'most_segments'), ('piece', 'least')):
+      if not getattr(self, share):
+        bounds.idle(self, (idle,), f'where {share} = 0')
 
   def draw(
       self, keys: Key[Array, 'B'], num_frames: Int[Array, 'B'], count: int

@@ -10,6 +10,7 @@ import numpy as np
 
 from audiolm_jax import config
 from audiolm_jax import ops
+from audiolm_jax.config import bounds
 
 
 class TimeEmbedding(nn.Module):
@@ -48,22 +49,12 @@ class TimeEmbedding(nn.Module):
   closing_epsilon: Annotated[config.NonNegative, config.Added()] = 1e-5
 
   def __post_init__(self):
-    idle = {'gaussian': ('scale', 'span'), 'geometric': ('turns',)}
-    self._refuse('spacing', idle)
-    self._refuse('closing', {'none': ('closing_epsilon',)})
+    unused = {'gaussian': ('scale', 'span'), 'geometric': ('turns',)}
+    where = f'where spacing = {self.spacing!r}'
+    bounds.idle(self, unused.get(self.spacing, ()), where)
+    if self.closing == 'none':
+      bounds.idle(self, ('closing_epsilon',), "where closing = 'none'")
     super().__post_init__()
-
-  @nn.nowrap
-  def _refuse(self, choice, idle):
-    """Refuses the fields that do nothing under what was chosen."""
-    chosen = getattr(self, choice)
-    for name in idle.get(chosen, ()):
-      value, default = getattr(self, name), getattr(type(self), name)
-      if value != default:
-        raise config.ConfigError(
-            f'time: {name} = {value} does nothing where {choice} ='
-            f' {chosen!r}; leave it at {default}, or choose another {choice}.'
-        )
 
   @nn.compact
   def __call__(

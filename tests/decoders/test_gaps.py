@@ -100,3 +100,10 @@ def test_more_than_all_rows_are_refused():
     gaps_lib.Gaps(prefix=0.6, segments=0.6)
   with pytest.raises(config.ConfigError, match='piece = 0.5: more than all'):
     gaps_lib.Gaps(prefix=0.3, segments=0.3, piece=0.5)
+
+
+def test_what_would_do_nothing_is_refused():
+  for changes in ({'segments': 0.0, 'most_segments': 2}, {'least': 0.5}):
+    *_, name = changes
+    with pytest.raises(config.ConfigError, match=f'{name} = .* does nothing'):
+      gaps_lib.Gaps(**changes)
