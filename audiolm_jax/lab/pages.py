@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import json
 import pathlib
+import re
 from typing import Any
 
 from audiolm_jax.comparison import listening
@@ -196,6 +197,12 @@ def marks(variant: str = '') -> tuple[str, str]:
   """The lines between which a README has what `markdown` writes."""
   name = f'results {variant}' if variant else 'results'
   return f'<!-- {name}: begin -->', f'<!-- {name}: end -->'
+
+
+def _places(readme: pathlib.Path) -> int:
+  """How many variants' results a README, if there is one, has a place for."""
+  text = readme.read_text('utf-8') if readme.exists() else ''
+  return len(re.findall(r'^<!-- results.*: begin -->$', text, re.MULTILINE))
 
 
 def with_results(readme: str, results: Mapping[str, Any]) -> str:
@@ -457,7 +464,10 @@ def overview(questions: Mapping[str, str], folder: pathlib.Path) -> str:
       title, state = f'[{name}]({name}/README.md)', 'not run'
     said = [json.loads(p.read_text()) for p in files(folder, name)]
     if said:
-      state = 'incomplete' if said[0]['missing'] else 'answered'
+      whole = len(said) >= _places(folder / name / 'README.md')
+      state = 'answered' if whole else 'answered in part'
+      if said[0]['missing']:
+        state = 'incomplete'
     arms = ', '.join(str(len(results['arms'])) for results in said)
     # The other outcomes stand in the README.
     verdict = ' '.join(_of_variant(r) + r['verdict'][0] for r in said)

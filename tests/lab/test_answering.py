@@ -196,6 +196,17 @@ def test_the_map_has_status_and_verdict(tmp_path):
   ).splitlines()
   assert table[4].count('against a, higher: b (') == 2
   assert '| 2, 2 | answered |' in table[4] and ' moon: loss' in table[4]
+  # A variant that a README has a place for is still to be asked.
+  for variants, state in (
+      (('', 'moon'), '| answered |'),
+      (('', 'moon', 'sun'), '| answered in part |'),
+  ):
+    places = '\n'.join(m for v in variants for m in pages.marks(v))
+    (tmp_path / 'answered' / 'README.md').write_text(places)
+    table = pages.overview(
+        {'open': 'what?', 'asked': 'why?', 'answered': 'how?'}, tmp_path
+    ).splitlines()
+    assert state in table[4]
   with pytest.raises(ValueError, match="lacks .'answered'."):
     pages.overview({}, tmp_path)
 
