@@ -83,9 +83,7 @@ class Causal(conditioned.Conditioned):
           'steps need the frames that they predict where a condition is of'
           ' frames, and nowhere else'
       )
-    x = conditioned.add(x, context)
-    if frames is not None:
-      x = conditioned.aligned(x, frames, context)
+    x = conditioned.add(x, context, frames)
     if mask is None:
       mask = jnp.ones(x.shape[:2], bool)
     output = self.backbone.transform(x, mask, state, context)

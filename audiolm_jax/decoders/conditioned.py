@@ -93,41 +93,39 @@ class Conditioned(nn.Module):
 
 
 def add(
-    x: Float[Array, 'B N D'], context: streaming_base.Context
-) -> Float[Array, 'B N D']:
-  """x, and what conditions add to every position."""
-  if context is None or 'add' not in context:
-    return x
-  return x + context['add'][:, None].astype(x.dtype)
-
-
-def aligned(
     x: Float[Array, 'B N D'],
-    frames: Int[Array, '*B N'],
     context: streaming_base.Context,
+    frames: Int[Array, '*B N'] | None = None,
 ) -> Float[Array, 'B N D']:
-  """x, and at each position what is known of a frame.
+  """x, and what conditions add to every position, and to its frame.
 
   Args:
     x: inputs.
-    frames: of each position, from 0; those past the last one, too.
     context: what `context` gives.
+    frames: of each position, from 0, those past the last one too; None for its
+      own number.
   """
-  if context is None or 'frames' not in context:
+  if context is None:
     return x
-  known = context['frames']
-  frames = jnp.broadcast_to(frames, x.shape[:2])
-  index = jnp.clip(frames, 0, known.shape[1] - 1)[..., None]
-  return x + jnp.take_along_axis(known, index, axis=1).astype(x.dtype)
+  if 'frames' in context:
+    known = context['frames']
+    frames = jnp.arange(x.shape[1]) if frames is None else frames
+    frames = jnp.broadcast_to(frames, x.shape[:2])
+    index = jnp.clip(frames, 0, known.shape[1] - 1)[..., None]
+    x += jnp.take_along_axis(known, index, axis=1).astype(x.dtype)
+  if 'add' in context:
+    x += context['add'][:, None].astype(x.dtype)
+  return x
 
 
 def join(
     x: Float[Array, 'B N D'],
     mask: Bool[Array, 'B N'],
     context: streaming_base.Context,
+    frames: Int[Array, '*B N'] | None = None,
 ) -> tuple[Float[Array, 'B M D'], Bool[Array, 'B M']]:
-  """Inputs and their mask, with what conditions add and put before them."""
-  x = add(x, context)
+  """Inputs and their mask, with what conditions add (`add`) and put before them."""
+  x = add(x, context, frames)
   if context is None or 'prefix' not in context:
     return x, mask
   check_film(context)

@@ -240,7 +240,6 @@ class Flow(of_latents.OfLatents):
     x = ops.linear(self, 'noisy', x, width, (None, 'embed'), self.use_bias)
     x = sharding.constrain(x, ('batch',))
     context = self._timed(dict(context or {}), self._times(t, s, width))
-    x = conditioned.aligned(x, jnp.arange(x.shape[1]), context)
     x, mask = conditioned.join(x, exists, context)
     output = self.backbone.transform(x, mask, state, context)
     y = conditioned.own(output.y, z.shape[1], context).astype(jnp.float32)

@@ -167,7 +167,6 @@ class LatentDecoder(causal.Causal, of_latents.OfLatents):
     context = self._context(context, conditions, len(x))
     first = jnp.broadcast_to(self._first(), (len(x), 1, self.backbone.width))
     x = jnp.concatenate([first, self._embed(x)[:, :-1]], axis=1)
-    x = conditioned.aligned(x, jnp.arange(x.shape[1]), context)
     x, mask = conditioned.join(x, exists, context)
     y = self.backbone.transform(x, mask, context=context).y
     return conditioned.own(y, exists.shape[1], context)

@@ -342,7 +342,6 @@ class Masked(of_frames.OfFrames):
       windows = np.array([_ALL if w is None else w for w in self.windows])
       window = jnp.asarray(windows, jnp.int32)[stage]
       context = {**(context or {}), 'window': window}
-    x = conditioned.aligned(x, jnp.arange(x.shape[1]), context)
     output = self.backbone.transform(
         *conditioned.join(x, mask, context), context=context
     )

@@ -306,12 +306,15 @@ class Steps(causal.Causal):
     if self._many:
       turns = jnp.broadcast_to(self._turn(layout.segment[None]), x.shape)
       x += self.start.positions(packing.pack(turns))
+    frames = None
     if self.aligned:
       (only,) = layout.segments
       frames = layout.layouts[only.label].frame.max(axis=1)
       frames = packing.pack(jnp.broadcast_to(frames, exists.shape[:2]))
-      x = conditioned.aligned(x, self.start.positions(frames), context)
-    x, mask = conditioned.join(x, self.start.positions(packing.mask), context)
+      frames = self.start.positions(frames)
+    x, mask = conditioned.join(
+        x, self.start.positions(packing.mask), context, frames
+    )
     output = self.backbone.transform(x, mask, context=context)
     y = self.start.steps(conditioned.own(output.y, exists.shape[1], context))
     if self.start.given:

@@ -1,5 +1,7 @@
 """Conditions of frames: each acts where its frame is, in every kind of decoder."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +63,7 @@ def test_vectors_stand_at_their_frames_and_nothing_is_known_elsewhere():
     np.testing.assert_allclose(found[0, f], expected, rtol=1e-5, atol=1e-7)
   x = jnp.zeros((B, 3, found.shape[2]))
   frames = np.array([[0, 4, 99]] * B)
-  seen = np.asarray(conditioned.aligned(x, frames, context))
+  seen = np.asarray(conditioned.add(x, context, frames))
   np.testing.assert_array_equal(seen[:, :2], found[:, [0, 4]])
   np.testing.assert_array_equal(seen[:, 2], np.tile(null, (B, 1)))
 
@@ -84,16 +86,21 @@ def test_two_conditions_of_other_lengths_add_up():
   np.testing.assert_allclose(found, parts[0] + longer, rtol=1e-5, atol=1e-7)
 
 
-@pytest.fixture(scope='module', params=sorted(small.PATTERNS))
-def model(request):
-  pattern = small.PATTERNS[request.param]
+@functools.cache
+def _model(pattern):
+  """A decoder of a pattern by name, and its parameters."""
   decoder = decoders.Decoder(
       (V,) * K,
-      pattern=pattern,
+      pattern=small.PATTERNS[pattern],
       backbone=small.stack(),
       conditions=CONDITION,
   )
   return decoder, small.parameters(decoder, CODES, LENGTHS, None, _prepared())
+
+
+@pytest.fixture(scope='module', params=sorted(small.PATTERNS))
+def model(request):
+  return _model(request.param)
 
 
 def test_codes_see_the_frames_of_their_step_and_of_those_before(model):
@@ -149,10 +156,11 @@ def test_generation_is_what_is_scored(model):
   np.testing.assert_array_equal(*found)
 
 
-def test_a_stream_goes_by_its_own_frames(model):
-  decoder, params = model
-  if not decoder.pattern.streamable:
-    pytest.skip('a stream needs its length')
+@pytest.mark.parametrize(
+    'pattern', [name for name, p in small.PATTERNS.items() if p.streamable]
+)
+def test_a_stream_goes_by_its_own_frames(pattern):
+  decoder, params = _model(pattern)
   conditions = {'said': SOURCE.prepare(VALUES[:1])}
   context = decoder.apply({'params': params}, conditions, 1, method='context')
   options = {'context': context, 'cache_length': 20}

@@ -47,8 +47,12 @@ def _model(head=DIFFUSION, how=(), seed=0, **options):
       L,
       backbone=small.stack(),
       head=head,
-      conditions=modules,
-      **{'moments': MOMENTS, 'history_noise': 0.5, **options},
+      **{
+          'moments': MOMENTS,
+          'history_noise': 0.5,
+          'conditions': modules,
+          **options,
+      },
   )
   batch = decoder.example_batch(1, F)
   latents, num_frames, conditions = decoder.read(batch)
@@ -312,3 +316,29 @@ def test_it_is_what_a_description_binds():
   assert isinstance(model, latent_lm.LatentLM) and model.frame_rate == 2.0
   found = model.generate(PROMPT, F)
   assert np.isfinite(found.latents).all()
+
+
+def test_frames_are_drawn_by_what_is_known_of_them():
+  """Those before a frame of which something else is known are the same."""
+  source = factors.Aligned(length=F)
+  model = _model(conditions={'said': conditioners.Aligned(source=source)})
+  rng = np.random.default_rng(0)
+  said = [
+      np.stack([rng.integers(0, n, F) for n in source.vocabularies], axis=1)
+      for _ in range(3)
+  ]
+
+  def draw(values, prompt=PROMPT[:, :1]):
+    options = {'sampler': NEVER, 'seed': 1, 'conditions': {'said': values}}
+    return model.generate(prompt, F, **options).latents
+
+  whole = draw(said)
+  for frame in range(1, F):
+    other = [x.copy() for x in said]
+    other[1][frame, 0] = (other[1][frame, 0] + 1) % source.vocabularies[0]
+    moved = np.abs(draw(other) - whole).max(axis=2) > 0
+    np.testing.assert_array_equal(moved[1], np.arange(F) >= frame)
+    assert not moved[[0, 2]].any()
+  # A prompt that is taken in at once, or was drawn before.
+  found = draw(said, whole[:, :3])
+  np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4)
