@@ -80,10 +80,15 @@ def test_shares_of_rows():
 
 @pytest.mark.parametrize(
     'shares',
-    [(0.5, 0.5, 3), (1.0, 0.0, 3), (0.0, 1.0, 3), (0.0, 0.0, 3, 1.0, 0.0)],
+    [
+        {'prefix': 0.5, 'segments': 0.5, 'most_segments': 3},
+        {'prefix': 1.0, 'segments': 0.0},
+        {'prefix': 0.0, 'segments': 1.0, 'most_segments': 3},
+        {'prefix': 0.0, 'segments': 0.0, 'piece': 1.0, 'least': 0.0},
+    ],
 )
 def test_rows_have_something_hidden_alone_padded_and_in_any_batch(shares):
-  gaps = gaps_lib.Gaps(*shares)
+  gaps = gaps_lib.Gaps(**shares)
   lengths = np.arange(ROWS // 10) % (F + 1)
   found = _draw(gaps, lengths)
   np.testing.assert_array_equal(found.any(1), lengths > 0)
