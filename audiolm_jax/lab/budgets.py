@@ -13,6 +13,7 @@ from audiolm_jax.lab import questions
 from audiolm_jax.lab import stages
 from audiolm_jax.models import segment_lm
 from audiolm_jax.objectives import likelihood
+from audiolm_jax.objectives import of_latents
 from audiolm_jax.training import costs
 from audiolm_jax.training import mesh as mesh_lib
 from audiolm_jax.training import state as state_lib
@@ -33,7 +34,8 @@ class Budget:
     scoring_flops: for one second of audio scored.
     generation_flops: for one second of audio generated, in a clip as long as a
       row of a batch: evaluations of heads and of what conditions become
-      counted. 0 for models that do not generate.
+      counted; of models that are sampled in steps, in as many as they take if
+      not told otherwise. 0 for models that do not generate.
     examples: training examples drawn, with repetition.
     audio_seconds: of audio that they stand for, at most.
     bits_per_second: of the tokens that are modelled.
@@ -128,7 +130,7 @@ def _generation(assembly, seconds) -> float:
   """FLOPs of generating some seconds of audio; 0 where nothing is generated."""
   objective = assembly.objective
   name, description = objective.model
-  if not isinstance(objective, likelihood.NLL):
+  if not isinstance(objective, likelihood.NLL | of_latents.OfLatents):
     return 0.0
   if description.rate is None:
     raise questions.QuestionError(

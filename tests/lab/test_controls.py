@@ -9,7 +9,9 @@ from audiolm_jax.lab import answering
 from audiolm_jax.lab import budgets
 from audiolm_jax.lab import controls
 from audiolm_jax.lab import questions
+from configs.lm import flow
 from configs.lm import ladder
+from configs.lm import latents
 from experiments import template
 
 
@@ -126,6 +128,17 @@ def test_a_rate_that_only_tokens_to_come_say_is_asked_for():
   )
   with pytest.raises(questions.QuestionError, match='objective.rate = None'):
     budgets.of_run(settings, 1.0, 1.0)
+
+
+@pytest.mark.parametrize('family', [flow, latents])
+def test_models_of_latents_generate_too(family):
+  settings = config.replace(
+      family.get_config('smoke' if family is flow else 'flow,smoke'),
+      {'data.cache': '{stage:tokens}/tokens', 'objective.rate': 50.0},
+  )
+  budget = budgets.of_run(settings, 32 / 50, 1.0)
+  # In many steps, each of which costs what scoring costs or more.
+  assert budget.generation_flops > 2 * budget.scoring_flops > 0
 
 
 def test_experts_count_where_a_position_meets_them():
