@@ -58,13 +58,16 @@ def plan(question: questions.Question) -> Plan:
       spent, question.mismatches, partial=question.partial
   )
   tags = {arm.name: _tag(arm.stage) for arm in question.arms}
-  likelihoods = [o.name for o in question.outcomes if o.likelihood]
-  without = sorted(name for name, tag in tags.items() if tag == _NONE)
-  if likelihoods and without:
-    raise questions.QuestionError(
-        f'{question.name}: {without} have no likelihood, so that'
-        f' {likelihoods} cannot stand beside the others'
+  likelihoods = [o for o in question.outcomes if o.likelihood]
+  for outcome in likelihoods:
+    without = sorted(
+        name for name, tag in tags.items() if tag == _NONE and outcome.has(name)
     )
+    if without:
+      raise questions.QuestionError(
+          f'{question.name}: {without} have no likelihood, so that'
+          f' {outcome.name!r} cannot stand beside the others'
+      )
   claimed = [curve.name for curve in question.curves if curve.at]
   if claimed and likelihoods and _BOUND in tags.values():
     raise questions.QuestionError(
@@ -174,7 +177,9 @@ def _planned(planned) -> dict[str, Any]:
       'title': question.title,
       'seeds': question.seeds,
       'baseline': question.baseline,
-      'outcomes': [dataclasses.asdict(o) for o in question.outcomes],
+      'outcomes': [
+          {**dataclasses.asdict(o), 'of': list(o.of)} for o in question.outcomes
+      ],
       'mismatches': {
           name: {'why': question.mismatches[name], 'values': dict(spent)}
           for name, spent in planned.mismatches.items()
@@ -188,6 +193,8 @@ def _values(outcome, measured, base) -> dict[str, dict[int, float]]:
   """arm -> seed -> outcome."""
   values: dict[str, dict[int, float]] = {}
   for arm, seeds in measured.items():
+    if not outcome.has(arm):
+      continue
     for seed, facts in seeds.items():
       metrics = facts['result']['metrics']
       if outcome.metric not in metrics:
@@ -218,7 +225,9 @@ def _arm(planned, arm, sweep, measured, values) -> dict[str, Any]:
               'seed': seed,
               'key': facts['key'],
               'values': {
-                  name: table[arm.name][seed] for name, table in values.items()
+                  name: table[arm.name][seed]
+                  for name, table in values.items()
+                  if arm.name in table
               },
           }
           for seed, facts in sorted(measured.items())
@@ -312,8 +321,18 @@ def _curves(planned, measured) -> list[dict[str, Any]]:
   declared = list(question.curves)
   found = []
   for curve in [*declared, *curves_lib.undeclared(declared, measured)]:
-    lines = curves_lib.points_of(curve, measured, planned.budgets)
-    size = len(curve.along) or len(question.arms)
+    of = measured
+    if curve not in declared:  # Not all arms need to give it.
+      of = {
+          arm: seeds
+          for arm, seeds in measured.items()
+          if any(
+              curve.source in facts['result'].get('curves', {})
+              for facts in seeds.values()
+          )
+      }
+    lines = curves_lib.points_of(curve, of, planned.budgets)
+    size = len(curve.along) or len(question.arms if of is measured else of)
     found.append(curves_lib.summary(curve, lines, question.seeds, size))
   return found
 

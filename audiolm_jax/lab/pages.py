@@ -40,6 +40,10 @@ def report(
   page = report_lib.Report(title, text)
   for line in _state(results):
     page.add_text(_ANSWER, line)
+  # Those that the question is about lead; what tests gave beside them follows.
+  declared = len(running.question.curves)
+  for curve in results['curves'][:declared]:
+    _add_curve(page, curve, _ANSWER)
   _add_forests(page, answer)
   _add_trades(page, results)
   page.add_table(
@@ -58,8 +62,8 @@ def report(
         [list(pair) for pair in results['references'].items()],
         'On the same held-out items; they do not depend on the arms.',
     )
-  for curve in results['curves']:
-    _add_curve(page, curve)
+  for curve in results['curves'][declared:]:
+    _add_curve(page, curve, 'Curves')
   _add_heard(page, running, sweeps)
   _add_arms(page, results)
   _add_training(page, running, sweeps, results)
@@ -161,8 +165,12 @@ def _outcomes(results) -> tuple[list[str], list[list[Any]]]:
 
 
 def _mean(arm, outcome) -> statistics.Interval | None:
-  """An arm's outcome over its seeds, by itself; None before the first."""
-  values = [run['values'][outcome['name']] for run in arm['runs']]
+  """An arm's outcome over its seeds, by itself.
+
+  None before the first, and for an arm that has not such an outcome.
+  """
+  name = outcome['name']
+  values = [r['values'][name] for r in arm['runs'] if name in r['values']]
   return statistics.t_interval(values) if values else None
 
 
@@ -229,10 +237,13 @@ def _add_trades(page, results):
   first, *others = results['outcomes']
 
   def add(name, better, intervals, caption):
-    points = {
+    both = {
         arm['name']: (interval, _mean(arm, first))
         for arm, interval in zip(results['arms'], intervals, strict=True)
     }
+    points = {name: each for name, each in both.items() if None not in each}
+    if not points:
+      return
     page.add_pareto(
         _ANSWER,
         points,
@@ -332,7 +343,7 @@ def _add_arms(page, results):
     )
 
 
-def _add_curve(page, curve):
+def _add_curve(page, curve, section):
   """An outcome that is a curve: means with bands, fits, contrasts."""
   series = {
       line: [(x, mean) for x, mean, *_ in band]
@@ -342,7 +353,6 @@ def _add_curve(page, curve):
       line: [(x, low, high) for x, _, low, high in band if low is not None]
       for line, band in curve['bands'].items()
   }
-  section = 'Curves'
   if curve['missing']:
     page.add_text(
         section,

@@ -80,6 +80,8 @@ class Outcome:
     likelihood: whether it is bits or nats of a decoder: then no arm's decoder
       may be without a likelihood, and one that has a bound can only be shown
       to be better than an exact one.
+    of: the arms that have it, where others do not, such as those without a
+      likelihood; empty for all.
   """
 
   name: str
@@ -90,6 +92,11 @@ class Outcome:
   better: Literal['lower', 'higher'] = 'lower'
   margin: float | None = None
   likelihood: bool = False
+  of: tuple[str, ...] = ()
+
+  def has(self, arm: str) -> bool:
+    """Whether an arm has it."""
+    return not self.of or arm in self.of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,9 +197,10 @@ class Question:
       raise QuestionError(f'{self.name}: two arms have one name: {names}')
     if self.seeds < 1:
       raise QuestionError(f'{self.name}: seeds = {self.seeds}: at least 1')
-    outcomes = {outcome.name for outcome in self.outcomes}
+    outcomes = {outcome.name: outcome for outcome in self.outcomes}
     used = [self.baseline, *itertools.chain(*self.contrasts)]
     used += [arm.like for arm in self.arms if arm.like is not None]
+    used += itertools.chain(*[outcome.of for outcome in self.outcomes])
     for control in self.controls:
       used += [control.a, control.b]
       if control.outcome not in outcomes:
@@ -200,10 +208,16 @@ class Question:
             f'{self.name}: a control is about {control.outcome!r}: expected'
             f' one of {sorted(outcomes)}'
         )
+      for name in (control.a, control.b):
+        if not outcomes[control.outcome].has(name):
+          raise QuestionError(
+              f'{self.name}: a control is about {control.outcome!r}, which'
+              f' {name!r} has not'
+          )
     for curve in self.curves:
       used += curve.along
     titles = [curve.name for curve in self.curves]
-    if len(set(titles) | outcomes) != len(titles) + len(outcomes):
+    if len({*titles, *outcomes}) != len(titles) + len(self.outcomes):
       raise QuestionError(
           f'{self.name}: outcomes and curves of one name: {titles}'
       )
@@ -277,6 +291,13 @@ class Question:
         arms=tuple(arm for arm in self.arms if arm.name in names),
         contrasts=tuple(c for c in self.contrasts if set(c) <= set(names)),
         controls=tuple(c for c in self.controls if {c.a, c.b} <= set(names)),
+        outcomes=tuple(
+            dataclasses.replace(
+                o, of=tuple(name for name in o.of if name in names)
+            )
+            for o in self.outcomes
+            if not o.of or set(o.of) & set(names)
+        ),
         curves=tuple(
             dataclasses.replace(
                 c, along={k: v for k, v in c.along.items() if k in names}

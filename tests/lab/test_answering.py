@@ -155,6 +155,43 @@ def test_a_likelihood_needs_one(tmp_path):
       answering.plan(question)
 
 
+def test_an_outcome_may_be_of_some_arms_alone(tmp_path):
+  some = dataclasses.replace(OUTCOME, name='bits', of=('a', 'b'))
+  question = noisy({'a': 0.0, 'b': 1.0, 'c': 2.0}, outcomes=(OUTCOME, some))
+  # c has no likelihood, and none is asked of it.
+  _, _, results = answer(question, tmp_path)
+  assert [x['a'] for x in results['comparisons']['bits']] == ['b']
+  assert [x['a'] for x in results['comparisons']['loss']] == ['b', 'c']
+  for arm in results['arms']:
+    for run in arm['runs']:
+      assert ('bits' in run['values']) == (arm['name'] != 'c')
+  # Without a value in the table, and without a point in the picture.
+  text = pages.markdown(results)
+  (row,) = [x for x in text.splitlines() if x.startswith('| c |')]
+  assert row.split(' | ')[3] == '–'
+  assert question.only(['a', 'c']).outcomes[1].of == ('a',)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+        answering,
+        '_tag',
+        lambda stage: {2.0: 'none'}.get(stage.effect, 'exact'),
+    )
+    patch.setattr(answering.budgets, 'of_arm', lambda *_: {})
+    patch.setattr(answering.controls, 'check', lambda _: {})
+    likely = dataclasses.replace(some, likelihood=True)
+    answering.plan(dataclasses.replace(question, outcomes=(likely,)))
+    everyone = dataclasses.replace(likely, of=())
+    with pytest.raises(questions.QuestionError, match="'bits' cannot stand"):
+      answering.plan(dataclasses.replace(question, outcomes=(everyone,)))
+  with pytest.raises(questions.QuestionError, match='are not arms'):
+    dataclasses.replace(
+        question, outcomes=(dataclasses.replace(some, of=('d',)),)
+    )
+  about = questions.Control('c', 'a', 'bits', 'higher', 'it is planted')
+  with pytest.raises(questions.QuestionError, match="which 'c' has not"):
+    dataclasses.replace(question, controls=(about,))
+
+
 def test_a_readme_gets_its_results_and_keeps_the_rest(tmp_path):
   question = noisy({'a': 0.0, 'b': 1.0})
   _, _, results = answer(question, tmp_path)

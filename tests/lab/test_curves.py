@@ -27,7 +27,10 @@ class Curved(fake.Fake):
     result = super().run(directory, inputs)
     rng = np.random.default_rng([self.seed, int(1000 * self.effect)])
     curve = [[x, self.effect + 2 * x**-0.5 + rng.normal(0, 0.003)] for x in X]
-    return result | {'curves': {'loss by frame': curve}}
+    curves = {'loss by frame': curve}
+    if self.effect > 1.2:  # Not every arm gives all.
+      curves['other by x'] = [[1, self.effect]]
+    return result | {'curves': curves}
 
 
 def curved(effects, **changes):
@@ -67,7 +70,7 @@ CURVE = curves_lib.Curve(
 def test_a_declared_curve_is_compared_and_fitted(tmp_path):
   question = curved({'a': 1.0, 'b': 1.5, 'c': 1.001}, curves=(CURVE,))
   it, sweeps, said = answer(question, tmp_path)
-  (curve,) = said.results['curves']
+  curve, _ = said.results['curves']
   assert curve['missing'] == 0 and set(curve['bands']) == {'a', 'b', 'c'}
   for x, mean, low, high in curve['bands']['b']:
     assert low < mean < high
@@ -85,8 +88,12 @@ def test_a_declared_curve_is_compared_and_fitted(tmp_path):
   results = said.results
   assert json.loads(json.dumps(results, allow_nan=False)) == results
   page = pages.report(said, 'text', it, sweeps)
-  (section,) = [s for s in page.data['sections'] if s['title'] == 'Curves']
-  chart, contrasts, fits = section['blocks']
+  # It leads, after the verdict.
+  section = page.data['sections'][0]
+  kinds = [block['kind'] for block in section['blocks']]
+  first = kinds.index('curves')
+  assert set(kinds[:first]) == {'text'}
+  chart, contrasts, fits = section['blocks'][first : first + 3]
   assert set(chart['series']) == {n + f for n in 'abc' for f in ('', ', fit')}
   assert set(chart['bands']) == set('abc') and chart['log_x']
   assert len(contrasts['rows']) == 4 and len(fits['rows']) == 3
@@ -96,9 +103,10 @@ def test_a_declared_curve_is_compared_and_fitted(tmp_path):
 
 def test_what_tests_give_beside_is_drawn_and_claims_nothing(tmp_path):
   _, _, said = answer(curved({'a': 1.0, 'b': 1.5}), tmp_path)
-  (curve,) = said.results['curves']
+  curve, other = said.results['curves']
   assert (curve['x'], curve['unit'], curve['log_x']) == ('frame', 'loss', True)
   assert curve['bands'] and not curve['comparisons'] and not curve['fits']
+  assert list(other['points']) == ['b'] and not other['missing']
   assert len(said.results['verdict']) == 1
 
 
@@ -144,7 +152,7 @@ def test_what_is_missing_is_counted_and_not_drawn(tmp_path):
       del facts['result']['curves']
       path.write_text(json.dumps(facts))
   _, _, said = answer(question, tmp_path)
-  (curve,) = said.results['curves']
+  curve, *_ = said.results['curves']
   assert curve['missing'] == 1 and set(curve['bands']) == {'a'}
   assert not curve['comparisons'] and not said.results['missing']
   page = pages.report(said, 'text', it, sweeps)
