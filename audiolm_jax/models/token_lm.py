@@ -5,7 +5,7 @@ import functools
 import math
 
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from audiolm_jax import generation
@@ -159,6 +159,54 @@ class TokenLM(frames_lm.FramesLM):
         sampler,
         prompt_frames=most,
         **self._contexts(conditions, rows, options),
+    )
+    return np.asarray(generated.codes)
+
+  def infill(
+      self,
+      codes: Int[Array, 'B F K'],
+      known: Bool[Array, 'B F K'],
+      *,
+      num_frames: Int[Array, 'B'] | None = None,
+      seed: int = 0,
+      sampler: generation.Sampler | None = None,
+      conditions: frames_lm.Values | None = None,
+      **options,
+  ) -> Int[np.ndarray, 'B F K']:
+    """Draws what is not known, given what comes before it alone.
+
+    What is known comes back as it is. What comes after a gap has no say in what
+    fills it, as it has in a masked model (`MaskedLM.infill`).
+
+    Args:
+      codes: anything where not known.
+      known: any set of codes.
+      num_frames: frames of each row, F for all if not given.
+      seed: the same seed gives the same codes.
+      sampler: how codes are drawn; None for the model's own distribution.
+      conditions: see `score`.
+      **options: see `generate`.
+
+    Returns:
+      Codes, 0 past a row's length.
+
+    Raises:
+      ValueError: if known codes or lengths are out of range, shapes differ, or
+        conditions do not fit.
+    """
+    codes, known = np.asarray(codes), np.asarray(known)
+    if known.dtype != bool:
+      raise ValueError(f'known is {known.dtype}: expected booleans')
+    if codes.ndim == 3:
+      num_frames = rows_lib.lengths(num_frames, codes.shape, 'codes')
+    generated = generation.generate(
+        *self._unrolled,
+        codes,
+        known,
+        num_frames,
+        jax.random.key(seed),
+        sampler or generation.Sampler(),
+        **self._contexts(conditions, len(codes), options),
     )
     return np.asarray(generated.codes)
 
