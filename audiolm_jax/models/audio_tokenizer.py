@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Array, Float, Int, Shaped
 import numpy as np
 
+from audiolm_jax import config
 from audiolm_jax.audio import files
 from audiolm_jax.audio import streams
 from audiolm_jax.data import clip_files
@@ -21,6 +22,8 @@ from audiolm_jax.tokenizers import encoding
 from audiolm_jax.tokenizers import inputs
 from audiolm_jax.tokenizers import long
 from audiolm_jax.tokenizers import transcoding
+from audiolm_jax.tokenizers.bottlenecks import rvq
+from audiolm_jax.tokenizers.bottlenecks import vq
 
 
 @functools.partial(jax.jit, static_argnames='tokenizer')
@@ -42,6 +45,15 @@ def _decode(
 ) -> tuple[Float[Array, 'B T C'], Int[Array, 'B']]:
   """`tokenizer.decode`; each process gets all rows."""
   return sharding.whole(tokenizer.decode(variables, tokens))
+
+
+@jax.jit
+def _nearest(
+    codebooks: Float[Array, 'N V E'], vectors: Float[Array, 'B F E']
+) -> Int[Array, 'B F N']:
+  """Codes of vectors, each of what those before it leave."""
+  valid = np.ones(vectors.shape[:2], bool)
+  return sharding.whole(vq.quantise(codebooks, vectors, valid).codes)
 
 
 class AudioTokenizer:
@@ -90,6 +102,55 @@ class AudioTokenizer:
     """The vectors that the codes of each slot stand for, if there are such."""
     vectors = self.tokenizer.code_vectors(self.variables)
     return None if vectors is None else np.asarray(vectors)
+
+  def codes_to_vectors(
+      self, codes: Int[np.ndarray, '*b F N']
+  ) -> Float[np.ndarray, '*b F E']:
+    """The sums of the vectors of the first N codes of each frame.
+
+    They are what is decoded, before the bottleneck's map (if it has one).
+
+    Raises:
+      ConfigError: for a tokenizer without residual codebooks.
+    """
+    vectors = self._residual_vectors()
+    count = np.shape(codes)[-1]
+    if not 0 < count <= len(vectors):
+      raise config.ConfigError(
+          f'{count} codes a frame: the tokenizer has {len(vectors)}'
+      )
+    return sum(vectors[k][codes[..., k]] for k in range(count))
+
+  def vectors_to_codes(
+      self, vectors: Float[np.ndarray, 'B F E'], codebooks: int
+  ) -> Int[np.ndarray, 'B F N']:
+    """Codes of any vectors, by the tokenizer's own quantiser.
+
+    It is greedy: the codes of a sum of vectors may be others than those that it
+    is of, whose sum is as near.
+
+    Args:
+      vectors: of the width of `codes_to_vectors`.
+      codebooks: N, how many of a frame, from the first.
+
+    Raises:
+      ConfigError: for a tokenizer without residual codebooks, or with fewer.
+    """
+    books = self._residual_vectors()
+    if not 0 < codebooks <= len(books):
+      raise config.ConfigError(
+          f'codebooks = {codebooks}: the tokenizer has {len(books)}'
+      )
+    return np.asarray(_nearest(books[:codebooks], np.asarray(vectors)))
+
+  def _residual_vectors(self):
+    bottleneck = getattr(self.tokenizer, 'bottleneck', None)
+    if not isinstance(bottleneck, rvq.Rvq) or bottleneck.normalize:
+      raise config.ConfigError(
+          'vectors of frames are sums over the codebooks of an Rvq that looks'
+          f' codes up by distance; the tokenizer has {bottleneck}'
+      )
+    return self.code_vectors()
 
   def encode(
       self,
