@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import functools
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,8 @@ class ConditionSampler:
     if not self._wanted:
       return {}
     rows = [
-        {} if i < 0 else self._tell(int(i), rng, start, frames) for i in indices
+        {} if i < 0 else self.values(int(i), rng, start, frames)
+        for i in indices
     ]
     return factors.flatten(
         {
@@ -99,7 +101,17 @@ class ConditionSampler:
         }
     )
 
-  def _tell(self, index, rng, start, frames):
+  def values(
+      self,
+      index: int,
+      rng: np.random.Generator | None = None,
+      start: int = 0,
+      frames: int | None = None,
+  ) -> dict[str, Any]:
+    """Of one clip, as the factors take them; see `__call__`.
+
+    What is not known is not there, or None.
+    """
     example = self._cache[index]
     known, spec = example.factors, self._cache.header.spec
     seconds = {

@@ -21,6 +21,7 @@ from audiolm_jax.evaluation.latent_losses import LatentLosses
 from audiolm_jax.evaluation.pairs import GrammarPairs
 from audiolm_jax.evaluation.phone_errors import PhoneErrors
 from audiolm_jax.evaluation.probe import Probe
+from audiolm_jax.evaluation.resynthesis import Resynthesis
 from audiolm_jax.evaluation.speakers import Voices
 from audiolm_jax.evaluation.toy import ToyError
 from audiolm_jax.evaluation.world_clips import WorldTextClips
@@ -40,6 +41,7 @@ EVALUATORS = {
     'latent_losses': LatentLosses,
     'phone_errors': PhoneErrors,
     'probe': Probe,
+    'resynthesis': Resynthesis,
     'toy': ToyError,
     'voices': Voices,
 }

@@ -87,7 +87,13 @@ class _RandomFeatures(Frozen):
     self.hash = digest.hexdigest()
 
   def __call__(self, clips):
-    return np.stack([self._embed(audio, rate) for audio, rate in clips])
+    return np.stack([_pooled(frames) for frames in self.patches(clips)])
+
+  def patches(
+      self, clips: Sequence[tuple[np.ndarray, int]]
+  ) -> list[Float[np.ndarray, 'P D']]:
+    """A vector of each patch, of mono or other audio [T, C], every 10 ms."""
+    return [self._embed(audio, rate) for audio, rate in clips]
 
   def _embed(self, audio, rate):
     audio = resample.mono(audio, rate, _RATE)
@@ -98,11 +104,11 @@ class _RandomFeatures(Frozen):
     missing = max(size - len(mels), 0) if len(mels) else 0
     mels = np.pad(mels, ((0, missing), (0, 0)), 'edge') if missing else mels
     if not len(mels):
-      return np.zeros(2 * self._settings.width)
+      return np.zeros((0, self._settings.width))
     windows = np.lib.stride_tricks.sliding_window_view(mels, size, axis=0)
     patches = windows.reshape(len(windows), -1)
     z = patches @ self._matrix[:-1] + self._matrix[-1]
-    return _pooled(np.maximum(z, 0))
+    return np.maximum(z, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
