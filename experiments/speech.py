@@ -23,6 +23,7 @@ from audiolm_jax.lab import questions
 from audiolm_jax.lab import stages
 from audiolm_jax.tokenizers import base as tokenizers_base
 from configs.codec import quickstart as codec_config
+from configs.judge import recogniser
 from configs.lm import quickstart
 
 RATE = 'models.lm.schedule.learning_rate'
@@ -262,6 +263,24 @@ def _prepare(corpus, languages):
       'tools/prepare_data.py',
       f'--corpus={corpus}',
       f'--languages={",".join(languages)}',
+  )
+
+
+def phone_recogniser(budget: str, steps: int) -> stages.Train:
+  """Trains a recogniser of phones of the speakers that codecs know.
+
+  It has heard no speaker of language models, nor of their tests, and no words. It
+  teaches codecs or judges language models: nothing that it taught.
+
+  Args:
+    budget: of its config.
+    steps: how long.
+  """
+  settings = recogniser.get_config(f'teacher,{size(budget)}')
+  return stages.Train(
+      name='teacher',
+      inputs=(prepared('syllables', WORLD.name, settings.data.languages),),
+      config=unmeasured(settings, steps),
   )
 
 

@@ -15,7 +15,6 @@ from audiolm_jax.lab import stages
 from audiolm_jax.objectives import distillation as distillation_lib
 from audiolm_jax.tokenizers import bottlenecks
 from configs.codec import quickstart as codec_config
-from configs.judge import recogniser
 from configs.lm import quickstart
 from experiments import speech
 
@@ -241,26 +240,14 @@ def question(budget: str, variant: str = '') -> questions.Question:
   )
 
 
-def _teacher(budget: str, steps: int) -> stages.Train:
-  """A recogniser of phones of the speakers that the codec knows."""
-  settings = recogniser.get_config(f'teacher,{speech.size(budget)}')
-  return stages.Train(
-      name='teacher',
-      inputs=(
-          speech.prepared(
-              'syllables', speech.WORLD.name, settings.data.languages
-          ),
-      ),
-      config=speech.unmeasured(settings, steps),
-  )
-
-
 def _features(budget, spoken, steps) -> stages.Command:
   """The teacher's hidden states of the clips that the codec learns from.
 
   In 'features'; in 'others' clips have those of other clips.
   """
-  teacher, corpus = _teacher(budget, steps), spoken.corpus(budget)
+  teacher, corpus = speech.phone_recogniser(budget, steps), spoken.corpus(
+      budget
+  )
   line = (
       'tools/teacher_features.py',
       f'--teacher={stages.output(teacher.name)}',

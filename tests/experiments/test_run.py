@@ -32,7 +32,7 @@ def run(*arguments):
 def test_an_unknown_question_lists_what_there_is(tmp_path):
   done = run('--question=nope', f'--workdir={tmp_path}/w')
   assert done.returncode == 1 and 'Traceback' not in done.stderr
-  assert "expected one of ['adaptation', 'codebook_patterns'" in done.stderr
+  assert "expected one of ['adaptation', 'ar_vs_diffusion'" in done.stderr
 
 
 @pytest.mark.parametrize(
