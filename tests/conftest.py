@@ -21,6 +21,7 @@ import pytest  # noqa: E402
 
 from audiolm_jax.data import corpora  # noqa: E402
 from audiolm_jax.training import launch  # noqa: E402
+from tests import costs  # noqa: E402
 
 launch.prepare()
 
@@ -62,12 +63,16 @@ _QUICK = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Marks what is quick."""
+  """Marks what is quick, and what is costly."""
+  costly = set(costs.listed())
+  for item in items:
+    if item.nodeid.partition('[')[0] in costly:
+      item.add_marker(pytest.mark.costly)
   quick = [_TESTS / name for name in _QUICK]
   assert all(path.exists() for path in quick), 'conftest names what is gone'
   for item in items:
     marks = {mark.name for mark in item.iter_markers()}
-    if not marks & {'slow', 'parity'} and any(
+    if not marks & {'slow', 'parity', 'costly'} and any(
         item.path.is_relative_to(path) for path in quick
     ):
       item.add_marker(pytest.mark.quick)

@@ -60,6 +60,7 @@ def test_files(root: pathlib.Path, names: tuple[str, ...]) -> list[str]:
 def passes(root: pathlib.Path, names: tuple[str, ...]) -> bool:
   """Whether tests pass in a copy of the checkout."""
   arguments = '-x -q -n 0 -p no:cacheprovider --no-header'.split()
+  arguments += ['-m', 'not slow and not parity']  # The costly ones, too.
   result = subprocess.run(
       [sys.executable, '-m', 'pytest', *arguments, *test_files(root, names)],
       cwd=root,
