@@ -1,7 +1,7 @@
 """Residual vector quantisation with one space for all levels."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
@@ -43,6 +43,8 @@ class Rvq(bottlenecks_base.Bottleneck):
       codes and k-means, for each codebook.
     commitment_weight: default factor of the encoder's distance to its codes.
     codebook_weight: default factor of the codes' distance to the encoder.
+    use_bias: whether the maps have biases, as those of a `Vae` have, whose means
+      codebooks may be fitted to (tools/fit_codes.py).
   """
 
   codebooks: config.Positive = 8
@@ -59,9 +61,14 @@ class Rvq(bottlenecks_base.Bottleneck):
   candidates: config.Positive = vq.CANDIDATES
   commitment_weight: config.NonNegative = 0.5
   codebook_weight: config.NonNegative = 1.0
+  use_bias: Annotated[bool, config.Added()] = False
 
   def __post_init__(self):
     check_candidates(self)
+    if self.use_bias and self.dimension is None:
+      raise config.ConfigError(
+          'use_bias = True does nothing without maps: give a dimension'
+      )
 
   @property
   def loss_weights(self):
@@ -88,8 +95,9 @@ class Rvq(bottlenecks_base.Bottleneck):
     width = self.dimension or dimension
     params = {}
     if self.dimension is not None:
-      params['in'] = projections.init(in_rng, dimension, width)
-      params['out'] = projections.init(out_rng, width, dimension)
+      bias = {'use_bias': self.use_bias}
+      params['in'] = projections.init(in_rng, dimension, width, **bias)
+      params['out'] = projections.init(out_rng, width, dimension, **bias)
     if not self.learned:
       state = vq.init(self.codebooks, self.vocabulary, width)
       return {'params': params, 'state': state}
@@ -109,10 +117,14 @@ class Rvq(bottlenecks_base.Bottleneck):
         self.code_vectors(variables), x, mask, levels, self.normalize
     )
     if 'out' in params:
-      # The maps have no bias, so masked frames stay zero.
+
+      def out(latents):
+        y = projections.apply(params['out'], latents)
+        # Without a bias, masked frames are zero already.
+        return jnp.where(mask[..., None], y, 0.0) if self.use_bias else y
+
       quantised = quantised.replace(
-          latents=projections.apply(params['out'], quantised.latents),
-          semantic=projections.apply(params['out'], quantised.semantic),
+          latents=out(quantised.latents), semantic=out(quantised.semantic)
       )
     losses = {name: quantised.losses[name] for name in self.loss_weights}
     return quantised.replace(
