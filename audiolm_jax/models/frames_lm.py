@@ -52,6 +52,15 @@ class FramesLM:
     tokenizer.check_speaks(self.decoder.vocabularies)
     return dataclasses.replace(self, tokenizer=tokenizer)
 
+  def _check_known(self, codes, known, num_frames):
+    """Host arrays; `generation` checks the codes that are known."""
+    codes, known = np.asarray(codes), np.asarray(known)
+    if known.dtype != bool:
+      raise ValueError(f'known is {known.dtype}: expected booleans')
+    if codes.ndim == 3:
+      num_frames = rows_lib.lengths(num_frames, codes.shape, 'codes')
+    return codes, known, num_frames
+
   def _check(self, codes, num_frames):
     """Host arrays, checked: JAX would clip what is out of range silently."""
     codes = np.asarray(codes)

@@ -185,11 +185,7 @@ class MaskedLM(frames_lm.FramesLM):
       ValueError: if known codes or lengths are out of range, shapes differ, or
         conditions do not fit.
     """
-    codes, known = np.asarray(codes), np.asarray(known)
-    if known.dtype != bool:
-      raise ValueError(f'known is {known.dtype}: expected booleans')
-    if codes.ndim == 3:
-      num_frames = rows_lib.lengths(num_frames, codes.shape, 'codes')
+    codes, known, num_frames = self._check_known(codes, known, num_frames)
     result = unmask.generate(
         self.decoder,
         self.params,

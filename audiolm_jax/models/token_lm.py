@@ -194,11 +194,7 @@ class TokenLM(frames_lm.FramesLM):
       ValueError: if known codes or lengths are out of range, shapes differ, or
         conditions do not fit.
     """
-    codes, known = np.asarray(codes), np.asarray(known)
-    if known.dtype != bool:
-      raise ValueError(f'known is {known.dtype}: expected booleans')
-    if codes.ndim == 3:
-      num_frames = rows_lib.lengths(num_frames, codes.shape, 'codes')
+    codes, known, num_frames = self._check_known(codes, known, num_frames)
     generated = generation.generate(
         *self._unrolled,
         codes,
@@ -338,16 +334,14 @@ class StageLM(TokenLM):
     predicted = list(self.decoder.predicted)
     observed = np.setdiff1d(np.arange(codes.shape[2]), predicted)
     mask[..., observed] = True
-    generated = generation.generate(
-        *self._unrolled,
+    return self.infill(
         codes,
         mask,
-        num_frames,
-        jax.random.key(seed),
-        sampler or generation.Sampler(),
-        **self._contexts(conditions, len(codes), {}),
+        num_frames=num_frames,
+        seed=seed,
+        sampler=sampler,
+        conditions=conditions,
     )
-    return np.asarray(generated.codes)
 
   def _begin(self, prompts, num_frames, frames, rng, sampler, **options):
     if frames is None or frames < prompts.shape[1]:
