@@ -321,18 +321,8 @@ def _curves(planned, measured) -> list[dict[str, Any]]:
   declared = list(question.curves)
   found = []
   for curve in [*declared, *curves_lib.undeclared(declared, measured)]:
-    of = measured
-    if curve not in declared:  # Not all arms need to give it.
-      of = {
-          arm: seeds
-          for arm, seeds in measured.items()
-          if any(
-              curve.source in facts['result'].get('curves', {})
-              for facts in seeds.values()
-          )
-      }
-    lines = curves_lib.points_of(curve, of, planned.budgets)
-    size = len(curve.along) or len(question.arms if of is measured else of)
+    lines = curves_lib.points_of(curve, measured, planned.budgets)
+    size = len(curve.along or curve.of or question.arms)
     found.append(curves_lib.summary(curve, lines, question.seeds, size))
   return found
 

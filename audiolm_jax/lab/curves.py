@@ -44,6 +44,7 @@ class Curve:
       line, claimed together. Empty for a picture that claims nothing.
     fit: a law to fit to each line.
     margin: differences smaller than this are none; fixed before the run.
+    of: the arms that have it, where others do not; empty for all.
   """
 
   name: str
@@ -58,6 +59,7 @@ class Curve:
   at: tuple[float, ...] = ()
   fit: Literal['power_law', 'log_linear'] | None = None
   margin: float | None = None
+  of: tuple[str, ...] = ()
 
   def __post_init__(self):
     if self.fit is not None and self.fit not in FITS:
@@ -83,18 +85,24 @@ def undeclared(
   """
   known = {curve.source for curve in declared if not curve.along}
   names: dict[str, list[float]] = {}
-  for seeds in measured.values():
+  arms: dict[str, dict[str, None]] = {}
+  for arm, seeds in measured.items():
     for facts in seeds.values():
       for name, points in facts['result'].get('curves', {}).items():
         if points:
           names.setdefault(name, []).extend(x for x, _ in points)
+          arms.setdefault(name, {})[arm] = None
   found = []
   for name, x in sorted(names.items()):
     if name not in known:
       what, _, against = name.rpartition(' by ')
       log = min(x) > 0 and max(x) >= 16 * min(x)
       unit = (what or name).rpartition('/')[2].replace('_', ' ')
-      found.append(Curve(name, name, against or 'x', unit, log_x=log))
+      found.append(
+          Curve(
+              name, name, against or 'x', unit, log_x=log, of=tuple(arms[name])
+          )
+      )
   return found
 
 
@@ -117,6 +125,8 @@ def points_of(
   """
   lines: dict[str, dict[int, list[tuple[float, float]]]] = {}
   for arm, seeds in measured.items():
+    if curve.of and arm not in curve.of:
+      continue
     for seed, facts in seeds.items():
       if curve.along:
         if arm in curve.along:

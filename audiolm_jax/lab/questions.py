@@ -215,7 +215,7 @@ class Question:
               f' {name!r} has not'
           )
     for curve in self.curves:
-      used += curve.along
+      used += [*curve.along, *curve.of]
     titles = [curve.name for curve in self.curves]
     if len({*titles, *outcomes}) != len(titles) + len(self.outcomes):
       raise QuestionError(
@@ -300,10 +300,12 @@ class Question:
         ),
         curves=tuple(
             dataclasses.replace(
-                c, along={k: v for k, v in c.along.items() if k in names}
+                c,
+                along={k: v for k, v in c.along.items() if k in names},
+                of=tuple(name for name in c.of if name in names),
             )
             for c in self.curves
-            if not c.along or c.along.keys() & set(names)
+            if not (c.along or c.of) or {*c.along, *c.of} & set(names)
         ),
     )
 

@@ -107,6 +107,16 @@ def test_what_tests_give_beside_is_drawn_and_claims_nothing(tmp_path):
   assert (curve['x'], curve['unit'], curve['log_x']) == ('frame', 'loss', True)
   assert curve['bands'] and not curve['comparisons'] and not curve['fits']
   assert list(other['points']) == ['b'] and not other['missing']
+  some = dataclasses.replace(
+      CURVE, source='other by x', of=('b',), at=(), fit=None
+  )
+  both = curved({'a': 1.0, 'b': 1.5}, curves=(some,))
+  _, _, said = answer(both, tmp_path)
+  declared, *_ = said.results['curves']
+  assert list(declared['points']) == ['b'] and not declared['missing']
+  assert not both.only(['a']).curves
+  with pytest.raises(questions.QuestionError, match='are not arms'):
+    dataclasses.replace(both, curves=(dataclasses.replace(some, of=('d',)),))
   assert len(said.results['verdict']) == 1
 
 
