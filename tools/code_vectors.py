@@ -107,7 +107,8 @@ def _options(arguments):
   )
   add = parser.add_argument
   add('--cache', required=True, help='of codes')
-  add('--codebooks', type=int, help='of a frame, the first; all if not given')
+  count = launch.number(int, lambda x: x > 0, 'at least 1')
+  add('--codebooks', type=count, help='of a frame, the first; all if not given')
   add('--tokenizer', help='its directory; where it was if not given')
   add('--out', required=True, help='directory of the new cache')
   return parser.parse_args(arguments)

@@ -140,7 +140,9 @@ def fit(
   codebooks, errors = [], []
   for _ in range(most):
     start = left[rng.permutation(len(left))[:vocabulary]]
-    centroids = _k_means(left, start, iterations)
+    valid = np.ones(len(left), bool)
+    centroids, _ = _k_means(left, valid, start, iterations=iterations)
+    centroids = np.asarray(centroids)
     left, beside = (_left_over(centroids, x) for x in (left, beside))
     codebooks.append(centroids)
     errors.append(float(np.mean(np.square(beside))))
@@ -149,19 +151,18 @@ def fit(
   return np.stack(codebooks), errors
 
 
-def _k_means(points, start, iterations):
-  run = jax.jit(vq.k_means, static_argnames='iterations')
-  valid = jnp.ones(len(points), bool)
-  return np.asarray(run(points, valid, start, iterations=iterations)[0])
+_k_means = jax.jit(vq.k_means, static_argnames='iterations')
+_nearest = jax.jit(vq.nearest)
 
 
 def _left_over(codebook, x):
   """What a codebook leaves of vectors, some at a time."""
-  look_up = jax.jit(lambda rows: vq.nearest(codebook, rows)[0])
   rows = [x[i : i + _ROWS] for i in range(0, len(x), _ROWS)]
   # All of one shape but for the last, which is filled up.
   codes = [
-      np.asarray(look_up(np.resize(each, (_ROWS, x.shape[1]))))[: len(each)]
+      np.asarray(_nearest(codebook, np.resize(each, (_ROWS, x.shape[1])))[0])[
+          : len(each)
+      ]
       for each in rows
   ]
   return x - codebook[np.concatenate(codes)]
@@ -189,10 +190,10 @@ def _noise(vae, options) -> float:
 
   def read(bound, tokens, audio, num_samples):
     del tokens
-    latents, _ = _encoded(
+    latents = representations.before_bottleneck(
         bound.tokenizer, bound.variables['params'], audio, num_samples
     )
-    return np.asarray(_variance(bound, latents)), ()
+    return np.asarray(_variances(_maps(bound)['in'], latents)), ()
 
   found = representations.of_tokens(
       vae, [(clip['audio'], clip['sample_rate']) for clip in clips], read
@@ -201,19 +202,10 @@ def _noise(vae, options) -> float:
 
 
 @jax.jit
-def _scales(maps, latents):
-  """The VAE's deviations [B, F, D] of what its encoder gives."""
+def _variances(maps, latents):
+  """Of the VAE's noise [B, F, D], from what its encoder gives."""
   _, scale = jnp.split(projections.apply(maps, latents), 2, axis=-1)
-  return jax.nn.softplus(scale) + 1e-4
-
-
-def _variance(vae, latents):
-  return np.square(np.asarray(_scales(_maps(vae)['in'], latents)))
-
-
-def _encoded(tokenizer, params, audio, num_samples):
-  encode = jax.jit(tokenizer.encode_latents)
-  return encode(params, audio, num_samples)
+  return jnp.square(jax.nn.softplus(scale) + 1e-4)
 
 
 def _maps(vae):
@@ -253,13 +245,14 @@ def _options(arguments):
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   add = parser.add_argument
+  count = launch.number(int, lambda x: x > 0, 'at least 1')
   add('--tokenizer', required=True, help='directory of a VAE codec')
   add('--cache', required=True, help='of its latents')
-  add('--vocabulary', type=int, default=1024, help='of each codebook')
-  add('--most', type=int, default=32, help='codebooks')
-  add('--frames', type=int, default=60_000, help='to fit to')
-  add('--clips', type=int, default=100, help='whose noise is taken')
-  add('--iterations', type=int, default=20, help='of k-means')
+  add('--vocabulary', type=count, default=1024, help='of each codebook')
+  add('--most', type=count, default=32, help='codebooks')
+  add('--frames', type=count, default=60_000, help='to fit to')
+  add('--clips', type=count, default=100, help='whose noise is taken')
+  add('--iterations', type=count, default=20, help='of k-means')
   add('--seed', type=int, default=0)
   add('--out', required=True, help='directory of the tokenizer')
   return parser.parse_args(arguments)

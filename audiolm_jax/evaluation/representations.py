@@ -183,7 +183,7 @@ class _Codec(Encoder):
             f"of = 'latents': a {type(bound.tokenizer).__name__} has none"
         )
       params = bound.variables['params']
-      latents = _latents(bound.tokenizer, params, audio, num_samples)
+      latents = before_bottleneck(bound.tokenizer, params, audio, num_samples)
       return np.asarray(latents), ()
     if tokens.codes is None:
       raise config.ConfigError(
@@ -196,7 +196,7 @@ class _Codec(Encoder):
 
 
 @functools.partial(jax.jit, static_argnames='tokenizer')
-def _latents(tokenizer, params, audio, num_samples):
+def before_bottleneck(tokenizer, params, audio, num_samples):
   """[B, F, D] before a codec's bottleneck; each process gets all rows."""
   return sharding.whole(tokenizer.encode_latents(params, audio, num_samples)[0])
 

@@ -124,6 +124,8 @@ def test_other_codes_and_caches_are_refused(run, tmp_path):
   ):
     with pytest.raises(config.ConfigError, match='codebooks of an Rvq'):
       _tokenizer(bottleneck).codes_to_vectors(np.zeros((2, 1), int))
+  with pytest.raises(SystemExit):  # None is not all.
+    run('--codebooks=0')
   with pytest.raises(config.ConfigError, match='--codebooks=4'):
     run('--codebooks=4')
   run()

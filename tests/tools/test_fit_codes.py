@@ -131,6 +131,8 @@ def test_what_cannot_be_fitted_is_refused(run, vae, monkeypatch):
     run('--most=2')
   with pytest.raises(config.ConfigError, match='codes'):
     run('--vocabulary=100000')
+  with pytest.raises(SystemExit):
+    run('--most=0')
   monkeypatch.setattr(vae, 'fingerprint', lambda: 'other')
   with pytest.raises(config.ConfigError, match='another tokenizer'):
     run()
