@@ -20,8 +20,7 @@ from audiolm_jax.data import clip_conditions
 from audiolm_jax.data import factors
 from audiolm_jax.data import token_cache
 from audiolm_jax.data.speech_world import phones as phones_lib
-from audiolm_jax.decoders import flow
-from audiolm_jax.decoders import latent_decoder
+from audiolm_jax.decoders import masked as masked_lib
 from audiolm_jax.evaluation import base as evaluation_base
 from audiolm_jax.evaluation import clips as clips_lib
 from audiolm_jax.evaluation import distributions
@@ -32,6 +31,7 @@ from audiolm_jax.evaluation import representations
 from audiolm_jax.evaluation import speaking
 from audiolm_jax.evaluation import transcripts
 from audiolm_jax.evaluation import ways
+from audiolm_jax.generation import unmask
 from audiolm_jax.models import audio_tokenizer
 from audiolm_jax.tokenizers import base as tokenizers_base
 
@@ -113,6 +113,13 @@ class Resynthesis:
     clips = open_clips(self, decoder)
     if len(clips.tokens) < 2:
       raise config.ConfigError('one clip has no distribution: expected more')
+    longest = max(len(tokens) for tokens in clips.tokens)
+    seconds = longest / clips.tokenizer.spec.frame_rate
+    if self.gap and seconds <= 2 * self.gap:
+      raise config.ConfigError(
+          f'gap = {self.gap:g}: the longest clip has {seconds:g} s, and clips of'
+          ' up to two gaps are left out'
+      )
     judge = self.judge and speaking.load_judge(self.judge)
     return _Evaluator(self, objective, clips, judge)
 
@@ -132,11 +139,8 @@ class Resynthesis:
             self.sampler != generation.Sampler()
             and not hasattr(decoder, 'vocabularies')
         ),
-        f'gap = {self.gap:g}: the model fills none': self.gap
-        and (
-            isinstance(decoder, latent_decoder.LatentDecoder)
-            or getattr(decoder, 'gaps', True) is None
-            and isinstance(decoder, flow.Flow)
+        f'gap = {self.gap:g}: the model fills none': (
+            self.gap and not ways.fills(decoder)
         ),
         'joined clips without a judge': self.joined and self.judge is None,
         'a judge, but nothing tells the model what to say': (
@@ -149,6 +153,8 @@ class Resynthesis:
     for fault, holds in faults.items():
       if holds:
         raise config.ConfigError(f'evaluator of resynthesis: {fault}.')
+    if isinstance(decoder, masked_lib.Masked):
+      unmask.Plan(sampler=self.sampler)  # Refuses what it has no use for.
     if self.joined:
       others = {
           name
@@ -178,6 +184,13 @@ class Clips(NamedTuple):
   conditions: list[dict[str, Any]]
   phones: list[list[tuple[str, float, float]] | None]
   tokenizer: audio_tokenizer.AudioTokenizer
+
+  def rows(self) -> list[tuple[Any, Any, dict[str, Any]]]:
+    """As `drawn` takes them, nothing known but what conditions tell."""
+    return [
+        (tokens, np.zeros(len(tokens), bool), told)
+        for tokens, told in zip(self.tokens, self.conditions, strict=True)
+    ]
 
 
 def open_clips(settings: Resynthesis, decoder: Any) -> Clips:
@@ -333,7 +346,7 @@ class _Evaluator(evaluation_base.Evaluator):
   def run(self, variables) -> Iterator[evaluation_base.Score]:
     settings, clips = self._settings, self._clips
     model = self._objective.bind(variables)
-    decoder, rows = model.decoder, self._rows()
+    decoder, rows = model.decoder, clips.rows()
     found = ways.of_model(model, settings.steps, settings.sampler)
     longest = max(len(tokens) for tokens in clips.tokens)
     seconds = longest / self._rate
@@ -361,13 +374,6 @@ class _Evaluator(evaluation_base.Evaluator):
       yield from self._joined(way, decoder)
     yield from self._ceiling
 
-  def _rows(self):
-    clips = self._clips
-    return [
-        (tokens, np.zeros(len(tokens), bool), told)
-        for tokens, told in zip(clips.tokens, clips.conditions, strict=True)
-    ]
-
   def _decoded(self, tokens):
     return decoded(self._clips, tokens, self._settings.codebooks)
 
@@ -390,12 +396,16 @@ class _Evaluator(evaluation_base.Evaluator):
     yield from self._distances(made)
 
   def _errors(self, made, prefix=''):
+    return self._edits(prefix, self._clips.items, self._said, made)
+
+  @functools.cached_property
+  def _said(self):
+    """The phones of each clip, as far as it goes."""
     clips = self._clips
-    spoken = [
+    return [
         said(phones, len(tokens) / self._rate)
         for phones, tokens in zip(clips.phones, clips.tokens, strict=True)
     ]
-    return self._edits(prefix, clips.items, spoken, made)
 
   def _edits(self, prefix, items, spoken, made):
     rate = self._clips.tokenizer.spec.sample_rate
@@ -443,8 +453,6 @@ class _Evaluator(evaluation_base.Evaluator):
       known = np.ones(len(tokens), bool)
       known[starts[i] : starts[i] + gap] = False
       rows.append((tokens, known, clips.conditions[i]))
-    if not rows:
-      return
     rate = clips.tokenizer.spec.sample_rate
     for i, tokens in zip(
         chosen, drawn(way, decoder, rows, self._settings), strict=True
@@ -468,14 +476,6 @@ class _Evaluator(evaluation_base.Evaluator):
       }
       rows.append((tokens, np.zeros(len(tokens), bool), told))
       items.append(f'{clips.items[i]}+{clips.items[j]}')
-      spoken.append(
-          [
-              phone
-              for k in (i, j)
-              for phone in said(
-                  clips.phones[k], len(clips.tokens[k]) / self._rate
-              )
-          ]
-      )
+      spoken.append(self._said[i] + self._said[j])
     made = [self._decoded(x) for x in drawn(way, decoder, rows, self._settings)]
     yield from self._edits('joined/', items, spoken, made)

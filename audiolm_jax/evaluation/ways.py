@@ -65,6 +65,13 @@ def takes_steps(decoder: Any) -> bool:
   return not isinstance(decoder, decoder_lib.Decoder)
 
 
+def fills(decoder: Any) -> bool:
+  """Whether a decoder draws some frames of a row given others after them."""
+  if isinstance(decoder, flow.Flow):
+    return decoder.gaps is not None
+  return not isinstance(decoder, latent_decoder.LatentDecoder)
+
+
 def of_model(
     model: Any, steps: Sequence[int], sampler: generation.Sampler
 ) -> dict[int | None, Way]:

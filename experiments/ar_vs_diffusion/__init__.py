@@ -67,6 +67,7 @@ _SIZES = {'smoke': _SMOKE, 'cpu': _CPU, 'gpu': _GPU, 'pod': _GPU}
 _KIND = 'what draws the tokens is the question'
 _RECIPE = 'each kind is trained as its config in configs/lm trains it'
 _FEW = 'so is how much there is to learn from'
+_MAPS = 'a flow has maps for its time and no tables of codes'
 _AT_BEST = 'from few clips, each learns for as long as is best on validation'
 
 _TEXT = (
@@ -254,10 +255,8 @@ def question(budget: str, variant: str = '') -> questions.Question:
           'data.limit': _FEW,
       },
       mismatches={
-          'params': 'a flow has maps for its time and no tables of codes',
-          'active_params': 'a flow has maps for its time and no tables of codes',
-          'trainable_params': (
-              'a flow has maps for its time and no tables of codes'
+          **dict.fromkeys(
+              ('params', 'active_params', 'trainable_params'), _MAPS
           ),
           'training_flops': _AT_BEST,
           'scoring_flops': 'a delay pattern has more steps than frames',

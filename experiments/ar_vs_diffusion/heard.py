@@ -3,8 +3,6 @@
 import pathlib
 from typing import Any
 
-import numpy as np
-
 import audiolm_jax
 from audiolm_jax import evaluation
 from audiolm_jax.comparison import listening
@@ -35,13 +33,9 @@ def write(
       steps=tuple(steps),
   )
   opened = resynthesis.open_clips(settings, bound.decoder)
-  rows = [
-      (tokens, np.zeros(len(tokens), bool), told)
-      for tokens, told in zip(opened.tokens, opened.conditions, strict=True)
-  ]
   items = []
   for count, way in ways.of_model(bound, steps, settings.sampler).items():
-    made = resynthesis.drawn(way, bound.decoder, rows, settings)
+    made = resynthesis.drawn(way, bound.decoder, opened.rows(), settings)
     for item, tokens in zip(opened.items, made, strict=True):
       note = 'frame by frame' if count is None else f'{count} steps'
       items.append(
